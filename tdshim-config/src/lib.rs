@@ -1,1 +1,41 @@
-#![no_std]
+//! What td-shim needs to launch the L1 VMM, and a check of a finished image.
+//!
+//! td-shim is ordinary firmware to its payload: nothing in it knows of TD partitioning. So what the
+//! L1 VMM asks of an image is data, and lives here:
+//!
+//! * [`metadata`]: the TDX metadata of an image (which pages the host adds, which it measures);
+//! * [`layout`]: where the parts of our own image lie, and what td-shim puts where at run time;
+//! * [`hob`]: the HOB lists from the host to the shim and from the shim to its payload;
+//! * [`firmware_volume`]: the wrapping in which an image carries its payload;
+//! * [`event_log`]: records of the confidential-computing event log;
+//! * with feature `std`, [`image`] assembles an image, [`measurement`] computes its MRTD and
+//!   [`check`] says whether a finished one fits.
+//!
+//! The JSON files beside this crate are the same data in the form td-shim's own tools read.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+pub mod event_log;
+pub mod firmware_volume;
+pub mod guid;
+pub mod hob;
+pub mod layout;
+pub mod metadata;
+
+#[cfg(feature = "std")]
+pub mod check;
+#[cfg(feature = "std")]
+pub mod image;
+#[cfg(feature = "std")]
+pub mod measurement;
+#[cfg(feature = "std")]
+pub mod td_params;

@@ -1,0 +1,150 @@
+//! Assembling a firmware image around the built-in shim.
+//!
+//! From low to high addresses: the payload in its firmware volume, the metadata page, and the shim
+//! with the reset vector at the end. All three are measured; the image is as small as they allow, so
+//! that building the TD is quick.
+
+use crate::firmware_volume;
+use crate::guid::TDX_METADATA;
+use crate::layout::{self, IMAGE_END, IMAGE_SIZE_MAX, TPM_WINDOW, shim};
+use crate::metadata::{Descriptor, SIGNATURE, Section, SectionKind, VERSION};
+use object::read::elf::{ElfFile64, ProgramHeader};
+use zerocopy::IntoBytes;
+
+const PAGE: u64 = 4096;
+
+/// Why no image could be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The shim is not a 64-bit ELF file.
+    #[error("the shim is not an ELF file: {0}")]
+    NotElf(String),
+    /// A part of the shim lies outside the place it has in an image.
+    #[error(
+        "the shim has a segment at {address:#x} ({size:#x} bytes), outside its place in the image"
+    )]
+    OutsidePlace {
+        /// Its address.
+        address: u64,
+        /// Its size in memory.
+        size: u64,
+    },
+    /// The payload does not fit.
+    #[error("the payload is {size} bytes; an image holds at most {most}")]
+    PayloadTooLarge {
+        /// Its size.
+        size: usize,
+        /// What fits.
+        most: usize,
+    },
+}
+
+/// What an image is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The shim's ELF file, linked at [`shim::CODE`].
+    pub shim: &'a [u8],
+    /// The payload's ELF file.
+    pub payload: &'a [u8],
+    /// Ask the host to back the TPM window with private pages.
+    pub back_tpm_window: bool,
+}
+
+/// Assembles an image.
+pub fn assemble(parts: Parts<'_>) -> Result<Vec<u8>, ImageError> {
+    let code = flatten_shim(parts.shim)?;
+    let most =
+        (IMAGE_SIZE_MAX - (IMAGE_END - shim::CODE) - PAGE) as usize - firmware_volume::HEADERS;
+    let too_large = ImageError::PayloadTooLarge {
+        size: parts.payload.len(),
+        most,
+    };
+    let volume_length =
+        (parts.payload.len() + firmware_volume::HEADERS).next_multiple_of(PAGE as usize);
+    let headers = firmware_volume::headers(parts.payload.len(), volume_length)
+        .filter(|_| parts.payload.len() <= most)
+        .ok_or(too_large)?;
+
+    let mut image = headers.to_vec();
+    image.extend_from_slice(parts.payload);
+    image.resize(volume_length, 0);
+    let size = volume_length as u64 + PAGE + code.len() as u64;
+    let descriptor = append_metadata(&mut image, size, parts.back_tpm_window);
+    image.extend_from_slice(&code);
+    let pointer = image.len() - layout::DESCRIPTOR_OFFSET_FROM_END as usize;
+    if let Some(place) = image.get_mut(pointer..pointer + 4) {
+        place.copy_from_slice(&descriptor.to_le_bytes());
+    }
+    Ok(image)
+}
+
+/// Appends the metadata page and returns the descriptor's file offset.
+fn append_metadata(image: &mut Vec<u8>, size: u64, back_tpm_window: bool) -> u32 {
+    let zeros = |kind, address, size| Section {
+        data_offset: 0,
+        raw_data_size: 0,
+        address,
+        size,
+        kind,
+        attributes: 0,
+    };
+    let mut sections = vec![
+        Section {
+            data_offset: 0,
+            raw_data_size: size as u32,
+            address: IMAGE_END - size,
+            size,
+            kind: SectionKind::Bfv,
+            attributes: Section::MEASURE,
+        },
+        zeros(SectionKind::TempMem, shim::WORK, shim::WORK_SIZE),
+        zeros(SectionKind::TdHob, layout::TD_HOB, layout::TD_HOB_SIZE),
+    ];
+    if back_tpm_window {
+        let window = TPM_WINDOW.end - TPM_WINDOW.start;
+        sections.push(zeros(SectionKind::TempMem, TPM_WINDOW.start, window));
+    }
+    let start = image.len();
+    image.extend(TDX_METADATA);
+    let descriptor = image.len() as u32;
+    image.extend(
+        Descriptor {
+            signature: SIGNATURE,
+            length: (16 + 32 * sections.len() as u32).into(),
+            version: VERSION.into(),
+            section_count: (sections.len() as u32).into(),
+        }
+        .as_bytes(),
+    );
+    for section in &sections {
+        image.extend(section.to_raw().as_bytes());
+    }
+    image.resize(start + PAGE as usize, 0);
+    descriptor
+}
+
+/// The shim's bytes from [`shim::CODE`] to the end of the address space.
+fn flatten_shim(elf: &[u8]) -> Result<Vec<u8>, ImageError> {
+    let file: ElfFile64<'_> =
+        ElfFile64::parse(elf).map_err(|error| ImageError::NotElf(error.to_string()))?;
+    let endian = file.endian();
+    let mut code = vec![0u8; (IMAGE_END - shim::CODE) as usize];
+    for header in file.elf_program_headers() {
+        if header.p_type(endian) != object::elf::PT_LOAD || header.p_memsz(endian) == 0 {
+            continue;
+        }
+        let (address, size) = (header.p_vaddr(endian), header.p_memsz(endian));
+        let outside = ImageError::OutsidePlace { address, size };
+        let data = header.data(endian, elf).map_err(|()| outside.clone())?;
+        let work = shim::WORK..shim::WORK + shim::WORK_SIZE;
+        if data.is_empty() && work.contains(&address) && address + size <= work.end {
+            continue;
+        }
+        let start = address.checked_sub(shim::CODE).ok_or(outside.clone())? as usize;
+        code.get_mut(start..start + data.len())
+            .ok_or(outside)?
+            .copy_from_slice(data);
+    }
+    Ok(code)
+}
