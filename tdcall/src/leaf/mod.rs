@@ -1,0 +1,2 @@
+//! The TDG.* leaves.
+pub mod number;

@@ -1,0 +1,56 @@
+//! The registers a TDCALL reads and writes, and the instruction as a trait.
+
+/// The general-purpose registers of one TDCALL, both ways.
+///
+/// RSP is absent: no leaf reads or changes it. A register that a leaf does not list as an output
+/// keeps its value (TDX Module ABI, "TDCALL Instruction (Common)").
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Registers {
+    /// In: leaf number 15:0 and version 23:16. Out: completion status.
+    pub rax: u64,
+    /// Argument or result.
+    pub rcx: u64,
+    /// Argument or result.
+    pub rdx: u64,
+    /// Argument or result.
+    pub rbx: u64,
+    /// Argument or result. TDG.VP.ENTER returns L2's RBP here.
+    pub rbp: u64,
+    /// Argument or result.
+    pub rsi: u64,
+    /// Argument or result.
+    pub rdi: u64,
+    /// Argument or result.
+    pub r8: u64,
+    /// Argument or result.
+    pub r9: u64,
+    /// Argument or result.
+    pub r10: u64,
+    /// Argument or result.
+    pub r11: u64,
+    /// Argument or result.
+    pub r12: u64,
+    /// Argument or result.
+    pub r13: u64,
+    /// Argument or result.
+    pub r14: u64,
+    /// Argument or result.
+    pub r15: u64,
+}
+
+/// The TDCALL instruction: one call, no interpretation, no retry.
+///
+/// Implemented by [`crate::hw::Hw`] (the instruction) and by a model of the TDX module. It takes
+/// `&self` so that one value can be shared by everything that makes calls; a model keeps its
+/// state in a cell.
+pub trait RawTdcall {
+    /// Executes TDCALL with `registers`, and stores what it returned there.
+    fn tdcall(&self, registers: &mut Registers);
+}
+
+impl<T: RawTdcall + ?Sized> RawTdcall for &T {
+    fn tdcall(&self, registers: &mut Registers) {
+        T::tdcall(self, registers);
+    }
+}
