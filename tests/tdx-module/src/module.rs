@@ -1,0 +1,82 @@
+//! [`Module`]: all of the TD's state, and the dispatch of what happens to it.
+
+use crate::faults::Faults;
+use crate::platform::{Action, Exited, Platform, Vm};
+use crate::report::Tcb;
+use crate::statistics::Statistics;
+use crate::td::Td;
+use crate::vcpu::Vcpu;
+use crate::{l1, l2};
+
+/// What the module knows about the platform it was loaded on.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// The processor and module identity that reports carry.
+    pub tcb: Tcb,
+    /// FEATURES0 bit 8: whether TDG.MR.VERIFYREPORT exists.
+    pub local_attestation: bool,
+}
+
+impl Default for Configuration {
+    fn default() -> Configuration {
+        Configuration {
+            tcb: Tcb::default(),
+            local_attestation: true,
+        }
+    }
+}
+
+/// The TDX module, with one TD of one virtual processor.
+pub struct Module {
+    pub(crate) configuration: Configuration,
+    pub(crate) td: Td,
+    pub(crate) vcpu: Vcpu,
+    pub(crate) faults: Faults,
+    pub(crate) statistics: Statistics,
+    running: Option<(Vm, u64)>,
+}
+
+impl Module {
+    /// A module with a TD that TDH.MNG.CREATE and TDH.MNG.ADDCX have prepared.
+    pub fn new(configuration: Configuration) -> Module {
+        Module {
+            configuration,
+            td: Td::new(),
+            vcpu: Vcpu::new(),
+            faults: Faults::default(),
+            statistics: Statistics::default(),
+            running: None,
+        }
+    }
+
+    /// The machine has stopped running the VM that the last [`Action::Run`] named.
+    pub fn handle_exit<P: Platform>(&mut self, platform: &mut P, exited: Exited) -> Action {
+        if let Some((vm, started)) = self.running.take() {
+            self.statistics
+                .count_run(vm, platform.tsc().wrapping_sub(started));
+        }
+        let action = match self.vcpu.current {
+            Vm::L1 => l1::handle_exit(self, platform, exited),
+            Vm::L2(vm) => l2::handle_exit(self, platform, vm, exited),
+        };
+        self.note_start(platform, action)
+    }
+
+    /// Requests of a test for behaviour that needs load or an attacker.
+    pub fn faults(&mut self) -> &mut Faults {
+        &mut self.faults
+    }
+
+    /// What has happened so far.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Notes when a VM starts to run.
+    pub(crate) fn note_start<P: Platform>(&mut self, platform: &mut P, action: Action) -> Action {
+        if let Action::Run(vm) = action {
+            self.running = Some((vm, platform.tsc()));
+        }
+        action
+    }
+}

@@ -1,0 +1,166 @@
+//! The secure EPT: what each private GPA of the TD is, for L1 and for every L2 VM.
+//!
+//! The tree's own pages are not modelled: a level is an attribute of a leaf, and the host's
+//! TDH.MEM.SEPT.ADD always has been done. A GPA has one leaf, which carries the L2 aliases of the
+//! same page (an alias has no address of its own: L2's GPAs are L1's).
+
+use crate::platform::{Permissions, Platform, Vm};
+use alloc::collections::BTreeMap;
+use tdcall::attributes::VmAttributes;
+use tdcall::{PageLevel, VmIndex};
+
+/// State of a leaf (TDX Module Base Architecture, "Secure EPT Entry").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeafState {
+    /// TDH.MEM.PAGE.ADD gave it, or the guest accepted it.
+    Mapped,
+    /// TDH.MEM.PAGE.AUG gave it, and the guest has not accepted it.
+    Pending,
+    /// Mapped, and blocked by the host.
+    Blocked,
+    /// Pending, and blocked by the host.
+    PendingBlocked,
+}
+
+impl LeafState {
+    /// The state's number in an extended exit qualification.
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            LeafState::Blocked => 1,
+            LeafState::Pending => 2,
+            LeafState::PendingBlocked => 3,
+            LeafState::Mapped => 4,
+        }
+    }
+}
+
+/// A private page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    /// Its first GPA.
+    pub(crate) gpa: u64,
+    /// The machine page.
+    pub(crate) hpa: u64,
+    pub(crate) level: PageLevel,
+    pub(crate) state: LeafState,
+    /// The alias in each L2 VM; bit VALID says that there is one.
+    pub(crate) aliases: [VmAttributes; VmIndex::MAX as usize],
+}
+
+impl Leaf {
+    pub(crate) fn contains(&self, gpa: u64) -> bool {
+        gpa >= self.gpa && gpa - self.gpa < self.level.size()
+    }
+
+    pub(crate) fn alias(&self, vm: VmIndex) -> VmAttributes {
+        self.aliases[usize::from(vm.get() - 1)]
+    }
+
+    pub(crate) fn set_alias(&mut self, vm: VmIndex, attributes: VmAttributes) {
+        self.aliases[usize::from(vm.get() - 1)] = attributes;
+    }
+}
+
+/// Where a walk to a level ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Walk {
+    /// At a leaf of the level asked for, or of a larger one.
+    Leaf(Leaf),
+    /// At an entry of the level asked for that has smaller pages under it.
+    NonLeaf,
+    /// At an entry with nothing under it.
+    Free,
+}
+
+/// All private pages of the TD.
+#[derive(Debug, Default)]
+pub(crate) struct SecureEpt {
+    leaves: BTreeMap<u64, Leaf>,
+}
+
+impl SecureEpt {
+    /// The page that covers `gpa`, in whatever state.
+    pub(crate) fn find(&self, gpa: u64) -> Option<&Leaf> {
+        let (_, leaf) = self.leaves.range(..=gpa).next_back()?;
+        leaf.contains(gpa).then_some(leaf)
+    }
+
+    /// Walks to `level` at `gpa`, which is aligned to it.
+    pub(crate) fn walk(&self, gpa: u64, level: PageLevel) -> Walk {
+        match self.find(gpa) {
+            Some(leaf) if leaf.level >= level => Walk::Leaf(*leaf),
+            Some(_) => Walk::NonLeaf,
+            None if self.leaves.range(gpa..gpa + level.size()).next().is_some() => Walk::NonLeaf,
+            None => Walk::Free,
+        }
+    }
+
+    /// Adds a page where [`walk`](Self::walk) finds nothing.
+    pub(crate) fn insert<P: Platform>(&mut self, platform: &mut P, leaf: Leaf) {
+        self.leaves.insert(leaf.gpa, leaf);
+        apply(platform, &leaf);
+    }
+
+    /// Changes a page's state or aliases. The page is found by its first GPA.
+    pub(crate) fn update<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        gpa: u64,
+        change: impl FnOnce(&mut Leaf),
+    ) {
+        if let Some(leaf) = self.leaves.get_mut(&gpa) {
+            change(leaf);
+            apply(platform, leaf);
+        }
+    }
+
+    /// Takes a page out, with its aliases.
+    pub(crate) fn remove<P: Platform>(&mut self, platform: &mut P, gpa: u64) {
+        if let Some(leaf) = self.leaves.remove(&gpa) {
+            platform.unmap(Vm::L1, leaf.gpa, leaf.level);
+            for vm in l2_vms() {
+                platform.unmap(Vm::L2(vm), leaf.gpa, leaf.level);
+            }
+        }
+    }
+
+    /// Where a private GPA is in machine memory, if the guest may use it now.
+    pub(crate) fn mapped(&self, gpa: u64) -> Option<u64> {
+        let leaf = self.find(gpa)?;
+        (leaf.state == LeafState::Mapped).then(|| leaf.hpa + (gpa - leaf.gpa))
+    }
+}
+
+/// The indices of all the L2 VMs that a TD can have.
+pub(crate) fn l2_vms() -> impl Iterator<Item = VmIndex> {
+    (1..=VmIndex::MAX).filter_map(VmIndex::new)
+}
+
+/// Makes the platform's tables say what the leaf says.
+fn apply<P: Platform>(platform: &mut P, leaf: &Leaf) {
+    let mapped = leaf.state == LeafState::Mapped;
+    if mapped {
+        platform.map(Vm::L1, leaf.gpa, leaf.level, leaf.hpa, Permissions::ALL);
+    } else {
+        platform.unmap(Vm::L1, leaf.gpa, leaf.level);
+    }
+    for vm in l2_vms() {
+        let alias = leaf.alias(vm);
+        if mapped && alias.valid() {
+            let permissions = permissions(alias);
+            platform.map(Vm::L2(vm), leaf.gpa, leaf.level, leaf.hpa, permissions);
+        } else {
+            platform.unmap(Vm::L2(vm), leaf.gpa, leaf.level);
+        }
+    }
+}
+
+/// What an alias allows.
+pub(crate) fn permissions(alias: VmAttributes) -> Permissions {
+    Permissions {
+        read: alias.read(),
+        write: alias.write(),
+        execute_supervisor: alias.execute_supervisor(),
+        execute_user: alias.execute_user(),
+    }
+}

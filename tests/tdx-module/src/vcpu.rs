@@ -1,0 +1,65 @@
+//! The TD's only virtual processor (TDVPS).
+//!
+//! General registers, control registers and segments live in the platform's hardware contexts, one
+//! for each VM; what is here is what hardware has no place for.
+
+use crate::l1::L1;
+use crate::l2::L2;
+use crate::platform::Vm;
+use tdcall::VmIndex;
+
+/// State of the virtual processor itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VcpuState {
+    /// TDH.VP.INIT has not been called.
+    Uninitialized,
+    /// TDH.VP.ENTER may run it.
+    Ready,
+    /// A non-recoverable TD exit has ended it.
+    Disabled,
+}
+
+/// How the last TDH.VP.ENTER ended, which decides what the next one does first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastTdExit {
+    /// There was none, or nothing is to be copied: the host's registers are ignored.
+    Asynchronous,
+    /// TDG.VP.VMCALL: the registers in the mask come from the host.
+    Tdvmcall {
+        /// RCX of the call.
+        mask: u64,
+    },
+}
+
+pub(crate) struct Vcpu {
+    pub(crate) state: VcpuState,
+    /// The VM that runs, or that the next TD entry resumes.
+    pub(crate) current: Vm,
+    pub(crate) l1: L1,
+    /// VMs 1 to 3, whether or not the TD has them.
+    pub(crate) l2: [L2; VmIndex::MAX as usize],
+    pub(crate) last_td_exit: LastTdExit,
+    /// The host asked for L1 (RESUME_L1). Sticky until L1 was entered.
+    pub(crate) resume_l1: bool,
+}
+
+impl Vcpu {
+    pub(crate) fn new() -> Vcpu {
+        Vcpu {
+            state: VcpuState::Uninitialized,
+            current: Vm::L1,
+            l1: L1::new(),
+            l2: [L2::new(), L2::new(), L2::new()],
+            last_td_exit: LastTdExit::Asynchronous,
+            resume_l1: false,
+        }
+    }
+
+    pub(crate) fn l2(&self, vm: VmIndex) -> &L2 {
+        &self.l2[usize::from(vm.get() - 1)]
+    }
+
+    pub(crate) fn l2_mut(&mut self, vm: VmIndex) -> &mut L2 {
+        &mut self.l2[usize::from(vm.get() - 1)]
+    }
+}
