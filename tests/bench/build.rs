@@ -1,1 +1,5 @@
-fn main() {}
+//! Links the bench as a fixed image that QEMU starts through its PVH note.
+
+fn main() {
+    freestanding::link::image("image.ld", freestanding::link::Placement::Fixed);
+}

@@ -1,0 +1,109 @@
+//! The machine's local APIC, its timer, and the interrupts the bench takes from QEMU's devices.
+//!
+//! Interrupts stay disabled while the bench runs; they end a VM's run or an idle wait, and are
+//! taken at one place, [`take`]. What came is noted and asked for later with [`noted`].
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use super::cpu::rdtsc;
+use super::memory::Mmio;
+use super::port::Port;
+
+const TIMER_VECTOR: u8 = 0x30;
+const UART_VECTOR: u8 = 0x34;
+const SPURIOUS_VECTOR: u8 = 0xFF;
+
+/// COM1's input of QEMU's IOAPIC.
+const UART_PIN: u32 = 4;
+
+const LOCAL_APIC: Mmio = Mmio::new(0xFEE0_0000);
+const IO_APIC: Mmio = Mmio::new(0xFEC0_0000);
+
+/// Offsets of local APIC registers (SDM volume 3, table 11-1).
+mod local_apic {
+    pub(super) const EOI: u64 = 0xB0;
+    pub(super) const SPURIOUS: u64 = 0xF0;
+    pub(super) const LVT_TIMER: u64 = 0x320;
+    pub(super) const INITIAL_COUNT: u64 = 0x380;
+    pub(super) const DIVIDE: u64 = 0x3E0;
+    /// Divide by 1.
+    pub(super) const DIVIDE_BY_1: u32 = 0xB;
+}
+
+const TIMER: u8 = 1;
+const UART: u8 = 2;
+
+static NOTED: AtomicU8 = AtomicU8::new(0);
+
+/// Interrupts taken since they were last asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Noted {
+    pub(crate) timer: bool,
+    pub(crate) uart: bool,
+}
+
+/// Switches the old interrupt controller off, the local APIC and COM1's interrupt on.
+pub(crate) fn start() {
+    Port::PIC_MASTER_MASK.write8(0xFF);
+    Port::PIC_SLAVE_MASK.write8(0xFF);
+    LOCAL_APIC.write32(local_apic::SPURIOUS, 0x100 | u32::from(SPURIOUS_VECTOR));
+    LOCAL_APIC.write32(local_apic::DIVIDE, local_apic::DIVIDE_BY_1);
+    LOCAL_APIC.write32(local_apic::LVT_TIMER, u32::from(TIMER_VECTOR));
+    // Redirection entry: edge, active high, fixed, to APIC 0.
+    io_apic_write(0x10 + 2 * UART_PIN + 1, 0);
+    io_apic_write(0x10 + 2 * UART_PIN, u32::from(UART_VECTOR));
+}
+
+fn io_apic_write(register: u32, value: u32) {
+    IO_APIC.write32(0, register);
+    IO_APIC.write32(0x10, value);
+}
+
+/// Called by the interrupt stubs.
+pub(super) fn taken(vector: u8) {
+    match vector {
+        TIMER_VECTOR => _ = NOTED.fetch_or(TIMER, Ordering::Relaxed),
+        UART_VECTOR => _ = NOTED.fetch_or(UART, Ordering::Relaxed),
+        SPURIOUS_VECTOR => return,
+        _ => panic!("interrupt {vector:#x} has no source here"),
+    }
+    LOCAL_APIC.write32(local_apic::EOI, 0);
+}
+
+/// Takes the interrupts that are pending, and says which came since the last call.
+pub(crate) fn take() -> Noted {
+    // SAFETY: the IDT is complete; the handlers touch only `NOTED`, and what they may clobber is
+    // declared.
+    unsafe { asm!("sti", "nop", "nop", "cli", clobber_abi("sysv64")) };
+    noted()
+}
+
+/// Sleeps until an interrupt comes, and takes it.
+pub(crate) fn wait() -> Noted {
+    // SAFETY: as in `take`. STI's shadow makes sure that HLT sees an interrupt that is pending.
+    unsafe { asm!("sti", "hlt", "cli", clobber_abi("sysv64")) };
+    noted()
+}
+
+fn noted() -> Noted {
+    let noted = NOTED.swap(0, Ordering::Relaxed);
+    Noted {
+        timer: noted & TIMER != 0,
+        uart: noted & UART != 0,
+    }
+}
+
+/// Arms the timer for a TSC value, or disarms it. The interrupt may come early if the deadline is
+/// more than four seconds away.
+///
+/// QEMU counts the timer in nanoseconds; `-icount shift=0` makes that the TSC's unit.
+pub(crate) fn set_timer(deadline: Option<u64>) {
+    let count = match deadline {
+        None => 0,
+        Some(deadline) => deadline
+            .saturating_sub(rdtsc())
+            .clamp(1, u64::from(u32::MAX)) as u32,
+    };
+    LOCAL_APIC.write32(local_apic::INITIAL_COUNT, count);
+}

@@ -1,0 +1,164 @@
+//! The machine's memory: RAM by physical address, and device registers.
+//!
+//! RAM that this program's own image, heap and stacks use is *owned* and cannot be reached through
+//! [`read`], [`write`] and [`zero`]; the rest belongs to the simulated TD and its host.
+
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use alloc::vec::Vec;
+use spin::Once;
+
+/// Start of the RAM that is not the TD's: this program and its pool.
+pub(crate) const POOL_START: u64 = 0x7000_0000;
+/// End of the pool.
+pub(crate) const POOL_END: u64 = 0x8000_0000;
+/// What the firmware may have written below; everything above is as QEMU made it: zero.
+const FIRMWARE_END: u64 = 16 << 20;
+
+const PAGE: u64 = 4096;
+
+/// A device's registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mmio(u64);
+
+impl Mmio {
+    /// The registers at a physical address that is no RAM.
+    pub(super) const fn new(base: u64) -> Self {
+        Self(base)
+    }
+
+    pub(super) fn write32(self, offset: u64, value: u32) {
+        // SAFETY: only this module's siblings make an `Mmio`, of registers that are no memory.
+        unsafe { ((self.0 + offset) as *mut u32).write_volatile(value) };
+    }
+}
+
+/// The machine's RAM that the TD and the host may use.
+struct Ram {
+    ranges: Vec<Range<u64>>,
+    /// One bit a page of the first range: set once the page may hold something other than zeros.
+    dirty: Vec<AtomicU64>,
+}
+
+static RAM: Once<Ram> = Once::new();
+
+/// Declares the RAM, once. None of it may be in use by this program.
+///
+/// # Safety
+/// The ranges are RAM, and no Rust object lies or will lie in them.
+pub(crate) unsafe fn declare(ranges: Vec<Range<u64>>) {
+    let low = ranges.first().map_or(0, |range| range.end.min(POOL_START));
+    let words = (low / PAGE).div_ceil(64) as usize;
+    let mut dirty = Vec::with_capacity(words);
+    dirty.resize_with(words, || AtomicU64::new(0));
+    RAM.call_once(|| Ram { ranges, dirty });
+    mark_dirty(0, FIRMWARE_END);
+}
+
+fn ram() -> &'static Ram {
+    match RAM.get() {
+        Some(ram) => ram,
+        None => panic!("memory is used before it is declared"),
+    }
+}
+
+#[track_caller]
+fn check(address: u64, length: u64) {
+    let end = address.checked_add(length);
+    let inside =
+        |range: &Range<u64>| address >= range.start && end.is_some_and(|end| end <= range.end);
+    assert!(
+        ram().ranges.iter().any(inside),
+        "machine memory {address:#x} + {length:#x} is not the TD's or the host's"
+    );
+}
+
+fn dirty_bit(address: u64) -> Option<(&'static AtomicU64, u64)> {
+    let page = address / PAGE;
+    let word = ram().dirty.get((page / 64) as usize)?;
+    Some((word, 1 << (page % 64)))
+}
+
+fn mark_dirty(address: u64, length: u64) {
+    for page in address / PAGE..(address + length).div_ceil(PAGE) {
+        if let Some((word, bit)) = dirty_bit(page * PAGE) {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether an address range is RAM that the TD or the host may use.
+pub(crate) fn is_ram(address: u64, length: u64) -> bool {
+    let end = address.checked_add(length);
+    let inside =
+        |range: &Range<u64>| address >= range.start && end.is_some_and(|end| end <= range.end);
+    ram().ranges.iter().any(inside)
+}
+
+/// Reads RAM.
+#[track_caller]
+pub(crate) fn read(address: u64, into: &mut [u8]) {
+    check(address, into.len() as u64);
+    // SAFETY: `check` keeps the range in declared RAM, where no Rust object lies (`declare`), and
+    // no VM runs while the bench does.
+    unsafe {
+        core::ptr::copy_nonoverlapping(address as *const u8, into.as_mut_ptr(), into.len());
+    }
+}
+
+/// Writes RAM.
+#[track_caller]
+pub(crate) fn write(address: u64, from: &[u8]) {
+    check(address, from.len() as u64);
+    mark_dirty(address, from.len() as u64);
+    // SAFETY: as in `read`.
+    unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), address as *mut u8, from.len()) };
+}
+
+/// Copies RAM to RAM; the ranges do not overlap.
+#[track_caller]
+pub(crate) fn copy(from: u64, to: u64, length: u64) {
+    check(from, length);
+    check(to, length);
+    assert!(
+        from + length <= to || to + length <= from,
+        "the ranges of a copy overlap"
+    );
+    mark_dirty(to, length);
+    // SAFETY: as in `read`, and the ranges are apart.
+    unsafe {
+        core::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, length as usize);
+    }
+}
+
+/// Clears RAM, and takes it for used from then on: whoever clears it is about to hand it out.
+///
+/// Pages that nobody can have written since QEMU made them are zero already.
+#[track_caller]
+pub(crate) fn zero(address: u64, length: u64) {
+    check(address, length);
+    let mut at = address;
+    while at < address + length {
+        let next = ((at / PAGE + 1) * PAGE).min(address + length);
+        let clean = match dirty_bit(at) {
+            Some((word, bit)) => word.fetch_or(bit, Ordering::Relaxed) & bit == 0,
+            None => false,
+        };
+        if !clean {
+            // SAFETY: as in `read`.
+            unsafe { core::ptr::write_bytes(at as *mut u8, 0, (next - at) as usize) };
+        }
+        at = next;
+    }
+}
+
+/// RAM that nothing writes any more, as a slice.
+///
+/// # Safety
+/// The range is RAM and is never written again, through this module or by a VM.
+pub(crate) unsafe fn frozen(range: Range<u64>) -> &'static [u8] {
+    let length = (range.end - range.start) as usize;
+    // SAFETY: promised by the caller.
+    unsafe { core::slice::from_raw_parts(range.start as *const u8, length) }
+}

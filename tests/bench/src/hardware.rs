@@ -1,0 +1,471 @@
+//! The machine below the TDX module: four VMs on one processor, and its timer.
+
+use alloc::collections::BTreeMap;
+
+use tdcall::PageLevel;
+use tdx_module::platform::{
+    CpuidResult, Event, Intercepts, Permissions, Register, Segment, SegmentName,
+};
+use tdx_module::{Exited, HardwareExit, Platform, Vm};
+
+use crate::arch::cpu::{self, Msr};
+use crate::arch::interrupts::{self, Noted};
+use crate::arch::memory;
+use crate::profile::Profile;
+use crate::svm::machine::VirtualMachine;
+use crate::svm::nested_paging::Access;
+use crate::svm::{Processor, StateSaveArea};
+
+/// L1 and three L2 VMs.
+const VMS: usize = 4;
+/// EFER always ends a run: a read would show SVM's bit, a write without it would end the VM.
+const EFER: u32 = 0xC000_0080;
+
+/// What the host asked the timer for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// The module's: the deadline of an L2 VM.
+    Module = 0,
+    /// The virtual local APIC of L1.
+    LocalApic = 1,
+    /// The end of a run without progress.
+    Watchdog = 2,
+}
+
+/// A page that the host shares with the TD.
+#[derive(Clone, Copy, Debug)]
+struct SharedPage {
+    level: PageLevel,
+    hpa: u64,
+}
+
+/// The machine.
+pub(crate) struct Hardware {
+    processor: Processor,
+    machines: [VirtualMachine; VMS],
+    /// The VM whose IA32_PAT is in the register: QEMU's VMRUN does not switch it.
+    pat_owner: Option<usize>,
+    shared: BTreeMap<u64, SharedPage>,
+    shared_bit: u64,
+    shared_access: [bool; VMS],
+    /// RDMSR of EFER is to look like one that ends no run.
+    efer_reads: [bool; VMS],
+    deadlines: [Option<u64>; 3],
+    armed: Option<u64>,
+    noted: Noted,
+    pub(crate) profile: Profile,
+}
+
+fn index(vm: Vm) -> usize {
+    usize::from(vm.number())
+}
+
+fn level_number(level: PageLevel) -> u32 {
+    level.number() as u32 + 1
+}
+
+impl Hardware {
+    /// Switches the machine's virtualization on. `shared_bit` is the shared bit's GPA value.
+    pub(crate) fn start(shared_bit: u64) -> Self {
+        let levels = cpu::paging_levels();
+        let mut hardware = Self {
+            processor: Processor::start(),
+            machines: [1, 2, 3, 4].map(|asid| VirtualMachine::new(asid, levels)),
+            pat_owner: None,
+            shared: BTreeMap::new(),
+            shared_bit,
+            shared_access: [true, false, false, false],
+            efer_reads: [false; VMS],
+            deadlines: [None; 3],
+            armed: None,
+            noted: Noted::default(),
+            profile: Profile::new(0),
+        };
+        hardware.profile = Profile::new(hardware.entry_cost());
+        hardware
+    }
+
+    /// The instructions that a run takes of its own: measured with a VM that has no memory, and
+    /// so cannot execute any.
+    fn entry_cost(&mut self) -> u64 {
+        let machine = &mut self.machines[1];
+        let ended = machine.run(&mut self.processor);
+        assert!(
+            matches!(ended.exited.exit, HardwareExit::NestedPageFault { .. }),
+            "a VM without memory ended with {:x?}",
+            ended.exited
+        );
+        let (entered, left) = machine.run_times();
+        left - entered
+    }
+
+    /// Runs a VM until it exits; an interrupt that ended it has been taken.
+    pub(crate) fn run(&mut self, vm: Vm) -> Exited {
+        self.load_pat(index(vm));
+        loop {
+            self.arm();
+            let machine = &mut self.machines[index(vm)];
+            let ended = machine.run(&mut self.processor);
+            if ended.ran {
+                let (entered, left) = machine.run_times();
+                self.profile.ran(vm, entered, left, &ended.exited.exit);
+            }
+            match ended.exited.exit {
+                HardwareExit::Interrupt => {
+                    self.note(interrupts::take());
+                    if ended.exited.vectoring.is_none() && !self.noted.uart && !self.expired() {
+                        continue;
+                    }
+                }
+                HardwareExit::ReadMsr
+                    if self.efer_reads[index(vm)] && machine.general(1) as u32 == EFER =>
+                {
+                    // RDMSR is two bytes.
+                    let value = machine.efer();
+                    machine.set_general(0, value & u64::from(u32::MAX));
+                    machine.set_general(2, value >> 32);
+                    machine.state().rip += 2;
+                    continue;
+                }
+                _ => {}
+            }
+            return ended.exited;
+        }
+    }
+
+    /// Waits for an interrupt while no VM can run.
+    pub(crate) fn wait(&mut self) {
+        self.arm();
+        let before = cpu::rdtsc();
+        let noted = interrupts::wait();
+        self.profile.idle(cpu::rdtsc() - before);
+        self.note(noted);
+    }
+
+    /// The interrupts that came since this was last asked.
+    pub(crate) fn take_noted(&mut self) -> Noted {
+        core::mem::take(&mut self.noted)
+    }
+
+    fn note(&mut self, noted: Noted) {
+        self.noted.timer |= noted.timer;
+        self.noted.uart |= noted.uart;
+        if noted.timer {
+            self.armed = None;
+        }
+    }
+
+    /// Asks for an interrupt at a TSC value.
+    pub(crate) fn set_deadline(&mut self, timer: Timer, deadline: Option<u64>) {
+        self.deadlines[timer as usize] = deadline;
+    }
+
+    /// The deadline of a timer.
+    pub(crate) fn deadline(&self, timer: Timer) -> Option<u64> {
+        self.deadlines[timer as usize]
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.iter().flatten().copied().min()
+    }
+
+    fn expired(&self) -> bool {
+        let now = cpu::rdtsc();
+        self.next_deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    fn arm(&mut self) {
+        let next = self.next_deadline();
+        if next != self.armed {
+            interrupts::set_timer(next);
+            self.armed = next;
+        }
+    }
+
+    fn load_pat(&mut self, machine: usize) {
+        if self.pat_owner == Some(machine) {
+            return;
+        }
+        let real = cpu::rdmsr(Msr::PAT);
+        if let Some(owner) = self.pat_owner {
+            self.machines[owner].state().g_pat = real;
+        }
+        let wanted = self.machines[machine].state().g_pat;
+        if wanted != real {
+            // SAFETY: QEMU's memory has no caching attributes to get wrong.
+            unsafe { cpu::wrmsr(Msr::PAT, wanted) };
+        }
+        self.pat_owner = Some(machine);
+    }
+
+    /// Gives the TD machine memory at a shared GPA, given without the shared bit.
+    pub(crate) fn share(&mut self, gpa: u64, level: PageLevel, hpa: u64) {
+        self.shared.insert(gpa, SharedPage { level, hpa });
+        for machine in 0..VMS {
+            if self.shared_access[machine] {
+                self.map_shared(machine, gpa, SharedPage { level, hpa });
+            }
+        }
+    }
+
+    /// Takes a shared page from the TD.
+    pub(crate) fn unshare(&mut self, gpa: u64) {
+        if let Some(page) = self.shared.remove(&gpa) {
+            let shared_gpa = gpa | self.shared_bit;
+            for (machine, access) in self.machines.iter_mut().zip(self.shared_access) {
+                if access {
+                    machine.paging.unmap(shared_gpa, level_number(page.level));
+                }
+            }
+        }
+    }
+
+    fn map_shared(&mut self, machine: usize, gpa: u64, page: SharedPage) {
+        self.machines[machine].paging.map(
+            gpa | self.shared_bit,
+            level_number(page.level),
+            page.hpa,
+            Access {
+                write: true,
+                // Shared memory is never executable on TDX.
+                execute: false,
+            },
+        );
+    }
+
+    /// What is mapped at a GPA of a VM, for messages.
+    pub(crate) fn mapped(&self, vm: Vm, gpa: u64) -> bool {
+        self.machines[index(vm)].paging.lookup(gpa).is_some()
+    }
+}
+
+impl Platform for Hardware {
+    fn read(&mut self, hpa: u64, into: &mut [u8]) {
+        memory::read(hpa, into);
+    }
+
+    fn write(&mut self, hpa: u64, from: &[u8]) {
+        memory::write(hpa, from);
+    }
+
+    fn zero(&mut self, hpa: u64, length: u64) {
+        memory::zero(hpa, length);
+    }
+
+    fn map(&mut self, vm: Vm, gpa: u64, level: PageLevel, hpa: u64, permissions: Permissions) {
+        let paging = &mut self.machines[index(vm)].paging;
+        let size = level.size();
+        assert!(memory::is_ram(hpa, size), "no memory at {hpa:#x} to map");
+        if permissions.read {
+            let access = Access {
+                write: permissions.write,
+                execute: permissions.execute_supervisor,
+            };
+            paging.map(gpa, level_number(level), hpa, access);
+        } else {
+            paging.unmap(gpa, level_number(level));
+        }
+    }
+
+    fn unmap(&mut self, vm: Vm, gpa: u64, level: PageLevel) {
+        self.machines[index(vm)]
+            .paging
+            .unmap(gpa, level_number(level));
+    }
+
+    fn shared_page(&mut self, gpa: u64) -> Option<u64> {
+        let (start, page) = self.shared.range(..=gpa).next_back()?;
+        let size = page.level.size();
+        (gpa - start < size).then(|| page.hpa + (gpa - start))
+    }
+
+    fn set_shared_access(&mut self, vm: Vm, allowed: bool) {
+        let machine = index(vm);
+        if self.shared_access[machine] == allowed {
+            return;
+        }
+        self.shared_access[machine] = allowed;
+        let pages: alloc::vec::Vec<_> = self
+            .shared
+            .iter()
+            .map(|(gpa, page)| (*gpa, *page))
+            .collect();
+        for (gpa, page) in pages {
+            if allowed {
+                self.map_shared(machine, gpa, page);
+            } else {
+                self.machines[machine]
+                    .paging
+                    .unmap(gpa | self.shared_bit, level_number(page.level));
+            }
+        }
+    }
+
+    fn register(&mut self, vm: Vm, register: Register) -> u64 {
+        let pat_is_live = self.pat_owner == Some(index(vm));
+        let machine = &mut self.machines[index(vm)];
+        match register {
+            Register::Efer => return machine.efer(),
+            Register::InterruptShadow => return machine.interrupt_shadow(),
+            Register::Dr0 => return cpu::debug_address(0),
+            Register::Dr1 => return cpu::debug_address(1),
+            Register::Dr2 => return cpu::debug_address(2),
+            Register::Dr3 => return cpu::debug_address(3),
+            Register::TscAux => return cpu::rdmsr(Msr::TSC_AUX),
+            Register::SpecCtrl => return cpu::rdmsr(Msr::SPEC_CTRL),
+            Register::Xss => return cpu::rdmsr(Msr::XSS),
+            Register::Xcr0 => return cpu::xcr0(),
+            Register::Pat if pat_is_live => return cpu::rdmsr(Msr::PAT),
+            _ => {}
+        }
+        if let Some(number) = general_number(register) {
+            return machine.general(number);
+        }
+        let state = machine.state();
+        match register {
+            Register::Cpl => u64::from(state.cpl),
+            _ => state_slot(state, register).map_or(0, |slot| *slot),
+        }
+    }
+
+    fn set_register(&mut self, vm: Vm, register: Register, value: u64) {
+        let pat_is_live = self.pat_owner == Some(index(vm));
+        let machine = &mut self.machines[index(vm)];
+        match register {
+            Register::Efer => return machine.set_efer(value),
+            Register::InterruptShadow => return machine.set_interrupt_shadow(value),
+            Register::Dr0 | Register::Dr1 | Register::Dr2 | Register::Dr3 => {
+                let number = register as u8 - Register::Dr0 as u8;
+                if cpu::debug_address(number) != value {
+                    cpu::set_debug_address(number, value);
+                }
+                return;
+            }
+            Register::TscAux => return set_msr(Msr::TSC_AUX, value),
+            Register::SpecCtrl => return set_msr(Msr::SPEC_CTRL, value),
+            Register::Xss => return set_msr(Msr::XSS, value),
+            Register::Xcr0 => {
+                if cpu::xcr0() != value {
+                    cpu::set_xcr0(value);
+                }
+                return;
+            }
+            Register::Pat if pat_is_live => return set_msr(Msr::PAT, value),
+            _ => {}
+        }
+        if let Some(number) = general_number(register) {
+            return machine.set_general(number, value);
+        }
+        let state = machine.state();
+        match register {
+            Register::Cpl => state.cpl = value as u8 & 3,
+            _ => {
+                if let Some(slot) = state_slot(state, register) {
+                    *slot = value;
+                }
+            }
+        }
+    }
+
+    fn segment(&mut self, vm: Vm, name: SegmentName) -> Segment {
+        self.machines[index(vm)].segment(name)
+    }
+
+    fn set_segment(&mut self, vm: Vm, name: SegmentName, segment: Segment) {
+        self.machines[index(vm)].set_segment(name, segment);
+    }
+
+    fn inject(&mut self, vm: Vm, event: Option<Event>) {
+        self.machines[index(vm)].inject(event);
+    }
+
+    fn set_intercepts(&mut self, vm: Vm, intercepts: Intercepts) {
+        self.machines[index(vm)].set_intercepts(intercepts);
+    }
+
+    fn set_msr_intercept(&mut self, vm: Vm, msr: u32, read: bool, write: bool) {
+        let machine = index(vm);
+        if msr == EFER {
+            self.efer_reads[machine] = !read;
+            return;
+        }
+        self.machines[machine].set_msr_intercept(msr, read, write);
+    }
+
+    fn tsc(&mut self) -> u64 {
+        cpu::rdtsc()
+    }
+
+    fn set_timer(&mut self, deadline: Option<u64>) {
+        self.set_deadline(Timer::Module, deadline);
+    }
+
+    fn random(&mut self, into: &mut [u8]) {
+        for chunk in into.chunks_mut(8) {
+            let Some(random) = cpu::rdrand() else {
+                panic!("QEMU's processor has no random numbers");
+            };
+            chunk.copy_from_slice(&random.to_le_bytes()[..chunk.len()]);
+        }
+    }
+
+    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> CpuidResult {
+        let [eax, ebx, ecx, edx] = cpu::cpuid(leaf, subleaf);
+        CpuidResult { eax, ebx, ecx, edx }
+    }
+
+    fn rdmsr(&mut self, msr: u32) -> u64 {
+        cpu::rdmsr(Msr(msr))
+    }
+
+    fn wrmsr(&mut self, msr: u32, value: u64) {
+        set_msr(Msr(msr), value);
+    }
+
+    fn xsetbv(&mut self, value: u64) -> bool {
+        cpu::set_xcr0(value)
+    }
+}
+
+/// Writes an MSR that TDX leaves to the TD.
+fn set_msr(msr: Msr, value: u64) {
+    const OWN: [Msr; 2] = [Msr::EFER, Msr::VM_HSAVE_PA];
+    assert!(!OWN.contains(&msr), "{msr:x?} is not the TD's");
+    if cpu::rdmsr(msr) != value {
+        // SAFETY: the module writes only MSRs that the TD owns while it runs; none of them
+        // changes how this program's code and memory are reached.
+        unsafe { cpu::wrmsr(msr, value) };
+    }
+}
+
+/// The number of a general register in instruction encodings.
+fn general_number(register: Register) -> Option<usize> {
+    Register::GENERAL
+        .iter()
+        .position(|&general| general == register)
+}
+
+/// Where the VMCB has a register.
+fn state_slot(state: &mut StateSaveArea, register: Register) -> Option<&mut u64> {
+    Some(match register {
+        Register::Rip => &mut state.rip,
+        Register::Rflags => &mut state.rflags,
+        Register::Cr0 => &mut state.cr0,
+        Register::Cr2 => &mut state.cr2,
+        Register::Cr3 => &mut state.cr3,
+        Register::Cr4 => &mut state.cr4,
+        Register::Dr6 => &mut state.dr6,
+        Register::Dr7 => &mut state.dr7,
+        Register::Pat => &mut state.g_pat,
+        Register::DebugCtl => &mut state.debug_ctl,
+        Register::KernelGsBase => &mut state.kernel_gs_base,
+        Register::Star => &mut state.star,
+        Register::Lstar => &mut state.lstar,
+        Register::Cstar => &mut state.cstar,
+        Register::Fmask => &mut state.sfmask,
+        Register::SysenterCs => &mut state.sysenter_cs,
+        Register::SysenterEsp => &mut state.sysenter_esp,
+        Register::SysenterEip => &mut state.sysenter_eip,
+        _ => return None,
+    })
+}

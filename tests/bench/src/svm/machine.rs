@@ -1,0 +1,258 @@
+//! One VM: its control block, nested page tables and permission maps.
+
+use alloc::boxed::Box;
+
+use tdx_module::platform::{Event, EventKind, Intercepts, Segment, SegmentName};
+
+use super::nested_paging::NestedPaging;
+use super::permissions::{MsrPermissions, PortPermissions};
+use super::run::GeneralRegisters;
+use super::vmcb::{self, EventInformation, Vmcb};
+use super::{Processor, exit};
+
+/// EFER.SVME: VMRUN demands it, guests do not see it.
+const SVME: u64 = 1 << 12;
+const UNUSABLE: u32 = 1 << 16;
+const INVALID_OPCODE: u32 = 1 << 6;
+
+/// A VM.
+pub(crate) struct VirtualMachine {
+    pub(super) vmcb: Box<Vmcb>,
+    pub(super) registers: GeneralRegisters,
+    pub(crate) paging: NestedPaging,
+    msrs: Box<MsrPermissions>,
+    /// Held because the VMCB refers to it.
+    _ports: Box<PortPermissions>,
+    /// The event to deliver at the start of the next run.
+    event: Option<Event>,
+    /// By how much RIP was moved past a software interrupt that this run delivers.
+    pub(super) rip_advance: u64,
+    /// The window for NMIs is asked for; no NMI ever blocks it here.
+    nmi_window: bool,
+}
+
+impl VirtualMachine {
+    /// A VM without memory, with every port and MSR intercepted.
+    pub(crate) fn new(asid: u32, paging_levels: u32) -> Self {
+        // SAFETY: the VMCB is integers only, for which zero is a value.
+        let mut vmcb: Box<Vmcb> = Box::new(unsafe { core::mem::zeroed() });
+        let paging = NestedPaging::new(paging_levels);
+        let msrs = MsrPermissions::all_intercepted();
+        let ports = PortPermissions::all_intercepted();
+        vmcb.control.iopm_base = ports.address();
+        vmcb.control.msrpm_base = msrs.address();
+        vmcb.control.asid = asid;
+        vmcb.control.nested_paging = 1;
+        vmcb.control.nested_cr3 = paging.root();
+        vmcb.save.efer = SVME;
+        let mut machine = Self {
+            vmcb,
+            registers: GeneralRegisters::default(),
+            paging,
+            msrs,
+            _ports: ports,
+            event: None,
+            rip_advance: 0,
+            nmi_window: false,
+        };
+        machine.set_intercepts(Intercepts::default());
+        machine
+    }
+
+    /// Runs until something ends the run.
+    pub(crate) fn run(&mut self, processor: &mut Processor) -> exit::Ended {
+        if self.nmi_window && self.event.is_none() {
+            return exit::Ended::without_running(tdx_module::platform::HardwareExit::NmiWindow);
+        }
+        let event = self.event.take();
+        self.vmcb.control.event_injection = event.map_or(EventInformation::new(), injection);
+        self.rip_advance = event.map_or(0, |event| u64::from(event.instruction_length));
+        self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(self.rip_advance);
+        processor.run(&mut self.vmcb, &mut self.registers);
+        exit::decode(self)
+    }
+
+    /// A general register, by its number in instruction encodings.
+    pub(crate) fn general(&self, number: usize) -> u64 {
+        match number {
+            0 => self.vmcb.save.rax,
+            4 => self.vmcb.save.rsp,
+            _ => self.registers.slot[number],
+        }
+    }
+
+    pub(crate) fn set_general(&mut self, number: usize, value: u64) {
+        match number {
+            0 => self.vmcb.save.rax = value,
+            4 => self.vmcb.save.rsp = value,
+            _ => self.registers.slot[number] = value,
+        }
+    }
+
+    /// The saved state, for registers that the VMCB has.
+    pub(crate) fn state(&mut self) -> &mut vmcb::StateSaveArea {
+        &mut self.vmcb.save
+    }
+
+    /// EFER as the guest sees it.
+    pub(crate) fn efer(&self) -> u64 {
+        self.vmcb.save.efer & !SVME
+    }
+
+    pub(crate) fn set_efer(&mut self, value: u64) {
+        self.vmcb.save.efer = value | SVME;
+    }
+
+    /// Blocking by STI or MOV SS at the last exit; QEMU's VMRUN does not load it.
+    pub(crate) fn interrupt_shadow(&self) -> u64 {
+        self.vmcb.control.interrupt_shadow & 1
+    }
+
+    pub(crate) fn set_interrupt_shadow(&mut self, value: u64) {
+        self.vmcb.control.interrupt_shadow = u64::from(value != 0);
+    }
+
+    fn segment_slot(&mut self, name: SegmentName) -> &mut vmcb::Segment {
+        let save = &mut self.vmcb.save;
+        match name {
+            SegmentName::Es => &mut save.es,
+            SegmentName::Cs => &mut save.cs,
+            SegmentName::Ss => &mut save.ss,
+            SegmentName::Ds => &mut save.ds,
+            SegmentName::Fs => &mut save.fs,
+            SegmentName::Gs => &mut save.gs,
+            SegmentName::Ldtr => &mut save.ldtr,
+            SegmentName::Tr => &mut save.tr,
+            SegmentName::Gdtr => &mut save.gdtr,
+            SegmentName::Idtr => &mut save.idtr,
+        }
+    }
+
+    pub(crate) fn segment(&mut self, name: SegmentName) -> Segment {
+        let slot = *self.segment_slot(name);
+        let attributes = u32::from(slot.attributes);
+        let mut access_rights = attributes & 0xFF | (attributes & 0xF00) << 4;
+        if access_rights & 0x80 == 0 {
+            access_rights |= UNUSABLE;
+        }
+        let table = matches!(name, SegmentName::Gdtr | SegmentName::Idtr);
+        Segment {
+            selector: slot.selector,
+            access_rights: if table { 0 } else { access_rights },
+            limit: slot.limit,
+            base: slot.base,
+        }
+    }
+
+    pub(crate) fn set_segment(&mut self, name: SegmentName, segment: Segment) {
+        let rights = segment.access_rights;
+        let attributes = if rights & UNUSABLE != 0 {
+            0
+        } else {
+            rights & 0xFF | rights >> 4 & 0xF00
+        };
+        *self.segment_slot(name) = vmcb::Segment {
+            selector: segment.selector,
+            attributes: attributes as u16,
+            limit: segment.limit,
+            base: segment.base,
+        };
+        if name == SegmentName::Ss {
+            self.vmcb.save.cpl = (rights >> 5 & 3) as u8;
+        }
+    }
+
+    pub(crate) fn inject(&mut self, event: Option<Event>) {
+        self.event = event;
+    }
+
+    pub(crate) fn set_intercepts(&mut self, wanted: Intercepts) {
+        let bit = |on: bool, number: u32| u32::from(on) << number;
+        let control = &mut self.vmcb.control;
+        control.intercept_cr = bit(wanted.cr_read, 0)
+            | bit(wanted.cr3_store, 3)
+            | bit(wanted.cr_read, 4)
+            | bit(wanted.cr8_store, 8)
+            | bit(true, 16)
+            | bit(wanted.cr3_load, 19)
+            | bit(true, 20)
+            | bit(wanted.cr8_load, 24);
+        control.intercept_dr = if wanted.debug_registers { u32::MAX } else { 0 };
+        control.intercept_exceptions = wanted.exceptions | INVALID_OPCODE;
+        let tables = wanted.descriptor_tables;
+        control.set_intercepts(
+            vmcb::Intercepts::new()
+                .with_intr(true)
+                .with_nmi(true)
+                .with_vintr(wanted.interrupt_window)
+                .with_idtr_read(tables)
+                .with_gdtr_read(tables)
+                .with_ldtr_read(tables)
+                .with_tr_read(tables)
+                .with_idtr_write(tables)
+                .with_gdtr_write(tables)
+                .with_ldtr_write(tables)
+                .with_tr_write(tables)
+                .with_rdtsc(wanted.rdtsc)
+                .with_rdtscp(wanted.rdtsc)
+                .with_rdpmc(wanted.rdpmc)
+                .with_cpuid(true)
+                .with_invd(true)
+                .with_pause(wanted.pause)
+                .with_hlt(true)
+                .with_invlpg(wanted.invlpg)
+                .with_invlpga(true)
+                .with_io(true)
+                .with_msr(true)
+                .with_shutdown(true)
+                .with_vmrun(true)
+                .with_vmmcall(true)
+                .with_vmload(true)
+                .with_vmsave(true)
+                .with_stgi(true)
+                .with_clgi(true)
+                .with_skinit(true)
+                .with_wbinvd(true)
+                .with_monitor(true)
+                .with_mwait(true)
+                .with_mwait_conditional(true)
+                .with_xsetbv(true),
+        );
+        // A pending virtual interrupt that is intercepted is an interrupt window.
+        control.interrupt_control = control
+            .interrupt_control
+            .with_v_irq(wanted.interrupt_window)
+            .with_v_ignore_tpr(true)
+            .with_v_intr_prio(0xF)
+            .with_v_intr_masking(true);
+        self.nmi_window = wanted.nmi_window;
+    }
+
+    pub(crate) fn set_msr_intercept(&mut self, msr: u32, read: bool, write: bool) {
+        self.msrs.set(msr, read, write);
+    }
+
+    /// The TSC at the last run's start and end.
+    pub(crate) fn run_times(&self) -> (u64, u64) {
+        (self.registers.entered, self.registers.left)
+    }
+}
+
+/// The event as EVENTINJ wants it.
+fn injection(event: Event) -> EventInformation {
+    let kind = match event.kind {
+        EventKind::ExternalInterrupt => 0,
+        EventKind::Nmi => 2,
+        // INT1, INT3 and INTO are exceptions to SVM; RIP is past them by now.
+        EventKind::HardwareException
+        | EventKind::PrivilegedSoftwareException
+        | EventKind::SoftwareException => 3,
+        EventKind::SoftwareInterrupt => 4,
+    };
+    EventInformation::new()
+        .with_vector(event.vector)
+        .with_kind(kind)
+        .with_error_code_valid(event.error_code.is_some())
+        .with_error_code(event.error_code.unwrap_or(0))
+        .with_valid(true)
+}

@@ -1,0 +1,64 @@
+//! Virtual machines: AMD's SVM and nested paging in the place of VMX and EPT.
+//!
+//! QEMU's SVM has gaps, each met where it matters: no decode assists and no next RIP (the module
+//! decodes), an interrupt shadow that VMRUN does not load, state that VMRUN does not switch.
+
+pub(crate) mod exit;
+pub(crate) mod machine;
+pub(crate) mod nested_paging;
+mod permissions;
+mod run;
+mod vmcb;
+
+use alloc::boxed::Box;
+
+use crate::arch::cpu::{Msr, rdmsr, wrmsr};
+use run::{FxState, GeneralRegisters, HostState};
+pub(crate) use vmcb::StateSaveArea;
+use vmcb::Vmcb;
+
+/// A processor with SVM switched on.
+pub(crate) struct Processor {
+    host: Box<HostState>,
+    /// Held because VM_HSAVE_PA refers to it.
+    _save_area: Box<HostState>,
+    extended: Box<FxState>,
+}
+
+impl Processor {
+    /// Switches SVM on, once.
+    pub(crate) fn start() -> Self {
+        const SVME: u64 = 1 << 12;
+        const SCE: u64 = 1;
+        let save_area = Box::new(HostState([0; 4096]));
+        let mut host = Box::new(HostState([0; 4096]));
+        let save_address = save_area.0.as_ptr().expose_provenance() as u64;
+        // SAFETY: SVME and SCE change nothing for running code; the save area is a page of its
+        // own that lives as long as the processor; VMSAVE writes another such page.
+        unsafe {
+            wrmsr(Msr::EFER, rdmsr(Msr::EFER) | SVME | SCE);
+            wrmsr(Msr::VM_HSAVE_PA, save_address);
+            core::arch::asm!("vmsave rax", in("rax") &raw mut *host, options(nostack));
+        }
+        Self {
+            host,
+            _save_area: save_area,
+            extended: Box::new(FxState::new()),
+        }
+    }
+
+    /// Runs a VM until it exits.
+    fn run(&mut self, vmcb: &mut Vmcb, registers: &mut GeneralRegisters) {
+        // SAFETY: `Processor` exists, so SVM is on and `host` is filled; interrupts are disabled
+        // but in `arch::interrupts`; only `VirtualMachine` calls this, whose VMCB always has the
+        // intercepts and whose tables hold what `crate::platform` may map.
+        unsafe {
+            run::vmrun(
+                vmcb,
+                registers,
+                &raw mut *self.extended,
+                &raw mut *self.host,
+            );
+        }
+    }
+}
