@@ -36,6 +36,8 @@ pub mod paging;
 pub mod port_io;
 mod rip;
 pub mod tdvmcall;
+#[cfg(test)]
+mod test_vcpu;
 pub mod vcpu;
 
 pub use event::{Event, EventKind};
