@@ -27,17 +27,23 @@
 
 #[cfg(test)]
 extern crate std;
+#[cfg(test)]
+mod script;
 
 mod address;
 pub mod attributes;
 pub mod field;
 pub mod ghci;
+pub mod hw;
 pub mod leaf;
 mod registers;
 pub mod report;
 pub mod status;
+mod td;
+pub mod tdvmcall;
 pub mod vmcs;
 pub mod vp_enter;
 
 pub use address::{Gpa, Gpaw, PageLevel, VmIndex};
 pub use registers::{RawTdcall, Registers};
+pub use td::Td;

@@ -68,11 +68,13 @@ impl GuestState {
     }
 
     /// A register.
+    #[expect(clippy::indexing_slicing, reason = "a Gpr is below 16")]
     pub const fn gpr(&self, gpr: Gpr) -> u64 {
         self.gprs[gpr as usize]
     }
 
     /// Sets a register.
+    #[expect(clippy::indexing_slicing, reason = "a Gpr is below 16")]
     pub const fn set_gpr(&mut self, gpr: Gpr, value: u64) {
         self.gprs[gpr as usize] = value;
     }

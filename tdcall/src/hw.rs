@@ -1,0 +1,170 @@
+//! The TDCALL instruction itself: the only module with `unsafe`.
+//!
+//! Most leaves go through the `tdx-tdcall` crate. It passes RAX, RCX, RDX and R8 to R13, which
+//! TDG.VP.ENTER (CS in RSI and RDI) and TDG.VP.VMCALL (any register in its mask) outgrow: those two
+//! have a stub of their own with every register both ways.
+
+use core::arch::naked_asm;
+
+use tdx_tdcall::TdcallArgs;
+
+use crate::leaf::number;
+use crate::registers::{RawTdcall, Registers};
+
+/// The instruction, on a processor that runs a TD.
+#[derive(Clone, Copy, Debug)]
+pub struct Hw(());
+
+impl Hw {
+    /// A token for the instruction.
+    ///
+    /// # Safety
+    /// Whoever has the value can make the TDX module write to any GPA. The caller guarantees that
+    /// the processor executes a TD's L1 at privilege level 0, and that the value reaches only
+    /// code which passes addresses of memory set aside for the module to read or write: no
+    /// Rust reference to such memory is live across the call unless the leaf only reads it.
+    pub const unsafe fn new() -> Self {
+        Self(())
+    }
+
+    /// TDCALL immediately after STI, with interrupts disabled again afterwards: the only race-free
+    /// way to wait for an interrupt (GHCI, "`TDG.VP.VMCALL<Instruction.HLT>`").
+    pub fn tdcall_with_interrupts_enabled(&self, registers: &mut Registers) {
+        // SAFETY: a TD at privilege level 0, by the contract of `Hw::new`; `registers` is
+        // exclusively ours. Interrupt handlers preserve every register.
+        unsafe { sti_tdcall_cli(registers) }
+    }
+}
+
+impl RawTdcall for Hw {
+    /// TDG.VP.ENTER by this way leaves L2's vector registers, MXCSR and x87 state in the
+    /// processor: the caller switches them around the call with [`tdcall_every_register`].
+    fn tdcall(&self, registers: &mut Registers) {
+        match registers.rax & 0xFFFF {
+            number::VP_VMCALL | number::VP_ENTER => {
+                // SAFETY: a TD at privilege level 0, by the contract of `Hw::new`; `registers` is
+                // exclusively ours.
+                unsafe { tdcall_every_register(registers) }
+            }
+            _ => {
+                let mut arguments = TdcallArgs {
+                    rax: registers.rax,
+                    rcx: registers.rcx,
+                    rdx: registers.rdx,
+                    r8: registers.r8,
+                    r9: registers.r9,
+                    r10: registers.r10,
+                    r11: registers.r11,
+                    r12: registers.r12,
+                    r13: registers.r13,
+                };
+                tdx_tdcall::td_call(&mut arguments);
+                registers.rax = arguments.rax;
+                registers.rcx = arguments.rcx;
+                registers.rdx = arguments.rdx;
+                registers.r8 = arguments.r8;
+                registers.r9 = arguments.r9;
+                registers.r10 = arguments.r10;
+                registers.r11 = arguments.r11;
+                registers.r12 = arguments.r12;
+                registers.r13 = arguments.r13;
+            }
+        }
+    }
+}
+
+/// Loads every register of a [`Registers`], executes, stores every register.
+macro_rules! tdcall_body {
+    ($($before:literal,)* ; $($after:literal,)*) => {
+        naked_asm!(
+            "push rbp",
+            "push rbx",
+            "push r12",
+            "push r13",
+            "push r14",
+            "push r15",
+            "push rdi",
+            "mov rax, [rdi]",
+            "mov rcx, [rdi + 0x08]",
+            "mov rdx, [rdi + 0x10]",
+            "mov rbx, [rdi + 0x18]",
+            "mov rbp, [rdi + 0x20]",
+            "mov rsi, [rdi + 0x28]",
+            "mov r8, [rdi + 0x38]",
+            "mov r9, [rdi + 0x40]",
+            "mov r10, [rdi + 0x48]",
+            "mov r11, [rdi + 0x50]",
+            "mov r12, [rdi + 0x58]",
+            "mov r13, [rdi + 0x60]",
+            "mov r14, [rdi + 0x68]",
+            "mov r15, [rdi + 0x70]",
+            "mov rdi, [rdi + 0x30]",
+            $($before,)*
+            ".byte 0x66, 0x0F, 0x01, 0xCC", // TDCALL
+            $($after,)*
+            "push rdi",
+            "mov rdi, [rsp + 8]",
+            "mov [rdi], rax",
+            "mov [rdi + 0x08], rcx",
+            "mov [rdi + 0x10], rdx",
+            "mov [rdi + 0x18], rbx",
+            "mov [rdi + 0x20], rbp",
+            "mov [rdi + 0x28], rsi",
+            "pop qword ptr [rdi + 0x30]",
+            "mov [rdi + 0x38], r8",
+            "mov [rdi + 0x40], r9",
+            "mov [rdi + 0x48], r10",
+            "mov [rdi + 0x50], r11",
+            "mov [rdi + 0x58], r12",
+            "mov [rdi + 0x60], r13",
+            "mov [rdi + 0x68], r14",
+            "mov [rdi + 0x70], r15",
+            "add rsp, 8",
+            "pop r15",
+            "pop r14",
+            "pop r13",
+            "pop r12",
+            "pop rbx",
+            "pop rbp",
+            "ret",
+        )
+    };
+}
+
+/// TDCALL with every register in and out. RBP and the other callee-saved registers are kept,
+/// which the module does not do: TDG.VP.ENTER returns with L2's RBP. Touches no vector register;
+/// TDG.VP.ENTER itself returns with L2's.
+///
+/// # Safety
+/// The processor runs a TD's L1 at privilege level 0; `registers` is valid for reads and writes;
+/// what the leaf does to memory is covered by the contract of [`Hw::new`]. For TDG.VP.ENTER, the
+/// caller puts MXCSR and the x87 control word back to what the ABI demands.
+#[unsafe(naked)]
+pub unsafe extern "sysv64" fn tdcall_every_register(registers: *mut Registers) {
+    tdcall_body!(;)
+}
+
+/// STI, TDCALL, CLI.
+///
+/// # Safety
+/// As [`tdcall_every_register`]; interrupt handlers are installed.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn sti_tdcall_cli(registers: *mut Registers) {
+    tdcall_body!("sti",; "cli",)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::mem::offset_of;
+
+    #[test]
+    fn the_stub_uses_the_offsets_of_the_structure() {
+        assert_eq!(offset_of!(Registers, rax), 0);
+        assert_eq!(offset_of!(Registers, rdx), 0x10);
+        assert_eq!(offset_of!(Registers, rbp), 0x20);
+        assert_eq!(offset_of!(Registers, rdi), 0x30);
+        assert_eq!(offset_of!(Registers, r8), 0x38);
+        assert_eq!(offset_of!(Registers, r15), 0x70);
+    }
+}
