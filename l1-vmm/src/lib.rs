@@ -1,1 +1,26 @@
+//! What the L1 VMM decides, apart from the machine it runs on.
+//!
+//! * [`launch`]: from td-shim's hand-off to a Linux kernel in L2's memory: memory plan, L2's pages,
+//!   the files from the host, boot protocol, ACPI tables.
+//!
+//! The image (`main.rs`) brings what needs the machine: entry code, page tables, interrupt and #VE
+//! handlers, the heap, the C runtime of the TPM engine, access to physical memory. The library has no
+//! `unsafe` and runs under `cargo test`: it reaches the TDX module through [`tdcall::RawTdcall`], and
+//! memory through traits that the image implements.
+//!
+//! Everything the host or L2 can choose is hostile here: copied once, checked, never a panic.
 #![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+extern crate alloc;
+
+pub mod launch;

@@ -1,0 +1,190 @@
+//! How L2's first instruction finds the machine.
+//!
+//! Source: Linux, Documentation/arch/x86/boot.rst, "64-bit BOOT PROTOCOL": 64-bit mode with paging, the kernel,
+//! zero page and command line identity-mapped, flat segments CS 0x10 and DS, ES, SS 0x18, interrupts off,
+//! RSI = zero page.
+
+use super::place::LowMemory;
+use l2_exit::{Segment, SegmentAccessRights};
+
+/// Base and limit of a descriptor table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DescriptorTable {
+    /// Linear address.
+    pub base: u64,
+    /// Offset of the last byte.
+    pub limit: u16,
+}
+
+/// The state of L2's boot processor at its first instruction. General registers not named are 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryState {
+    /// The kernel's 64-bit entry point.
+    pub rip: u64,
+    /// The zero page.
+    pub rsi: u64,
+    /// A stack, though the protocol promises none.
+    pub rsp: u64,
+    /// Interrupts off.
+    pub rflags: u64,
+    /// As L2 sees it: PG, NE, ET, PE.
+    pub cr0: u64,
+    /// Identity mapping of the first 4 GiB.
+    pub cr3: u64,
+    /// As L2 sees it: PAE.
+    pub cr4: u64,
+    /// As L2 sees it: LMA, LME. (NXE cannot be off under TDX.)
+    pub efer: u64,
+    /// 64-bit code.
+    pub cs: Segment,
+    /// Flat data: DS, ES and SS. FS and GS are the same.
+    pub data: Segment,
+    /// Unusable.
+    pub ldtr: Segment,
+    /// A busy 64-bit TSS, as VM entry demands; no task-state segment is in memory.
+    pub tr: Segment,
+    /// The table with those segments.
+    pub gdtr: DescriptorTable,
+    /// Empty: an exception before the kernel has its own table is a triple fault.
+    pub idtr: DescriptorTable,
+}
+
+/// PE, ET, NE and PG.
+const CR0: u64 = 1 << 31 | 1 << 5 | 1 << 4 | 1;
+/// PAE.
+const CR4: u64 = 1 << 5;
+/// LME and LMA.
+const EFER: u64 = 1 << 10 | 1 << 8;
+/// Only bit 1, which is always set.
+const RFLAGS: u64 = 1 << 1;
+const BOOT_CS: u16 = 0x10;
+const BOOT_DS: u16 = 0x18;
+
+/// VMX access rights (SDM Vol. 3C, table "Format of Access Rights"): present, code, read, accessed, L, G.
+const CODE_RIGHTS: u32 = 0xA09B;
+/// Present, data, write, accessed, D, G.
+const DATA_RIGHTS: u32 = 0xC093;
+/// Present, busy TSS.
+const TSS_RIGHTS: u32 = 0x8B;
+/// Unusable.
+const UNUSABLE: u32 = 1 << 16;
+
+const fn flat(selector: u16, rights: u32) -> Segment {
+    Segment {
+        selector,
+        base: 0,
+        limit: u32::MAX,
+        access_rights: SegmentAccessRights::from_bits(rights),
+    }
+}
+
+impl EntryState {
+    /// The state for a kernel that is entered at `rip`, with the boot structures in [`LowMemory`].
+    pub const fn new(rip: u64) -> Self {
+        Self {
+            rip,
+            rsi: LowMemory::ZERO_PAGE,
+            rsp: LowMemory::STACK_TOP,
+            rflags: RFLAGS,
+            cr0: CR0,
+            cr3: LowMemory::PAGE_TABLES,
+            cr4: CR4,
+            efer: EFER,
+            cs: flat(BOOT_CS, CODE_RIGHTS),
+            data: flat(BOOT_DS, DATA_RIGHTS),
+            ldtr: Segment {
+                limit: 0,
+                ..flat(0, UNUSABLE)
+            },
+            tr: Segment {
+                limit: 0xFFFF,
+                ..flat(0, TSS_RIGHTS)
+            },
+            gdtr: DescriptorTable {
+                base: LowMemory::GDT,
+                limit: (size_of::<[u64; GDT_ENTRIES]>() - 1) as u16,
+            },
+            idtr: DescriptorTable { base: 0, limit: 0 },
+        }
+    }
+}
+
+const GDT_ENTRIES: usize = 4;
+
+/// The boot GDT: two null entries, then [`BOOT_CS`] and [`BOOT_DS`], both already accessed.
+pub(super) fn gdt() -> [u8; 8 * GDT_ENTRIES] {
+    bytes([0, 0, 0x00AF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF])
+}
+
+/// Page tables at [`LowMemory::PAGE_TABLES`] that map the first 4 GiB to themselves in 2 MiB pages.
+///
+/// One PML4, one page-directory-pointer table and four page directories, in this order.
+pub(super) fn page_tables() -> impl Iterator<Item = [u8; 4096]> {
+    const PRESENT_WRITE: u64 = 0b11;
+    const LARGE: u64 = 1 << 7;
+    const TABLE: u64 = 0x1000;
+    let table = |number: u64| LowMemory::PAGE_TABLES + number * TABLE;
+    let pml4 = core::array::from_fn(|index| match index {
+        0 => table(1) | PRESENT_WRITE,
+        _ => 0,
+    });
+    let pointers = core::array::from_fn(|index| match index as u64 {
+        gib @ 0..4 => table(2 + gib) | PRESENT_WRITE,
+        _ => 0,
+    });
+    let directories = (0..4u64).map(|gib| {
+        core::array::from_fn::<u64, 512, _>(|index| {
+            gib << 30 | (index as u64) << 21 | LARGE | PRESENT_WRITE
+        })
+    });
+    [pml4, pointers].into_iter().chain(directories).map(bytes)
+}
+
+fn bytes<const QWORDS: usize, const BYTES: usize>(table: [u64; QWORDS]) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    for (place, entry) in bytes.chunks_exact_mut(8).zip(table) {
+        place.copy_from_slice(&entry.to_le_bytes());
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn the_tables_map_4_gib_to_itself() {
+        let tables: Vec<_> = page_tables().collect();
+        assert_eq!(tables.len() as u64 * 0x1000, LowMemory::PAGE_TABLES_LENGTH);
+        let entry = |table: u64, index: u64| {
+            let page = tables[((table - LowMemory::PAGE_TABLES) / 0x1000) as usize];
+            let at = index as usize * 8;
+            u64::from_le_bytes(page[at..at + 8].try_into().unwrap())
+        };
+        for address in [0, 0x10_0000, 0x1FF_FFFF, 0x4000_0000, 0xFFFF_FFFF_u64] {
+            let pointers = entry(LowMemory::PAGE_TABLES, address >> 39 & 511) & !0xFFF;
+            let directory = entry(pointers, address >> 30 & 511) & !0xFFF;
+            let leaf = entry(directory, address >> 21 & 511);
+            assert_eq!(leaf & 0xFFF, 0x83);
+            assert_eq!(leaf & !0x1F_FFFF | address & 0x1F_FFFF, address);
+        }
+        assert_eq!(entry(LowMemory::PAGE_TABLES, 1), 0);
+    }
+
+    #[test]
+    fn the_segments_are_the_gdts() {
+        let state = EntryState::new(0x100_0200);
+        let gdt = gdt();
+        for segment in [state.cs, state.data] {
+            let at = usize::from(segment.selector);
+            let entry = u64::from_le_bytes(gdt[at..at + 8].try_into().unwrap());
+            assert_eq!(
+                (entry >> 40) as u32 & 0xF0FF,
+                segment.access_rights.into_bits()
+            );
+            assert_eq!(entry & 0xFFFF_0000 | entry >> 32 & 0xFF00_00FF, 0, "base");
+        }
+        assert!(usize::from(state.gdtr.limit) + 1 == gdt.len());
+    }
+}
