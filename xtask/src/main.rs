@@ -1,1 +1,61 @@
-fn main() {}
+//! `cargo xtask`: everything a developer or a machine does with the project.
+//!
+//! * `run` builds the images and boots a guest on the simulated TDX platform;
+//! * `test` runs everything continuous integration runs;
+//! * `bench` measures the figures the project promises;
+//! * `check-image` says whether a finished td-shim image can launch the L1 VMM.
+
+mod commands;
+mod debian;
+mod host;
+mod images;
+mod initrd;
+mod machine;
+mod pack;
+mod progress;
+mod report;
+mod transcript;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The project's tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boot a Linux guest as L2 on the simulated TDX platform and check its TPM.
+    Run(commands::run::Options),
+    /// Run everything continuous integration runs.
+    Test(commands::test::Options),
+    /// Measure the project's figures.
+    Bench(commands::bench::Options),
+    /// Say whether a finished td-shim image can launch the L1 VMM, or what is wrong with it.
+    CheckImage(commands::check_image::Options),
+    /// Build the firmware image (shim, metadata, L1 VMM) and write it to a file.
+    Image(commands::image::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(options) => commands::run::run(&options),
+        Command::Test(options) => commands::test::run(&options),
+        Command::Bench(options) => commands::bench::run(&options),
+        Command::CheckImage(options) => commands::check_image::run(&options),
+        Command::Image(options) => commands::image::run(&options),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        // What failed has been printed.
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

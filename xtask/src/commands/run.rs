@@ -1,0 +1,175 @@
+//! `cargo xtask run`: boot a guest as L2 and check its TPM.
+
+use crate::images::{self, Images};
+use crate::machine::{Clock, Gpaw, Guest, Outcome, Platform};
+use crate::transcript::Transcript;
+use crate::{debian, host, initrd, progress, report};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Options of the task.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Options {
+    /// A root shell of the guest in this terminal instead of the TPM steps.
+    #[arg(long)]
+    shell: bool,
+    /// Boot this bzImage instead of a stock Debian kernel.
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// Use this initrd instead of the project's.
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// Words to append to the kernel's command line.
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    append: String,
+    /// The TD's memory.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    memory: u64,
+    /// Launch through this finished td-shim image instead of the built-in shim.
+    #[arg(long, value_name = "IMAGE")]
+    td_shim: Option<PathBuf>,
+    /// Guest physical address width, and with it the shared bit.
+    #[arg(long, value_enum, default_value = "48")]
+    gpaw: Gpaw,
+    /// Whether the host backs the TPM window with private pages (else its exits are host-routed).
+    #[arg(long, value_enum, default_value = "accepted")]
+    window: Window,
+    /// Further options for the bench, KEY=VALUE: faults, number of L2 VMs, watchdog.
+    #[arg(long = "bench-option", value_name = "KEY=VALUE")]
+    bench_options: Vec<String>,
+    /// Write the results as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Show the guest's whole console.
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// How L2's accesses to the TPM window reach L1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Window {
+    /// Private pages of L1: the TDX module gives the exits to L1.
+    Accepted,
+    /// No memory there: the host routes the exits to L1.
+    Hole,
+}
+
+impl Window {
+    /// The bench's word for it.
+    pub(crate) fn option(self) -> String {
+        match self {
+            Self::Accepted => "window=accepted",
+            Self::Hole => "window=hole",
+        }
+        .to_owned()
+    }
+}
+
+/// What a run takes, prepared once.
+pub(crate) struct Prepared {
+    pub(crate) images: Images,
+    pub(crate) image: Vec<u8>,
+    pub(crate) kernel: PathBuf,
+    pub(crate) initrd: PathBuf,
+    pub(crate) folder: PathBuf,
+}
+
+/// Words every run's kernel gets: the console, and a reboot instead of a hang on panic.
+pub(crate) const BASE_COMMAND_LINE: &str = "console=ttyS0 panic=-1";
+/// A run that takes longer has hung.
+pub(crate) const LIMIT: Duration = Duration::from_secs(600);
+
+/// Installs, builds, fetches.
+pub(crate) fn prepare(kernel: Option<&Path>, initrd: Option<&Path>, window: Window) -> Result<Prepared> {
+    host::prepare()?;
+    let folder = images::work_folder()?;
+    let kernel = match kernel {
+        Some(path) => path.to_owned(),
+        None => debian::kernel(&folder)?,
+    };
+    let initrd = match initrd {
+        Some(path) => path.to_owned(),
+        None => {
+            let step = progress::step("packing the guest's initrd: busybox, tpm2-tools");
+            let path = initrd::build(&images::root().join("tests/guest"), &[], &folder)?;
+            step.done();
+            path
+        }
+    };
+    let images = images::build()?;
+    let image = images.assemble(window == Window::Accepted)?;
+    Ok(Prepared {
+        images,
+        image,
+        kernel,
+        initrd,
+        folder,
+    })
+}
+
+/// Runs the task.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let mut prepared = prepare(options.kernel.as_deref(), options.initrd.as_deref(), options.window)?;
+    if let Some(path) = &options.td_shim {
+        prepared.image = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    }
+    let kernel_name = match &options.kernel {
+        Some(path) => path.display().to_string(),
+        None => debian::kernel_name(&prepared.folder).unwrap_or_default(),
+    };
+    eprintln!("booting {kernel_name} as L2, {} MiB", options.memory);
+    let outcome = boot(options, &prepared)?;
+    let steps = outcome.transcript.steps();
+    let wants_steps = !options.shell && options.initrd.is_none();
+    let steps_ok = !wants_steps
+        || (outcome.transcript.steps_finished() && !steps.is_empty() && steps.iter().all(|step| step.passed));
+    let ok = outcome.succeeded && steps_ok;
+    println!("\n{}", report::text(&outcome));
+    if !ok {
+        for line in outcome.transcript.failures() {
+            println!("{line}");
+        }
+        println!("FAILED; console and log are in {}", prepared.folder.display());
+    }
+    if let Some(path) = &options.json {
+        let json = serde_json::to_string_pretty(&report::json(&outcome, ok))?;
+        std::fs::write(path, json).with_context(|| path.display().to_string())?;
+    }
+    Ok(ok)
+}
+
+fn boot(options: &Options, prepared: &Prepared) -> Result<Outcome> {
+    let mode = if options.shell { "shell" } else { "steps" };
+    let mut command_line = format!("{BASE_COMMAND_LINE} quiet tdp.mode={mode}");
+    if !options.append.is_empty() {
+        command_line.push(' ');
+        command_line.push_str(&options.append);
+    }
+    let mut bench_options = vec![options.window.option()];
+    bench_options.extend(options.bench_options.iter().cloned());
+    let platform = Platform {
+        bench: &prepared.images.bench,
+        image: &prepared.image,
+        guest: Some(Guest {
+            kernel: &prepared.kernel,
+            initrd: Some(&prepared.initrd),
+            command_line: &command_line,
+        }),
+        memory_mib: options.memory,
+        gpaw: options.gpaw,
+        clock: if options.shell { Clock::Paced } else { Clock::Counted },
+        options: &bench_options,
+        folder: &prepared.folder,
+        name: "run",
+        interactive: options.shell,
+        limit: LIMIT,
+    };
+    platform.run(&mut |line| {
+        if let Some(step) = Transcript::step_of(line) {
+            println!("{}  {}", if step.passed { "pass" } else { "FAIL" }, step.name);
+        } else if options.verbose || line.starts_with("  ") {
+            println!("{line}");
+        }
+    })
+}

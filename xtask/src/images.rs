@@ -1,0 +1,107 @@
+//! Building the freestanding programs and the firmware image.
+
+use crate::progress;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tdshim_config::image::{self, Parts};
+
+/// The programs a run takes.
+pub(crate) struct Images {
+    /// The bench, a PVH kernel for QEMU.
+    pub(crate) bench: PathBuf,
+    /// The L1 VMM's ELF file, the payload of the shim or of td-shim.
+    pub(crate) l1_vmm: PathBuf,
+    /// The built-in shim's ELF file.
+    pub(crate) shim: PathBuf,
+}
+
+/// The project's root folder.
+pub(crate) fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+/// Cargo's target folder.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Where xtask keeps what it fetched and made.
+pub(crate) fn work_folder() -> Result<PathBuf> {
+    let folder = target().join("xtask");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    Ok(folder)
+}
+
+/// Builds all programs.
+pub(crate) fn build() -> Result<Images> {
+    let step = progress::step("building the bench, the shim and the L1 VMM");
+    // One package a time: features of one must not reach another.
+    for package in ["l1-vmm", "shim", "bench"] {
+        cargo_build(package)?;
+    }
+    step.done();
+    let release = target().join("release");
+    Ok(Images {
+        bench: release.join("bench"),
+        l1_vmm: release.join("l1-vmm"),
+        shim: release.join("shim"),
+    })
+}
+
+/// Builds a program for the guest: static, so that it needs nothing there.
+pub(crate) fn build_guest_program(package: &str) -> Result<PathBuf> {
+    let target_dir = work_folder()?.join("guest");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--release", "--package", package])
+        .current_dir(root())
+        .env("CARGO_TARGET_DIR", &target_dir)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("building {package} for the guest failed");
+    }
+    Ok(target_dir.join("release").join(package))
+}
+
+fn cargo_build(package: &str) -> Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--release", "--package", package])
+        .current_dir(root())
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("building {package} failed");
+    }
+    Ok(())
+}
+
+impl Images {
+    /// The payload as it goes into an image: without debug information.
+    pub(crate) fn stripped_payload(&self) -> Result<Vec<u8>> {
+        let to = work_folder()?.join("l1-vmm.elf");
+        let status = Command::new("strip")
+            .args(["--strip-all", "-o"])
+            .arg(&to)
+            .arg(&self.l1_vmm)
+            .status()
+            .context("cannot run strip (package binutils)")?;
+        if !status.success() {
+            bail!("strip failed on {}", self.l1_vmm.display());
+        }
+        Ok(std::fs::read(to)?)
+    }
+
+    /// The firmware image of the built-in shim.
+    pub(crate) fn assemble(&self, back_tpm_window: bool) -> Result<Vec<u8>> {
+        let payload = self.stripped_payload()?;
+        let shim = std::fs::read(&self.shim)?;
+        Ok(image::assemble(Parts {
+            shim: &shim,
+            payload: &payload,
+            back_tpm_window,
+        })?)
+    }
+}

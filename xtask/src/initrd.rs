@@ -1,0 +1,132 @@
+//! The guest's initial RAM file system: busybox, tpm2-tools with their libraries, and the scripts
+//! of `tests/guest`. The same inputs give the same bytes.
+
+use anyhow::{Context, Result, bail};
+use cpio::NewcBuilder;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const REGULAR: u32 = 0o100_000;
+const DIRECTORY: u32 = 0o040_000;
+const SYMLINK: u32 = 0o120_000;
+
+/// Programs besides busybox, taken from the host with their libraries.
+const PROGRAMS: &[&str] = &["/usr/bin/tpm2"];
+/// Libraries that those programs load by name at run time.
+const LOADED_LIBRARIES: &[&str] = &["libtss2-tcti-device.so.0"];
+/// Where the host's libraries are.
+const LIBRARY_FOLDER: &str = "/usr/lib/x86_64-linux-gnu";
+
+enum Entry {
+    Folder,
+    File { data: Vec<u8>, mode: u32 },
+    Link(String),
+}
+
+/// What goes into an initrd, by path; the map's order is the archive's.
+struct Tree(BTreeMap<String, Entry>);
+
+/// Writes the initrd and returns its path.
+pub(crate) fn build(guest_scripts: &Path, programs: &[PathBuf], to: &Path) -> Result<PathBuf> {
+    let mut tree = Tree(BTreeMap::new());
+    for folder in ["dev", "proc", "sys", "tmp", "run", "root", "etc", "mnt"] {
+        tree.folder(folder);
+    }
+    tree.file("bin/busybox", std::fs::read("/bin/busybox").context("busybox-static")?, 0o755);
+    tree.link("bin/sh", "busybox");
+    for program in PROGRAMS {
+        tree.program(Path::new(program))?;
+    }
+    for library in LOADED_LIBRARIES {
+        tree.program(&Path::new(LIBRARY_FOLDER).join(library))?;
+    }
+    for program in programs {
+        let name = program.file_name().context("a program without a name")?;
+        let data = std::fs::read(program).with_context(|| program.display().to_string())?;
+        tree.file(&format!("bin/{}", name.to_string_lossy()), data, 0o755);
+    }
+    let mut scripts: Vec<_> = std::fs::read_dir(guest_scripts)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_file())
+        .collect();
+    scripts.sort();
+    for script in scripts {
+        let name = script.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let place = if name == "init" { name } else { format!("bin/{name}") };
+        tree.file(&place, std::fs::read(&script)?, 0o755);
+    }
+    let path = to.join("initrd.cpio");
+    std::fs::write(&path, tree.archive()?)?;
+    Ok(path)
+}
+
+impl Tree {
+    fn folder(&mut self, path: &str) {
+        let mut so_far = String::new();
+        for part in path.split('/') {
+            if !so_far.is_empty() {
+                so_far.push('/');
+            }
+            so_far.push_str(part);
+            self.0.entry(so_far.clone()).or_insert(Entry::Folder);
+        }
+    }
+
+    fn file(&mut self, path: &str, data: Vec<u8>, mode: u32) {
+        if let Some((folder, _)) = path.rsplit_once('/') {
+            self.folder(folder);
+        }
+        self.0.insert(path.to_owned(), Entry::File { data, mode });
+    }
+
+    fn link(&mut self, path: &str, target: &str) {
+        if let Some((folder, _)) = path.rsplit_once('/') {
+            self.folder(folder);
+        }
+        self.0.insert(path.to_owned(), Entry::Link(target.to_owned()));
+    }
+
+    /// Adds a host file at its own path, and the libraries it needs.
+    fn program(&mut self, path: &Path) -> Result<()> {
+        let data = std::fs::read(path).with_context(|| path.display().to_string())?;
+        self.file(path.to_string_lossy().trim_start_matches('/'), data, 0o755);
+        let output = Command::new("ldd").arg(path).output().context("cannot run ldd")?;
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            // "libx.so.1 => /lib/.../libx.so.1 (0x...)" or "/lib64/ld-linux-x86-64.so.2 (0x...)".
+            let library = match line.split_once("=> ") {
+                Some((name, _)) if line.contains("not found") => {
+                    bail!("{} needs {}, which is not installed", path.display(), name.trim())
+                }
+                Some((_, found)) => found,
+                None => line.trim(),
+            };
+            let Some(library) = library.split_whitespace().next().filter(|name| name.starts_with('/')) else {
+                continue;
+            };
+            let place = library.trim_start_matches('/');
+            if !self.0.contains_key(place) {
+                let data = std::fs::read(library).with_context(|| library.to_owned())?;
+                self.file(place, data, 0o755);
+            }
+        }
+        Ok(())
+    }
+
+    fn archive(self) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        for (inode, (path, entry)) in (1u32..).zip(self.0) {
+            let (mode, data) = match entry {
+                Entry::Folder => (DIRECTORY | 0o755, Vec::new()),
+                Entry::File { data, mode } => (REGULAR | mode, data),
+                Entry::Link(target) => (SYMLINK | 0o777, target.into_bytes()),
+            };
+            let builder = NewcBuilder::new(&path).ino(inode).mode(mode).nlink(1).mtime(0);
+            let mut writer = builder.write(&mut out, data.len() as u32);
+            std::io::Write::write_all(&mut writer, &data)?;
+            writer.finish()?;
+        }
+        cpio::newc::trailer(&mut out)?;
+        Ok(out)
+    }
+}

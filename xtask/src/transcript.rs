@@ -1,0 +1,139 @@
+//! What a run said: the guest's console, and the bench's log with its machine-readable records.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A step of the guest's acceptance script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) passed: bool,
+}
+
+/// A moment of the boot, in virtual time.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Phase {
+    pub(crate) name: String,
+    pub(crate) microseconds: u64,
+}
+
+/// Everything a run said.
+pub(crate) struct Transcript {
+    /// Lines of the guest's console.
+    pub(crate) console: Vec<String>,
+    /// Lines of the bench's log for people.
+    pub(crate) log: Vec<String>,
+    /// Records of the bench.
+    pub(crate) records: Vec<Value>,
+}
+
+impl Transcript {
+    pub(crate) fn new(console: Vec<String>, bench_log: &str) -> Self {
+        let mut log = Vec::new();
+        let mut records = Vec::new();
+        for line in bench_log.lines() {
+            match line.strip_prefix('@').and_then(|json| serde_json::from_str(json).ok()) {
+                Some(record) => records.push(record),
+                None => log.push(line.to_owned()),
+            }
+        }
+        Self {
+            console,
+            log,
+            records,
+        }
+    }
+
+    /// The step that a console line reports.
+    pub(crate) fn step_of(line: &str) -> Option<Step> {
+        let mut words = line.strip_prefix("@step ")?.split_whitespace();
+        let name = words.next()?.to_owned();
+        match words.next()? {
+            "pass" => Some(Step { name, passed: true }),
+            "fail" => Some(Step {
+                name,
+                passed: false,
+            }),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        self.console.iter().filter_map(|line| Self::step_of(line)).collect()
+    }
+
+    /// Whether the guest's script came to its end.
+    pub(crate) fn steps_finished(&self) -> bool {
+        self.console.iter().any(|line| line.starts_with("@steps "))
+    }
+
+    /// The guest's own clock when its first program ran, in seconds.
+    pub(crate) fn userspace_seconds(&self) -> Option<f64> {
+        self.console
+            .iter()
+            .find_map(|line| line.strip_prefix("@userspace "))
+            .and_then(|seconds| seconds.trim().parse().ok())
+    }
+
+    pub(crate) fn phases(&self) -> Vec<Phase> {
+        self.records
+            .iter()
+            .filter_map(|record| {
+                Some(Phase {
+                    name: record.get("phase")?.as_str()?.to_owned(),
+                    microseconds: record.get("us")?.as_u64()?,
+                })
+            })
+            .collect()
+    }
+
+    /// The last record that has this key.
+    pub(crate) fn last(&self, key: &str) -> Option<&Value> {
+        self.records.iter().rev().find_map(|record| record.get(key))
+    }
+
+    /// A table of counters, by name.
+    pub(crate) fn counters(&self, key: &str) -> BTreeMap<String, u64> {
+        let Some(Value::Object(table)) = self.last(key) else {
+            return BTreeMap::new();
+        };
+        table
+            .iter()
+            .filter_map(|(name, count)| Some((name.clone(), count.as_u64()?)))
+            .collect()
+    }
+
+    /// How the run ended, in the bench's words.
+    pub(crate) fn result(&self) -> String {
+        match self.last("result") {
+            Some(Value::String(reason)) => reason.clone(),
+            Some(other) => other.to_string(),
+            None => "the bench said nothing of the end".to_owned(),
+        }
+    }
+
+    /// Lines that name a failure: for the summary.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = &String> {
+        self.log
+            .iter()
+            .filter(|line| ["fatal", "error", "panic", "watchdog"].iter().any(|word| line.to_lowercase().contains(word)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_steps_phases_and_counters() {
+        let console = vec!["@step a pass".into(), "noise".into(), "@step b fail".into(), "@userspace 1.25".into()];
+        let log = "[ 0.1] host: up\n@{\"phase\":\"td-build\",\"us\":12}\n@{\"exits\":{\"EPT violation\":3}}\n";
+        let transcript = Transcript::new(console, log);
+        assert_eq!(transcript.steps().iter().map(|step| step.passed).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(transcript.phases()[0].microseconds, 12);
+        assert_eq!(transcript.counters("exits")["EPT violation"], 3);
+        assert_eq!(transcript.userspace_seconds(), Some(1.25));
+        assert_eq!(transcript.log.len(), 1);
+        assert!(!transcript.steps_finished());
+    }
+}
