@@ -11,4 +11,4 @@
 #[cfg(not(feature = "mem"))]
 pub mod link;
 #[cfg(feature = "mem")]
-mod mem;
+pub mod mem;

@@ -1,7 +1,7 @@
 //! Assembling a firmware image around the built-in shim.
 //!
 //! From low to high addresses: the payload in its firmware volume, the metadata page, and the shim
-//! with the reset vector at the end. All three are measured; the image is as small as they allow, so
+//! with the reset vector at the end. All three are one measured section, as small as they allow, so
 //! that building the TD is quick.
 
 use crate::firmware_volume;
@@ -66,10 +66,14 @@ pub fn assemble(parts: Parts<'_>) -> Result<Vec<u8>, ImageError> {
         .filter(|_| parts.payload.len() <= most)
         .ok_or(too_large)?;
 
-    let mut image = headers.to_vec();
-    image.extend_from_slice(parts.payload);
-    image.resize(volume_length, 0);
+    // File offsets count from the start of an image of the usual size; its unused front belongs to
+    // no section and is never in memory.
     let size = volume_length as u64 + PAGE + code.len() as u64;
+    let start = (IMAGE_SIZE_MAX - size) as usize;
+    let mut image = vec![0; start];
+    image.extend_from_slice(&headers);
+    image.extend_from_slice(parts.payload);
+    image.resize(start + volume_length, 0);
     let descriptor = append_metadata(&mut image, size, parts.back_tpm_window);
     image.extend_from_slice(&code);
     let pointer = image.len() - layout::DESCRIPTOR_OFFSET_FROM_END as usize;
@@ -91,7 +95,7 @@ fn append_metadata(image: &mut Vec<u8>, size: u64, back_tpm_window: bool) -> u32
     };
     let mut sections = vec![
         Section {
-            data_offset: 0,
+            data_offset: (IMAGE_SIZE_MAX - size) as u32,
             raw_data_size: size as u32,
             address: IMAGE_END - size,
             size,

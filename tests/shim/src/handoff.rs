@@ -1,0 +1,240 @@
+//! Calling the payload: page tables, mailbox, HOB list, and the registers td-shim leaves.
+
+use crate::fatal::Fatal;
+use crate::memory::Map;
+use crate::ram::Ram;
+use core::arch::asm;
+use tdshim_config::event_log::Ccel;
+use tdshim_config::guid::{Guid, HOB_ACPI_TABLE, HOB_E820};
+use tdshim_config::hob::{self, Cpu, E820Entry, FirmwareVolume, Handoff, Header};
+use tdshim_config::layout::Runtime;
+use tdshim_config::metadata::Section;
+use zerocopy::IntoBytes;
+
+const FOUR_GIB: u64 = 1 << 32;
+const GIB: u64 = 1 << 30;
+const MIB_2: u64 = 2 << 20;
+/// Present, writable.
+const TABLE: u64 = 3;
+/// Present, writable, large.
+const LEAF: u64 = 0x83;
+
+/// E820 types of td-shim's table.
+mod e820 {
+    pub(super) const MEMORY: u32 = 1;
+    pub(super) const RESERVED: u32 = 2;
+    pub(super) const ACPI: u32 = 3;
+    pub(super) const NVS: u32 = 4;
+}
+
+/// Prepares what the payload is handed and jumps to it.
+pub(crate) fn jump(
+    ram: &Ram,
+    map: &Map,
+    layout: &Runtime,
+    td_hob: &[u8],
+    volume: &Section,
+    entry: u64,
+) -> Result<core::convert::Infallible, Fatal> {
+    build_page_tables(ram, map, layout.page_tables)?;
+    build_hob_list(ram, map, layout, td_hob, volume)?;
+    // SAFETY: 1: the page tables map all memory that was mapped before, at the same addresses;
+    // 2: `entry` is the entry point of the loaded payload, which td-shim's contract gives the HOB
+    // list in RDI and its base in RSI, on a stack that it may use; 3: nothing returns here.
+    unsafe {
+        asm!(
+            "mov cr3, {tables}",
+            "xor ebp, ebp",
+            "call {entry}",
+            "ud2",
+            tables = in(reg) layout.page_tables,
+            entry = in(reg) entry,
+            in("rdi") layout.hob,
+            in("rsi") layout.payload,
+            options(noreturn),
+        )
+    }
+}
+
+/// Identity map: [0, 4 GiB) and the memory above in 1 GiB leaves where they fit, else 2 MiB.
+fn build_page_tables(ram: &Ram, map: &Map, tables: u64) -> Result<(), Fatal> {
+    let full = Fatal("the memory above 4 GiB needs more page tables than td-shim reserves");
+    ram.fill(tables, Runtime::PAGE_TABLES_SIZE as usize, 0);
+    let limit = tables + Runtime::PAGE_TABLES_SIZE;
+    let pdpt = tables + 0x1000;
+    let mut next = tables + 0x2000;
+    ram.write_u64(tables, pdpt | TABLE);
+    for gib in 0..4 {
+        ram.write_u64(pdpt + gib * 8, gib * GIB | LEAF);
+    }
+    for region in map.regions().filter(|region| region.end > FOUR_GIB) {
+        let mut at = region.start.max(FOUR_GIB);
+        while at < region.end {
+            if at >= 512 * GIB {
+                return Err(full);
+            }
+            let slot = pdpt + (at / GIB) * 8;
+            if at % GIB == 0 && region.end - at >= GIB {
+                ram.write_u64(slot, at | LEAF);
+                at += GIB;
+                continue;
+            }
+            if ram.read_u64(slot) == 0 {
+                if next >= limit {
+                    return Err(full);
+                }
+                ram.write_u64(slot, next | TABLE);
+                next += 0x1000;
+            }
+            let directory = ram.read_u64(slot) & !0xFFF;
+            ram.write_u64(
+                directory + (at % GIB) / MIB_2 * 8,
+                (at & !(MIB_2 - 1)) | LEAF,
+            );
+            at = (at & !(MIB_2 - 1)) + MIB_2;
+        }
+    }
+    Ok(())
+}
+
+/// Writes HOBs one after another.
+struct HobWriter<'a> {
+    ram: &'a Ram,
+    next: u64,
+    end: u64,
+}
+
+impl HobWriter<'_> {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Fatal> {
+        if self.end - self.next < bytes.len() as u64 {
+            return Err(Fatal("the payload's HOB list is too long for its region"));
+        }
+        self.ram.write(self.next, bytes);
+        self.next += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn push_guid(&mut self, name: &Guid, data: &[u8]) -> Result<(), Fatal> {
+        let length = (size_of::<Header>() + name.len() + data.len()).next_multiple_of(8);
+        let length = u16::try_from(length).map_err(|_| Fatal("a table is too long for a HOB"))?;
+        let start = self.next;
+        self.push(Header::new(hob::GUID_EXTENSION, length).as_bytes())?;
+        self.push(name)?;
+        self.push(data)?;
+        let padding = usize::from(length) - (self.next - start) as usize;
+        self.push(&[0; 8][..padding])
+    }
+}
+
+fn build_hob_list(
+    ram: &Ram,
+    map: &Map,
+    layout: &Runtime,
+    td_hob: &[u8],
+    volume: &Section,
+) -> Result<(), Fatal> {
+    let mut list = HobWriter {
+        ram,
+        next: layout.hob + size_of::<Handoff>() as u64,
+        end: layout.hob + Runtime::HOB_SIZE,
+    };
+    list.push(
+        Cpu {
+            header: Header::new(hob::CPU, size_of::<Cpu>() as u16),
+            size_of_memory_space: 52,
+            size_of_io_space: 16,
+            reserved: [0; 6],
+        }
+        .as_bytes(),
+    )?;
+    list.push(
+        FirmwareVolume {
+            header: Header::new(hob::FIRMWARE_VOLUME, size_of::<FirmwareVolume>() as u16),
+            start: volume.address.into(),
+            length: volume.size.into(),
+        }
+        .as_bytes(),
+    )?;
+    pass_acpi_tables(&mut list, td_hob)?;
+    let ccel = Ccel::new(layout.event_log, Runtime::EVENT_LOG_SIZE);
+    list.push_guid(&HOB_ACPI_TABLE, ccel.as_bytes())?;
+    let mut table = [E820Entry {
+        address: 0.into(),
+        size: 0.into(),
+        kind: 0.into(),
+    }; 40];
+    let count = fill_e820(&mut table, map, layout)?;
+    let table = table.get(..count).unwrap_or_default();
+    list.push_guid(&HOB_E820, table.as_bytes())?;
+    list.push(Header::new(hob::END, 8).as_bytes())?;
+    let handoff = Handoff {
+        header: Header::new(hob::HANDOFF, size_of::<Handoff>() as u16),
+        version: 9.into(),
+        boot_mode: 0.into(),
+        memory_top: map.top().into(),
+        memory_bottom: 0.into(),
+        free_memory_top: map.top().into(),
+        free_memory_bottom: 0.into(),
+        end_of_hob_list: list.next.into(),
+    };
+    ram.write(layout.hob, handoff.as_bytes());
+    Ok(())
+}
+
+/// The host's ACPI tables go to the payload unchanged, in order.
+fn pass_acpi_tables(list: &mut HobWriter<'_>, td_hob: &[u8]) -> Result<(), Fatal> {
+    for entry in hob::walk(td_hob) {
+        let (kind, bytes) = entry.map_err(|_| Fatal("the TD HOB list is malformed"))?;
+        let name = bytes.get(size_of::<Header>()..size_of::<Header>() + 16);
+        if kind == hob::GUID_EXTENSION && name == Some(&HOB_ACPI_TABLE) {
+            list.push(bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Memory minus what the layout took, then what it took; returns the number of entries.
+fn fill_e820(table: &mut [E820Entry], map: &Map, layout: &Runtime) -> Result<usize, Fatal> {
+    let taken = [
+        (layout.event_log, Runtime::EVENT_LOG_SIZE, e820::NVS),
+        (layout.mailbox, Runtime::MAILBOX_SIZE, e820::NVS),
+        (
+            layout.page_tables,
+            Runtime::PAGE_TABLES_SIZE,
+            e820::RESERVED,
+        ),
+        (layout.payload, Runtime::PAYLOAD_SIZE, e820::RESERVED),
+        (layout.hob, Runtime::HOB_SIZE, e820::ACPI),
+    ];
+    let mut count = 0;
+    let mut push = |address: u64, size: u64, kind: u32| {
+        if size == 0 {
+            return Ok(());
+        }
+        let slot = table
+            .get_mut(count)
+            .ok_or(Fatal("the E820 table has too many entries"))?;
+        *slot = E820Entry {
+            address: address.into(),
+            size: size.into(),
+            kind: kind.into(),
+        };
+        count += 1;
+        Ok(())
+    };
+    for region in map.regions() {
+        let reserved_here = region.end == layout.hob + Runtime::HOB_SIZE;
+        let end = if reserved_here {
+            layout.event_log
+        } else {
+            region.end
+        };
+        push(region.start, end.saturating_sub(region.start), e820::MEMORY)?;
+        if reserved_here {
+            for (address, size, kind) in taken {
+                push(address, size, kind)?;
+            }
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,45 @@
+//! The shim's access to memory by address: everything is identity-mapped.
+
+/// Holding one says that the identity map is in place and nothing else runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Ram(());
+
+impl Ram {
+    /// # Safety
+    /// The addresses passed to the methods are identity-mapped private memory of the TD, none of
+    /// them is the shim's own stack or data, and no other processor runs.
+    pub(crate) const unsafe fn new() -> Self {
+        Self(())
+    }
+
+    /// The bytes of a range that is not written while the slice lives: the image, the TD HOB.
+    pub(crate) fn bytes(&self, address: u64, length: usize) -> &'static [u8] {
+        // SAFETY: `new`'s caller vouches for the range; the shim writes neither image nor TD HOB.
+        unsafe { core::slice::from_raw_parts(address as *const u8, length) }
+    }
+
+    /// Copies `bytes` to an address.
+    pub(crate) fn write(&self, address: u64, bytes: &[u8]) {
+        // SAFETY: `new`'s caller vouches for the range, which is no Rust object.
+        unsafe {
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len());
+        }
+    }
+
+    /// Fills a range with one byte.
+    pub(crate) fn fill(&self, address: u64, length: usize, byte: u8) {
+        // SAFETY: as for `write`.
+        unsafe { core::ptr::write_bytes(address as *mut u8, byte, length) }
+    }
+
+    /// Reads an unaligned u64.
+    pub(crate) fn read_u64(&self, address: u64) -> u64 {
+        // SAFETY: as for `bytes`; the value is copied out.
+        unsafe { (address as *const u64).read_unaligned() }
+    }
+
+    /// Writes an unaligned u64.
+    pub(crate) fn write_u64(&self, address: u64, value: u64) {
+        self.write(address, &value.to_le_bytes());
+    }
+}
