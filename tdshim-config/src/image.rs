@@ -5,7 +5,7 @@
 //! that building the TD is quick.
 
 use crate::firmware_volume;
-use crate::guid::TDX_METADATA;
+use crate::guid::{GUIDED_TABLE_FOOTER, TDX_METADATA, TDX_METADATA_OFFSET};
 use crate::layout::{self, IMAGE_END, IMAGE_SIZE_MAX, TPM_WINDOW, shim};
 use crate::metadata::{Descriptor, SIGNATURE, Section, SectionKind, VERSION};
 use object::read::elf::{ElfFile64, ProgramHeader};
@@ -76,11 +76,27 @@ pub fn assemble(parts: Parts<'_>) -> Result<Vec<u8>, ImageError> {
     image.resize(start + volume_length, 0);
     let descriptor = append_metadata(&mut image, size, parts.back_tpm_window);
     image.extend_from_slice(&code);
-    let pointer = image.len() - layout::DESCRIPTOR_OFFSET_FROM_END as usize;
-    if let Some(place) = image.get_mut(pointer..pointer + 4) {
-        place.copy_from_slice(&descriptor.to_le_bytes());
-    }
+    write_tail(&mut image, descriptor);
     Ok(image)
+}
+
+/// What tells where the metadata is: the u32 at the image's end - 0x20, and before it the table of
+/// GUIDed structures with the one entry that OVMF and td-shim have.
+fn write_tail(image: &mut [u8], descriptor: u32) {
+    let distance = (image.len() as u32).wrapping_sub(descriptor);
+    let entry_length = (4 + 2 + TDX_METADATA_OFFSET.len()) as u16;
+    let footer_length = (2 + GUIDED_TABLE_FOOTER.len()) as u16;
+    let mut tail = distance.to_le_bytes().to_vec();
+    tail.extend(entry_length.to_le_bytes());
+    tail.extend(TDX_METADATA_OFFSET);
+    tail.extend((entry_length + footer_length).to_le_bytes());
+    tail.extend(GUIDED_TABLE_FOOTER);
+    let table_length = tail.len();
+    tail.extend(descriptor.to_le_bytes());
+    let start = image.len() - layout::DESCRIPTOR_OFFSET_FROM_END as usize - table_length;
+    if let Some(place) = image.get_mut(start..start + tail.len()) {
+        place.copy_from_slice(&tail);
+    }
 }
 
 /// Appends the metadata page and returns the descriptor's file offset.
@@ -151,4 +167,22 @@ fn flatten_shim(elf: &[u8]) -> Result<Vec<u8>, ImageError> {
             .copy_from_slice(data);
     }
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_where_td_shim_has_it() {
+        let mut image = vec![0; IMAGE_SIZE_MAX as usize];
+        write_tail(&mut image, 0xCA_E010);
+        let at = |address: u64| (address - (IMAGE_END - IMAGE_SIZE_MAX)) as usize;
+        assert_eq!(
+            image[at(0xFFFF_FFB8)..][..6],
+            [0xF0, 0x1F, 0x35, 0, 0x16, 0]
+        );
+        assert_eq!(image[at(0xFFFF_FFCE)..][..2], [0x28, 0]);
+        assert_eq!(image[at(0xFFFF_FFE0)..][..4], [0x10, 0xE0, 0xCA, 0]);
+    }
 }
