@@ -1,1 +1,33 @@
+//! The TPM device: what a guest's driver sees, in front of an engine that executes commands.
+//!
+//! * [`Engine`]: one TPM without an interface. Commands run to completion.
+//! * [`tis`]: the FIFO interface of the TCG PC Client Platform TPM Profile (PTP), the one that a
+//!   stock kernel's `tpm_tis` binds to.
+//! * [`reference`]: the engine that is the TPM 2.0 reference code.
+//!
+//! Nothing here knows how an access of the guest arrives; whoever does calls [`tis::Tis::read`] and
+//! [`tis::Tis::write`] with an offset and a few bytes. The guest is hostile: every access has a
+//! defined result, none allocates and none panics.
 #![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod engine;
+mod locality;
+pub mod reference;
+pub mod tis;
+
+pub use engine::{Engine, EngineFailure};
+pub use locality::Locality;

@@ -1,0 +1,42 @@
+//! What a register interface needs of a TPM.
+
+use crate::Locality;
+
+/// The engine could not do what it was asked, and has no response that says so.
+///
+/// The caller should take the TPM for broken: a register interface answers the command with
+/// TPM_RC_FAILURE, as a TPM in failure mode does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("the TPM engine failed")]
+pub struct EngineFailure;
+
+/// One TPM 2.0. Commands run to completion.
+pub trait Engine {
+    /// Executes `command`, however malformed, and returns how many bytes of `response` it filled.
+    ///
+    /// `response` has at least 4096 bytes.
+    fn execute(
+        &mut self,
+        locality: Locality,
+        command: &[u8],
+        response: &mut [u8],
+    ) -> Result<usize, EngineFailure>;
+
+    /// _TPM_Init: the platform was reset.
+    fn reset(&mut self) -> Result<(), EngineFailure>;
+
+    /// Whether a dynamic launch (H-CRTM or D-RTM sequence) has happened since this was last reset.
+    fn establishment(&self) -> bool;
+
+    /// Forgets that a dynamic launch has happened. The caller has checked that `locality` is 3 or 4.
+    fn reset_establishment(&mut self, locality: Locality) -> Result<(), EngineFailure>;
+
+    /// _TPM_Hash_Start: the platform begins a dynamic launch.
+    fn hash_start(&mut self) -> Result<(), EngineFailure>;
+
+    /// _TPM_Hash_Data: part of what is launched.
+    fn hash_data(&mut self, data: &[u8]) -> Result<(), EngineFailure>;
+
+    /// _TPM_Hash_End: all of it has been hashed.
+    fn hash_end(&mut self) -> Result<(), EngineFailure>;
+}

@@ -1,0 +1,64 @@
+//! The TPM 2.0 reference code as an [`Engine`].
+
+use tpm2_ref_sys::Tpm;
+
+use crate::{Engine, EngineFailure, Locality};
+
+/// A [`Tpm`] that was opened by whoever knows its entropy, its clock and its store.
+pub struct Reference(Tpm);
+
+impl Reference {
+    /// Puts an open TPM behind the trait.
+    pub const fn new(tpm: Tpm) -> Self {
+        Self(tpm)
+    }
+
+    /// The TPM itself, for what is no register interface's business, such as its state.
+    pub const fn tpm(&self) -> &Tpm {
+        &self.0
+    }
+
+    /// As [`tpm`](Self::tpm), to change it.
+    pub const fn tpm_mut(&mut self) -> &mut Tpm {
+        &mut self.0
+    }
+}
+
+impl Engine for Reference {
+    fn execute(
+        &mut self,
+        locality: Locality,
+        command: &[u8],
+        response: &mut [u8],
+    ) -> Result<usize, EngineFailure> {
+        self.0
+            .execute(locality.number(), command, response)
+            .map_err(|_| EngineFailure)
+    }
+
+    fn reset(&mut self) -> Result<(), EngineFailure> {
+        self.0.reset().map_err(|_| EngineFailure)
+    }
+
+    fn establishment(&self) -> bool {
+        self.0.established()
+    }
+
+    fn reset_establishment(&mut self, locality: Locality) -> Result<(), EngineFailure> {
+        self.0
+            .reset_established(locality.number())
+            .map_err(|_| EngineFailure)
+    }
+
+    fn hash_start(&mut self) -> Result<(), EngineFailure> {
+        self.0.hash_start().map_err(|_| EngineFailure)
+    }
+
+    fn hash_data(&mut self, data: &[u8]) -> Result<(), EngineFailure> {
+        self.0.hash_data(data).map_err(|_| EngineFailure)
+    }
+
+    fn hash_end(&mut self) -> Result<(), EngineFailure> {
+        self.0.hash_end().map_err(|_| EngineFailure)
+    }
+}

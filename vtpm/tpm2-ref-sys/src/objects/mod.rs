@@ -1,0 +1,21 @@
+//! Rust in place of C: the symbols of whole members of the two archives.
+//!
+//! A linker takes a member out of an archive only for a symbol that is still missing. Each file
+//! here defines all symbols of one member that the rest uses, so that the member stays out. To
+//! define only some would bring the member in after all, and with it a duplicate symbol.
+//!
+//! | file | in place of | because |
+//! | --- | --- | --- |
+//! | [`dispatch`] | libtpms `tpm_library`, `tpm_nvfile` | no TPM 1.2, no files, no log on stderr |
+//! | [`entropy`] | libtpms `Entropy`; OpenSSL's RAND method | theirs goes on with the time when there is no entropy |
+//! | [`nv_memory`] | libtpms `NVMem` | theirs falls back to a file |
+//! | [`clock`] | libtpms `Clock` | time comes from the owner, so that a run can be repeated |
+//! | [`cancel`] | libtpms `Cancel` | a flag that another thread may set |
+//! | [`avx512`] | OpenSSL's AVX-512 AES-GCM and AES-XTS | 700 KB that no TPM algorithm uses |
+
+pub(crate) mod avx512;
+pub(crate) mod cancel;
+pub(crate) mod clock;
+pub(crate) mod dispatch;
+pub(crate) mod entropy;
+pub(crate) mod nv_memory;

@@ -1,0 +1,148 @@
+//! The engine's NV memory: a static array of libtpms's, loaded from and committed to the owner's
+//! store through libtpms's own marshalling.
+
+use core::ffi::{c_int, c_uchar, c_uint, c_void};
+
+use crate::host::{self, Fault};
+
+/// Size of `s_NV` in libtpms 0.9.2 (NV_MEMORY_SIZE).
+const SIZE: usize = 0x2_b2c0;
+
+/// What the libtpms side answers when no store is registered; never the case here.
+const NO_CALLBACKS: c_int = -2;
+
+unsafe extern "C" {
+    static mut s_NV: [u8; SIZE];
+    static mut s_NvIsAvailable: c_int;
+    fn libtpms_plat__NVEnable() -> c_int;
+    fn libtpms_plat__NVDisable() -> c_int;
+    fn libtpms_plat__NvCommit() -> c_int;
+}
+
+/// The first byte of a range of NV memory; records a fault when the range is not all inside.
+fn range(offset: c_uint, length: c_uint) -> Option<*mut u8> {
+    let offset = offset as usize;
+    if offset.checked_add(length as usize)? > SIZE {
+        let _ = host::with(|host| host.fail(Fault::NvRange));
+        return None;
+    }
+    // SAFETY: `offset` is at most `SIZE`, so the result is inside or one past the array.
+    Some(unsafe { (&raw mut s_NV).cast::<u8>().add(offset) })
+}
+
+/// Loads the permanent state into NV memory. 0: done, negative: the engine goes to failure mode.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _plat__NVEnable(_parameter: *mut c_void) -> c_int {
+    // SAFETY: called by the engine during power-on, as the function it replaces.
+    match unsafe { libtpms_plat__NVEnable() } {
+        NO_CALLBACKS => -1,
+        result => result,
+    }
+}
+
+/// There is no file to fall back to.
+#[unsafe(no_mangle)]
+extern "C" fn _plat__NVEnable_NVChipFile(_parameter: *mut c_void) -> c_int {
+    -1
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _plat__NVDisable(_parameter: *mut c_void) {
+    // SAFETY: called by the engine at power-off, as the function it replaces.
+    unsafe {
+        libtpms_plat__NVDisable();
+        s_NvIsAvailable = 0;
+    }
+}
+
+/// 0: NV can be written now.
+#[unsafe(no_mangle)]
+extern "C" fn _plat__IsNvAvailable() -> c_int {
+    let broken = host::with(|host| host.fault == Some(Fault::Nv)).unwrap_or(true);
+    broken.into()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _plat__SetNvAvail() {
+    // SAFETY: libtpms's variable, only used by the one thread that is in the engine.
+    unsafe { s_NvIsAvailable = 1 }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _plat__NvMemoryRead(offset: c_uint, length: c_uint, into: *mut c_uchar) {
+    match range(offset, length) {
+        // SAFETY: the range is inside NV memory, the engine gives a buffer of `length`; they may
+        // overlap.
+        Some(from) => unsafe { into.copy_from(from, length as usize) },
+        // SAFETY: the engine gives a buffer of `length`.
+        None => unsafe { into.write_bytes(0, length as usize) },
+    }
+}
+
+/// 1: done, 0: out of range.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _plat__NvMemoryWrite(
+    offset: c_uint,
+    length: c_uint,
+    from: *const c_uchar,
+) -> c_int {
+    let Some(into) = range(offset, length) else {
+        return 0;
+    };
+    // SAFETY: the range is inside NV memory, the engine gives `length` bytes; they may overlap.
+    unsafe { into.copy_from(from, length as usize) };
+    1
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _plat__NvIsDifferent(
+    offset: c_uint,
+    length: c_uint,
+    from: *const c_uchar,
+) -> c_int {
+    let Some(kept) = range(offset, length) else {
+        return 1;
+    };
+    // SAFETY: the range is inside NV memory and the engine gives `length` bytes; nothing writes to
+    // either while they are compared.
+    let equal = unsafe {
+        core::slice::from_raw_parts(kept, length as usize)
+            == core::slice::from_raw_parts(from, length as usize)
+    };
+    (!equal).into()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _plat__NvMemoryClear(offset: c_uint, length: c_uint) {
+    if let Some(into) = range(offset, length) {
+        // SAFETY: the range is inside NV memory.
+        unsafe { into.write_bytes(0xff, length as usize) };
+    }
+}
+
+/// Moves a range and zeroes what it leaves behind.
+#[unsafe(no_mangle)]
+extern "C" fn _plat__NvMemoryMove(source: c_uint, destination: c_uint, length: c_uint) {
+    let (Some(from), Some(into)) = (range(source, length), range(destination, length)) else {
+        return;
+    };
+    let gap = source.abs_diff(destination);
+    let left_behind = if destination > source {
+        range(source, gap)
+    } else {
+        range(destination.saturating_add(length), gap)
+    };
+    // SAFETY: both ranges are inside NV memory and may overlap.
+    unsafe { into.copy_from(from, length as usize) };
+    if let Some(left_behind) = left_behind {
+        // SAFETY: the range is inside NV memory.
+        unsafe { left_behind.write_bytes(0, gap as usize) };
+    }
+}
+
+/// Marshals NV memory and stores it. 0: done.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _plat__NvCommit() -> c_int {
+    // SAFETY: called by the engine with its NV memory at rest, as the function it replaces.
+    unsafe { libtpms_plat__NvCommit() }
+}

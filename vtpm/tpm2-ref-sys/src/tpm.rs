@@ -1,0 +1,396 @@
+//! The safe owner of the engine.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ffi::{c_uchar, c_void};
+use core::marker::PhantomData;
+use core::ptr;
+use core::slice;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::engine::{OPENSSL_cpuid_setup, TPM2Interface, blob, free, result};
+use crate::host::{self, Clock, Entropy, Fault, Host, NvStore};
+use crate::objects::{cancel, dispatch, entropy};
+use crate::state::{self, StateError, StateKind};
+
+/// Length of the longest command that the engine takes (TPM_PT_MAX_COMMAND_SIZE).
+pub const MAX_COMMAND: usize = 4096;
+
+/// Length of the longest response (TPM_PT_MAX_RESPONSE_SIZE).
+pub const MAX_RESPONSE: usize = 4096;
+
+/// TPM_RC_COMMAND_SIZE as a whole response, for a command that does not fit the engine's buffer.
+const COMMAND_TOO_LONG: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x42];
+
+/// What a TPM takes from its surroundings.
+pub struct Config {
+    /// The only source of random numbers.
+    pub entropy: Entropy,
+    /// The time for the TPM's clock.
+    pub clock: Clock,
+    /// Where the permanent state is kept.
+    pub store: Box<dyn NvStore>,
+}
+
+/// Why there is no TPM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another [`Tpm`] of this process is open; drop it first.
+    #[error("the engine is in use")]
+    InUse,
+    /// The stored permanent state cannot be used. Nothing was changed in the store.
+    #[error("the permanent state: {0}")]
+    State(#[from] StateError),
+    /// The engine could not be manufactured or started.
+    #[error("{0}")]
+    Fault(#[from] Fault),
+    /// The engine refused to start for a reason of its own; the code is libtpms's.
+    #[error("the engine did not start: {0:#x}")]
+    Engine(u32),
+}
+
+/// Why a command has no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecuteError {
+    /// The TPM is out of service until [`Tpm::reset`]; this command may be the one that ended it.
+    #[error("{0}")]
+    Fault(#[from] Fault),
+    /// There is no such locality: 0 to 4 and 32 to 255 are.
+    #[error("there is no locality {0}")]
+    Locality(u8),
+    /// The engine gave no response; the code is libtpms's.
+    #[error("the engine gave no response: {0:#x}")]
+    Engine(u32),
+    /// The command was executed, its response is longer than the buffer.
+    #[error("the response has {length} bytes, more than its buffer")]
+    ResponseTooLong {
+        /// Of the response.
+        length: usize,
+    },
+}
+
+/// The engine, as if in a chip of its own.
+pub struct Tpm {
+    command: Box<[u8; MAX_COMMAND]>,
+    response: Box<[u8; MAX_RESPONSE]>,
+    /// Declared last: the buffers are gone when the engine becomes free for another owner.
+    _ownership: Ownership,
+}
+
+/// The process-wide right to the engine. Not `Send`: the engine stays on one thread.
+struct Ownership(PhantomData<*mut ()>);
+
+static OWNED: AtomicBool = AtomicBool::new(false);
+
+impl Ownership {
+    fn take() -> Option<Self> {
+        OWNED
+            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+            .ok()
+            .map(|_| Self(PhantomData))
+    }
+}
+
+impl Drop for Ownership {
+    fn drop(&mut self) {
+        power_off();
+        host::set(None);
+        OWNED.store(false, Ordering::Release);
+    }
+}
+
+impl Tpm {
+    /// Powers the TPM on with the state in the store, or manufactures a new one when there is none.
+    /// The first command is then TPM2_Startup.
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        let ownership = Ownership::take().ok_or(OpenError::InUse)?;
+        host::set(Some(Host::new(config.entropy, config.clock, config.store)?));
+        // SAFETY: initialises OpenSSL's own variables; nobody else is in the engine (`ownership`).
+        unsafe { OPENSSL_cpuid_setup() };
+        if !entropy::install() {
+            return Err(OpenError::Engine(result::FAIL));
+        }
+        let tpm = Self {
+            command: Box::new([0; MAX_COMMAND]),
+            response: Box::new([0; MAX_RESPONSE]),
+            _ownership: ownership,
+        };
+        let started = power_on();
+        match (fault(), started) {
+            (Some(fault), _) => Err(fault.into()),
+            (None, Err(code)) => Err(OpenError::Engine(code)),
+            (None, Ok(())) => Ok(tpm),
+        }
+    }
+
+    /// Executes one command to its end and returns the length of the response.
+    ///
+    /// `response` should have [`MAX_RESPONSE`] bytes. A malformed command is a matter for the
+    /// engine, whose response says so.
+    pub fn execute(
+        &mut self,
+        locality: u8,
+        command: &[u8],
+        response: &mut [u8],
+    ) -> Result<usize, ExecuteError> {
+        in_service()?;
+        set_locality(locality)?;
+        let Some(own_command) = self.command.get_mut(..command.len()) else {
+            return put(&COMMAND_TOO_LONG, response);
+        };
+        // The engine decrypts parameters in place.
+        own_command.copy_from_slice(command);
+
+        let own_response = self.response.as_mut_ptr();
+        let mut block = own_response;
+        let mut capacity = MAX_RESPONSE as u32;
+        let mut length = 0;
+        // SAFETY: nobody else is in the engine (`&mut self`, one `Tpm` a process). The command is
+        // ours and as long as said. The response block is not null and has the 4096 bytes that
+        // make the engine write to it instead of reallocating it.
+        let code = unsafe {
+            (TPM2Interface.process)(
+                &mut block,
+                &mut length,
+                &mut capacity,
+                own_command.as_mut_ptr(),
+                own_command.len() as u32,
+            )
+        };
+        // It may hold authorization values.
+        own_command.fill(0);
+
+        let outcome = if let Err(fault) = in_service() {
+            Err(fault)
+        } else if code != result::SUCCESS || block != own_response {
+            Err(ExecuteError::Engine(code))
+        } else {
+            match self.response.get(..length as usize) {
+                Some(own_response) => put(own_response, response),
+                None => Err(ExecuteError::Engine(result::SIZE)),
+            }
+        };
+        self.response.fill(0);
+        outcome
+    }
+
+    /// Power off and on again (_TPM_Init): volatile state is lost, a [`Fault`] is forgotten. The
+    /// next command is TPM2_Startup.
+    pub fn reset(&mut self) -> Result<(), OpenError> {
+        power_off();
+        let _ = host::with(|host| host.fault = None);
+        self.start()
+    }
+
+    fn start(&mut self) -> Result<(), OpenError> {
+        let started = power_on();
+        if started.is_err() {
+            let _ = host::with(|host| host.fail(Fault::Start));
+        }
+        match (fault(), started) {
+            (Some(Fault::Start), Err(code)) => Err(OpenError::Engine(code)),
+            (Some(fault), _) => Err(fault.into()),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// A copy of the engine's state now. Secret: see [`NvStore`].
+    pub fn state(&self, kind: StateKind) -> Result<Vec<u8>, StateError> {
+        let number = match kind {
+            StateKind::Permanent => blob::PERMANENT,
+            StateKind::Volatile => blob::VOLATILE,
+        };
+        let mut block: *mut c_uchar = ptr::null_mut();
+        let mut length = 0;
+        // SAFETY: nobody else is in the engine (a `Tpm` stays on its thread, so `&self` is enough:
+        // the call changes nothing but the three variables it is given).
+        let code = unsafe { (TPM2Interface.get_state)(number, &mut block, &mut length) };
+        if block.is_null() || code != result::SUCCESS {
+            return Err(StateError::Unavailable(code));
+        }
+        // SAFETY: the engine gave a block of `malloc` that is ours now, of that length.
+        let blob = unsafe { slice::from_raw_parts_mut(block, length as usize) };
+        let wrapped = state::wrap(kind, blob);
+        blob.fill(0);
+        // SAFETY: from `malloc`, ours, not used again.
+        unsafe { free(block.cast::<c_void>()) };
+        Ok(wrapped)
+    }
+
+    /// Gives the engine another state, as it was returned by [`state`](Self::state).
+    ///
+    /// With a volatile state the TPM goes on where it was, without TPM2_Startup; the two states
+    /// must be of the same moment. Without one it is as after [`reset`](Self::reset). On
+    /// [`StateError::Foreign`], [`Kind`](StateError::Kind) and [`Damaged`](StateError::Damaged)
+    /// nothing has changed; on any other error the TPM is out of service until it is reset, which
+    /// brings back its former permanent state.
+    pub fn set_state(
+        &mut self,
+        permanent: &[u8],
+        volatile: Option<&[u8]>,
+    ) -> Result<(), StateError> {
+        let permanent = state::unwrap(StateKind::Permanent, permanent)?;
+        let volatile = volatile
+            .map(|volatile| state::unwrap(StateKind::Volatile, volatile))
+            .transpose()?;
+
+        power_off();
+        let former = host::with(|host| {
+            host.fault = None;
+            host.permanent.replace(permanent.to_vec())
+        });
+        let states = [
+            (blob::PERMANENT, Some(permanent)),
+            (blob::VOLATILE, volatile),
+        ];
+        let mut outcome = states
+            .into_iter()
+            .filter_map(|(number, state)| Some((number, state?)))
+            .try_for_each(|(number, state)| {
+                // SAFETY: nobody else is in the engine, which is powered off; it copies the state.
+                match unsafe {
+                    (TPM2Interface.set_state)(number, state.as_ptr(), state.len() as u32)
+                } {
+                    result::SUCCESS => Ok(()),
+                    code => Err(StateError::Refused(code)),
+                }
+            });
+        if outcome.is_ok() {
+            outcome = self.start().map_err(|error| match error {
+                OpenError::Engine(code) => StateError::Refused(code),
+                _ => StateError::Refused(result::FAIL),
+            });
+        }
+        if outcome.is_ok() {
+            let committed = host::with(|host| host.commit(permanent));
+            outcome = committed
+                .unwrap_or(Err(host::NvError))
+                .map_err(|_| StateError::Store);
+        }
+        if outcome.is_err() {
+            dispatch::clear();
+            let _ = host::with(|host| {
+                host.permanent = former.flatten();
+                host.fail(Fault::Start);
+            });
+        }
+        outcome
+    }
+
+    /// Whether a D-RTM sequence has run since the flag was last reset (TPM_ACCESS_x.tpmEstablishment,
+    /// which shows it inverted).
+    pub fn established(&self) -> bool {
+        let mut established: c_uchar = 0;
+        // SAFETY: nobody else is in the engine; it only writes the variable.
+        let code = unsafe { (TPM2Interface.established_get)(&mut established) };
+        code == result::SUCCESS && established != 0
+    }
+
+    /// Resets that flag. Only localities 3 and 4 may; from others nothing happens.
+    pub fn reset_established(&mut self, locality: u8) -> Result<(), ExecuteError> {
+        in_service()?;
+        set_locality(locality)?;
+        // SAFETY: nobody else is in the engine.
+        match unsafe { (TPM2Interface.established_reset)() } {
+            result::SUCCESS => Ok(()),
+            _ => Err(ExecuteError::Locality(locality)),
+        }
+    }
+
+    /// _TPM_Hash_Start: the platform begins an H-CRTM (before TPM2_Startup) or a D-RTM sequence.
+    pub fn hash_start(&mut self) -> Result<(), ExecuteError> {
+        in_service()?;
+        // SAFETY: nobody else is in the engine.
+        let code = unsafe { (TPM2Interface.hash_start)() };
+        hashed(code)
+    }
+
+    /// _TPM_Hash_Data: more of what the platform measures.
+    pub fn hash_data(&mut self, data: &[u8]) -> Result<(), ExecuteError> {
+        in_service()?;
+        for part in data.chunks(MAX_COMMAND) {
+            // SAFETY: nobody else is in the engine, which reads `part` and keeps nothing of it.
+            let code = unsafe { (TPM2Interface.hash_data)(part.as_ptr(), part.len() as u32) };
+            hashed(code)?;
+        }
+        Ok(())
+    }
+
+    /// _TPM_Hash_End: the digest goes to PCR 0 (H-CRTM) or PCR 17 (D-RTM).
+    pub fn hash_end(&mut self) -> Result<(), ExecuteError> {
+        in_service()?;
+        // SAFETY: nobody else is in the engine.
+        let code = unsafe { (TPM2Interface.hash_end)() };
+        hashed(code)
+    }
+
+    /// For asking, from an interrupt handler or another thread, that the present command give up.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        CancelHandle(())
+    }
+}
+
+/// Asks the command that is being executed to end with TPM_RC_CANCELED. Most commands do not look;
+/// RSA key generation for a primary key does. Between two commands it does nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct CancelHandle(());
+
+impl CancelHandle {
+    /// See [`CancelHandle`].
+    pub fn cancel(self) {
+        cancel::request();
+    }
+}
+
+fn put(from: &[u8], into: &mut [u8]) -> Result<usize, ExecuteError> {
+    let length = from.len();
+    into.get_mut(..length)
+        .ok_or(ExecuteError::ResponseTooLong { length })?
+        .copy_from_slice(from);
+    Ok(length)
+}
+
+fn fault() -> Option<Fault> {
+    host::with(|host| host.fault).flatten()
+}
+
+fn in_service() -> Result<(), ExecuteError> {
+    match fault() {
+        Some(fault) => Err(fault.into()),
+        None => Ok(()),
+    }
+}
+
+fn set_locality(locality: u8) -> Result<(), ExecuteError> {
+    if matches!(locality, 5..32) {
+        return Err(ExecuteError::Locality(locality));
+    }
+    let _ = host::with(|host| host.locality = locality);
+    Ok(())
+}
+
+fn hashed(code: u32) -> Result<(), ExecuteError> {
+    in_service()?;
+    match code {
+        result::SUCCESS => Ok(()),
+        code => Err(ExecuteError::Engine(code)),
+    }
+}
+
+/// _TPM_Init. Only for the holder of the [`Ownership`].
+fn power_on() -> Result<(), u32> {
+    // SAFETY: nobody else is in the engine: the callers hold the `Ownership`.
+    match unsafe { (TPM2Interface.main_init)() } {
+        result::SUCCESS => Ok(()),
+        code => Err(code),
+    }
+}
+
+/// Only for the holder of the [`Ownership`]. May be called again and before the first power-on.
+fn power_off() {
+    // SAFETY: nobody else is in the engine: the callers hold the `Ownership`.
+    unsafe { (TPM2Interface.terminate)() };
+    dispatch::clear();
+}
