@@ -1,5 +1,7 @@
 //! What the L1 VMM decides, apart from the machine it runs on.
 //!
+//! * [`entropy`]: random numbers under health tests.
+//! * [`paging`]: L1's own page tables.
 //! * [`launch`]: from td-shim's hand-off to a Linux kernel in L2's memory: memory plan, L2's pages,
 //!   the files from the host, boot protocol, ACPI tables.
 //!
@@ -23,4 +25,6 @@
 
 extern crate alloc;
 
+pub mod entropy;
 pub mod launch;
+pub mod paging;
