@@ -23,7 +23,9 @@ pub(crate) fn kernel(cache: &Path) -> Result<PathBuf> {
             kernel_package()?
         }
     };
-    let step = progress::step(format!("fetching the stock kernel: Debian package {package}"));
+    let step = progress::step(format!(
+        "fetching the stock kernel: Debian package {package}"
+    ));
     let download = tempfile::tempdir_in(cache)?;
     let status = Command::new("apt-get")
         .args(["download", "-qq", &package])
@@ -43,7 +45,10 @@ pub(crate) fn kernel(cache: &Path) -> Result<PathBuf> {
     let vmlinuz = std::fs::read_dir(&boot)
         .with_context(|| format!("{package} holds no /boot"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz")))
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"))
+        })
         .with_context(|| format!("{package} holds no /boot/vmlinuz-*"))?;
     std::fs::write(cache.join("vmlinuz.package"), &package)?;
     std::fs::rename(vmlinuz, &kept)?;
@@ -66,7 +71,9 @@ fn kernel_package() -> Result<String> {
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
         .find(|name| name.starts_with("linux-image-") && !name.contains('<'))
         .map(str::to_owned)
-        .with_context(|| format!("apt knows no dependency of {META_PACKAGE}; pass a kernel with --kernel FILE"))
+        .with_context(|| {
+            format!("apt knows no dependency of {META_PACKAGE}; pass a kernel with --kernel FILE")
+        })
 }
 
 /// Unpacks only /boot of a package.

@@ -91,15 +91,23 @@ fn install(needed: &[Needed]) -> Result<()> {
     for needed in &missing {
         eprintln!("  {:22} {}", needed.package, needed.why);
     }
-    let by_hand = format!("apt-get install --no-install-recommends {}", packages.join(" "));
+    let by_hand = format!(
+        "apt-get install --no-install-recommends {}",
+        packages.join(" ")
+    );
     let Some(apt) = privileged_apt() else {
-        bail!("these packages are missing and cannot be installed from here (neither root nor password-less sudo); as root: {by_hand}");
+        bail!(
+            "these packages are missing and cannot be installed from here (neither root nor password-less sudo); as root: {by_hand}"
+        );
     };
     apt_get(&apt, &["update", "-qq"])?;
     let mut arguments = vec!["install", "-qq", "--yes", "--no-install-recommends"];
     arguments.extend(&packages);
     apt_get(&apt, &arguments).with_context(|| format!("to do it by hand: {by_hand}"))?;
-    match missing.iter().find(|needed| !Path::new(needed.file).exists()) {
+    match missing
+        .iter()
+        .find(|needed| !Path::new(needed.file).exists())
+    {
         Some(needed) => bail!(
             "{} was installed but {} is still absent: is this Debian 12?",
             needed.package,
@@ -125,9 +133,7 @@ fn privileged_apt() -> Option<Vec<&'static str>> {
     match (exists, is_root) {
         (false, _) => None,
         (true, true) => Some(vec!["apt-get"]),
-        (true, false) => {
-            succeeds("sudo", &["-n", "true"]).then(|| vec!["sudo", "-n", "apt-get"])
-        }
+        (true, false) => succeeds("sudo", &["-n", "true"]).then(|| vec!["sudo", "-n", "apt-get"]),
     }
 }
 
@@ -142,7 +148,10 @@ fn apt_get(apt: &[&str], arguments: &[&str]) -> Result<()> {
         .status()
         .with_context(|| format!("cannot run {program}"))?;
     if !status.success() {
-        bail!("apt-get {} failed ({status})", arguments.first().unwrap_or(&""));
+        bail!(
+            "apt-get {} failed ({status})",
+            arguments.first().unwrap_or(&"")
+        );
     }
     Ok(())
 }

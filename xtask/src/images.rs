@@ -57,7 +57,10 @@ pub(crate) fn build_guest_program(package: &str) -> Result<PathBuf> {
         .args(["build", "--quiet", "--release", "--package", package])
         .current_dir(root())
         .env("CARGO_TARGET_DIR", &target_dir)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
+        .env(
+            "RUSTFLAGS",
+            "-C target-feature=+crt-static -C strip=symbols",
+        )
         .status()
         .context("cannot run cargo")?;
     if !status.success() {

@@ -33,7 +33,11 @@ pub(crate) fn build(guest_scripts: &Path, programs: &[PathBuf], to: &Path) -> Re
     for folder in ["dev", "proc", "sys", "tmp", "run", "root", "etc", "mnt"] {
         tree.folder(folder);
     }
-    tree.file("bin/busybox", std::fs::read("/bin/busybox").context("busybox-static")?, 0o755);
+    tree.file(
+        "bin/busybox",
+        std::fs::read("/bin/busybox").context("busybox-static")?,
+        0o755,
+    );
     tree.link("bin/sh", "busybox");
     for program in PROGRAMS {
         tree.program(Path::new(program))?;
@@ -52,8 +56,16 @@ pub(crate) fn build(guest_scripts: &Path, programs: &[PathBuf], to: &Path) -> Re
         .collect();
     scripts.sort();
     for script in scripts {
-        let name = script.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let place = if name == "init" { name } else { format!("bin/{name}") };
+        let name = script
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let place = if name == "init" {
+            name
+        } else {
+            format!("bin/{name}")
+        };
         tree.file(&place, std::fs::read(&script)?, 0o755);
     }
     let path = to.join("initrd.cpio");
@@ -84,24 +96,36 @@ impl Tree {
         if let Some((folder, _)) = path.rsplit_once('/') {
             self.folder(folder);
         }
-        self.0.insert(path.to_owned(), Entry::Link(target.to_owned()));
+        self.0
+            .insert(path.to_owned(), Entry::Link(target.to_owned()));
     }
 
     /// Adds a host file at its own path, and the libraries it needs.
     fn program(&mut self, path: &Path) -> Result<()> {
         let data = std::fs::read(path).with_context(|| path.display().to_string())?;
         self.file(path.to_string_lossy().trim_start_matches('/'), data, 0o755);
-        let output = Command::new("ldd").arg(path).output().context("cannot run ldd")?;
+        let output = Command::new("ldd")
+            .arg(path)
+            .output()
+            .context("cannot run ldd")?;
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             // "libx.so.1 => /lib/.../libx.so.1 (0x...)" or "/lib64/ld-linux-x86-64.so.2 (0x...)".
             let library = match line.split_once("=> ") {
                 Some((name, _)) if line.contains("not found") => {
-                    bail!("{} needs {}, which is not installed", path.display(), name.trim())
+                    bail!(
+                        "{} needs {}, which is not installed",
+                        path.display(),
+                        name.trim()
+                    )
                 }
                 Some((_, found)) => found,
                 None => line.trim(),
             };
-            let Some(library) = library.split_whitespace().next().filter(|name| name.starts_with('/')) else {
+            let Some(library) = library
+                .split_whitespace()
+                .next()
+                .filter(|name| name.starts_with('/'))
+            else {
                 continue;
             };
             let place = library.trim_start_matches('/');
@@ -121,7 +145,11 @@ impl Tree {
                 Entry::File { data, mode } => (REGULAR | mode, data),
                 Entry::Link(target) => (SYMLINK | 0o777, target.into_bytes()),
             };
-            let builder = NewcBuilder::new(&path).ino(inode).mode(mode).nlink(1).mtime(0);
+            let builder = NewcBuilder::new(&path)
+                .ino(inode)
+                .mode(mode)
+                .nlink(1)
+                .mtime(0);
             let mut writer = builder.write(&mut out, data.len() as u32);
             std::io::Write::write_all(&mut writer, &data)?;
             writer.finish()?;

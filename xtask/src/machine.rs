@@ -128,7 +128,10 @@ impl Platform<'_> {
             }
             files.push(("cmdline", guest.command_line.as_bytes().to_vec()));
         }
-        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, data)| (*name, &data[..])).collect();
+        let files: Vec<(&str, &[u8])> = files
+            .iter()
+            .map(|(name, data)| (*name, &data[..]))
+            .collect();
         pack::pack(&files)
     }
 
@@ -155,7 +158,12 @@ impl PlainQemu<'_> {
     /// Runs to the guest's power-off.
     pub(crate) fn run(&self, on_line: &mut dyn FnMut(&str)) -> Result<Outcome> {
         let mut command = Command::new("qemu-system-x86_64");
-        common_arguments(&mut command, "max,vendor=GenuineIntel", self.memory_mib, self.clock);
+        common_arguments(
+            &mut command,
+            "max,vendor=GenuineIntel",
+            self.memory_mib,
+            self.clock,
+        );
         command.arg("-kernel").arg(self.guest.kernel);
         if let Some(initrd) = self.guest.initrd {
             command.arg("-initrd").arg(initrd);
@@ -187,10 +195,23 @@ fn common_arguments(command: &mut Command, cpu: &str, memory_mib: u64, clock: Cl
         .args(["-machine", "q35", "-accel", "tcg", "-cpu", cpu])
         .args(["-m", &memory_mib.to_string()])
         .args(["-bios", "/usr/share/qemu/qboot.rom"])
-        .args(["-display", "none", "-vga", "none", "-net", "none", "-no-reboot"])
+        .args([
+            "-display",
+            "none",
+            "-vga",
+            "none",
+            "-net",
+            "none",
+            "-no-reboot",
+        ])
         .args(["-seed", "1", "-icount", icount])
         .args(["-rtc", "base=2024-01-01,clock=vm"])
-        .args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+        .args([
+            "-chardev",
+            "stdio,id=console,signal=off",
+            "-serial",
+            "chardev:console",
+        ]);
 }
 
 /// The guest's console is this terminal.
@@ -229,7 +250,9 @@ fn watch_console(
     let reader = std::thread::spawn(move || {
         for line in BufReader::new(stdout).split(b'\n') {
             let Ok(line) = line else { break };
-            let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
+            let line = String::from_utf8_lossy(&line)
+                .trim_end_matches('\r')
+                .to_owned();
             if sender.send(line).is_err() {
                 break;
             }
@@ -249,7 +272,10 @@ fn watch_console(
                 drop(running);
                 let _ = reader.join();
                 let last = lines.last().map_or("(nothing)", String::as_str);
-                bail!("the run did not end within {} s; the console's last line: {last}", limit.as_secs());
+                bail!(
+                    "the run did not end within {} s; the console's last line: {last}",
+                    limit.as_secs()
+                );
             }
         }
     }

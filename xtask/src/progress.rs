@@ -39,7 +39,11 @@ impl Step {
     pub(crate) fn done(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
-            eprintln!("{} ({:.1} s)", self.what, self.started.elapsed().as_secs_f64());
+            eprintln!(
+                "{} ({:.1} s)",
+                self.what,
+                self.started.elapsed().as_secs_f64()
+            );
         }
     }
 }

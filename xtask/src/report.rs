@@ -34,23 +34,36 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     let phases = transcript.phases().into_iter().map(|phase| {
         let took = phase.microseconds.saturating_sub(before);
         before = phase.microseconds;
-        vec![phase.name, milliseconds(phase.microseconds), milliseconds(took)]
+        vec![
+            phase.name,
+            milliseconds(phase.microseconds),
+            milliseconds(took),
+        ]
     });
     parts.push(table(&["boot phase reached", "at (ms, virtual)", "took"], phases).to_string());
-    for (key, what) in [("exits", "L2 exits by reason"), ("tdcalls", "TDCALLs by leaf")] {
+    for (key, what) in [
+        ("exits", "L2 exits by reason"),
+        ("tdcalls", "TDCALLs by leaf"),
+    ] {
         let counters = transcript.counters(key);
         let total: u64 = counters.values().sum();
         let mut rows: Vec<_> = counters.into_iter().collect();
         rows.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
         rows.push(("total".to_owned(), total));
-        let rows = rows.into_iter().map(|(name, count)| vec![name, count.to_string()]);
+        let rows = rows
+            .into_iter()
+            .map(|(name, count)| vec![name, count.to_string()]);
         parts.push(table(&[what, "count"], rows).to_string());
     }
     if let Some(report) = transcript.last("report") {
         let rows = register_rows(report);
         parts.push(table(&["final TDREPORT", "value"], rows).to_string());
     }
-    parts.push(format!("ended: {} after {:.1} s", transcript.result(), outcome.wall.as_secs_f64()));
+    parts.push(format!(
+        "ended: {} after {:.1} s",
+        transcript.result(),
+        outcome.wall.as_secs_f64()
+    ));
     parts.join("\n\n")
 }
 
@@ -65,7 +78,9 @@ fn register_rows(report: &Value) -> Vec<Vec<String>> {
     fields
         .iter()
         .map(|(name, value)| {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
             vec![name.clone(), value]
         })
         .collect()

@@ -32,7 +32,10 @@ impl Transcript {
         let mut log = Vec::new();
         let mut records = Vec::new();
         for line in bench_log.lines() {
-            match line.strip_prefix('@').and_then(|json| serde_json::from_str(json).ok()) {
+            match line
+                .strip_prefix('@')
+                .and_then(|json| serde_json::from_str(json).ok())
+            {
                 Some(record) => records.push(record),
                 None => log.push(line.to_owned()),
             }
@@ -59,7 +62,10 @@ impl Transcript {
     }
 
     pub(crate) fn steps(&self) -> Vec<Step> {
-        self.console.iter().filter_map(|line| Self::step_of(line)).collect()
+        self.console
+            .iter()
+            .filter_map(|line| Self::step_of(line))
+            .collect()
     }
 
     /// Whether the guest's script came to its end.
@@ -114,9 +120,11 @@ impl Transcript {
 
     /// Lines that name a failure: for the summary.
     pub(crate) fn failures(&self) -> impl Iterator<Item = &String> {
-        self.log
-            .iter()
-            .filter(|line| ["fatal", "error", "panic", "watchdog"].iter().any(|word| line.to_lowercase().contains(word)))
+        self.log.iter().filter(|line| {
+            ["fatal", "error", "panic", "watchdog"]
+                .iter()
+                .any(|word| line.to_lowercase().contains(word))
+        })
     }
 }
 
@@ -126,10 +134,22 @@ mod tests {
 
     #[test]
     fn lines_become_steps_phases_and_counters() {
-        let console = vec!["@step a pass".into(), "noise".into(), "@step b fail".into(), "@userspace 1.25".into()];
+        let console = vec![
+            "@step a pass".into(),
+            "noise".into(),
+            "@step b fail".into(),
+            "@userspace 1.25".into(),
+        ];
         let log = "[ 0.1] host: up\n@{\"phase\":\"td-build\",\"us\":12}\n@{\"exits\":{\"EPT violation\":3}}\n";
         let transcript = Transcript::new(console, log);
-        assert_eq!(transcript.steps().iter().map(|step| step.passed).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(
+            transcript
+                .steps()
+                .iter()
+                .map(|step| step.passed)
+                .collect::<Vec<_>>(),
+            [true, false]
+        );
         assert_eq!(transcript.phases()[0].microseconds, 12);
         assert_eq!(transcript.counters("exits")["EPT violation"], 3);
         assert_eq!(transcript.userspace_seconds(), Some(1.25));

@@ -3,4 +3,6 @@ use anyhow::Result;
 /// x
 #[derive(clap::Args)]
 pub(crate) struct Options {}
-pub(crate) fn run(_options: &Options) -> Result<bool> { Ok(true) }
+pub(crate) fn run(_options: &Options) -> Result<bool> {
+    Ok(true)
+}

@@ -81,7 +81,11 @@ pub(crate) const BASE_COMMAND_LINE: &str = "console=ttyS0 panic=-1";
 pub(crate) const LIMIT: Duration = Duration::from_secs(600);
 
 /// Installs, builds, fetches.
-pub(crate) fn prepare(kernel: Option<&Path>, initrd: Option<&Path>, window: Window) -> Result<Prepared> {
+pub(crate) fn prepare(
+    kernel: Option<&Path>,
+    initrd: Option<&Path>,
+    window: Window,
+) -> Result<Prepared> {
     host::prepare()?;
     let folder = images::work_folder()?;
     let kernel = match kernel {
@@ -110,9 +114,14 @@ pub(crate) fn prepare(kernel: Option<&Path>, initrd: Option<&Path>, window: Wind
 
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let mut prepared = prepare(options.kernel.as_deref(), options.initrd.as_deref(), options.window)?;
+    let mut prepared = prepare(
+        options.kernel.as_deref(),
+        options.initrd.as_deref(),
+        options.window,
+    )?;
     if let Some(path) = &options.td_shim {
-        prepared.image = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        prepared.image =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     }
     let kernel_name = match &options.kernel {
         Some(path) => path.display().to_string(),
@@ -123,14 +132,19 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let steps = outcome.transcript.steps();
     let wants_steps = !options.shell && options.initrd.is_none();
     let steps_ok = !wants_steps
-        || (outcome.transcript.steps_finished() && !steps.is_empty() && steps.iter().all(|step| step.passed));
+        || (outcome.transcript.steps_finished()
+            && !steps.is_empty()
+            && steps.iter().all(|step| step.passed));
     let ok = outcome.succeeded && steps_ok;
     println!("\n{}", report::text(&outcome));
     if !ok {
         for line in outcome.transcript.failures() {
             println!("{line}");
         }
-        println!("FAILED; console and log are in {}", prepared.folder.display());
+        println!(
+            "FAILED; console and log are in {}",
+            prepared.folder.display()
+        );
     }
     if let Some(path) = &options.json {
         let json = serde_json::to_string_pretty(&report::json(&outcome, ok))?;
@@ -158,7 +172,11 @@ fn boot(options: &Options, prepared: &Prepared) -> Result<Outcome> {
         }),
         memory_mib: options.memory,
         gpaw: options.gpaw,
-        clock: if options.shell { Clock::Paced } else { Clock::Counted },
+        clock: if options.shell {
+            Clock::Paced
+        } else {
+            Clock::Counted
+        },
         options: &bench_options,
         folder: &prepared.folder,
         name: "run",
@@ -167,7 +185,11 @@ fn boot(options: &Options, prepared: &Prepared) -> Result<Outcome> {
     };
     platform.run(&mut |line| {
         if let Some(step) = Transcript::step_of(line) {
-            println!("{}  {}", if step.passed { "pass" } else { "FAIL" }, step.name);
+            println!(
+                "{}  {}",
+                if step.passed { "pass" } else { "FAIL" },
+                step.name
+            );
         } else if options.verbose || line.starts_with("  ") {
             println!("{line}");
         }
