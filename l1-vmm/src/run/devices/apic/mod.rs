@@ -1,0 +1,561 @@
+//! The local APIC of L2's one vCPU, whose registers are L2's virtual-APIC page.
+//!
+//! The CPU works on the same page while L2 runs: it reads TPR, PPR, ISR, TMR and IRR from it,
+//! delivers interrupts from IRR to ISR, and virtualizes writes of TPR, EOI and SELF_IPI
+//! (SDM Vol. 3C, chapter "APIC Virtualization and Virtual Interrupts"). Everything else exits
+//! and is served here, by one register file for the x2APIC MSRs and the xAPIC page.
+//!
+//! With one CPU there is nobody to send an IPI to: one that names this APIC is delivered, INIT
+//! and start-up are ignored, and any other is sent into the void, as on hardware.
+
+pub mod bits;
+mod timer;
+
+use super::ioapic::{Message, MessageSink};
+use bits::{
+    ApicBase, DELIVERY_FIXED, DELIVERY_LOWEST_PRIORITY, DELIVERY_NMI, ErrorStatus,
+    InterruptCommand, LvtEntry, Register, SHORTHAND_ALL, SHORTHAND_NONE, SHORTHAND_SELF,
+    SpuriousVector, VERSION,
+};
+pub use timer::Timer;
+
+/// Guest-physical address of the xAPIC registers; one page. It cannot be moved.
+pub const BASE: u64 = 0xFEE0_0000;
+
+/// L2's virtual-APIC page.
+///
+/// The CPU changes it while L2 runs, never while L1 does.
+pub trait VapicPage {
+    /// Reads the dword at `offset`, a multiple of 16 below 4096.
+    fn read(&self, offset: u16) -> u32;
+    /// Writes the dword at `offset`, a multiple of 16 below 4096.
+    fn write(&mut self, offset: u16, value: u32);
+}
+
+/// The access does not exist in the APIC's mode, or sets a reserved bit: #GP(0) for an MSR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidAccess;
+
+/// What a write asks of the rest of the platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// The I/O APIC must hear that this level-triggered interrupt ended.
+    EndOfInterrupt(u8),
+    /// The mode changed: MSR accesses must exit, or need no longer.
+    ModeChanged,
+}
+
+/// How the registers are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Not at all.
+    Disabled,
+    /// Through the page at [`BASE`].
+    XApic,
+    /// Through MSRs 800H to 8FFH.
+    X2Apic,
+}
+
+/// The local APIC.
+pub struct LocalApic<P> {
+    page: P,
+    mode: Mode,
+    timer: Timer,
+    errors: ErrorStatus,
+    nmi_pending: bool,
+    changed: bool,
+}
+
+impl<P: VapicPage> LocalApic<P> {
+    /// APIC 0, enabled in x2APIC mode, everything else as after a reset. Its timer's crystal
+    /// ticks every `ratio` TSC ticks.
+    pub fn new(page: P, ratio: u64) -> Self {
+        let mut apic = Self {
+            page,
+            mode: Mode::X2Apic,
+            timer: Timer::new(ratio),
+            errors: ErrorStatus::new(),
+            nmi_pending: false,
+            changed: true,
+        };
+        apic.reset_registers();
+        apic
+    }
+
+    /// How the registers are reached.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The page itself.
+    pub fn page(&self) -> &P {
+        &self.page
+    }
+
+    /// IA32_APIC_BASE.
+    pub fn base(&self) -> u64 {
+        ApicBase::new()
+            .with_bootstrap(true)
+            .with_enabled(self.mode != Mode::Disabled)
+            .with_x2apic(self.mode == Mode::X2Apic)
+            .with_frame(BASE >> 12)
+            .into()
+    }
+
+    /// Writes IA32_APIC_BASE. The legal transitions are those of SDM Vol. 3A, figure "Local
+    /// x2APIC State Transitions"; the page cannot be moved.
+    pub fn set_base(&mut self, value: u64) -> Result<Effect, InvalidAccess> {
+        let base = ApicBase::from(value);
+        let canonical = ApicBase::new()
+            .with_bootstrap(base.bootstrap())
+            .with_enabled(base.enabled())
+            .with_x2apic(base.x2apic())
+            .with_frame(BASE >> 12);
+        if base != canonical {
+            return Err(InvalidAccess);
+        }
+        let next = match (base.enabled(), base.x2apic()) {
+            (false, false) => Mode::Disabled,
+            (true, false) => Mode::XApic,
+            (true, true) => Mode::X2Apic,
+            (false, true) => return Err(InvalidAccess),
+        };
+        match (self.mode, next) {
+            (old, new) if old == new => return Ok(Effect::None),
+            (Mode::X2Apic, Mode::XApic) | (Mode::Disabled, Mode::X2Apic) => {
+                return Err(InvalidAccess);
+            }
+            (_, Mode::Disabled) => self.reset_registers(),
+            _ => {}
+        }
+        self.mode = next;
+        self.derive_identity();
+        Ok(Effect::ModeChanged)
+    }
+
+    /// RDMSR of 800H + `register`.
+    pub fn read_msr(&self, register: Register, now: u64) -> Result<u64, InvalidAccess> {
+        if self.mode != Mode::X2Apic {
+            return Err(InvalidAccess);
+        }
+        match register {
+            Register::ICR => {
+                let high = u64::from(self.get(Register::ICR_HIGH));
+                Ok(high << 32 | u64::from(self.get(Register::ICR)))
+            }
+            Register::EOI
+            | Register::APR
+            | Register::DFR
+            | Register::ICR_HIGH
+            | Register::SELF_IPI => Err(InvalidAccess),
+            register => self.read(register, now).map(u64::from).ok_or(InvalidAccess),
+        }
+    }
+
+    /// WRMSR of 800H + `register`.
+    pub fn write_msr(
+        &mut self,
+        register: Register,
+        value: u64,
+        now: u64,
+    ) -> Result<Effect, InvalidAccess> {
+        if self.mode != Mode::X2Apic {
+            return Err(InvalidAccess);
+        }
+        let reserved = match register {
+            Register::TPR | Register::SELF_IPI => !0xFF,
+            Register::EOI | Register::ESR => !0,
+            Register::SVR => !0x3FF,
+            Register::ICR => !0xFFFF_FFFF_000C_CFFF,
+            Register::LVT_TIMER => !0x0007_10FF,
+            Register::LVT_THERMAL | Register::LVT_PERFORMANCE => !0x0001_17FF,
+            Register::LVT_LINT0 | Register::LVT_LINT1 => !0x0001_F7FF,
+            Register::LVT_ERROR => !0x0001_10FF,
+            Register::INITIAL_COUNT => !0xFFFF_FFFF,
+            Register::DIVIDE => !0xB,
+            _ => return Err(InvalidAccess),
+        };
+        if value & reserved != 0 {
+            return Err(InvalidAccess);
+        }
+        match register {
+            Register::ICR => {
+                self.put(Register::ICR_HIGH, (value >> 32) as u32);
+                self.put(Register::ICR, value as u32);
+                self.send(InterruptCommand::from(value));
+                Ok(Effect::None)
+            }
+            Register::SELF_IPI => {
+                self.request(value as u8, false);
+                Ok(Effect::None)
+            }
+            register => Ok(self.write(register, value as u32, now)),
+        }
+    }
+
+    /// Reads `into.len()` bytes at `offset` of the xAPIC page.
+    pub fn read_page(&self, offset: u64, now: u64, into: &mut [u8]) {
+        let value = match (offset & 0xF, register_at(offset)) {
+            (0..4, Some(register)) => self.read(register, now).unwrap_or(0) >> ((offset & 3) * 8),
+            _ => 0,
+        };
+        for (index, byte) in into.iter_mut().enumerate() {
+            *byte = value.to_le_bytes().get(index).copied().unwrap_or(0);
+        }
+    }
+
+    /// Writes `from` at `offset` of the xAPIC page. Only aligned dwords are registers.
+    pub fn write_page(&mut self, offset: u64, from: &[u8], now: u64) -> Effect {
+        let (Ok(bytes), 0) = (<[u8; 4]>::try_from(from), offset & 0xF) else {
+            return Effect::None;
+        };
+        let value = u32::from_le_bytes(bytes);
+        match register_at(offset) {
+            Some(Register::ICR_HIGH) => {
+                self.put(Register::ICR_HIGH, value & 0xFF00_0000);
+                Effect::None
+            }
+            Some(Register::ICR) => {
+                let value = value & 0x000C_CFFF;
+                self.put(Register::ICR, value);
+                let destination = u64::from(self.get(Register::ICR_HIGH) >> 24);
+                self.send(InterruptCommand::from(destination << 32 | u64::from(value)));
+                Effect::None
+            }
+            Some(Register::ID) => Effect::None,
+            Some(Register::LDR) => {
+                self.put(Register::LDR, value & 0xFF00_0000);
+                Effect::None
+            }
+            Some(Register::DFR) => {
+                self.put(Register::DFR, value | 0x0FFF_FFFF);
+                Effect::None
+            }
+            Some(register) => self.write(register, value, now),
+            None => Effect::None,
+        }
+    }
+
+    /// IA32_TSC_DEADLINE.
+    pub fn deadline(&self) -> u64 {
+        self.timer.deadline()
+    }
+
+    /// Writes IA32_TSC_DEADLINE.
+    pub fn set_deadline(&mut self, value: u64) {
+        self.timer.set_deadline(value);
+    }
+
+    /// TSC value at which the timer next expires.
+    pub fn timer_expiry(&self) -> Option<u64> {
+        self.timer.expiry()
+    }
+
+    /// Requests the timer's interrupt if it expired at or before `now`.
+    pub fn run_timer(&mut self, now: u64) {
+        if self.timer.expire(now) {
+            let entry = self.lvt(Register::LVT_TIMER);
+            if !entry.masked() {
+                self.request(entry.vector(), false);
+            }
+        }
+    }
+
+    /// Sets a vector's request, unless the APIC is disabled.
+    pub fn request(&mut self, vector: u8, level_triggered: bool) {
+        if vector < 16 {
+            self.error(ErrorStatus::new().with_receive_illegal_vector(true));
+            return;
+        }
+        if self.mode == Mode::Disabled || !self.spurious_vector().enabled() {
+            return;
+        }
+        self.set_bit(Register::TMR, vector, level_triggered);
+        self.set_bit(Register::IRR, vector, true);
+        self.changed = true;
+    }
+
+    /// An exit for a virtualized EOI: the CPU has ended `vector` already.
+    pub fn virtualized_eoi(&self, vector: u8) -> Effect {
+        if self.bit(Register::TMR, vector) {
+            Effect::EndOfInterrupt(vector)
+        } else {
+            Effect::None
+        }
+    }
+
+    /// RVI and SVI, if L1 changed what they follow from since the last call.
+    pub fn take_changed_status(&mut self) -> Option<InterruptStatus> {
+        core::mem::take(&mut self.changed).then(|| self.status())
+    }
+
+    /// RVI and SVI: the highest vectors requested and in service.
+    pub fn status(&self) -> InterruptStatus {
+        InterruptStatus {
+            rvi: self.highest(Register::IRR),
+            svi: self.highest(Register::ISR),
+        }
+    }
+
+    /// Whether an interrupt is requested whose class is above the processor priority: what
+    /// ends a HLT if interrupts are enabled.
+    pub fn interrupt_pending(&self) -> bool {
+        self.highest(Register::IRR) >> 4 > self.processor_priority() >> 4
+    }
+
+    /// Takes the pending NMI, if there is one.
+    pub fn take_nmi(&mut self) -> bool {
+        core::mem::take(&mut self.nmi_pending)
+    }
+
+    /// Whether an NMI waits to be injected.
+    pub fn nmi_pending(&self) -> bool {
+        self.nmi_pending
+    }
+
+    fn read(&self, register: Register, now: u64) -> Option<u32> {
+        Some(match register {
+            Register::PPR => u32::from(self.processor_priority()),
+            Register::INITIAL_COUNT => self.timer.initial_count(),
+            Register::CURRENT_COUNT => self.timer.current_count(now),
+            Register::DIVIDE => self.timer.divide(),
+            Register::EOI | Register::SELF_IPI => 0,
+            Register(0x02 | 0x03 | 0x08 | 0x09 | 0x0D..=0x28 | 0x30..=0x37) => self.get(register),
+            _ => return None,
+        })
+    }
+
+    /// A write that means the same through an MSR and through the page.
+    fn write(&mut self, register: Register, value: u32, now: u64) -> Effect {
+        match register {
+            Register::TPR => {
+                self.put(Register::TPR, value & 0xFF);
+                self.put(Register::PPR, u32::from(self.processor_priority()));
+                self.changed = true;
+            }
+            Register::EOI => return self.end_of_interrupt(),
+            Register::SVR => self.set_spurious_vector(SpuriousVector::from(value & 0x3FF)),
+            Register::ESR => {
+                self.put(Register::ESR, self.errors.into());
+                self.errors = ErrorStatus::new();
+            }
+            Register::LVT_TIMER => {
+                let entry = self.store_lvt(register, value & 0x0007_00FF);
+                self.timer.set_mode(entry.timer_mode());
+            }
+            Register::LVT_THERMAL | Register::LVT_PERFORMANCE => {
+                self.store_lvt(register, value & 0x0001_07FF);
+            }
+            Register::LVT_LINT0 | Register::LVT_LINT1 => {
+                self.store_lvt(register, value & 0x0001_A7FF);
+            }
+            Register::LVT_ERROR => {
+                self.store_lvt(register, value & 0x0001_00FF);
+            }
+            Register::INITIAL_COUNT => self.timer.set_initial_count(value, now),
+            Register::DIVIDE => self.timer.set_divide(value, now),
+            _ => self.error(ErrorStatus::new().with_illegal_register_address(true)),
+        }
+        Effect::None
+    }
+
+    fn end_of_interrupt(&mut self) -> Effect {
+        let vector = self.highest(Register::ISR);
+        if vector == 0 {
+            return Effect::None;
+        }
+        self.set_bit(Register::ISR, vector, false);
+        self.put(Register::PPR, u32::from(self.processor_priority()));
+        self.changed = true;
+        self.virtualized_eoi(vector)
+    }
+
+    fn send(&mut self, command: InterruptCommand) {
+        let for_self = match command.shorthand() {
+            SHORTHAND_NONE => self.is_destination(command.destination(), command.logical()),
+            SHORTHAND_SELF | SHORTHAND_ALL => true,
+            _ => false,
+        };
+        match command.delivery_mode() {
+            DELIVERY_FIXED | DELIVERY_LOWEST_PRIORITY if command.vector() < 16 => {
+                self.error(ErrorStatus::new().with_send_illegal_vector(true));
+            }
+            DELIVERY_FIXED | DELIVERY_LOWEST_PRIORITY if for_self => {
+                self.request(command.vector(), false);
+            }
+            DELIVERY_NMI if for_self => self.nmi_pending = true,
+            _ => {}
+        }
+    }
+
+    /// SDM Vol. 3A, section "Determining IPI Destination".
+    fn is_destination(&self, destination: u32, logical: bool) -> bool {
+        let ldr = self.get(Register::LDR);
+        match (self.mode, logical) {
+            (Mode::Disabled, _) => false,
+            (Mode::X2Apic, _) if destination == u32::MAX => true,
+            (Mode::XApic, _) if destination == 0xFF => true,
+            (_, false) => destination == 0,
+            (Mode::X2Apic, true) => {
+                destination >> 16 == ldr >> 16 && destination & ldr & 0xFFFF != 0
+            }
+            (Mode::XApic, true) => {
+                let ldr = ldr >> 24;
+                if self.get(Register::DFR) >> 28 == 0xF {
+                    destination & ldr != 0
+                } else {
+                    destination >> 4 == ldr >> 4 && destination & ldr & 0xF != 0
+                }
+            }
+        }
+    }
+
+    fn set_spurious_vector(&mut self, value: SpuriousVector) {
+        self.put(Register::SVR, value.into());
+        if !value.enabled() {
+            // SDM Vol. 3A, section "Local APIC State After It Has Been Software Disabled".
+            for number in Register::LVT_TIMER.0..=Register::LVT_ERROR.0 {
+                let register = Register(number);
+                let masked = self.lvt(register).with_masked(true);
+                self.put(register, masked.into());
+            }
+        }
+    }
+
+    fn store_lvt(&mut self, register: Register, value: u32) -> LvtEntry {
+        let mut entry = LvtEntry::from(value);
+        if !self.spurious_vector().enabled() {
+            entry.set_masked(true);
+        }
+        self.put(register, entry.into());
+        entry
+    }
+
+    fn error(&mut self, error: ErrorStatus) {
+        self.errors = ErrorStatus::from(u32::from(self.errors) | u32::from(error));
+        let entry = self.lvt(Register::LVT_ERROR);
+        if !entry.masked() && entry.vector() >= 16 {
+            self.request(entry.vector(), false);
+        }
+    }
+
+    fn processor_priority(&self) -> u8 {
+        let (tpr, svi) = (self.get(Register::TPR) as u8, self.highest(Register::ISR));
+        if tpr >> 4 >= svi >> 4 {
+            tpr
+        } else {
+            svi & 0xF0
+        }
+    }
+
+    /// Everything as after a reset (SDM Vol. 3A, section "Local APIC State After Power-Up or
+    /// Reset"), but the mode.
+    fn reset_registers(&mut self) {
+        for number in 0..0x40 {
+            self.put(Register(number), 0);
+        }
+        for number in Register::LVT_TIMER.0..=Register::LVT_ERROR.0 {
+            self.put(Register(number), LvtEntry::new().with_masked(true).into());
+        }
+        self.put(Register::VERSION, VERSION);
+        self.put(Register::DFR, u32::MAX);
+        self.put(Register::SVR, 0xFF);
+        self.timer.reset();
+        self.errors = ErrorStatus::new();
+        self.nmi_pending = false;
+        self.changed = true;
+        self.derive_identity();
+    }
+
+    /// ID and, in x2APIC mode, the LDR that follows from it.
+    fn derive_identity(&mut self) {
+        self.put(Register::ID, 0);
+        self.put(Register::LDR, if self.mode == Mode::X2Apic { 1 } else { 0 });
+    }
+
+    fn spurious_vector(&self) -> SpuriousVector {
+        SpuriousVector::from(self.get(Register::SVR))
+    }
+
+    fn lvt(&self, register: Register) -> LvtEntry {
+        LvtEntry::from(self.get(register))
+    }
+
+    fn get(&self, register: Register) -> u32 {
+        self.page.read(register.offset())
+    }
+
+    fn put(&mut self, register: Register, value: u32) {
+        self.page.write(register.offset(), value);
+    }
+
+    fn bit(&self, register: Register, vector: u8) -> bool {
+        self.get(register.element(vector >> 5)) & 1 << (vector & 31) != 0
+    }
+
+    fn set_bit(&mut self, register: Register, vector: u8, value: bool) {
+        let element = register.element(vector >> 5);
+        let bit = 1 << (vector & 31);
+        let old = self.get(element);
+        self.put(element, if value { old | bit } else { old & !bit });
+    }
+
+    /// The highest vector set in a 256-bit register, 0 if none.
+    fn highest(&self, register: Register) -> u8 {
+        for index in (0..8u8).rev() {
+            let word = self.get(register.element(index));
+            if word != 0 {
+                return index << 5 | (31 - word.leading_zeros()) as u8;
+            }
+        }
+        0
+    }
+}
+
+impl<P: VapicPage> MessageSink for LocalApic<P> {
+    fn deliver(&mut self, message: Message) {
+        let destination = match (message.destination, self.mode) {
+            // An I/O APIC without interrupt remapping has eight bits for the destination.
+            (0xFF, Mode::X2Apic) => u32::MAX,
+            (destination, _) => u32::from(destination),
+        };
+        if !self.is_destination(destination, message.logical) {
+            return;
+        }
+        match message.delivery_mode {
+            DELIVERY_FIXED | DELIVERY_LOWEST_PRIORITY => {
+                self.request(message.vector, message.level_triggered);
+            }
+            DELIVERY_NMI => self.nmi_pending = true,
+            _ => {}
+        }
+    }
+}
+
+/// Guest interrupt status (SDM Vol. 3C, section "Guest Non-Register State").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InterruptStatus {
+    /// Requesting virtual interrupt.
+    pub rvi: u8,
+    /// Servicing virtual interrupt.
+    pub svi: u8,
+}
+
+impl InterruptStatus {
+    /// As L2_ENTER_GUEST_STATE and the VMCS hold it.
+    pub const fn bits(self) -> u16 {
+        (self.svi as u16) << 8 | self.rvi as u16
+    }
+}
+
+fn register_at(offset: u64) -> Option<Register> {
+    u8::try_from(offset >> 4)
+        .ok()
+        .filter(|number| *number < 0x40)
+        .map(Register)
+}
+
+#[cfg(test)]
+mod tests;

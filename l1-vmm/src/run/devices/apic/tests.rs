@@ -1,0 +1,348 @@
+use alloc::vec::Vec;
+
+use super::bits::{TIMER_PERIODIC, TIMER_TSC_DEADLINE};
+use super::*;
+use proptest::prelude::*;
+
+struct Page([u32; 256]);
+
+impl Default for Page {
+    fn default() -> Self {
+        Self([0; 256])
+    }
+}
+
+impl VapicPage for Page {
+    fn read(&self, offset: u16) -> u32 {
+        self.0[usize::from(offset >> 4)]
+    }
+
+    fn write(&mut self, offset: u16, value: u32) {
+        self.0[usize::from(offset >> 4)] = value;
+    }
+}
+
+fn enabled() -> LocalApic<Page> {
+    let mut apic = LocalApic::new(Page::default(), 40);
+    apic.write_msr(Register::SVR, 0x1FF, 0).unwrap();
+    apic
+}
+
+fn xapic() -> LocalApic<Page> {
+    let mut apic = LocalApic::new(Page::default(), 40);
+    apic.set_base(BASE | 1 << 8).unwrap();
+    apic.set_base(BASE | 1 << 8 | 1 << 11).unwrap();
+    apic.write_page(0xF0, &0x1FFu32.to_le_bytes(), 0);
+    apic
+}
+
+/// What the CPU does when it delivers the requested interrupt.
+fn deliver(apic: &mut LocalApic<Page>) -> u8 {
+    let vector = apic.status().rvi;
+    apic.set_bit(Register::IRR, vector, false);
+    apic.set_bit(Register::ISR, vector, true);
+    vector
+}
+
+#[test]
+fn reset_state_is_the_sdms() {
+    let apic = LocalApic::new(Page::default(), 40);
+    for (register, value) in [
+        (Register::ID, 0),
+        (Register::VERSION, 0x0005_0014),
+        (Register::TPR, 0),
+        (Register::LDR, 1),
+        (Register::SVR, 0xFF),
+        (Register::LVT_TIMER, 1 << 16),
+        (Register::LVT_LINT0, 1 << 16),
+        (Register::CURRENT_COUNT, 0),
+    ] {
+        assert_eq!(apic.read_msr(register, 0), Ok(value), "{register:?}");
+    }
+    assert_eq!(apic.base(), 0xFEE0_0D00);
+}
+
+#[test]
+fn reserved_bits_and_registers_are_refused_as_msrs() {
+    let mut apic = enabled();
+    for (register, value) in [
+        (Register::TPR, 0x100),
+        (Register::EOI, 1),
+        (Register::ESR, 1),
+        (Register::SVR, 1 << 12),
+        (Register::ICR, 1 << 13),
+        (Register::LVT_TIMER, 1 << 19),
+        (Register::INITIAL_COUNT, 1 << 32),
+        (Register::DIVIDE, 4),
+        (Register::ID, 0),
+        (Register::LDR, 0),
+        (Register::DFR, 0),
+        (Register::ICR_HIGH, 0),
+        (Register(0x00), 0),
+        (Register::LVT_CMCI, 0),
+    ] {
+        assert_eq!(
+            apic.write_msr(register, value, 0),
+            Err(InvalidAccess),
+            "{register:?}"
+        );
+    }
+    for register in [
+        Register::EOI,
+        Register::SELF_IPI,
+        Register::DFR,
+        Register::ICR_HIGH,
+        Register(0x04),
+    ] {
+        assert_eq!(
+            apic.read_msr(register, 0),
+            Err(InvalidAccess),
+            "{register:?}"
+        );
+    }
+}
+
+#[test]
+fn mode_changes_follow_the_state_diagram() {
+    let (bsp, enable, x2) = (BASE | 1 << 8, 1u64 << 11, 1u64 << 10);
+    let mut apic = LocalApic::new(Page::default(), 40);
+    assert_eq!(
+        apic.set_base(bsp | enable),
+        Err(InvalidAccess),
+        "x2APIC to xAPIC"
+    );
+    assert_eq!(
+        apic.set_base(bsp | x2),
+        Err(InvalidAccess),
+        "EXTD without EN"
+    );
+    assert_eq!(apic.set_base(bsp), Ok(Effect::ModeChanged));
+    assert_eq!(
+        apic.set_base(bsp | enable | x2),
+        Err(InvalidAccess),
+        "disabled to x2APIC"
+    );
+    assert_eq!(apic.set_base(bsp | enable), Ok(Effect::ModeChanged));
+    assert_eq!(apic.mode(), Mode::XApic);
+    assert_eq!(apic.read_msr(Register::ID, 0), Err(InvalidAccess));
+    assert_eq!(apic.set_base(bsp | enable | x2), Ok(Effect::ModeChanged));
+    assert_eq!(apic.set_base(bsp | enable | x2), Ok(Effect::None));
+    assert_eq!(
+        apic.set_base((bsp | enable | x2) + 0x1000),
+        Err(InvalidAccess),
+        "moved"
+    );
+}
+
+#[test]
+fn requests_set_rvi_and_eoi_clears_svi() {
+    let mut apic = enabled();
+    apic.request(0x31, false);
+    apic.request(0xEF, false);
+    assert_eq!(
+        apic.take_changed_status(),
+        Some(InterruptStatus { rvi: 0xEF, svi: 0 })
+    );
+    assert_eq!(apic.take_changed_status(), None);
+    assert!(apic.interrupt_pending());
+    assert_eq!(deliver(&mut apic), 0xEF);
+    assert_eq!(
+        apic.status(),
+        InterruptStatus {
+            rvi: 0x31,
+            svi: 0xEF
+        }
+    );
+    assert!(!apic.interrupt_pending(), "a higher class is in service");
+    assert_eq!(apic.read_msr(Register::PPR, 0), Ok(0xE0));
+    assert_eq!(apic.write_msr(Register::EOI, 0, 0), Ok(Effect::None));
+    assert!(apic.interrupt_pending());
+    assert_eq!(
+        apic.take_changed_status().map(InterruptStatus::bits),
+        Some(0x0031)
+    );
+}
+
+#[test]
+fn a_level_interrupt_tells_the_io_apic_of_its_end() {
+    let mut apic = xapic();
+    apic.deliver(Message {
+        vector: 0x39,
+        delivery_mode: 0,
+        destination: 0,
+        logical: false,
+        level_triggered: true,
+    });
+    deliver(&mut apic);
+    assert_eq!(
+        apic.write_page(0xB0, &[0; 4], 0),
+        Effect::EndOfInterrupt(0x39)
+    );
+    assert_eq!(
+        apic.write_page(0xB0, &[0; 4], 0),
+        Effect::None,
+        "nothing in service"
+    );
+}
+
+#[test]
+fn tpr_holds_back_its_class_and_below() {
+    let mut apic = enabled();
+    apic.request(0x45, false);
+    apic.write_msr(Register::TPR, 0x40, 0).unwrap();
+    assert!(!apic.interrupt_pending());
+    apic.write_msr(Register::TPR, 0x3F, 0).unwrap();
+    assert!(apic.interrupt_pending());
+}
+
+#[test]
+fn a_software_disabled_apic_takes_no_interrupt_and_masks_its_lvt() {
+    let mut apic = enabled();
+    apic.write_msr(Register::LVT_LINT0, 0x700, 0).unwrap();
+    apic.write_msr(Register::SVR, 0xFF, 0).unwrap();
+    apic.request(0x45, false);
+    assert!(!apic.interrupt_pending());
+    assert_eq!(apic.read_msr(Register::LVT_LINT0, 0), Ok(0x1_0700));
+    apic.write_msr(Register::LVT_TIMER, 0x40, 0).unwrap();
+    assert_eq!(apic.read_msr(Register::LVT_TIMER, 0), Ok(0x1_0040));
+}
+
+#[test]
+fn an_ipi_reaches_self_by_every_form_that_names_it() {
+    // (ICR, arrives) with vector 41H.
+    let table = [
+        (0x0004_0041, true),
+        (0x0008_0041, true),
+        (0x000C_0041, false),
+        (0x0000_0041, true),
+        (1 << 32 | 0x0041, false),
+        (0xFFFF_FFFF_0000_0041, true),
+        (1 << 32 | 0x0841, true),
+        (2 << 32 | 0x0841, false),
+        (1 << 48 | 1 << 32 | 0x0841, false),
+        (0x0004_0541, false),
+        (0x0004_0641, false),
+    ];
+    for (command, arrives) in table {
+        let mut apic = enabled();
+        apic.write_msr(Register::ICR, command, 0).unwrap();
+        assert_eq!(apic.interrupt_pending(), arrives, "{command:#x}");
+        assert_eq!(apic.read_msr(Register::ICR, 0), Ok(command));
+    }
+}
+
+#[test]
+fn xapic_logical_destinations_follow_the_format_register() {
+    for (dfr, ldr, destination, arrives) in [
+        (0xFFFF_FFFFu32, 0x0100_0000u32, 0x01u32, true),
+        (0xFFFF_FFFF, 0x0100_0000, 0x02, false),
+        (0x0FFF_FFFF, 0x2100_0000, 0x21, true),
+        (0x0FFF_FFFF, 0x2100_0000, 0x11, false),
+        (0x0FFF_FFFF, 0x2100_0000, 0x22, false),
+    ] {
+        let mut apic = xapic();
+        apic.write_page(0xE0, &dfr.to_le_bytes(), 0);
+        apic.write_page(0xD0, &ldr.to_le_bytes(), 0);
+        apic.write_page(0x310, &(destination << 24).to_le_bytes(), 0);
+        apic.write_page(0x300, &0x0841u32.to_le_bytes(), 0);
+        assert_eq!(
+            apic.interrupt_pending(),
+            arrives,
+            "{dfr:#x} {ldr:#x} {destination:#x}"
+        );
+    }
+}
+
+#[test]
+fn an_nmi_to_self_is_kept_until_taken() {
+    let mut apic = enabled();
+    apic.write_msr(Register::ICR, 0x0004_0400, 0).unwrap();
+    assert!(apic.nmi_pending());
+    assert!(apic.take_nmi());
+    assert!(!apic.take_nmi());
+}
+
+#[test]
+fn errors_show_after_a_write_to_esr() {
+    let mut apic = enabled();
+    apic.write_msr(Register::LVT_ERROR, 0xFE, 0).unwrap();
+    apic.write_msr(Register::ICR, 0x0004_0005, 0).unwrap();
+    assert_eq!(apic.read_msr(Register::ESR, 0), Ok(0));
+    apic.write_msr(Register::ESR, 0, 0).unwrap();
+    assert_eq!(apic.read_msr(Register::ESR, 0), Ok(1 << 5));
+    assert_eq!(apic.status().rvi, 0xFE);
+    apic.write_msr(Register::ESR, 0, 0).unwrap();
+    assert_eq!(apic.read_msr(Register::ESR, 0), Ok(0));
+}
+
+#[test]
+fn the_timer_interrupts_by_its_lvt() {
+    let mut apic = enabled();
+    apic.write_msr(
+        Register::LVT_TIMER,
+        0xEC | u64::from(TIMER_TSC_DEADLINE) << 17,
+        0,
+    )
+    .unwrap();
+    apic.set_deadline(1000);
+    assert_eq!((apic.deadline(), apic.timer_expiry()), (1000, Some(1000)));
+    apic.run_timer(999);
+    assert!(!apic.interrupt_pending());
+    apic.run_timer(1000);
+    assert_eq!((apic.status().rvi, apic.deadline()), (0xEC, 0));
+
+    let mut apic = enabled();
+    apic.write_msr(
+        Register::LVT_TIMER,
+        1 << 16 | 0xEC | u64::from(TIMER_PERIODIC) << 17,
+        0,
+    )
+    .unwrap();
+    apic.write_msr(Register::DIVIDE, 0xB, 0).unwrap();
+    apic.write_msr(Register::INITIAL_COUNT, 10, 0).unwrap();
+    apic.run_timer(400);
+    assert!(!apic.interrupt_pending(), "masked");
+    assert_eq!(apic.timer_expiry(), Some(800));
+}
+
+#[test]
+fn the_page_shows_what_the_msrs_show() {
+    let apic = xapic();
+    for (register, value) in [(Register::VERSION, VERSION), (Register::SVR, 0x1FF)] {
+        let mut bytes = [0; 4];
+        apic.read_page(u64::from(register.offset()), 0, &mut bytes);
+        assert_eq!(u32::from_le_bytes(bytes), value);
+    }
+    let mut byte = [0; 1];
+    apic.read_page(0xF1, 0, &mut byte);
+    assert_eq!(byte, [0x01]);
+    let mut beyond = [0xAA; 4];
+    apic.read_page(0xFF0, 0, &mut beyond);
+    assert_eq!(beyond, [0; 4]);
+}
+
+proptest! {
+    #[test]
+    fn status_is_the_highest_of_each(vectors in prop::collection::vec(16u8.., 1..20)) {
+        let mut apic = enabled();
+        for vector in &vectors {
+            apic.request(*vector, false);
+        }
+        prop_assert_eq!(Some(&apic.status().rvi), vectors.iter().max());
+        let mut order = Vec::new();
+        while apic.status().rvi != 0 {
+            order.push(deliver(&mut apic));
+            apic.write_msr(Register::EOI, 0, 0).unwrap();
+        }
+        prop_assert!(order.is_sorted_by(|a, b| a > b));
+    }
+
+    #[test]
+    fn no_access_to_the_page_fails(offset in 0u64..4096, value: u32, now: u64) {
+        let mut apic = xapic();
+        apic.write_page(offset, &value.to_le_bytes(), now);
+        let mut bytes = [0; 8];
+        apic.read_page(offset, now, &mut bytes);
+        prop_assert!(apic.status().rvi >= 16 || apic.status().rvi == 0);
+    }
+}

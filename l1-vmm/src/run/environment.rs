@@ -1,0 +1,109 @@
+//! What the image brings: everything about the machine that is not a TDCALL.
+
+use l2_exit::GuestMemory;
+use tdcall::leaf::VpEnterError;
+use tdcall::tdvmcall::CpuidResult;
+use tdcall::vp_enter::{GuestState, Outcome, TlbFlush};
+use tdcall::{Gpa, RawTdcall, Td, VmIndex};
+
+pub use super::devices::apic::VapicPage;
+
+/// The types of the parts that [`super::Platform`] is put together from.
+pub trait Environment {
+    /// The TDCALL instruction.
+    type Raw: RawTdcall;
+    /// The processor that L1 runs on.
+    type Processor: Processor;
+    /// L2's memory.
+    type Memory: L2Memory;
+    /// L2's virtual-APIC page.
+    type Vapic: VapicPage;
+    /// What answers in the TPM window.
+    type Tpm: MmioDevice;
+}
+
+/// The processor that L1 runs on, and the part of L2's state that lives in it.
+///
+/// Interrupts are disabled whenever L1 runs, but inside [`Processor::take_interrupts`] and
+/// [`Processor::halt`].
+pub trait Processor {
+    /// The TSC, as L1 and L2 both read it.
+    fn tsc(&self) -> u64;
+
+    /// CPUID as L1 sees it.
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult;
+
+    /// TDG.VP.ENTER with `state`, around which the state that the module does not switch is
+    /// switched: L2's vector registers, XCR0, IA32_XSS, CR2, DR0 to DR3 and DR6 are loaded
+    /// before and saved after, and L1's put back (TDX Module ABI, TDG.VP.ENTER).
+    fn enter<R: RawTdcall>(
+        &mut self,
+        td: &Td<R>,
+        vm: VmIndex,
+        flush: TlbFlush,
+        state: &mut GuestState,
+    ) -> Result<Outcome, VpEnterError>;
+
+    /// Sets the CR2 that L2 is entered with.
+    fn set_l2_cr2(&mut self, value: u64);
+
+    /// XCR0 as L2 left it.
+    fn l2_xcr0(&self) -> u64;
+
+    /// Sets the XCR0 that L2 is entered with. The value is one that XSETBV takes.
+    fn set_l2_xcr0(&mut self, value: u64);
+
+    /// Opens interrupts for the length of an instruction, and says which were taken since the
+    /// last call. Costs no TDCALL if none is pending.
+    fn take_interrupts(&mut self) -> Interrupts;
+
+    /// `TDG.VP.VMCALL<Instruction.HLT>` with interrupts enabled by the instruction before the
+    /// TDCALL, so that none is taken between; disabled again when it returns. It may return
+    /// early.
+    fn halt<R: RawTdcall>(&mut self, td: &Td<R>);
+}
+
+/// Interrupts of L1's own that were taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interrupts {
+    /// [`super::host::TIMER_VECTOR`].
+    pub timer: bool,
+    /// [`super::host::CONSOLE_VECTOR`].
+    pub console: bool,
+}
+
+/// Whose a guest-physical address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// L2's memory.
+    L2,
+    /// L1's memory: no address of it may ever be mapped into L2.
+    L1,
+    /// No memory at all.
+    Nobody,
+}
+
+/// L2's memory, and what lies around it.
+pub trait L2Memory: GuestMemory {
+    /// Whose the page at `gpa` (without the shared bit) is. Device windows are nobody's.
+    fn owner(&self, gpa: u64) -> Owner;
+}
+
+/// A device behind a window of guest-physical addresses.
+pub trait MmioDevice {
+    /// Reads `into.len()` (1, 2, 4 or 8) bytes at `offset` in the window.
+    fn read(&mut self, offset: u32, into: &mut [u8]);
+    /// Writes `from` (1, 2, 4 or 8 bytes) at `offset` in the window.
+    fn write(&mut self, offset: u32, from: &[u8]);
+}
+
+/// The addresses that the platform is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// L2's index.
+    pub vm: VmIndex,
+    /// Guest-physical address of the virtual-APIC page: private, and never L2's.
+    pub vapic: Gpa,
+    /// The bit of a guest-physical address that makes it shared.
+    pub shared_bit: u64,
+}

@@ -1,0 +1,121 @@
+//! The host's devices behind L2's: ports by TDVMCALL, and L1's own interrupts.
+//!
+//! What the host answers is shown to L2 as it is: console input and the time of day are the
+//! host's to choose on any machine that it provides.
+
+use tdcall::ghci::{MmioWidth, Width};
+use tdcall::tdvmcall::VmcallError;
+use tdcall::{Gpa, RawTdcall, Td};
+
+use super::devices::cmos::{self, ClockRegisters};
+use super::devices::ioapic;
+use super::devices::uart::{self, SerialLine, bits};
+
+/// L1's vector for its APIC timer.
+pub const TIMER_VECTOR: u8 = 0xE0;
+/// L1's vector for the host's UART.
+pub const CONSOLE_VECTOR: u8 = 0xE1;
+
+/// IA32_TSC_DEADLINE.
+const MSR_TSC_DEADLINE: u32 = 0x6E0;
+/// x2APIC spurious-interrupt vector register.
+const MSR_X2APIC_SVR: u32 = 0x80F;
+/// x2APIC LVT timer register.
+const MSR_X2APIC_LVT_TIMER: u32 = 0x832;
+/// Software enable and spurious vector FFH.
+const SVR_ENABLED: u64 = 0x1FF;
+/// TSC-deadline mode.
+const LVT_TSC_DEADLINE: u64 = 0b10 << 17;
+
+/// The host's serial port and clock.
+#[derive(Debug)]
+pub struct HostPorts<'t, R> {
+    td: &'t Td<R>,
+}
+
+impl<'t, R: RawTdcall> HostPorts<'t, R> {
+    /// Ports by TDVMCALLs to `td`.
+    pub const fn new(td: &'t Td<R>) -> Self {
+        Self { td }
+    }
+
+    fn read(&self, port: u16) -> u8 {
+        // A host that refuses has no such device.
+        self.td.io_read(port, Width::Byte).unwrap_or(0xFF) as u8
+    }
+
+    fn write(&self, port: u16, value: u8) {
+        // A host that refuses a byte of the console loses it; L2 cannot be told on a UART.
+        let _ = self.td.io_write(port, Width::Byte, u32::from(value));
+    }
+}
+
+impl<R: RawTdcall> SerialLine for HostPorts<'_, R> {
+    fn send(&mut self, byte: u8) {
+        self.write(uart::BASE + bits::DATA, byte);
+    }
+
+    fn receive(&mut self) -> Option<u8> {
+        let status = self.read(uart::BASE + bits::LINE_STATUS);
+        // All ones: there is no UART.
+        let ready = status != 0xFF && bits::LineStatus::from(status).data_ready();
+        ready.then(|| self.read(uart::BASE + bits::DATA))
+    }
+}
+
+impl<R: RawTdcall> ClockRegisters for HostPorts<'_, R> {
+    fn read_clock(&mut self, index: u8) -> u8 {
+        self.write(cmos::INDEX, index);
+        self.read(cmos::DATA)
+    }
+
+    fn write_clock(&mut self, index: u8, value: u8) {
+        self.write(cmos::INDEX, index);
+        self.write(cmos::DATA, value);
+    }
+}
+
+/// L1's timer interrupt: TSC-deadline mode, [`TIMER_VECTOR`].
+pub fn set_up_timer<R: RawTdcall>(td: &Td<R>) -> Result<(), VmcallError> {
+    td.wrmsr(MSR_X2APIC_SVR, SVR_ENABLED)?;
+    td.wrmsr(
+        MSR_X2APIC_LVT_TIMER,
+        LVT_TSC_DEADLINE | u64::from(TIMER_VECTOR),
+    )
+}
+
+/// Arms L1's timer for a TSC value, or disarms it.
+pub fn arm_timer<R: RawTdcall>(td: &Td<R>, deadline: Option<u64>) -> Result<(), VmcallError> {
+    td.wrmsr(MSR_TSC_DEADLINE, deadline.unwrap_or(0))
+}
+
+/// The interrupt of the host's UART: pin 4 of the host's I/O APIC to [`CONSOLE_VECTOR`], and the
+/// UART told to interrupt when it receives. Without it L2 has no console input.
+pub fn set_up_console<R: RawTdcall>(td: &Td<R>) -> Result<(), VmcallError> {
+    let register = |index: u8, value: u32| {
+        let index = u64::from(index);
+        td.mmio_write(
+            Gpa(ioapic::BASE + ioapic::bits::INDEX),
+            MmioWidth::Dword,
+            index,
+        )?;
+        let window = Gpa(ioapic::BASE + ioapic::bits::WINDOW);
+        td.mmio_write(window, MmioWidth::Dword, u64::from(value))
+    };
+    let entry = ioapic::bits::REDIRECTION + 2 * uart::PIN as u8;
+    register(entry + 1, 0)?;
+    register(entry, u32::from(CONSOLE_VECTOR))?;
+    let uart =
+        |offset: u16, value: u8| td.io_write(uart::BASE + offset, Width::Byte, u32::from(value));
+    uart(bits::LINE_CONTROL, 0x03)?;
+    uart(bits::INTERRUPT_IDENTIFICATION, 0x07)?;
+    let modem = bits::ModemControl::new()
+        .with_dtr(true)
+        .with_rts(true)
+        .with_out2(true);
+    uart(bits::MODEM_CONTROL, modem.into())?;
+    uart(
+        bits::INTERRUPT_ENABLE,
+        bits::InterruptEnable::new().with_received_data(true).into(),
+    )
+}

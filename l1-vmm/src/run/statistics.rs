@@ -1,0 +1,130 @@
+//! What the run loop counts.
+
+use core::fmt;
+
+use tdcall::vp_enter::{EntryStatus, Outcome};
+
+/// One more than the highest basic exit reason that is counted on its own.
+const REASONS: usize = 78;
+
+/// Entries and exits of L2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    by_reason: [u64; REASONS],
+    /// Exits with a reason that the table has no room for.
+    pub other: u64,
+    /// Exits that the host had a hand in.
+    pub host_routed: u64,
+    /// Entries and runs cut short by an interrupt of L1's.
+    pub interrupted: u64,
+    /// Accesses to the TPM window, by exit or TDVMCALL.
+    pub tpm_accesses: u64,
+    /// Events injected again because an exit cut their delivery short.
+    pub reinjected: u64,
+}
+
+impl Default for Statistics {
+    fn default() -> Self {
+        Self {
+            by_reason: [0; REASONS],
+            other: 0,
+            host_routed: 0,
+            interrupted: 0,
+            tpm_accesses: 0,
+            reinjected: 0,
+        }
+    }
+}
+
+impl Statistics {
+    /// Counts one return of TDG.VP.ENTER.
+    pub fn count(&mut self, outcome: &Outcome) {
+        match outcome.status {
+            EntryStatus::PendingInterrupt | EntryStatus::PendingInterruptExit => {
+                self.interrupted += 1;
+                return;
+            }
+            EntryStatus::HostRoutedAsync | EntryStatus::HostRoutedTdvmcall => {
+                self.host_routed += 1;
+            }
+            EntryStatus::Exit => {}
+        }
+        match self
+            .by_reason
+            .get_mut((outcome.exit_reason & 0xFFFF) as usize)
+        {
+            Some(count) => *count += 1,
+            None => self.other += 1,
+        }
+    }
+
+    /// Exits with basic reason `reason`.
+    pub fn exits(&self, reason: u16) -> u64 {
+        self.by_reason
+            .get(usize::from(reason))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// All exits.
+    pub fn total(&self) -> u64 {
+        self.by_reason.iter().sum::<u64>() + self.other
+    }
+
+    /// Basic reasons that occurred, with how often.
+    pub fn reasons(&self) -> impl Iterator<Item = (u16, u64)> {
+        (0..).zip(self.by_reason).filter(|(_, count)| *count != 0)
+    }
+}
+
+impl fmt::Display for Statistics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} L2 exits:", self.total())?;
+        for (reason, count) in self.reasons() {
+            match reason_name(reason) {
+                Some(name) => write!(f, " {name} {count}")?,
+                None => write!(f, " reason-{reason} {count}")?,
+            }
+        }
+        write!(
+            f,
+            "; host-routed {}, interrupted {}, TPM accesses {}, re-injected {}",
+            self.host_routed, self.interrupted, self.tpm_accesses, self.reinjected
+        )
+    }
+}
+
+/// Short name of a basic exit reason (SDM Vol. 3C, appendix "VMX Basic Exit Reasons").
+pub const fn reason_name(reason: u16) -> Option<&'static str> {
+    Some(match reason {
+        0 => "exception",
+        1 => "external-interrupt",
+        2 => "triple-fault",
+        7 => "interrupt-window",
+        8 => "nmi-window",
+        9 => "task-switch",
+        10 => "cpuid",
+        12 => "hlt",
+        13 => "invd",
+        15 => "rdpmc",
+        16 => "rdtsc",
+        18 => "vmcall",
+        28 => "cr-access",
+        29 => "dr-access",
+        30 => "io",
+        31 => "rdmsr",
+        32 => "wrmsr",
+        33 => "invalid-guest-state",
+        36 => "mwait",
+        39 => "monitor",
+        40 => "pause",
+        45 => "virtualized-eoi",
+        48 => "ept-violation",
+        52 => "timer",
+        54 => "wbinvd",
+        55 => "xsetbv",
+        56 => "apic-write",
+        77 => "tdcall",
+        _ => return None,
+    })
+}
