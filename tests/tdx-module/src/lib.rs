@@ -4,12 +4,38 @@
 //! refuses what the real module refuses. Hardware is reached only through [`Platform`], so that the
 //! same logic runs under `cargo test` and, over nested virtualization, in the bench.
 //!
-//! What does not live here: the host (it is the caller), and any machine's way of running a VM.
+//! The host role calls the `tdh_*` functions, which are the SEAMCALLs. [`Module::tdh_vp_enter`]
+//! and [`Module::handle_exit`] say in an [`Action`] what to do next: run a VM, or act as the host.
+//!
+//! What does not live here: the host, and any machine's way of running a VM.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod exit_reason;
+mod faults;
+mod instruction;
+mod l1;
+mod l2;
+mod leaf;
+mod measurement;
+mod memory;
+mod metadata;
+mod module;
+mod paging;
 pub mod platform;
+mod report;
+mod statistics;
+pub mod td;
+mod transition;
+mod vcpu;
 
+pub use faults::Faults;
+pub use measurement::{Measurement, RTMR_COUNT};
+pub use module::{Configuration, Module};
 pub use platform::{Action, Exited, HardwareExit, Platform, TdExit, Vm};
+pub use report::Tcb;
+pub use statistics::{Route, Statistics};
+pub use td::params::TdParams;
+pub use transition::VpEnterInput;

@@ -33,7 +33,13 @@ impl ExtendedQualification {
     pub(crate) const NONE: ExtendedQualification = ExtendedQualification(0);
 
     /// Type 1: TDG.MEM.PAGE.ACCEPT. Also the form of type 5, TDG.MEM.PAGE.ATTR.WR.
-    pub(crate) const fn page(kind: u64, requested: u64, found: u64, state: u64, leaf: bool) -> Self {
+    pub(crate) const fn page(
+        kind: u64,
+        requested: u64,
+        found: u64,
+        state: u64,
+        leaf: bool,
+    ) -> Self {
         Self(kind | requested << 32 | found << 35 | state << 38 | (leaf as u64) << 46)
     }
 
@@ -103,10 +109,7 @@ impl Module {
             }
         }
         let action = match self.vcpu.current {
-            Vm::L1 => {
-                self.vcpu.l1.apic.accept_posted();
-                self.run_l1(platform)
-            }
+            Vm::L1 => self.run_l1(platform),
             Vm::L2(vm) => l2::td_entry(self, platform, vm, last_td_exit),
         };
         self.note_start(platform, action)

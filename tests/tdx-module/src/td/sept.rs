@@ -45,6 +45,8 @@ pub(crate) struct Leaf {
     pub(crate) state: LeafState,
     /// The alias in each L2 VM; bit VALID says that there is one.
     pub(crate) aliases: [VmAttributes; VmIndex::MAX as usize],
+    /// The TLB epoch in which the host blocked it.
+    pub(crate) blocked_at: u64,
 }
 
 impl Leaf {

@@ -1,0 +1,189 @@
+//! L1's writes of CR0 and CR4.
+//!
+//! The real module owns a few bits by the guest/host masks of the TD VMCS, and the processor does
+//! the rest. Here every write exits, so the processor's own rules are applied as well.
+
+use crate::exit_reason;
+use crate::l1::exit::Emulation;
+use crate::module::Module;
+use crate::paging::{self, CodeSize};
+use crate::platform::{Event, Platform, Register, Vm};
+use iced_x86::{Instruction, Mnemonic, OpKind};
+
+const CR0_PE: u64 = 1;
+const CR0_TS: u64 = 1 << 3;
+const CR0_NE: u64 = 1 << 5;
+const CR0_WP: u64 = 1 << 16;
+const CR0_NW: u64 = 1 << 29;
+const CR0_CD: u64 = 1 << 30;
+const CR0_PG: u64 = 1 << 31;
+/// Bits that MOV to CR0 ignores: 28:19, 17 and 15:6.
+const CR0_IGNORED: u64 = 0x1ffa_ffc0;
+/// What LMSW writes: MP, EM, TS, and PE which it can only set.
+const LMSW: u64 = 0xf;
+
+const CR4_PAE: u64 = 1 << 5;
+const CR4_MCE: u64 = 1 << 6;
+const CR4_LA57: u64 = 1 << 12;
+const CR4_VMXE: u64 = 1 << 13;
+const CR4_SMXE: u64 = 1 << 14;
+const CR4_PCIDE: u64 = 1 << 17;
+const CR4_PKE: u64 = 1 << 22;
+const CR4_CET: u64 = 1 << 23;
+
+const EFER_LME: u64 = 1 << 8;
+const EFER_LMA: u64 = 1 << 10;
+
+const XFAM_PKRU: u64 = 1 << 9;
+const XFAM_CET: u64 = 0x1800;
+
+/// Carries out a MOV to CR0 or CR4, CLTS, LMSW or SMSW, or a MOV from a control register.
+pub(super) fn emulate<P: Platform>(module: &mut Module, platform: &mut P) -> Emulation {
+    let instruction = module.decode(platform, Vm::L1);
+    if platform.register(Vm::L1, Register::Cpl) != 0 {
+        return Emulation::GP;
+    }
+    let cr0 = platform.register(Vm::L1, Register::Cr0);
+    match instruction.mnemonic() {
+        Mnemonic::Mov => mov(module, platform, &instruction),
+        Mnemonic::Clts => {
+            platform.set_register(Vm::L1, Register::Cr0, cr0 & !CR0_TS);
+            Emulation::Done
+        }
+        Mnemonic::Lmsw if instruction.op0_kind() == OpKind::Register => {
+            let value = general(instruction.op0_register())
+                .map_or(0, |register| platform.register(Vm::L1, register));
+            let new = cr0 & (!LMSW | CR0_PE) | value & LMSW;
+            platform.set_register(Vm::L1, Register::Cr0, new);
+            Emulation::Done
+        }
+        _ => Emulation::Exception(Event::INVALID_OPCODE),
+    }
+}
+
+fn mov<P: Platform>(module: &mut Module, platform: &mut P, instruction: &Instruction) -> Emulation {
+    let (to, from) = (instruction.op0_register(), instruction.op1_register());
+    if let (Some(register), Some(source)) = (control(from), general(to)) {
+        let value = platform.register(Vm::L1, register);
+        platform.set_register(Vm::L1, source, value);
+        return Emulation::Done;
+    }
+    let (Some(register), Some(source)) = (control(to), general(from)) else {
+        return Emulation::Exception(Event::INVALID_OPCODE);
+    };
+    let mut value = platform.register(Vm::L1, source);
+    if paging::code_size(platform, Vm::L1) != CodeSize::Bits64 {
+        value &= 0xffff_ffff;
+    }
+    // Access type 0 is MOV to CR; the general register is in bits 11:8.
+    let qualification = |number: u64| number | (source as u64) << 8;
+    match register {
+        Register::Cr0 => write_cr0(platform, value, qualification(0)),
+        Register::Cr4 => write_cr4(module, platform, value, qualification(4)),
+        _ => {
+            platform.set_register(Vm::L1, register, value);
+            Emulation::Done
+        }
+    }
+}
+
+fn write_cr0<P: Platform>(platform: &mut P, value: u64, qualification: u64) -> Emulation {
+    let cr4 = platform.register(Vm::L1, Register::Cr4);
+    let efer = platform.register(Vm::L1, Register::Efer);
+    let old = platform.register(Vm::L1, Register::Cr0);
+    let set = |bit| value & bit != 0;
+    if value >> 32 != 0
+        || !set(CR0_NE)
+        || set(CR0_PG) && !set(CR0_PE)
+        || set(CR0_NW) && !set(CR0_CD)
+        || !set(CR0_WP) && cr4 & CR4_CET != 0
+    {
+        return Emulation::GP;
+    }
+    if set(CR0_NW) || set(CR0_CD) {
+        return Emulation::VirtualizationException(exit_reason::CR_ACCESS, qualification);
+    }
+    let enters_paging = set(CR0_PG) && old & CR0_PG == 0;
+    let leaves_paging = !set(CR0_PG) && old & CR0_PG != 0;
+    if enters_paging && efer & EFER_LME != 0 {
+        if cr4 & CR4_PAE == 0 {
+            return Emulation::GP;
+        }
+        platform.set_register(Vm::L1, Register::Efer, efer | EFER_LMA);
+    }
+    if leaves_paging {
+        if paging::code_size(platform, Vm::L1) == CodeSize::Bits64 || cr4 & CR4_PCIDE != 0 {
+            return Emulation::GP;
+        }
+        platform.set_register(Vm::L1, Register::Efer, efer & !EFER_LMA);
+    }
+    let new = value & !CR0_IGNORED | old & CR0_IGNORED;
+    platform.set_register(Vm::L1, Register::Cr0, new);
+    Emulation::Done
+}
+
+fn write_cr4<P: Platform>(
+    module: &Module,
+    platform: &mut P,
+    value: u64,
+    qualification: u64,
+) -> Emulation {
+    let old = platform.register(Vm::L1, Register::Cr4);
+    let long_mode = paging::is_long_mode(platform, Vm::L1);
+    let cr3 = platform.register(Vm::L1, Register::Cr3);
+    let set = |bit| value & bit != 0;
+    let sets = |bit| value & !old & bit != 0;
+    if value & !supported_cr4(module, platform) != 0
+        || long_mode && (!set(CR4_PAE) || (value ^ old) & CR4_LA57 != 0)
+        || sets(CR4_PCIDE) && (!long_mode || cr3 & 0xfff != 0)
+    {
+        return Emulation::GP;
+    }
+    if set(CR4_VMXE) || set(CR4_SMXE) || !set(CR4_MCE) {
+        return Emulation::VirtualizationException(exit_reason::CR_ACCESS, qualification);
+    }
+    platform.set_register(Vm::L1, Register::Cr4, value);
+    Emulation::Done
+}
+
+/// The bits of CR4 that the processor has and that XFAM allows.
+fn supported_cr4<P: Platform>(module: &Module, platform: &mut P) -> u64 {
+    let features = platform.cpuid(1, 0);
+    let extended = platform.cpuid(7, 0);
+    let xfam = module.td.params.xfam;
+    let when = |holds: bool, bit: u64| if holds { bit } else { 0 };
+    // VME to OSXMMEXCPT, and what a processor with TDX always has.
+    0x7ff
+        | CR4_VMXE
+        | CR4_SMXE
+        | when(extended.ecx & 1 << 2 != 0, 1 << 11)
+        | when(extended.ecx & 1 << 16 != 0, CR4_LA57)
+        | when(extended.ebx & 1 != 0, 1 << 16)
+        | when(features.ecx & 1 << 17 != 0, CR4_PCIDE)
+        | when(features.ecx & 1 << 26 != 0, 1 << 18)
+        | when(extended.ebx & 1 << 7 != 0, 1 << 20)
+        | when(extended.ebx & 1 << 20 != 0, 1 << 21)
+        | when(xfam & XFAM_PKRU != 0 && extended.ecx & 1 << 3 != 0, CR4_PKE)
+        | when(
+            xfam & XFAM_CET == XFAM_CET && extended.ecx & 1 << 7 != 0,
+            CR4_CET,
+        )
+}
+
+fn control(register: iced_x86::Register) -> Option<Register> {
+    match register {
+        iced_x86::Register::CR0 => Some(Register::Cr0),
+        iced_x86::Register::CR2 => Some(Register::Cr2),
+        iced_x86::Register::CR3 => Some(Register::Cr3),
+        iced_x86::Register::CR4 => Some(Register::Cr4),
+        _ => None,
+    }
+}
+
+fn general(register: iced_x86::Register) -> Option<Register> {
+    if !register.is_gpr() {
+        return None;
+    }
+    let number = register.full_register().number();
+    Register::GENERAL.get(number).copied()
+}

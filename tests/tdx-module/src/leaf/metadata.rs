@@ -1,0 +1,169 @@
+//! TDG.VM.RD, TDG.VM.WR, TDG.VP.RD, TDG.VP.WR, TDG.SYS.RD and TDG.SYS.RDALL.
+
+use crate::leaf::operand::Memory;
+use crate::leaf::{LeafEnd, LeafResult, invalid};
+use crate::metadata::{require_single, sys, td, vp};
+use crate::module::Module;
+use crate::platform::Platform;
+use alloc::vec::Vec;
+use tdcall::Registers;
+use tdcall::field::FieldId;
+use tdcall::leaf::number;
+use tdcall::status::{Code, Operand, Status};
+
+/// Ends a walk that has not begun: the caller gets the first identifier.
+const FIRST: Status = Status::new(Code::MetadataFirstFieldIdInContext, 0);
+
+const LIST_SIZE: usize = 0x1000;
+
+/// RCX selects a TD, and a guest has only itself.
+fn require_self(registers: &Registers) -> Result<(), LeafEnd> {
+    if registers.rcx == 0 {
+        Ok(())
+    } else {
+        Err(invalid(Operand::RCX))
+    }
+}
+
+/// A lock of the field's context.
+fn require_lock(module: &mut Module, leaf: u64) -> Result<(), LeafEnd> {
+    if module.faults.take_busy(leaf) {
+        Err(Status::operand_busy(Operand::OP_STATE).into())
+    } else {
+        Ok(())
+    }
+}
+
+/// TDG.VM.RD. Version 1 also walks: RDX is the next identifier.
+pub(super) fn vm_rd(module: &mut Module, registers: &mut Registers, version: u64) -> LeafResult {
+    let id = FieldId(registers.rdx);
+    registers.r8 = 0;
+    if version != 0 {
+        registers.rdx = FieldId::NONE.0;
+    }
+    require_self(registers)?;
+    require_lock(module, number::VM_RD)?;
+    if version != 0 && id == FieldId::FIRST {
+        registers.rdx = td::FIRST.0;
+        return Err(FIRST.into());
+    }
+    require_single(id)?;
+    let (value, next) = td::read(module, id)?;
+    registers.r8 = value;
+    if version != 0 {
+        registers.rdx = next.0;
+    }
+    Ok(())
+}
+
+/// TDG.VM.WR.
+pub(super) fn vm_wr(module: &mut Module, registers: &mut Registers) -> LeafResult {
+    let value = core::mem::take(&mut registers.r8);
+    let id = FieldId(registers.rdx);
+    require_self(registers)?;
+    require_lock(module, number::VM_WR)?;
+    require_single(id)?;
+    registers.r8 = td::write(module, id, value, registers.r9)?;
+    Ok(())
+}
+
+/// TDG.VP.RD.
+pub(super) fn vp_rd<P: Platform>(
+    module: &mut Module,
+    platform: &mut P,
+    registers: &mut Registers,
+) -> LeafResult {
+    let id = FieldId(registers.rdx);
+    registers.r8 = 0;
+    registers.rdx = FieldId::NONE.0;
+    require_self(registers)?;
+    require_lock(module, number::VP_RD)?;
+    if id == FieldId::FIRST {
+        registers.rdx = vp::FIRST.0;
+        return Err(FIRST.into());
+    }
+    require_single(id)?;
+    let (value, next) = vp::read(module, platform, id)?;
+    registers.r8 = value;
+    registers.rdx = next.0;
+    Ok(())
+}
+
+/// TDG.VP.WR.
+pub(super) fn vp_wr<P: Platform>(
+    module: &mut Module,
+    platform: &mut P,
+    registers: &mut Registers,
+) -> LeafResult {
+    let value = core::mem::take(&mut registers.r8);
+    let id = FieldId(registers.rdx);
+    require_self(registers)?;
+    require_lock(module, number::VP_WR)?;
+    require_single(id)?;
+    registers.r8 = vp::write(module, platform, id, value, registers.r9)?;
+    Ok(())
+}
+
+/// TDG.SYS.RD.
+pub(super) fn sys_rd(module: &mut Module, registers: &mut Registers) -> LeafResult {
+    let id = FieldId(registers.rdx);
+    registers.r8 = 0;
+    registers.rdx = FieldId::NONE.0;
+    if id == FieldId::FIRST {
+        registers.rdx = sys::FIRST.0;
+        return Err(FIRST.into());
+    }
+    require_single(id)?;
+    let (value, next) = sys::read(module, id)?;
+    registers.r8 = value;
+    registers.rdx = next.0;
+    Ok(())
+}
+
+/// TDG.SYS.RDALL: a metadata list of all fields from R8 on.
+///
+/// The list is a header (\[15:0\] bytes used, \[31:16\] number of sequences), then for each sequence
+/// of one element its identifier and its value.
+pub(super) fn sys_rdall<P: Platform>(
+    module: &mut Module,
+    platform: &mut P,
+    registers: &mut Registers,
+) -> LeafResult {
+    let mut id = FieldId(registers.r8);
+    let list = registers.rdx;
+    if !list.is_multiple_of(LIST_SIZE as u64) {
+        registers.r8 = FieldId::NONE.0;
+        return Err(invalid(Operand::RDX));
+    }
+    let hpa = match module.operand(platform, Operand::RDX, list, Memory::Private) {
+        Ok(hpa) => hpa,
+        Err(end) => {
+            registers.r8 = FieldId::NONE.0;
+            return Err(end);
+        }
+    };
+    registers.r8 = FieldId::NONE.0;
+    if id == FieldId::FIRST {
+        id = sys::FIRST;
+    }
+    require_single(id)?;
+    let mut bytes = Vec::from([0; 8]);
+    let mut sequences = 0_u16;
+    while id != FieldId::NONE && bytes.len() + 16 <= LIST_SIZE {
+        let (value, next) = sys::read(module, id)?;
+        bytes.extend_from_slice(&id.0.to_le_bytes());
+        bytes.extend_from_slice(&value.to_le_bytes());
+        sequences += 1;
+        id = next;
+    }
+    let used = bytes.len() as u16;
+    bytes[..2].copy_from_slice(&used.to_le_bytes());
+    bytes[2..4].copy_from_slice(&sequences.to_le_bytes());
+    platform.write(hpa, &bytes);
+    registers.r8 = id.0;
+    if id == FieldId::NONE {
+        Ok(())
+    } else {
+        Err(Status::new(Code::MetadataListOverflow, 0).into())
+    }
+}
