@@ -27,14 +27,18 @@
     )
 )]
 
+mod alu;
 mod event;
 pub mod exit;
+mod guest;
 mod memory;
 pub mod mmio;
 mod outcome;
 pub mod paging;
 pub mod port_io;
+mod register;
 mod rip;
+mod string;
 pub mod tdvmcall;
 #[cfg(test)]
 mod test_vcpu;

@@ -60,6 +60,16 @@ pub enum EmulationError {
         /// Whether the access was a write.
         write: bool,
     },
+    /// No operand of the instruction at RIP is where the exit says the access was.
+    #[error("instruction {instruction} at {linear:#x} does not access {gpa:#x}")]
+    Elsewhere {
+        /// Linear address of the instruction.
+        linear: u64,
+        /// Its bytes.
+        instruction: InstructionBytes,
+        /// Guest-physical address of the access.
+        gpa: u64,
+    },
     /// The exit's description of an I/O instruction contradicts itself.
     #[error("I/O exit qualification {qualification:#x}")]
     Qualification {
