@@ -45,5 +45,7 @@ pub mod vmcs;
 pub mod vp_enter;
 
 pub use address::{Gpa, Gpaw, PageLevel, VmIndex};
+pub use field::FieldId;
+pub use leaf::{AcceptError, MetadataError, PageAttrError, VpEnterError};
 pub use registers::{RawTdcall, Registers};
 pub use td::Td;
