@@ -4,6 +4,7 @@
 //! zero page and command line identity-mapped, flat segments CS 0x10 and DS, ES, SS 0x18, interrupts off,
 //! RSI = zero page.
 
+use super::header::ENTRY_64;
 use super::place::LowMemory;
 use l2_exit::{Segment, SegmentAccessRights};
 
@@ -79,10 +80,10 @@ const fn flat(selector: u16, rights: u32) -> Segment {
 }
 
 impl EntryState {
-    /// The state for a kernel that is entered at `rip`, with the boot structures in [`LowMemory`].
-    pub const fn new(rip: u64) -> Self {
+    /// The state for a kernel whose protected-mode code is at `kernel`, with the boot structures in [`LowMemory`].
+    pub const fn new(kernel: u64) -> Self {
         Self {
-            rip,
+            rip: kernel + ENTRY_64,
             rsi: LowMemory::ZERO_PAGE,
             rsp: LowMemory::STACK_TOP,
             rflags: RFLAGS,
@@ -174,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_segments_are_the_gdts() {
-        let state = EntryState::new(0x100_0200);
+        let state = EntryState::new(0x100_0000);
         let gdt = gdt();
         for segment in [state.cs, state.data] {
             let at = usize::from(segment.selector);

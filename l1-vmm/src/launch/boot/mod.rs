@@ -1,4 +1,7 @@
 //! Direct boot of a Linux bzImage by the 64-bit boot protocol.
+//!
+//! [`SetupHeader`] reads what the kernel says of itself, [`Layout`] finds a place for everything,
+//! [`boot_structures`] are the bytes a boot loader leaves in memory, [`EntryState`] the registers.
 
 mod entry;
 mod header;
@@ -8,3 +11,26 @@ mod zero_page;
 pub use entry::{DescriptorTable, EntryState};
 pub use header::{KernelError, SetupHeader, canonical_setup};
 pub use place::{ACPI_LENGTH, EVENT_LOG_LENGTH, Layout, LowMemory, PlaceError};
+
+use alloc::vec::Vec;
+
+/// Zero page, boot GDT and boot page tables: address and bytes of each piece.
+pub fn boot_structures(
+    header: &SetupHeader,
+    layout: &Layout,
+) -> impl Iterator<Item = (u64, Vec<u8>)> {
+    let fixed = [
+        (
+            LowMemory::ZERO_PAGE,
+            zero_page::zero_page(header, layout).to_vec(),
+        ),
+        (LowMemory::GDT, entry::gdt().to_vec()),
+    ];
+    let tables = entry::page_tables()
+        .zip((LowMemory::PAGE_TABLES..).step_by(0x1000))
+        .map(|(table, gpa)| (gpa, table.to_vec()));
+    fixed.into_iter().chain(tables)
+}
+
+#[cfg(test)]
+pub(super) use header::tests::setup as test_setup;

@@ -251,7 +251,7 @@ mod tests {
             GpaRange::new(0x39BE_0000, 0x39BF_0000).unwrap()
         );
         let initrd = layout.initrd.unwrap();
-        assert_eq!((initrd.start(), initrd.length()), (0x38AA_9000, 0x123_4567));
+        assert_eq!((initrd.start(), initrd.length()), (0x389A_B000, 0x123_4567));
         let map: Vec<_> = layout
             .e820
             .entries()

@@ -1,0 +1,78 @@
+//! Tables of fixed layout: FADT, MADT, TPM2.
+
+use super::{OEM_ID, OEM_REVISION, OEM_TABLE_ID, header, platform};
+use crate::launch::gpa_range::GpaRange;
+use acpi_tables::fadt::{FADT, FADTBuilder, Flags};
+use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
+use acpi_tables::sdt::Sdt;
+
+/// IAPC_BOOT_ARCH: "VGA Not Present". No 8042, no legacy devices but those in the DSDT; the CMOS RTC is there.
+const VGA_NOT_PRESENT: u16 = 1 << 2;
+
+/// Fixed ACPI Description Table (ACPI 6.5, section 5.2.9).
+pub(super) fn fadt(dsdt: u64) -> FADT {
+    let mut fadt = FADTBuilder::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION)
+        .dsdt_64(dsdt)
+        .flag(Flags::Wbinvd)
+        .flag(Flags::PwrButton)
+        .flag(Flags::SlpButton)
+        .flag(Flags::ResetRegSup)
+        .flag(Flags::Headless)
+        .flag(Flags::HwReducedAcpi);
+    fadt.iapc_boot_arch = VGA_NOT_PRESENT.into();
+    fadt.reset_reg = byte_port(platform::RESET);
+    fadt.reset_value = platform::RESET_VALUE;
+    fadt.sleep_control_reg = byte_port(platform::SLEEP_CONTROL);
+    fadt.sleep_status_reg = byte_port(platform::SLEEP_STATUS);
+    fadt.finalize()
+}
+
+fn byte_port(port: u16) -> GAS {
+    GAS::new(
+        AddressSpace::SystemIo,
+        8,
+        0,
+        AccessSize::ByteAccess,
+        u64::from(port),
+    )
+}
+
+/// MADT revision of ACPI 6.5.
+const MADT_REVISION: u8 = 6;
+
+/// Multiple APIC Description Table (ACPI 6.5, section 5.2.12). PCAT_COMPAT is 0: there is no 8259 pair.
+pub(super) fn madt() -> Sdt {
+    const FLAGS: u32 = 0;
+    const PROCESSOR_LOCAL_APIC: [u8; 8] = [0, 8, 0, 0, 1, 0, 0, 0];
+    const IO_APIC: [u8; 4] = [1, 12, 0, 0];
+    const GSI_BASE: u32 = 0;
+    let mut madt = header(*b"APIC", MADT_REVISION);
+    madt.append_slice(&platform::LOCAL_APIC.to_le_bytes());
+    madt.append_slice(&FLAGS.to_le_bytes());
+    madt.append_slice(&PROCESSOR_LOCAL_APIC);
+    madt.append_slice(&IO_APIC);
+    madt.append_slice(&platform::IO_APIC.to_le_bytes());
+    madt.append_slice(&GSI_BASE.to_le_bytes());
+    madt
+}
+
+/// TPM2 revision: the last whose LAML and LASA are where every reader expects them.
+const TPM2_REVISION: u8 = 4;
+
+/// TPM2 table (TCG ACPI Specification 1.3, table 7): a FIFO interface at its fixed address.
+pub(super) fn tpm2(event_log: Option<GpaRange>) -> Sdt {
+    const CLIENT_PLATFORM: u32 = 0;
+    const CONTROL_AREA: u64 = 0;
+    const START_METHOD_MEMORY_MAPPED: u32 = 6;
+    const START_METHOD_PARAMETERS: [u8; 12] = [0; 12];
+    let mut tpm2 = header(*b"TPM2", TPM2_REVISION);
+    tpm2.append_slice(&CLIENT_PLATFORM.to_le_bytes());
+    tpm2.append_slice(&CONTROL_AREA.to_le_bytes());
+    tpm2.append_slice(&START_METHOD_MEMORY_MAPPED.to_le_bytes());
+    tpm2.append_slice(&START_METHOD_PARAMETERS);
+    if let Some(log) = event_log {
+        tpm2.append_slice(&(log.length() as u32).to_le_bytes());
+        tpm2.append_slice(&log.start().to_le_bytes());
+    }
+    tpm2
+}

@@ -1,0 +1,225 @@
+//! The ACPI tables that describe L2's platform.
+//!
+//! The platform is *hardware-reduced* (ACPI 6.5, section 4.1 "Hardware-Reduced ACPI"): no PM1 event block, no SCI, no PM
+//! timer, no FACS. That is what it has, and it is also what keeps Linux quiet on a machine without an 8259
+//! and a PIT: told so, the kernel looks for neither, and routes I/O APIC pins below 16 without the legacy
+//! interrupt table that it would otherwise consult in vain.
+//!
+//! There is no power or sleep button, no keyboard controller, no VGA and no PCI. Power-off is the S5 write
+//! to the sleep control register, reboot the FADT's reset register.
+//!
+//! [`Tables::build`] is the only entry: it turns a place in L2's memory into bytes to put there.
+
+mod dsdt;
+mod fixed;
+
+use acpi_tables::rsdp::Rsdp;
+use acpi_tables::xsdt::XSDT;
+use acpi_tables::{Aml, sdt::Sdt};
+use alloc::vec::Vec;
+
+use super::gpa_range::GpaRange;
+
+/// OEM ID of every table.
+const OEM_ID: [u8; 6] = *b"TDVTPM";
+/// OEM table ID of every table.
+const OEM_TABLE_ID: [u8; 8] = *b"TDPL1VMM";
+/// OEM revision of every table.
+const OEM_REVISION: u32 = 1;
+
+/// I/O ports and memory that the tables name and the device models answer at.
+pub mod platform {
+    /// SLEEP_CONTROL_REG: bits 4:2 SLP_TYP, bit 5 SLP_EN. The high byte of what would be PM1a_CNT at 0x604.
+    pub const SLEEP_CONTROL: u16 = 0x605;
+    /// SLEEP_STATUS_REG: bit 7 WAK_STS. The high byte of what would be PM1a_STS at 0x600.
+    pub const SLEEP_STATUS: u16 = 0x601;
+    /// SLP_TYP of S5.
+    pub const SLEEP_TYPE_S5: u8 = 0;
+    /// RESET_REG.
+    pub const RESET: u16 = 0xCF9;
+    /// What to write there: full reset.
+    pub const RESET_VALUE: u8 = 6;
+    /// COM1, eight ports.
+    pub const COM1: u16 = 0x3F8;
+    /// COM1's I/O APIC pin: edge-triggered, active high.
+    pub const COM1_INTERRUPT: u32 = 4;
+    /// The real-time clock's index and data ports.
+    pub const RTC: u16 = 0x70;
+    /// The local APIC.
+    pub const LOCAL_APIC: u32 = 0xFEE0_0000;
+    /// The only I/O APIC, whose pins are the GSIs from 0 on.
+    pub const IO_APIC: u32 = 0xFEC0_0000;
+}
+
+/// The tables as bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// The root pointer; it goes where a kernel searches for it.
+    pub rsdp: Vec<u8>,
+    /// All tables, to be put at the address they were built for.
+    pub tables: Vec<u8>,
+}
+
+impl Tables {
+    /// Builds the tables for `address`, a multiple of 64 below 4 GiB.
+    ///
+    /// `event_log` is the TPM's log area. Without a log there the TPM2 table ends before LAML and LASA: an area that does not
+    /// begin with a Spec ID event is worse than none.
+    pub fn build(address: u64, event_log: Option<GpaRange>) -> Self {
+        let mut placed = Placed {
+            address,
+            bytes: Vec::new(),
+        };
+        let dsdt = placed.put(dsdt::dsdt().as_slice());
+        let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+        xsdt.add_entry(placed.put(&encoded(&fixed::fadt(dsdt))));
+        xsdt.add_entry(placed.put(fixed::madt().as_slice()));
+        xsdt.add_entry(placed.put(fixed::tpm2(event_log).as_slice()));
+        let xsdt = placed.put(&encoded(&xsdt));
+        Self {
+            rsdp: encoded(&Rsdp::new(OEM_ID, xsdt)),
+            tables: placed.bytes,
+        }
+    }
+}
+
+/// Tables laid out one after the other.
+struct Placed {
+    address: u64,
+    bytes: Vec<u8>,
+}
+
+impl Placed {
+    fn put(&mut self, table: &[u8]) -> u64 {
+        self.bytes.resize(self.bytes.len().next_multiple_of(64), 0);
+        let address = self.address + self.bytes.len() as u64;
+        self.bytes.extend_from_slice(table);
+        address
+    }
+}
+
+fn encoded(table: &dyn Aml) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    table.to_aml_bytes(&mut bytes);
+    bytes
+}
+
+/// A table with only its header.
+fn header(signature: [u8; 4], revision: u8) -> Sdt {
+    const HEADER_LENGTH: u32 = 36;
+    Sdt::new(
+        signature,
+        HEADER_LENGTH,
+        revision,
+        OEM_ID,
+        OEM_TABLE_ID,
+        OEM_REVISION,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::boot::ACPI_LENGTH;
+
+    const AT: u64 = 0x39BE_0000;
+
+    fn log() -> Option<GpaRange> {
+        GpaRange::with_length(0x39BF_0000, 0x1_0000)
+    }
+
+    fn u32_at(bytes: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+    }
+
+    fn u64_at(bytes: &[u8], at: usize) -> u64 {
+        u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+    }
+
+    /// The table at `address`: its length field decides, and its bytes must sum to 0.
+    fn table(tables: &Tables, address: u64, signature: &[u8; 4]) -> Vec<u8> {
+        let at = (address - AT) as usize;
+        let length = u32_at(&tables.tables, at + 4) as usize;
+        let table = tables.tables[at..at + length].to_vec();
+        assert_eq!(&table[..4], signature);
+        assert_eq!(sum(&table), 0, "{signature:?}");
+        table
+    }
+
+    fn sum(bytes: &[u8]) -> u8 {
+        bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
+    }
+
+    fn find(tables: &Tables, signature: &[u8; 4]) -> Vec<u8> {
+        let xsdt = table(tables, u64_at(&tables.rsdp, 24), b"XSDT");
+        let address = xsdt[36..]
+            .chunks_exact(8)
+            .map(|entry| u64::from_le_bytes(entry.try_into().unwrap()))
+            .find(|address| {
+                let at = (address - AT) as usize;
+                &tables.tables[at..at + 4] == signature
+            });
+        table(tables, address.unwrap(), signature)
+    }
+
+    #[test]
+    fn the_root_pointer_is_revision_2_and_sums_to_zero_twice() {
+        let rsdp = Tables::build(AT, None).rsdp;
+        assert_eq!(rsdp.len(), 36);
+        assert_eq!(&rsdp[..8], b"RSD PTR ");
+        assert_eq!((rsdp[15], u32_at(&rsdp, 20)), (2, 36));
+        assert_eq!((sum(&rsdp[..20]), sum(&rsdp)), (0, 0));
+    }
+
+    #[test]
+    fn every_table_is_found_and_sums_to_zero() {
+        let tables = Tables::build(AT, log());
+        assert!(tables.tables.len() as u64 <= ACPI_LENGTH);
+        let fadt = find(&tables, b"FACP");
+        table(&tables, u64_at(&fadt, 140), b"DSDT");
+        find(&tables, b"APIC");
+        find(&tables, b"TPM2");
+    }
+
+    #[test]
+    fn the_fadt_is_hardware_reduced_and_can_sleep_and_reset() {
+        let fadt = find(&Tables::build(AT, None), b"FACP");
+        assert_eq!((fadt.len(), fadt[8]), (276, 6));
+        assert_eq!(u32_at(&fadt, 112) >> 20 & 1, 1, "HW_REDUCED_ACPI");
+        assert_eq!(u32_at(&fadt, 112) >> 10 & 1, 1, "RESET_REG_SUP");
+        let register = |at: usize| (fadt[at], fadt[at + 1], u64_at(&fadt, at + 4));
+        assert_eq!((register(116), fadt[128]), ((1, 8, 0xCF9), 6));
+        assert_eq!(register(244), (1, 8, 0x605));
+        assert_eq!(register(256), (1, 8, 0x601));
+        assert_eq!(
+            u16::from_le_bytes([fadt[109], fadt[110]]),
+            4,
+            "no VGA, nothing else"
+        );
+    }
+
+    #[test]
+    fn the_madt_has_one_processor_and_one_io_apic_and_no_8259() {
+        let madt = find(&Tables::build(AT, None), b"APIC");
+        assert_eq!((u32_at(&madt, 36), u32_at(&madt, 40)), (0xFEE0_0000, 0));
+        assert_eq!(madt[44..52], [0, 8, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(madt[52..64], [1, 12, 0, 0, 0, 0, 0xC0, 0xFE, 0, 0, 0, 0]);
+        assert_eq!(madt.len(), 64);
+    }
+
+    #[test]
+    fn the_tpm2_table_names_a_log_only_where_there_is_one() {
+        let without = find(&Tables::build(AT, None), b"TPM2");
+        assert_eq!((without.len(), without[8]), (64, 4));
+        let with = find(&Tables::build(AT, log()), b"TPM2");
+        assert_eq!((with.len(), with[8]), (76, 4));
+        assert_eq!(
+            (u32_at(&with, 64), u64_at(&with, 68)),
+            (0x1_0000, 0x39BF_0000)
+        );
+        for table in [without, with] {
+            assert_eq!(u32_at(&table, 36), 0, "client platform");
+            assert_eq!((u64_at(&table, 40), u32_at(&table, 48)), (0, 6));
+        }
+    }
+}
