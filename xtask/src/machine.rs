@@ -68,6 +68,8 @@ pub(crate) struct Outcome {
     pub(crate) transcript: Transcript,
     pub(crate) succeeded: bool,
     pub(crate) wall: Duration,
+    /// The host's time until the guest's first program ran.
+    pub(crate) to_user_space: Option<Duration>,
 }
 
 impl Platform<'_> {
@@ -98,10 +100,14 @@ impl Platform<'_> {
             .arg(&pack_file)
             .args(["-append", &append]);
         let started = Instant::now();
+        let mut to_user_space = None;
         let (status, console) = if self.interactive {
             (watch_terminal(command)?, Vec::new())
         } else {
-            watch_console(command, self.limit, on_line)?
+            watch_console(command, self.limit, &mut |line| {
+                note_user_space(line, started, &mut to_user_space);
+                on_line(line);
+            })?
         };
         std::fs::write(self.file("console.log"), console.join("\n"))?;
         let log = std::fs::read(&log).unwrap_or_default();
@@ -109,6 +115,7 @@ impl Platform<'_> {
             transcript: Transcript::new(console, &String::from_utf8_lossy(&log)),
             succeeded: status == Some(SUCCESS),
             wall: started.elapsed(),
+            to_user_space,
         })
     }
 
@@ -177,12 +184,23 @@ impl PlainQemu<'_> {
                 .args(["-device", "tpm-tis,tpmdev=tpm0"]);
         }
         let started = Instant::now();
-        let (status, console) = watch_console(command, self.limit, on_line)?;
+        let mut to_user_space = None;
+        let (status, console) = watch_console(command, self.limit, &mut |line| {
+            note_user_space(line, started, &mut to_user_space);
+            on_line(line);
+        })?;
         Ok(Outcome {
             transcript: Transcript::new(console, ""),
             succeeded: status == Some(0),
             wall: started.elapsed(),
+            to_user_space,
         })
+    }
+}
+
+fn note_user_space(line: &str, started: Instant, when: &mut Option<Duration>) {
+    if when.is_none() && line.starts_with("@userspace ") {
+        *when = Some(started.elapsed());
     }
 }
 

@@ -5,12 +5,14 @@
 //! * `bench` measures the figures the project promises;
 //! * `check-image` says whether a finished td-shim image can launch the L1 VMM.
 
+mod bad_input;
 mod commands;
 mod debian;
 mod host;
 mod images;
 mod initrd;
 mod machine;
+mod names;
 mod pack;
 mod progress;
 mod report;

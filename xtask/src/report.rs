@@ -95,8 +95,8 @@ pub(crate) fn json(outcome: &Outcome, ok: bool) -> Value {
         "wall_seconds": outcome.wall.as_secs_f64(),
         "steps": transcript.steps().iter().map(|step| json!({"name": step.name, "passed": step.passed})).collect::<Vec<_>>(),
         "phases": transcript.phases().iter().map(|phase| json!({"name": phase.name, "microseconds": phase.microseconds})).collect::<Vec<_>>(),
-        "l2_exits": transcript.counters("exits"),
-        "tdcalls": transcript.counters("tdcalls"),
+        "l2_exits": transcript.exits(),
+        "tdcalls": transcript.tdcalls(),
         "report": transcript.last("report"),
     })
 }

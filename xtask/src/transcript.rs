@@ -1,5 +1,6 @@
 //! What a run said: the guest's console, and the bench's log with its machine-readable records.
 
+use crate::names;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -87,7 +88,8 @@ impl Transcript {
             .filter_map(|record| {
                 Some(Phase {
                     name: record.get("phase")?.as_str()?.to_owned(),
-                    microseconds: record.get("us")?.as_u64()?,
+                    // The TSC counts nanoseconds on a counted clock.
+                    microseconds: record.get("tsc")?.as_u64()? / 1000,
                 })
             })
             .collect()
@@ -98,8 +100,24 @@ impl Transcript {
         self.records.iter().rev().find_map(|record| record.get(key))
     }
 
-    /// A table of counters, by name.
-    pub(crate) fn counters(&self, key: &str) -> BTreeMap<String, u64> {
+    /// L2 exits by reason.
+    pub(crate) fn exits(&self) -> BTreeMap<String, u64> {
+        let counted = self.counters("exits").into_iter();
+        counted
+            .map(|(key, count)| (names::counted_exit(&key), count))
+            .collect()
+    }
+
+    /// TDCALLs by leaf.
+    pub(crate) fn tdcalls(&self) -> BTreeMap<String, u64> {
+        let counted = self.counters("tdcalls").into_iter();
+        counted
+            .map(|(key, count)| (names::counted_leaf(&key), count))
+            .collect()
+    }
+
+    /// A table of counters, by the bench's key.
+    fn counters(&self, key: &str) -> BTreeMap<String, u64> {
         let Some(Value::Object(table)) = self.last(key) else {
             return BTreeMap::new();
         };
@@ -112,8 +130,14 @@ impl Transcript {
     /// How the run ended, in the bench's words.
     pub(crate) fn result(&self) -> String {
         match self.last("result") {
-            Some(Value::String(reason)) => reason.clone(),
-            Some(other) => other.to_string(),
+            Some(result) => {
+                let text = |key| result.get(key).and_then(Value::as_str);
+                match (text("reason"), text("text")) {
+                    (Some(reason), Some(text)) => format!("{reason}: {text}"),
+                    (Some(reason), None) => reason.to_owned(),
+                    _ => result.to_string(),
+                }
+            }
             None => "the bench said nothing of the end".to_owned(),
         }
     }
@@ -140,7 +164,7 @@ mod tests {
             "@step b fail".into(),
             "@userspace 1.25".into(),
         ];
-        let log = "[ 0.1] host: up\n@{\"phase\":\"td-build\",\"us\":12}\n@{\"exits\":{\"EPT violation\":3}}\n";
+        let log = "[ 0.1] host: up\n@{\"phase\":\"td-build\",\"tsc\":12000}\n@{\"exits\":{\"48:l1\":3}}\n";
         let transcript = Transcript::new(console, log);
         assert_eq!(
             transcript
@@ -151,7 +175,7 @@ mod tests {
             [true, false]
         );
         assert_eq!(transcript.phases()[0].microseconds, 12);
-        assert_eq!(transcript.counters("exits")["EPT violation"], 3);
+        assert_eq!(transcript.exits()["EPT violation"], 3);
         assert_eq!(transcript.userspace_seconds(), Some(1.25));
         assert_eq!(transcript.log.len(), 1);
         assert!(!transcript.steps_finished());

@@ -1,0 +1,128 @@
+//! Times TPM commands inside the guest, through `/dev/tpm0`.
+//!
+//! For each command prints `@timing {json}` with the times in nanoseconds of the guest's clock. Around
+//! each command it writes a byte to port 0x80, where a PC shows POST codes: on the bench that makes
+//! a mark with the counters of that moment, elsewhere it does nothing.
+
+mod command;
+
+use command::{Command, EccSignature, Key};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// The port that nothing listens to.
+const MARK_PORT: u64 = 0x80;
+/// TPM_RC_RETRY and TPM_RC_TESTING: the command is to be sent again.
+const TRY_AGAIN: [u32; 2] = [0x922, 0x90A];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("@error guest-timing: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    let mut tpm = Tpm::open()?;
+    let ecc = tpm.create_primary(Key::Ecc(EccSignature::Ecdsa))?;
+    let rsa = tpm.create_primary(Key::Rsa)?;
+    let samples = [
+        (1, "GetRandom(32)", 50, Command::get_random(32)),
+        (2, "PCR_Extend(SHA-256)", 50, Command::pcr_extend_sha256(16)),
+        (3, "PCR_Read(8 x SHA-256)", 50, Command::pcr_read_sha256()),
+        (
+            4,
+            "Quote(ECC P-256)",
+            20,
+            Command::quote(ecc, Key::Ecc(EccSignature::Ecdsa)),
+        ),
+        (5, "Quote(RSA-2048)", 10, Command::quote(rsa, Key::Rsa)),
+        (
+            6,
+            "CreatePrimary(ECC P-256)",
+            10,
+            Command::create_primary(Key::Ecc(EccSignature::Ecdsa)),
+        ),
+        (
+            7,
+            "CreatePrimary(RSA-2048)",
+            5,
+            Command::create_primary(Key::Rsa),
+        ),
+    ];
+    for (mark, name, count, command) in samples {
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            tpm.mark(mark)?;
+            let started = Instant::now();
+            let response = tpm.transmit(&command);
+            let elapsed = started.elapsed();
+            tpm.mark(mark | 0x80)?;
+            times.push(elapsed.as_nanos());
+            if let Some(handle) = Command::created_handle(&response?) {
+                tpm.transmit(&Command::flush(handle))?;
+            }
+        }
+        println!("@timing {{\"mark\":{mark},\"command\":\"{name}\",\"ns\":{times:?}}}");
+    }
+    tpm.transmit(&Command::flush(ecc))?;
+    tpm.transmit(&Command::flush(rsa))?;
+    Ok(())
+}
+
+/// The guest's TPM and the mark port.
+struct Tpm {
+    device: File,
+    ports: Option<File>,
+}
+
+impl Tpm {
+    fn open() -> io::Result<Self> {
+        Ok(Self {
+            device: OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/dev/tpm0")?,
+            ports: OpenOptions::new().write(true).open("/dev/port").ok(),
+        })
+    }
+
+    fn mark(&self, value: u8) -> io::Result<()> {
+        match &self.ports {
+            Some(ports) => ports.write_all_at(&[value], MARK_PORT),
+            None => Ok(()),
+        }
+    }
+
+    /// One command and its response; a response code other than success is an error.
+    fn transmit(&mut self, command: &Command) -> io::Result<Vec<u8>> {
+        loop {
+            self.device.write_all(command.bytes())?;
+            let mut response = vec![0; 4096];
+            let length = self.device.read(&mut response)?;
+            response.truncate(length);
+            match command::response_code(&response) {
+                Some(0) => return Ok(response),
+                Some(code) if TRY_AGAIN.contains(&code) => {}
+                code => {
+                    return Err(io::Error::other(format!(
+                        "{} gave response code {code:x?}",
+                        command.name()
+                    )));
+                }
+            }
+        }
+    }
+
+    fn create_primary(&mut self, key: Key) -> io::Result<u32> {
+        let response = self.transmit(&Command::create_primary(key))?;
+        Command::created_handle(&response)
+            .ok_or_else(|| io::Error::other("CreatePrimary gave no handle"))
+    }
+}
