@@ -8,6 +8,7 @@
 mod bad_input;
 mod commands;
 mod debian;
+mod figures;
 mod host;
 mod images;
 mod initrd;
@@ -16,6 +17,7 @@ mod names;
 mod pack;
 mod progress;
 mod report;
+mod swtpm;
 mod transcript;
 
 use clap::{Parser, Subcommand};

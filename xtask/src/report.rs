@@ -41,11 +41,10 @@ pub(crate) fn text(outcome: &Outcome) -> String {
         ]
     });
     parts.push(table(&["boot phase reached", "at (ms, virtual)", "took"], phases).to_string());
-    for (key, what) in [
-        ("exits", "L2 exits by reason"),
-        ("tdcalls", "TDCALLs by leaf"),
+    for (counters, what) in [
+        (transcript.exits(), "L2 exits by reason"),
+        (transcript.tdcalls(), "TDCALLs by leaf"),
     ] {
-        let counters = transcript.counters(key);
         let total: u64 = counters.values().sum();
         let mut rows: Vec<_> = counters.into_iter().collect();
         rows.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));

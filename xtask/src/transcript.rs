@@ -127,6 +127,20 @@ impl Transcript {
             .collect()
     }
 
+    /// L1's high-water mark of its heap or stack in bytes, from its last log line that names one:
+    /// "… heap 123 bytes, stack 456 bytes …".
+    pub(crate) fn high_water(&self, what: &str) -> Option<u64> {
+        self.log
+            .iter()
+            .rev()
+            .filter(|line| line.contains("high-water"))
+            .find_map(|line| {
+                let mut words = line.split_whitespace();
+                words.find(|word| *word == what)?;
+                words.next()?.parse().ok()
+            })
+    }
+
     /// How the run ended, in the bench's words.
     pub(crate) fn result(&self) -> String {
         match self.last("result") {
