@@ -74,14 +74,6 @@ impl Transcript {
         self.console.iter().any(|line| line.starts_with("@steps "))
     }
 
-    /// The guest's own clock when its first program ran, in seconds.
-    pub(crate) fn userspace_seconds(&self) -> Option<f64> {
-        self.console
-            .iter()
-            .find_map(|line| line.strip_prefix("@userspace "))
-            .and_then(|seconds| seconds.trim().parse().ok())
-    }
-
     pub(crate) fn phases(&self) -> Vec<Phase> {
         self.records
             .iter()
@@ -190,7 +182,6 @@ mod tests {
         );
         assert_eq!(transcript.phases()[0].microseconds, 12);
         assert_eq!(transcript.exits()["EPT violation"], 3);
-        assert_eq!(transcript.userspace_seconds(), Some(1.25));
         assert_eq!(transcript.log.len(), 1);
         assert!(!transcript.steps_finished());
     }
