@@ -28,6 +28,7 @@ pub mod platform;
 mod report;
 mod statistics;
 pub mod td;
+pub mod test_platform;
 mod transition;
 mod vcpu;
 

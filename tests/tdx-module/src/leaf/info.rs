@@ -28,3 +28,50 @@ pub(super) fn vp_cpuidve_set(module: &mut Module, registers: &mut Registers) -> 
     module.vcpu.l1.cpuid_user_ve = registers.rcx & 2 != 0;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TdParams;
+    use crate::test_platform::ModelTdcall;
+    use tdcall::leaf::number;
+    use tdcall::status::Status;
+
+    #[test]
+    fn info_is_what_the_td_was_built_with() {
+        for (params, gpaw) in [
+            (TdParams::default(), 48),
+            (TdParams::default().with_gpaw_52(), 52),
+        ] {
+            let model = ModelTdcall::new(&params, 0);
+            let info = model
+                .call(Registers {
+                    rax: number::VP_INFO,
+                    ..Registers::default()
+                })
+                .unwrap();
+            assert_eq!((info.rax, info.rcx, info.rdx), (0, gpaw, 1 << 28));
+            assert_eq!((info.r8, info.r9), (1 << 32 | 1, 0));
+            assert_eq!((info.r10, info.r11), (1, 0));
+        }
+    }
+
+    #[test]
+    fn cpuid_ve_has_two_bits() {
+        let model = ModelTdcall::new(&TdParams::default(), 0);
+        let set = |rcx| {
+            let registers = Registers {
+                rax: number::VP_CPUIDVE_SET,
+                rcx,
+                ..Registers::default()
+            };
+            Status(model.call(registers).unwrap().rax)
+        };
+        assert_eq!(set(3), Status::SUCCESS);
+        assert_eq!(set(4), Status::operand_invalid(Operand::RCX));
+        model.with(|module, _| {
+            let l1 = &module.vcpu.l1;
+            assert!(l1.cpuid_supervisor_ve && l1.cpuid_user_ve);
+        });
+    }
+}

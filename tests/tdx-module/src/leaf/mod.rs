@@ -185,3 +185,124 @@ pub(crate) fn write_registers<P: Platform>(platform: &mut P, vm: Vm, registers: 
         platform.set_register(vm, register, value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_platform::ModelTdcall;
+    use crate::{HardwareExit, TdParams};
+    use tdcall::PageLevel;
+
+    fn call(model: &ModelTdcall, rax: u64) -> u64 {
+        model
+            .call(Registers {
+                rax,
+                ..Registers::default()
+            })
+            .unwrap()
+            .rax
+    }
+
+    #[test]
+    fn rax_has_a_leaf_a_version_and_nothing_else() {
+        let model = ModelTdcall::new(&TdParams::default(), 0);
+        let invalid_rax = Status::operand_invalid(Operand::RAX).0;
+        assert_eq!(call(&model, number::VP_INFO), 0);
+        for rax in [13, 17, 18, 20, 21, 28, 29, 33, 254, 0xffff] {
+            assert_eq!(call(&model, rax), invalid_rax, "leaf {rax}");
+        }
+        for bit in 16..64 {
+            assert_eq!(
+                call(&model, number::VP_INFO | 1 << bit),
+                invalid_rax,
+                "bit {bit}"
+            );
+        }
+        assert_ne!(call(&model, number::VM_RD | 1 << 16), invalid_rax);
+        assert_eq!(call(&model, number::VM_RD | 2 << 16), invalid_rax);
+        assert_eq!(call(&model, number::VP_RD | 1 << 16), invalid_rax);
+    }
+
+    #[test]
+    fn registers_that_a_leaf_does_not_list_keep_their_value() {
+        let model = ModelTdcall::new(&TdParams::default(), 0);
+        let before = Registers {
+            rax: number::VP_INFO,
+            rbx: 1,
+            rbp: 2,
+            rsi: 3,
+            rdi: 4,
+            r12: 5,
+            r13: 6,
+            r14: 7,
+            r15: 8,
+            ..Registers::default()
+        };
+        let after = model.call(before).unwrap();
+        let kept = |r: &Registers| (r.rbx, r.rbp, r.rsi, r.rdi, r.r12, r.r13, r.r14, r.r15);
+        assert_eq!(kept(&after), kept(&before));
+    }
+
+    #[test]
+    fn only_64_bit_supervisor_code_may_call() {
+        let model = ModelTdcall::new(&TdParams::default(), 0);
+        let attempt = || {
+            model.call(Registers {
+                rax: number::VP_INFO,
+                ..Registers::default()
+            })
+        };
+        model.with(|_, platform| platform.set_register(Vm::L1, Register::Cpl, 3));
+        assert_eq!(attempt(), Err(Event::GENERAL_PROTECTION));
+        model.with(|_, platform| {
+            platform.set_register(Vm::L1, Register::Cpl, 0);
+            let name = crate::platform::SegmentName::Cs;
+            let mut compatibility = platform.segment(Vm::L1, name);
+            compatibility.access_rights = 0xc09b;
+            platform.set_segment(Vm::L1, name, compatibility);
+        });
+        assert_eq!(attempt(), Err(Event::GENERAL_PROTECTION));
+    }
+
+    #[test]
+    fn an_undefined_opcode_that_is_no_tdcall_stays_one() {
+        let model = ModelTdcall::new(&TdParams::default(), 0);
+        let rip = model.with(|_, platform| platform.register(Vm::L1, Register::Rip));
+        model.write(rip & !0xfff, &[0x0f, 0x0b, 0, 0]);
+        let result = model.call(Registers::default());
+        assert_eq!(result, Err(Event::INVALID_OPCODE));
+    }
+
+    #[test]
+    fn an_interrupted_leaf_is_called_again() {
+        let model = ModelTdcall::new(&TdParams::default(), 0);
+        model.augment(0x20_0000, PageLevel::Page2M);
+        model.with(|module, _| module.faults().interrupt(number::MEM_PAGE_ACCEPT, 3));
+        let accepted = model.call(Registers {
+            rax: number::MEM_PAGE_ACCEPT,
+            rcx: 0x20_0001,
+            ..Registers::default()
+        });
+        assert_eq!(accepted.unwrap().rax, 0);
+        model.with(|module, _| {
+            assert_eq!(module.statistics().tdcalls()[&number::MEM_PAGE_ACCEPT], 4);
+        });
+    }
+
+    #[test]
+    fn a_host_interrupt_leaves_the_td_and_comes_back() {
+        let model = ModelTdcall::new(&TdParams::default(), 0);
+        let (exit, entry) = model.with(|module, platform| {
+            let exit = module.handle_exit(platform, HardwareExit::Interrupt.into());
+            (
+                exit,
+                module.tdh_vp_enter(platform, crate::VpEnterInput::default()),
+            )
+        });
+        let Action::TdExit(exit) = exit else {
+            panic!("{exit:?}")
+        };
+        assert_eq!(exit.registers.rax, 1);
+        assert_eq!(entry, Action::Run(Vm::L1));
+    }
+}

@@ -20,3 +20,44 @@ pub(super) fn vp_veinfo_get(module: &mut Module, registers: &mut Registers) -> L
         None => Err(Status::new(Code::NoValidVeInfo, 0).into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TdParams;
+    use crate::l1::VeInfo;
+    use crate::test_platform::ModelTdcall;
+    use tdcall::leaf::number;
+
+    #[test]
+    fn information_is_given_once() {
+        let model = ModelTdcall::new(&TdParams::default(), 0);
+        let get = || {
+            let registers = Registers {
+                rax: number::VP_VEINFO_GET,
+                rcx: 9,
+                rdx: 9,
+                r8: 9,
+                r9: 9,
+                r10: 9,
+                ..Registers::default()
+            };
+            let after = model.call(registers).unwrap();
+            (
+                after.rax, after.rcx, after.rdx, after.r8, after.r9, after.r10,
+            )
+        };
+        model.with(|module, _| {
+            module.vcpu.l1.ve_info = Some(VeInfo {
+                exit_reason: 30,
+                qualification: 0x3f8_0000,
+                gla: 1,
+                gpa: 2,
+                instruction_length: 2,
+                instruction_information: 3,
+            });
+        });
+        assert_eq!(get(), (0, 30, 0x3f8_0000, 1, 2, 3 << 32 | 2));
+        assert_eq!(get(), (0xc000_0704_0000_0000, 0, 0, 0, 0, 0));
+    }
+}
