@@ -1,1 +1,7 @@
-fn main() {}
+//! The linker settings of the image: position-independent, loaded by td-shim.
+
+use freestanding::link::{Placement, image};
+
+fn main() {
+    image("image.ld", Placement::Relocatable);
+}

@@ -1,17 +1,32 @@
 //! Random numbers for keys: the processor's generator behind continuous health tests.
 //!
-//! The tests are those of NIST SP 800-90B section 4.4, on bytes, for a claimed min-entropy of 4 bits
-//! a byte (the generators promise 8) and a false-positive probability of 2⁻⁴⁰ a sample. They find
-//! what kills generators in practice: stuck values, counters, long runs. A generator that fails once
-//! is not asked again: what it would still give is worth nothing.
+//! The tests are those of NIST SP 800-90B section 4.4, for a claimed min-entropy of half a bit a bit
+//! (the generators promise a whole one) and a false-positive probability of 2⁻⁴⁰ a sample. They run on
+//! words, which finds a generator that repeats itself, and on bytes, which finds one that counts or
+//! has long runs. A generator that fails once is not asked again: what it would still give is
+//! worth nothing.
 
-/// Cutoff of the repetition count test: 1 + ⌈40 / 4⌉ (SP 800-90B section 4.4.1).
-const REPETITION_CUTOFF: u32 = 11;
+/// Limits of the two tests for one kind of sample.
+struct Cutoffs {
+    /// Repetition count test: 1 + ⌈40 / H⌉ (SP 800-90B section 4.4.1).
+    repetition: u32,
+    /// Adaptive proportion test: the critical value of the binomial distribution for
+    /// [`PROPORTION_WINDOW`] trials of probability 2⁻ᴴ at 2⁻⁴⁰ (section 4.4.2).
+    proportion: u32,
+}
+
+/// H = 32.
+const WORDS: Cutoffs = Cutoffs {
+    repetition: 3,
+    proportion: 3,
+};
+/// H = 4.
+const BYTES: Cutoffs = Cutoffs {
+    repetition: 11,
+    proportion: 78,
+};
 /// Window of the adaptive proportion test for samples that are not binary (section 4.4.2).
 const PROPORTION_WINDOW: u32 = 512;
-/// Cutoff of the adaptive proportion test: the critical value of the binomial distribution for 512
-/// trials of probability 2⁻⁴ at 2⁻⁴⁰.
-const PROPORTION_CUTOFF: u32 = 78;
 /// Bytes tested and thrown away before the first use; section 4.3 asks for at least 1024.
 const STARTUP_SAMPLES: usize = 4096;
 /// How often a generator that has nothing is asked again. Intel's guide says 10 for RDRAND;
@@ -39,38 +54,37 @@ pub enum EntropyError {
     Proportion,
 }
 
-/// Both continuous tests of SP 800-90B section 4.4.
+/// Both continuous tests of SP 800-90B section 4.4 on one kind of sample.
 #[derive(Clone, Debug, Default)]
-struct HealthTests {
-    last: u8,
+struct HealthTests<T> {
+    last: T,
     repetitions: u32,
-    reference: u8,
+    reference: T,
     seen: u32,
     matches: u32,
 }
 
-impl HealthTests {
-    fn sample(&mut self, sample: u8) -> Result<(), EntropyError> {
-        if self.repetitions > 0 && sample == self.last {
-            self.repetitions += 1;
-            if self.repetitions >= REPETITION_CUTOFF {
-                return Err(EntropyError::Repetition);
-            }
-        } else {
+impl<T: Copy + PartialEq> HealthTests<T> {
+    fn sample(&mut self, sample: T, cutoffs: &Cutoffs) -> Result<(), EntropyError> {
+        if self.repetitions == 0 || sample != self.last {
             self.last = sample;
-            self.repetitions = 1;
+            self.repetitions = 0;
+        }
+        self.repetitions += 1;
+        if self.repetitions >= cutoffs.repetition {
+            return Err(EntropyError::Repetition);
         }
         if self.seen == 0 {
             self.reference = sample;
             self.matches = 0;
         }
+        self.seen = (self.seen + 1) % PROPORTION_WINDOW;
         if sample == self.reference {
             self.matches += 1;
-            if self.matches >= PROPORTION_CUTOFF {
+            if self.matches >= cutoffs.proportion {
                 return Err(EntropyError::Proportion);
             }
         }
-        self.seen = (self.seen + 1) % PROPORTION_WINDOW;
         Ok(())
     }
 }
@@ -79,7 +93,8 @@ impl HealthTests {
 #[derive(Clone, Debug)]
 pub struct Entropy<S> {
     source: S,
-    tests: HealthTests,
+    words: HealthTests<u64>,
+    bytes: HealthTests<u8>,
     failed: Option<EntropyError>,
 }
 
@@ -88,7 +103,8 @@ impl<S: RandomSource> Entropy<S> {
     pub fn start(source: S) -> Result<Self, EntropyError> {
         let mut entropy = Self {
             source,
-            tests: HealthTests::default(),
+            words: HealthTests::default(),
+            bytes: HealthTests::default(),
             failed: None,
         };
         let mut discarded = [0; 64];
@@ -117,8 +133,9 @@ impl<S: RandomSource> Entropy<S> {
             .find_map(|_| self.source.word())
             .ok_or(EntropyError::Exhausted)
             .and_then(|word| {
-                for sample in word.to_le_bytes() {
-                    self.tests.sample(sample)?;
+                self.words.sample(word, &WORDS)?;
+                for byte in word.to_le_bytes() {
+                    self.bytes.sample(byte, &BYTES)?;
                 }
                 Ok(word)
             });
@@ -190,7 +207,7 @@ mod tests {
         let mut key = [0; 8];
         entropy.fill(&mut key).unwrap();
         assert_eq!(entropy.fill(&mut [0; 64]), Err(EntropyError::Repetition));
-        entropy.tests = HealthTests::default();
+        entropy.words = HealthTests::default();
         assert_eq!(entropy.fill(&mut key), Err(EntropyError::Repetition));
     }
 

@@ -1,0 +1,215 @@
+//! The state that TDG.VP.ENTER does not switch: vector registers, XCR0 and CR2.
+//!
+//! At every entry L2's vector state is loaded and at every exit saved, with all state components of
+//! [`components`] whatever L2's XCR0 says, so nothing of L1's (keys pass through vector registers)
+//! is ever in a register that L2 can read. L1 then runs on with its registers in their initial
+//! state. XCR0 is read at the exit: L2 can have changed it without L1's doing.
+//!
+//! Not here because L1 never uses them, so that L2's values simply stay in the processor: DR0 to
+//! DR3 and DR6 (DR7, which arms them, is switched), IA32_XSS (L1 uses no XSAVES), STAR, LSTAR,
+//! FMASK, KERNEL_GS_BASE and TSC_AUX.
+
+use core::arch::naked_asm;
+use core::arch::x86_64::{__cpuid_count, _xsetbv};
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+
+use tdcall::Registers;
+use tdcall::hw::tdcall_every_register;
+use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
+use x86::msr::wrmsr;
+
+use crate::fatal::{FatalCode, fatal};
+
+/// State components that L2 may use: x87, SSE, AVX, AVX-512 and PKRU. No AMX: its state can be lost in
+/// an XSAVE under IA32_XFD, which is not switched.
+const OFFERED: u64 = 0x2E7;
+/// Room for the components above in standard format: PKRU ends at 0xA88.
+const AREA: usize = 0xB00;
+
+const IA32_PRED_CMD: u32 = 0x49;
+const PRED_CMD_IBPB: u64 = 1;
+
+/// An XSAVE area in standard format (SDM volume 1, "XSAVE Area") and what goes with it.
+#[repr(C, align(64))]
+struct State {
+    area: [u8; AREA],
+    xcr0: u64,
+    cr2: u64,
+}
+
+impl State {
+    /// Every component in its initial configuration: XSTATE_BV is 0.
+    const fn initial() -> Self {
+        let mut area = [0; AREA];
+        // FCW, and MXCSR, which XRSTOR takes from the area even so.
+        [area[0], area[1]] = 0x037F_u16.to_le_bytes();
+        [area[24], area[25], area[26], area[27]] = 0x1F80_u32.to_le_bytes();
+        Self {
+            area,
+            xcr0: 1,
+            cr2: 0,
+        }
+    }
+}
+
+struct Static {
+    l2: UnsafeCell<State>,
+    l1: State,
+    components: UnsafeCell<u64>,
+    ibpb: UnsafeCell<bool>,
+}
+
+// SAFETY: one processor; used by main code only, never by a handler.
+unsafe impl Sync for Static {}
+
+static STATE: Static = Static {
+    l2: UnsafeCell::new(State::initial()),
+    l1: State::initial(),
+    components: UnsafeCell::new(1),
+    ibpb: UnsafeCell::new(false),
+};
+
+/// Enables SSE and XSAVE for L1, with every component that L2 may use.
+pub(super) fn start() {
+    let cpuid = |leaf, sub_leaf| __cpuid_count(leaf, sub_leaf);
+    let xsave = cpuid(1, 0).ecx & 1 << 26 != 0;
+    if !xsave {
+        fatal(
+            FatalCode::Processor,
+            format_args!("the processor has no XSAVE"),
+        );
+    }
+    let supported = cpuid(0xD, 0);
+    let components = (u64::from(supported.edx) << 32 | u64::from(supported.eax)) & OFFERED;
+    let speculation_control = cpuid(7, 0).edx & 1 << 26 != 0;
+    let ibpb = speculation_control || cpuid(0x8000_0008, 0).ebx & 1 << 12 != 0;
+    // SAFETY: enables what CPUID says is there (1: OSFXSR and OSXMMEXCPT for SSE, OSXSAVE for
+    // XSAVE; 2: x87 and SSE are always among the components, as XCR0 demands); L1 has no state in
+    // the new components yet. Nobody else uses `STATE` (see `Static`).
+    unsafe {
+        cr0_write(
+            cr0() - Cr0::CR0_EMULATE_COPROCESSOR - Cr0::CR0_TASK_SWITCHED
+                | Cr0::CR0_MONITOR_COPROCESSOR
+                | Cr0::CR0_WRITE_PROTECT,
+        );
+        cr4_write(cr4() | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE | Cr4::CR4_ENABLE_OS_XSAVE);
+        _xsetbv(0, components);
+        *STATE.components.get() = components;
+        *STATE.ibpb.get() = ibpb;
+    }
+    let needed = cpuid(0xD, 0).ebx as usize;
+    if needed > AREA {
+        fatal(
+            FatalCode::Processor,
+            format_args!("the XSAVE area of the processor has {needed} bytes, more than {AREA}"),
+        );
+    }
+}
+
+/// The state components that L1 switches: what L2's XCR0 may have at most.
+pub(crate) fn components() -> u64 {
+    // SAFETY: nobody else uses `STATE` (see `Static`).
+    unsafe { *STATE.components.get() }
+}
+
+/// L2's XCR0 as of its last exit.
+pub(crate) fn l2_xcr0() -> u64 {
+    // SAFETY: nobody else uses `STATE` (see `Static`).
+    unsafe { (*STATE.l2.get()).xcr0 }
+}
+
+/// Replaces L2's XCR0. The caller has checked it as XSETBV would, against [`components`].
+pub(crate) fn set_l2_xcr0(value: u64) {
+    // SAFETY: nobody else uses `STATE` (see `Static`).
+    unsafe { (*STATE.l2.get()).xcr0 = value & components() | 1 };
+}
+
+/// Replaces L2's CR2.
+pub(crate) fn set_l2_cr2(value: u64) {
+    // SAFETY: nobody else uses `STATE` (see `Static`).
+    unsafe { (*STATE.l2.get()).cr2 = value };
+}
+
+/// TDG.VP.ENTER with `registers`.
+#[inline]
+pub(super) fn enter(registers: &mut Registers) {
+    // SAFETY: nobody else uses `STATE` (see `Static`).
+    let (components, ibpb) = unsafe { (*STATE.components.get(), *STATE.ibpb.get()) };
+    // Indirect branch predictions of one level must not steer the other (SDM volume 3,
+    // "Indirect Branch Prediction Barrier").
+    let barrier = || {
+        if ibpb {
+            // SAFETY: CPUID says that the command exists; it changes no architectural state.
+            unsafe { wrmsr(IA32_PRED_CMD, PRED_CMD_IBPB) };
+        }
+    };
+    barrier();
+    // SAFETY: the areas are 64-byte aligned and hold every component (checked by `start`), XCR0
+    // has every component, nobody else uses `STATE`; the TDCALL is covered by the contract
+    // under which `Processor` was made.
+    unsafe {
+        switch_and_enter(registers, STATE.l2.get(), &raw const STATE.l1, components);
+    }
+    barrier();
+}
+
+/// Loads L2's state, executes, saves L2's state, loads L1's initial state.
+///
+/// # Safety
+/// `l2` and `l1` are XSAVE areas for `components`, which are those in XCR0, and nobody else uses
+/// them; otherwise as [`tdcall_every_register`].
+#[unsafe(naked)]
+unsafe extern "sysv64" fn switch_and_enter(
+    registers: *mut Registers,
+    l2: *mut State,
+    l1: *const State,
+    components: u64,
+) {
+    naked_asm!(
+        "push rbx",
+        "push r12",
+        "push r13",
+        "mov rbx, rsi",
+        "mov r12, rdx",
+        "mov r13, rcx",
+        "mov rax, r13",
+        "mov rdx, r13",
+        "shr rdx, 32",
+        "xrstor64 [rbx]",
+        "mov rax, [rbx + {cr2}]",
+        "mov cr2, rax",
+        "mov rax, [rbx + {xcr0}]",
+        "cmp rax, r13",
+        "je 2f",
+        "mov rdx, rax",
+        "shr rdx, 32",
+        "xor ecx, ecx",
+        "xsetbv",
+        "2:",
+        "call {tdcall}",
+        "mov rax, cr2",
+        "mov [rbx + {cr2}], rax",
+        "xor ecx, ecx",
+        "xgetbv",
+        "shl rdx, 32",
+        "or rax, rdx",
+        "mov [rbx + {xcr0}], rax",
+        "mov rdx, r13",
+        "shr rdx, 32",
+        "cmp rax, r13",
+        "mov rax, r13",
+        "je 3f",
+        "xsetbv",
+        "3:",
+        "xsave64 [rbx]",
+        "xrstor64 [r12]",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "ret",
+        xcr0 = const offset_of!(State, xcr0),
+        cr2 = const offset_of!(State, cr2),
+        tdcall = sym tdcall_every_register,
+    )
+}

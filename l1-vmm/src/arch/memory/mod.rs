@@ -1,0 +1,85 @@
+//! Memory that somebody else can write at the same time: a type for each kind.
+//!
+//! Nothing here makes a reference into such memory. Bytes are copied, each once, by instructions the
+//! compiler can not repeat, merge or leave out; what a copy holds is L1's own.
+
+mod firmware;
+mod shared;
+
+pub(crate) use firmware::{Firmware, payload_hobs};
+pub(crate) use shared::Bounce;
+
+use core::arch::asm;
+
+/// Copies `into.len()` bytes from `address`.
+///
+/// # Safety
+/// The bytes at `address` are mapped, and no Rust object that anything else refers to is among
+/// them.
+unsafe fn copy_out(address: u64, into: &mut [u8]) {
+    let mut from = address as *const u8;
+    let (words, rest) = into.as_chunks_mut::<8>();
+    if words.len() > 8 {
+        // SAFETY: the caller's, for as many bytes; `words` is exclusively ours.
+        unsafe {
+            asm!(
+                "rep movsq",
+                inout("rcx") words.len() => _,
+                inout("rsi") from => from,
+                inout("rdi") words.as_mut_ptr() => _,
+                options(nostack, preserves_flags),
+            );
+        }
+    } else {
+        for word in words {
+            let value: u64;
+            // SAFETY: the caller's, for these 8 bytes.
+            unsafe {
+                asm!("mov {}, [{}]", out(reg) value, in(reg) from, options(nostack, readonly, preserves_flags));
+            }
+            *word = value.to_le_bytes();
+            from = from.wrapping_add(8);
+        }
+    }
+    for byte in rest {
+        // SAFETY: the caller's, for this byte.
+        *byte = unsafe { from.read_volatile() };
+        from = from.wrapping_add(1);
+    }
+}
+
+/// Copies `from` to `address`.
+///
+/// # Safety
+/// The bytes at `address` are mapped writable, and no Rust object that anything else refers to is
+/// among them.
+unsafe fn copy_in(address: u64, from: &[u8]) {
+    let mut to = address as *mut u8;
+    let (words, rest) = from.as_chunks::<8>();
+    if words.len() > 8 {
+        // SAFETY: the caller's, for as many bytes.
+        unsafe {
+            asm!(
+                "rep movsq",
+                inout("rcx") words.len() => _,
+                inout("rsi") words.as_ptr() => _,
+                inout("rdi") to => to,
+                options(nostack, preserves_flags),
+            );
+        }
+    } else {
+        for word in words {
+            let value = u64::from_le_bytes(*word);
+            // SAFETY: the caller's, for these 8 bytes.
+            unsafe {
+                asm!("mov [{}], {}", in(reg) to, in(reg) value, options(nostack, preserves_flags));
+            }
+            to = to.wrapping_add(8);
+        }
+    }
+    for byte in rest {
+        // SAFETY: the caller's, for this byte.
+        unsafe { to.write_volatile(*byte) };
+        to = to.wrapping_add(1);
+    }
+}

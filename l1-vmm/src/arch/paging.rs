@@ -1,0 +1,63 @@
+//! L1's own address space.
+//!
+//! Everything is mapped to its own address: the image by its sections (code read and execute,
+//! constants read, the rest read and write, guard pages not at all), RAM and what td-shim handed over read
+//! and write without execute, the firmware image read-only. Shared memory has an alias at
+//! [`SHARED_WINDOW`], because the address with the SHARED bit is no canonical linear address.
+
+use core::arch::x86_64::__cpuid;
+use core::slice;
+
+use l1_vmm::launch::gpa_range::GpaRange;
+use l1_vmm::paging::{Access, PageTable, PageTables, PagingError};
+
+use super::image;
+
+/// Where shared memory is mapped; the address without the SHARED bit is added.
+pub(crate) const SHARED_WINDOW: u64 = 0x6000_0000_0000;
+
+/// The firmware image of td-shim: the last 16 MiB below 4 GiB.
+const FIRMWARE: (u64, u64) = (0xFF00_0000, 0x100_0000);
+
+/// Replaces td-shim's page tables. `memory` is what shall be mapped besides the image and the firmware;
+/// `shared` is a range of it that is mapped with `shared_bit` instead, and nowhere else.
+pub(crate) fn start(
+    memory: impl Iterator<Item = GpaRange>,
+    shared: GpaRange,
+    shared_bit: u64,
+) -> Result<usize, PagingError> {
+    let pool_start = image::page_tables_start();
+    let count = (image::page_tables_end() - pool_start) as usize / size_of::<PageTable>();
+    // SAFETY: this part of the image is page-aligned, as long as that, and for nothing else; any bytes
+    // are a valid `PageTable`. Called once.
+    let pool = unsafe { slice::from_raw_parts_mut(pool_start as *mut PageTable, count) };
+    let gigabyte_pages = __cpuid(0x8000_0001).edx & 1 << 26 != 0;
+    let mut tables = PageTables::new(pool, pool_start, gigabyte_pages)?;
+
+    for guard in image::guard_pages() {
+        tables.map_identity(guard.start(), guard.length(), Access::None)?;
+    }
+    let start = image::start();
+    let text = image::text_end() - start;
+    let constant = image::constant_end() - image::text_end();
+    let rest = image::end() - image::constant_end();
+    tables.map_identity(start, text, Access::ReadExecute)?;
+    tables.map_identity(image::text_end(), constant, Access::Read)?;
+    tables.map_identity(image::constant_end(), rest, Access::ReadWrite)?;
+    tables.map_identity(FIRMWARE.0, FIRMWARE.1, Access::Read)?;
+    tables.map_identity(shared.start(), shared.length(), Access::None)?;
+    for range in memory {
+        let pages = range.align_outward(0x1000);
+        tables.map_identity(pages.start(), pages.length(), Access::ReadWrite)?;
+    }
+    tables.map(
+        SHARED_WINDOW + shared.start(),
+        shared_bit | shared.start(),
+        shared.length(),
+        Access::ReadWrite,
+    )?;
+    // SAFETY: the tables map the running code, its stack, tables and data at the same addresses
+    // as before; EFER.NXE is set in every TD.
+    unsafe { x86::controlregs::cr3_write(tables.root()) };
+    Ok(tables.used())
+}

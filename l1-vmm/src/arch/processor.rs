@@ -1,0 +1,40 @@
+//! TDCALL on the processor that runs L1.
+
+use tdcall::ghci::{STANDARD, sub_function};
+use tdcall::hw::Hw;
+use tdcall::leaf::number;
+use tdcall::{RawTdcall, Registers, Td};
+
+use super::extended_state;
+
+/// The instruction, with what L1 has to do around some leaves.
+///
+/// * TDG.VP.ENTER: switches the state that the module does not.
+/// * TDG.VP.VMCALL<Instruction.HLT> that says interrupts are not blocked: enables them for the
+///   length of the call, in the shadow of STI, so that no wake-up is lost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Processor(Hw);
+
+/// The TDX module, as everything in the image calls it.
+pub(crate) fn td() -> Td<Processor> {
+    // SAFETY: td-shim starts the image at privilege level 0 of a TD, and of the code it is made
+    // of, the library passes addresses only of memory that `arch` and `main` set aside for the
+    // module (guest state, VAPIC page, report buffers) or of pages for accept and attributes.
+    Td::new(Processor(unsafe { Hw::new() }))
+}
+
+impl RawTdcall for Processor {
+    fn tdcall(&self, registers: &mut Registers) {
+        match registers.rax {
+            number::VP_ENTER => extended_state::enter(registers),
+            number::VP_VMCALL
+                if registers.r10 == STANDARD
+                    && registers.r11 == sub_function::HLT
+                    && registers.r12 == 0 =>
+            {
+                self.0.tdcall_with_interrupts_enabled(registers);
+            }
+            _ => self.0.tdcall(registers),
+        }
+    }
+}

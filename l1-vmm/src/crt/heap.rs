@@ -1,0 +1,71 @@
+//! `malloc` and its kin over Rust's allocator, which wants to be told sizes: each block has its
+//! size in front.
+
+use alloc::alloc::{alloc, dealloc};
+use core::alloc::Layout;
+use core::ffi::{c_int, c_void};
+use core::ptr;
+
+/// Alignment of every block, and the room for its size in front.
+const HEADER: usize = 16;
+const ENOMEM: c_int = 12;
+
+fn layout(size: usize) -> Option<Layout> {
+    Layout::from_size_align(size.checked_add(HEADER)?, HEADER).ok()
+}
+
+/// Never null for size 0.
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn malloc(size: usize) -> *mut c_void {
+    let Some(layout) = layout(size) else {
+        return ptr::null_mut();
+    };
+    // SAFETY: the layout is not of size 0.
+    let block = unsafe { alloc(layout) };
+    if block.is_null() {
+        return ptr::null_mut();
+    }
+    // SAFETY: the block has room for the header and is aligned for it.
+    unsafe { block.cast::<usize>().write(size) };
+    block.wrapping_add(HEADER).cast()
+}
+
+/// # Safety
+/// `pointer` is null or came from `malloc` or `realloc` and was not freed.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn free(pointer: *mut c_void) {
+    if pointer.is_null() {
+        return;
+    }
+    let block = pointer.cast::<u8>().wrapping_sub(HEADER);
+    // SAFETY: by the caller's contract the header is in front.
+    let size = unsafe { block.cast::<usize>().read() };
+    if let Some(layout) = layout(size) {
+        // SAFETY: `malloc` made it with this layout.
+        unsafe { dealloc(block, layout) };
+    }
+}
+
+/// # Safety
+/// As [`free`].
+#[unsafe(no_mangle)]
+unsafe extern "C" fn realloc(pointer: *mut c_void, size: usize) -> *mut c_void {
+    let new = malloc(size);
+    if pointer.is_null() || new.is_null() {
+        return new;
+    }
+    let header = pointer.cast::<u8>().wrapping_sub(HEADER).cast::<usize>();
+    // SAFETY: by the caller's contract the header is in front.
+    let old_size = unsafe { header.read() };
+    // SAFETY: both blocks have that many bytes and are different ones.
+    unsafe { ptr::copy_nonoverlapping(pointer.cast::<u8>(), new.cast(), old_size.min(size)) };
+    // SAFETY: the caller's.
+    unsafe { free(pointer) };
+    new
+}
+
+/// Always fails. libcrypto asks for cache-line aligned tables and makes do with `malloc`.
+#[unsafe(no_mangle)]
+extern "C" fn posix_memalign(_into: *mut *mut c_void, _alignment: usize, _size: usize) -> c_int {
+    ENOMEM
+}

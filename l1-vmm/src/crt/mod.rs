@@ -1,0 +1,17 @@
+//! The C library that the TPM engine (libtpms) and its crypto (libcrypto) call: as much of it as they
+//! need, by the names that objects compiled against glibc use.
+//!
+//! Their contracts are ISO C's and POSIX's, so each function says only what is special here. Files,
+//! environment and processes do not exist; time and entropy come from `arch`. `memcpy` and its kin
+//! are in the `freestanding` crate.
+
+mod character;
+mod control;
+mod environment;
+mod heap;
+mod jump;
+mod memory;
+mod number;
+mod sort;
+mod string;
+mod time;
