@@ -1,0 +1,334 @@
+//! MOV to and from control and debug registers, CLTS, LMSW and SMSW.
+//!
+//! The hardware has no guest/host masks, so that some accesses exit which would not on VMX: those
+//! are carried out here as the processor would.
+
+use super::control_registers::ControlRegister::{self, Cr0, Cr4};
+use super::control_registers::cr0;
+use super::exit::Disposition;
+use super::exit_information::ExitInformation;
+use super::guest::{Guest, efer};
+use super::shape::cr4;
+use crate::exit_reason;
+use crate::platform::{Event, Register};
+use iced_x86::{Instruction, Mnemonic, OpKind};
+use tdcall::vmcs::{CrAccess, CrQualification, VmcsField};
+
+/// CR0 bits that the module leaves as they are when it writes CR0 for L2.
+const CR0_KEPT: u64 = 0x1ff8_0000 | 1 << 17 | 0xffc0;
+/// CR0 bits that LMSW writes.
+const MACHINE_STATUS: u64 = cr0::PE | cr0::MP | cr0::EM | cr0::TS;
+
+/// A control-register instruction, decoded.
+struct Access {
+    instruction: Instruction,
+    qualification: CrQualification,
+}
+
+impl Access {
+    fn length(&self) -> u32 {
+        self.instruction.len() as u32
+    }
+
+    /// The exit to L1 that the access is.
+    fn exit(&self) -> Disposition {
+        Disposition::L1(
+            ExitInformation::instruction(exit_reason::CR_ACCESS, self.length())
+                .with_qualification(self.qualification.into_bits()),
+        )
+    }
+}
+
+const GENERAL_PROTECTION: Disposition = Disposition::Resume {
+    reason: exit_reason::CR_ACCESS,
+    event: Some(Event::GENERAL_PROTECTION),
+};
+
+fn general(register: iced_x86::Register) -> usize {
+    register.full_register().number() & 0xf
+}
+
+impl Guest<'_> {
+    pub(super) fn route_cr_access(&mut self) -> Disposition {
+        let Some(instruction) = self.fetch() else {
+            return GENERAL_PROTECTION;
+        };
+        let mut access = Access {
+            instruction,
+            qualification: CrQualification::new(),
+        };
+        match instruction.mnemonic() {
+            Mnemonic::Clts => self.route_clts(&mut access),
+            Mnemonic::Lmsw => self.route_lmsw(&mut access),
+            Mnemonic::Smsw => self.store_machine_status(&access),
+            _ if instruction.op0_register().is_cr() => {
+                let number = instruction.op0_register().number();
+                let gpr = general(instruction.op1_register());
+                access.qualification = access
+                    .qualification
+                    .with_control_register(number as u8)
+                    .with_access(CrAccess::MovToCr)
+                    .with_gpr(gpr as u8);
+                let value = self.source(gpr);
+                self.route_mov_to_cr(&access, number, value)
+            }
+            _ if instruction.op1_register().is_cr() => {
+                let number = instruction.op1_register().number();
+                let gpr = general(instruction.op0_register());
+                access.qualification = access
+                    .qualification
+                    .with_control_register(number as u8)
+                    .with_access(CrAccess::MovFromCr)
+                    .with_gpr(gpr as u8);
+                self.route_mov_from_cr(&access, number, gpr)
+            }
+            _ => GENERAL_PROTECTION,
+        }
+    }
+
+    /// A general register as MOV to a control register reads it.
+    fn source(&mut self, gpr: usize) -> u64 {
+        let value = self.register(Register::GENERAL[gpr]);
+        if self.code_width() == 64 {
+            value
+        } else {
+            value & 0xffff_ffff
+        }
+    }
+
+    fn route_mov_to_cr(&mut self, access: &Access, number: usize, value: u64) -> Disposition {
+        match number {
+            0 => self.route_cr0_write(access, value),
+            3 => {
+                let targets = [
+                    VmcsField::CR3_TARGET_0,
+                    VmcsField::CR3_TARGET_1,
+                    VmcsField::CR3_TARGET_2,
+                    VmcsField::CR3_TARGET_3,
+                ];
+                let count = self.l2.cell(VmcsField::CR3_TARGET_COUNT) as usize;
+                let is_target = targets
+                    .iter()
+                    .take(count)
+                    .any(|&target| self.l2.cell(target) == value);
+                if self.primary().cr3_load() && !is_target {
+                    return access.exit();
+                }
+                const KEEP_TRANSLATIONS: u64 = 1 << 63;
+                self.set_register(Register::Cr3, value & !KEEP_TRANSLATIONS);
+                self.emulated(exit_reason::CR_ACCESS, access.length())
+            }
+            4 => self.route_cr4_write(access, value),
+            8 if self.primary().cr8_load() => access.exit(),
+            8 if value >> 4 != 0 => GENERAL_PROTECTION,
+            8 => {
+                let tpr = (value << 4) as u8;
+                self.write_tpr(exit_reason::CR_ACCESS, access.length(), tpr)
+            }
+            _ => Disposition::fault(exit_reason::CR_ACCESS, Event::INVALID_OPCODE),
+        }
+    }
+
+    fn route_mov_from_cr(&mut self, access: &Access, number: usize, gpr: usize) -> Disposition {
+        let value = match number {
+            0 => self.as_l2_sees(Cr0),
+            2 => self.register(Register::Cr2),
+            3 if self.primary().cr3_store() => return access.exit(),
+            3 => self.register(Register::Cr3),
+            4 => self.as_l2_sees(Cr4),
+            8 if self.primary().cr8_store() => return access.exit(),
+            8 => u64::from(self.virtual_apic().tpr() >> 4),
+            _ => return Disposition::fault(exit_reason::CR_ACCESS, Event::INVALID_OPCODE),
+        };
+        self.set_register(Register::GENERAL[gpr], value);
+        self.emulated(exit_reason::CR_ACCESS, access.length())
+    }
+
+    fn route_cr0_write(&mut self, access: &Access, value: u64) -> Disposition {
+        let hardware = self.hardware(Cr0);
+        let real = self.real(Cr0);
+        if (value ^ hardware.shadow) & hardware.mask == 0 {
+            // VMX would not exit.
+            let new = real & hardware.mask | value & !hardware.mask;
+            return self.write_cr0(access, new);
+        }
+        if self.is_masked_by_l1(Cr0, value) {
+            return access.exit();
+        }
+        let pages_unprotected = value & cr0::PG != 0 && value & cr0::PE == 0;
+        let shadow_stack_unprotected =
+            value & cr0::WP == 0 && self.register(Register::Cr4) & cr4::CET != 0;
+        if value & cr0::NE == 0 || value >> 32 != 0 || pages_unprotected || shadow_stack_unprotected
+        {
+            return GENERAL_PROTECTION;
+        }
+        if value & (cr0::NW | cr0::CD) != 0 {
+            return access.exit();
+        }
+        self.write_cr0(access, real & CR0_KEPT | value & !CR0_KEPT)
+    }
+
+    /// Writes CR0 as MOV would, with EFER.LMA following PG.
+    fn write_cr0(&mut self, access: &Access, value: u64) -> Disposition {
+        let cr4 = self.register(Register::Cr4);
+        let mut efer = self.register(Register::Efer);
+        let paging = value & cr0::PG != 0;
+        let was_paging = self.register(Register::Cr0) & cr0::PG != 0;
+        let long = paging && efer & efer::LME != 0;
+        let illegal = paging && value & cr0::PE == 0
+            || value & cr0::NW != 0 && value & cr0::CD == 0
+            || long && cr4 & cr4::PAE == 0
+            || was_paging && !paging && (self.is_64_bit() || cr4 & cr4::PCIDE != 0)
+            || long && !was_paging && self.is_64_bit();
+        if illegal {
+            return GENERAL_PROTECTION;
+        }
+        efer = efer & !efer::LMA | if long { efer::LMA } else { 0 };
+        self.set_register(Register::Efer, efer);
+        self.set_real(Cr0, value | cr0::ET);
+        self.emulated(exit_reason::CR_ACCESS, access.length())
+    }
+
+    fn route_cr4_write(&mut self, access: &Access, value: u64) -> Disposition {
+        let hardware = self.hardware(Cr4);
+        let real = self.real(Cr4);
+        if (value ^ hardware.shadow) & hardware.mask == 0 {
+            let new = real & hardware.mask | value & !hardware.mask;
+            return self.write_cr4(access, new);
+        }
+        if self.is_masked_by_l1(Cr4, value) {
+            return access.exit();
+        }
+        let base = self.base(ControlRegister::Cr4);
+        let unprotected = value & cr4::CET != 0 && self.register(Register::Cr0) & cr0::WP == 0;
+        if value & base.mask & !base.shadow != 0 || unprotected {
+            return GENERAL_PROTECTION;
+        }
+        access.exit()
+    }
+
+    fn write_cr4(&mut self, access: &Access, value: u64) -> Disposition {
+        let changed = value ^ self.real(Cr4);
+        let long = self.register(Register::Efer) & efer::LMA != 0;
+        let sets_pcide = changed & value & cr4::PCIDE != 0;
+        let low_cr3 = self.register(Register::Cr3) & 0xfff != 0;
+        let illegal = long && (value & cr4::PAE == 0 || changed & cr4::LA57 != 0)
+            || sets_pcide && (!long || low_cr3);
+        if illegal {
+            return GENERAL_PROTECTION;
+        }
+        self.set_real(Cr4, value);
+        self.emulated(exit_reason::CR_ACCESS, access.length())
+    }
+
+    fn route_clts(&mut self, access: &mut Access) -> Disposition {
+        access.qualification = access.qualification.with_access(CrAccess::Clts);
+        let hardware = self.hardware(Cr0);
+        if hardware.mask & hardware.shadow & cr0::TS != 0 {
+            return access.exit();
+        }
+        let real = self.real(Cr0);
+        self.set_real(Cr0, real & !(cr0::TS & !hardware.mask));
+        self.emulated(exit_reason::CR_ACCESS, access.length())
+    }
+
+    fn route_lmsw(&mut self, access: &mut Access) -> Disposition {
+        let memory = access.instruction.op0_kind() == OpKind::Memory;
+        let source = if memory {
+            let instruction = access.instruction;
+            let mut word = [0; 2];
+            if let Some(address) = self.operand_address(&instruction, 0) {
+                self.read_linear(address, &mut word);
+            }
+            u16::from_le_bytes(word)
+        } else {
+            self.register(Register::GENERAL[general(access.instruction.op0_register())]) as u16
+        };
+        access.qualification = access
+            .qualification
+            .with_access(CrAccess::Lmsw)
+            .with_lmsw_memory(memory)
+            .with_lmsw_source(source);
+        let source = u64::from(source) & MACHINE_STATUS;
+        let hardware = self.hardware(Cr0);
+        let real = self.real(Cr0);
+        let differs = (source ^ hardware.shadow) & hardware.mask & MACHINE_STATUS;
+        // PE can be set but not cleared, so clearing it is no difference.
+        let exits = differs & !cr0::PE != 0 || differs & source & cr0::PE != 0;
+        if exits && self.is_lmsw_masked_by_l1(source) {
+            return access.exit();
+        }
+        let writable = if exits {
+            MACHINE_STATUS
+        } else {
+            MACHINE_STATUS & !hardware.mask
+        };
+        let protected = real & cr0::PE;
+        self.set_real(Cr0, real & !writable | source & writable | protected);
+        self.emulated(exit_reason::CR_ACCESS, access.length())
+    }
+
+    fn is_lmsw_masked_by_l1(&self, source: u64) -> bool {
+        let mask = self.l2.cell(VmcsField::CR0_GUEST_HOST_MASK);
+        let shadow = self.l2.cell(VmcsField::CR0_READ_SHADOW);
+        (source ^ shadow) & mask & MACHINE_STATUS != 0
+    }
+
+    /// SMSW never exits on VMX: it reads the shadow.
+    fn store_machine_status(&mut self, access: &Access) -> Disposition {
+        let value = self.as_l2_sees(Cr0);
+        let instruction = access.instruction;
+        if instruction.op0_kind() == OpKind::Memory {
+            if let Err(fault) = self.store_word(&instruction, value as u16) {
+                return Disposition::fault(exit_reason::CR_ACCESS, fault);
+            }
+        } else {
+            let operand = instruction.op0_register();
+            let register = Register::GENERAL[general(operand)];
+            let value = match operand.size() {
+                2 => self.register(register) & !0xffff | value & 0xffff,
+                4 => value & 0xffff_ffff,
+                _ => value,
+            };
+            self.set_register(register, value);
+        }
+        self.emulated(exit_reason::CR_ACCESS, access.length())
+    }
+
+    /// Stores a word at an instruction's first operand; the page fault if it is not mapped.
+    fn store_word(&mut self, instruction: &Instruction, value: u16) -> Result<(), Event> {
+        const WRITE: u32 = 1 << 1;
+        let address = self.operand_address(instruction, 0).unwrap_or(0);
+        for (offset, byte) in (0..).zip(value.to_le_bytes()) {
+            let linear = address.wrapping_add(offset);
+            let gpa = self.walk(linear).gpa;
+            let Some(hpa) = gpa.and_then(|gpa| self.sept.mapped(gpa)) else {
+                self.set_register(Register::Cr2, linear);
+                return Err(Event::exception(14, Some(WRITE)));
+            };
+            self.platform.write(hpa, &[byte]);
+        }
+        Ok(())
+    }
+
+    pub(super) fn route_dr_access(&mut self) -> Disposition {
+        const FROM_DR: u64 = 1 << 4;
+        let Some(instruction) = self.fetch() else {
+            return Disposition::fault(exit_reason::DR_ACCESS, Event::INVALID_OPCODE);
+        };
+        let (debug, other, direction) = if instruction.op0_register().is_dr() {
+            (instruction.op0_register(), instruction.op1_register(), 0)
+        } else {
+            (
+                instruction.op1_register(),
+                instruction.op0_register(),
+                FROM_DR,
+            )
+        };
+        let qualification = debug.number() as u64 & 7 | direction | (general(other) as u64) << 8;
+        Disposition::L1(
+            ExitInformation::instruction(exit_reason::DR_ACCESS, instruction.len() as u32)
+                .with_qualification(qualification),
+        )
+    }
+}

@@ -1,0 +1,316 @@
+//! VM-entry checks of L2's state (SDM volume 3, "Checks on Guest Control Registers, Debug
+//! Registers, and MSRs" and what follows it). The module makes none itself: the processor does, and
+//! a state it refuses is exit reason 33 with bit 31 set.
+
+use super::control_registers::{ControlRegister, cr0};
+use super::guest::{Guest, efer, rflags};
+use super::shape::cr4;
+use crate::platform::{Event, EventKind, Register, Segment, SegmentName};
+use tdcall::vmcs::{EntryControls, SegmentAccessRights, VmcsField};
+
+/// What more than one check needs.
+struct State {
+    long_mode: bool,
+    code_64: bool,
+    protected: bool,
+    virtual_8086: bool,
+    address_bits: u32,
+    event: Option<Event>,
+}
+
+impl State {
+    fn is_canonical(&self, address: u64) -> bool {
+        let shift = 64 - self.address_bits;
+        (address as i64) << shift >> shift == address as i64
+    }
+}
+
+impl Guest<'_> {
+    /// Whether the processor would enter L2 with this state.
+    pub(super) fn is_state_valid(&mut self) -> bool {
+        let entry = EntryControls::from_bits(self.l2.cell(VmcsField::ENTRY_CONTROLS) as u32);
+        let long_mode = entry.ia32e_mode_guest();
+        let cr4 = self.real(ControlRegister::Cr4);
+        let state = State {
+            long_mode,
+            code_64: long_mode && access_rights(&self.segment(SegmentName::Cs)).long(),
+            protected: self.register(Register::Cr0) & cr0::PE != 0,
+            virtual_8086: self.register(Register::Rflags) & rflags::VM != 0,
+            address_bits: if cr4 & cr4::LA57 != 0 { 57 } else { 48 },
+            event: self.entry_event(),
+        };
+        self.are_control_registers_valid(&state)
+            && self.are_msrs_valid(&state)
+            && (state.virtual_8086 || self.are_segments_valid(&state))
+            && self.are_descriptor_tables_valid(&state)
+            && self.are_rip_and_rflags_valid(&state)
+            && self.is_non_register_state_valid(&state)
+    }
+
+    fn are_control_registers_valid(&mut self, state: &State) -> bool {
+        let cr0 = self.real(ControlRegister::Cr0);
+        let cr4 = self.real(ControlRegister::Cr4);
+        let paging = cr0 & cr0::PG != 0;
+        let has = |bit| cr4 & bit != 0;
+        (!paging || state.protected)
+            && (!has(cr4::CET) || cr0 & cr0::WP != 0)
+            && (!state.long_mode || paging && has(cr4::PAE))
+            && (state.long_mode || !has(cr4::PCIDE))
+            && self.register(Register::Cr3) >> 52 == 0
+            && self.register(Register::Dr7) >> 32 == 0
+    }
+
+    fn are_msrs_valid(&mut self, state: &State) -> bool {
+        let value = self.register(Register::Efer);
+        let lma = value & efer::LMA != 0;
+        let lme = value & efer::LME != 0;
+        let paging = self.register(Register::Cr0) & cr0::PG != 0;
+        let pat = self.register(Register::Pat).to_le_bytes();
+        lma == state.long_mode
+            && (!paging || lma == lme)
+            && pat
+                .iter()
+                .all(|memory_type| matches!(memory_type, 0 | 1 | 4..=7))
+            && state.is_canonical(self.register(Register::SysenterEsp))
+            && state.is_canonical(self.register(Register::SysenterEip))
+    }
+
+    fn are_segments_valid(&mut self, state: &State) -> bool {
+        let cs = self.segment(SegmentName::Cs);
+        let ss = self.segment(SegmentName::Ss);
+        let (cs_rights, ss_rights) = (access_rights(&cs), access_rights(&ss));
+        const REAL_MODE_DATA: u8 = 3;
+        let cs_privilege = match cs_rights.segment_type() {
+            REAL_MODE_DATA => cs_rights.dpl() == 0,
+            9 | 11 => cs_rights.dpl() == ss_rights.dpl(),
+            13 | 15 => cs_rights.dpl() <= ss_rights.dpl(),
+            _ => false,
+        };
+        let cs_valid = cs_privilege
+            && !cs_rights.unusable()
+            && cs_rights.code_or_data()
+            && cs_rights.present()
+            && !(state.long_mode && cs_rights.long() && cs_rights.default_big())
+            && is_limit_valid(&cs)
+            && cs.base >> 32 == 0;
+        let ss_must_be_0 = cs_rights.segment_type() == REAL_MODE_DATA || !state.protected;
+        let ss_valid = (!ss_must_be_0 || ss_rights.dpl() == 0)
+            && (ss_rights.unusable()
+                || matches!(ss_rights.segment_type(), 3 | 7)
+                    && is_data_valid(&ss)
+                    && ss.base >> 32 == 0);
+        cs_valid
+            && ss_valid
+            && [SegmentName::Ds, SegmentName::Es].into_iter().all(|name| {
+                let segment = self.segment(name);
+                access_rights(&segment).unusable()
+                    || is_data_valid(&segment) && segment.base >> 32 == 0
+            })
+            && [SegmentName::Fs, SegmentName::Gs].into_iter().all(|name| {
+                let segment = self.segment(name);
+                state.is_canonical(segment.base)
+                    && (access_rights(&segment).unusable() || is_data_valid(&segment))
+            })
+            && self.are_system_segments_valid(state)
+    }
+
+    fn are_system_segments_valid(&mut self, state: &State) -> bool {
+        const TABLE_INDICATOR: u16 = 1 << 2;
+        let tr = self.segment(SegmentName::Tr);
+        let ldtr = self.segment(SegmentName::Ldtr);
+        let (tr_rights, ldtr_rights) = (access_rights(&tr), access_rights(&ldtr));
+        let tr_type = match tr_rights.segment_type() {
+            11 => true,
+            3 => !state.long_mode,
+            _ => false,
+        };
+        let is_system = |segment: &Segment, rights: SegmentAccessRights| {
+            !rights.code_or_data()
+                && rights.present()
+                && is_limit_valid(segment)
+                && segment.selector & TABLE_INDICATOR == 0
+                && state.is_canonical(segment.base)
+        };
+        tr_type
+            && !tr_rights.unusable()
+            && is_system(&tr, tr_rights)
+            && (ldtr_rights.unusable()
+                || ldtr_rights.segment_type() == 2 && is_system(&ldtr, ldtr_rights))
+    }
+
+    fn are_descriptor_tables_valid(&mut self, state: &State) -> bool {
+        [SegmentName::Gdtr, SegmentName::Idtr]
+            .into_iter()
+            .all(|name| {
+                let table = self.segment(name);
+                state.is_canonical(table.base) && table.limit <= 0xffff
+            })
+    }
+
+    fn are_rip_and_rflags_valid(&mut self, state: &State) -> bool {
+        const RESERVED: u64 = !0x003f_7fd7;
+        const FIXED_1: u64 = 1 << 1;
+        let rip = self.register(Register::Rip);
+        let flags = self.register(Register::Rflags);
+        let rip_valid = if state.code_64 {
+            state.is_canonical(rip)
+        } else {
+            rip >> 32 == 0
+        };
+        let interrupt = state
+            .event
+            .is_some_and(|event| event.kind == EventKind::ExternalInterrupt);
+        rip_valid
+            && flags & RESERVED == 0
+            && flags & FIXED_1 != 0
+            && !(state.virtual_8086 && (state.long_mode || !state.protected))
+            && (!interrupt || flags & rflags::IF != 0)
+    }
+
+    fn is_non_register_state_valid(&mut self, state: &State) -> bool {
+        let blocking = self.interruptibility();
+        let flags = self.register(Register::Rflags);
+        let kind = state.event.map(|event| event.kind);
+        let sti = blocking.blocking_by_sti();
+        let mov_ss = blocking.blocking_by_mov_ss();
+        const RESERVED: u32 = !0x1f;
+        let blocking_valid = blocking.into_bits() & RESERVED == 0
+            && !(sti && mov_ss)
+            && (!sti || flags & rflags::IF != 0)
+            && !blocking.blocking_by_smi()
+            && (kind != Some(EventKind::ExternalInterrupt) || !sti && !mov_ss)
+            && (kind != Some(EventKind::Nmi) || !mov_ss && !blocking.blocking_by_nmi());
+        const SINGLE_STEP: u64 = 1 << 14;
+        const PENDING_RESERVED: u64 = !0x1_580f;
+        let pending = self.l2.cell(VmcsField::GUEST_PENDING_DEBUG_EXCEPTIONS);
+        let steps = flags & rflags::TF != 0 && !self.traps_branches_only();
+        let pending_valid = pending & PENDING_RESERVED == 0
+            && (!(sti || mov_ss) || (pending & SINGLE_STEP != 0) == steps);
+        blocking_valid && pending_valid
+    }
+}
+
+fn access_rights(segment: &Segment) -> SegmentAccessRights {
+    SegmentAccessRights::from_bits(segment.access_rights)
+}
+
+/// A present data or readable code segment that has been accessed.
+fn is_data_valid(segment: &Segment) -> bool {
+    const ACCESSED: u8 = 1 << 0;
+    const READABLE: u8 = 1 << 1;
+    const CODE: u8 = 1 << 3;
+    let rights = access_rights(segment);
+    let kind = rights.segment_type();
+    kind & ACCESSED != 0
+        && (kind & CODE == 0 || kind & READABLE != 0)
+        && rights.code_or_data()
+        && rights.present()
+        && is_limit_valid(segment)
+}
+
+/// Whether the limit is one that the granularity can give.
+fn is_limit_valid(segment: &Segment) -> bool {
+    let granular = access_rights(segment).granularity();
+    let bytes = segment.limit & 0xfff != 0xfff;
+    let pages = segment.limit >> 20 != 0;
+    !(bytes && granular) && !(pages && !granular)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::Fake;
+    use super::*;
+
+    fn segment(selector: u16, access_rights: u32, limit: u32) -> Segment {
+        Segment {
+            selector,
+            access_rights,
+            limit,
+            base: 0,
+        }
+    }
+
+    /// 64-bit code at CPL 0, as a 64-bit boot protocol starts a kernel.
+    fn long_mode() -> Fake {
+        let mut fake = Fake::new();
+        let mut guest = fake.guest();
+        guest.set_real(ControlRegister::Cr0, 0x8000_0021);
+        guest.set_real(ControlRegister::Cr4, 0x2060);
+        guest.set_register(Register::Efer, 0xd01);
+        guest.l2.set_cell(VmcsField::ENTRY_CONTROLS, 0x003e_c204);
+        let vm = guest.vm();
+        for (name, value) in [
+            (SegmentName::Cs, segment(0x10, 0xa09b, u32::MAX)),
+            (SegmentName::Tr, segment(0, 0x8b, 0xffff)),
+        ] {
+            guest.platform.set_segment(vm, name, value);
+        }
+        guest.set_register(Register::Rip, 0x100_0200);
+        fake
+    }
+
+    #[test]
+    fn the_reset_state_and_a_64_bit_state_are_valid() {
+        let mut fake = Fake::new();
+        assert!(fake.guest().is_state_valid());
+        assert!(long_mode().guest().is_state_valid());
+    }
+
+    #[test]
+    fn one_wrong_register_is_enough() {
+        let rows = [
+            (Register::Cr0, 0x8000_0020),
+            (Register::Cr3, 1 << 52),
+            (Register::Cr4, 0x40),
+            (Register::Dr7, 1 << 32),
+            (Register::Efer, 0x901),
+            (Register::Efer, 0xc01),
+            (Register::Pat, 2),
+            (Register::SysenterEip, 1 << 63),
+            (Register::Rip, 1 << 47),
+            (Register::Rflags, 0),
+            (Register::Rflags, 2 | 1 << 15),
+            (Register::Rflags, 2 | rflags::VM),
+        ];
+        for (register, value) in rows {
+            let mut fake = long_mode();
+            let mut guest = fake.guest();
+            guest.set_register(register, value);
+            assert!(!guest.is_state_valid(), "{register:?} {value:#x}");
+        }
+    }
+
+    #[test]
+    fn one_wrong_segment_is_enough() {
+        let rows = [
+            (SegmentName::Cs, segment(0x10, 0xe09b, u32::MAX)),
+            (SegmentName::Cs, segment(0x10, 0xa0fb, u32::MAX)),
+            (SegmentName::Cs, segment(0x10, 0x209b, u32::MAX)),
+            (SegmentName::Cs, segment(0x10, 0x1_a09b, u32::MAX)),
+            (SegmentName::Ds, segment(0x18, 0xc092, u32::MAX)),
+            (SegmentName::Ss, segment(0x18, 0xc099, u32::MAX)),
+            (SegmentName::Tr, segment(0, 0x89, 0xffff)),
+            (SegmentName::Tr, segment(0, 0x83, 0xffff)),
+            (SegmentName::Ldtr, segment(4, 0x82, 0xffff)),
+            (SegmentName::Gdtr, segment(0, 0, 0x1_0000)),
+        ];
+        for (name, value) in rows {
+            let mut fake = long_mode();
+            let guest = fake.guest();
+            guest.platform.set_segment(guest.vm(), name, value);
+            assert!(!fake.guest().is_state_valid(), "{name:?} {value:x?}");
+        }
+    }
+
+    #[test]
+    fn an_interrupt_needs_the_flag_and_no_shadow() {
+        let mut fake = long_mode();
+        let mut guest = fake.guest();
+        guest.set_entry_event(&Event::interrupt(0xec));
+        assert!(!guest.is_state_valid());
+        guest.set_register(Register::Rflags, 2 | rflags::IF);
+        assert!(guest.is_state_valid());
+        guest.l2.set_cell(VmcsField::GUEST_INTERRUPTIBILITY, 1);
+        assert!(!guest.is_state_valid());
+    }
+}

@@ -1,0 +1,137 @@
+//! Linear addresses of an instruction's memory operands, which the hardware does not report.
+
+use super::guest::Guest;
+use super::instruction::segment_name;
+use crate::platform::{Register, SegmentName};
+use iced_x86::{Instruction, InstructionInfoFactory};
+
+/// Bytes of an IDT gate in long mode.
+const GATE_SIZE: u64 = 16;
+/// The longest TSS that the processor itself reads: up to the I/O bitmap.
+const TSS_SIZE: u64 = 0x68;
+
+/// A range of linear addresses that an access may have been to.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    address: u64,
+    size: u64,
+}
+
+impl Guest<'_> {
+    /// The value of a register as an operand's address uses it: a segment stands for its base.
+    fn address_part(&mut self, register: iced_x86::Register) -> Option<u64> {
+        if let Some(name) = segment_name(register) {
+            let flat =
+                self.code_width() == 64 && !matches!(name, SegmentName::Fs | SegmentName::Gs);
+            return Some(if flat { 0 } else { self.segment(name).base });
+        }
+        let full = register.full_register();
+        let value = self.register(*Register::GENERAL.get(full.number())?);
+        Some(match register.size() {
+            1 => value & 0xff,
+            2 => value & 0xffff,
+            4 => value & 0xffff_ffff,
+            _ => value,
+        })
+    }
+
+    fn linear(&mut self, address: u64) -> u64 {
+        if self.code_width() == 64 {
+            address
+        } else {
+            address & 0xffff_ffff
+        }
+    }
+
+    /// The linear address of memory operand `operand`.
+    pub(super) fn operand_address(
+        &mut self,
+        instruction: &Instruction,
+        operand: u32,
+    ) -> Option<u64> {
+        let address = instruction
+            .virtual_address(operand, 0, |register, _, _| self.address_part(register))?;
+        Some(self.linear(address))
+    }
+
+    /// What the instruction at RIP, or the delivery of an event, may access as data.
+    fn candidates(&mut self) -> alloc::vec::Vec<Candidate> {
+        let mut candidates = alloc::vec::Vec::new();
+        if let Some(instruction) = self.fetch() {
+            let mut factory = InstructionInfoFactory::new();
+            for memory in factory.info(&instruction).used_memory() {
+                let address =
+                    memory.virtual_address(0, |register, _, _| self.address_part(register));
+                if let Some(address) = address {
+                    let size = memory.memory_size().size().max(1) as u64;
+                    candidates.push(Candidate {
+                        address: self.linear(address),
+                        size,
+                    });
+                }
+            }
+        }
+        if let Some(event) = self.l2.vectoring {
+            let stack = self.register(Register::Rsp);
+            candidates.push(Candidate {
+                address: self.segment(SegmentName::Idtr).base + GATE_SIZE * u64::from(event.vector),
+                size: GATE_SIZE,
+            });
+            const FRAME: u64 = 6 * 8;
+            candidates.push(Candidate {
+                address: stack.wrapping_sub(FRAME),
+                size: FRAME,
+            });
+        }
+        for (name, size) in [
+            (SegmentName::Gdtr, None),
+            (SegmentName::Ldtr, None),
+            (SegmentName::Tr, Some(TSS_SIZE)),
+        ] {
+            let table = self.segment(name);
+            candidates.push(Candidate {
+                address: table.base,
+                size: size.unwrap_or(u64::from(table.limit) + 1),
+            });
+        }
+        candidates
+    }
+
+    /// The linear address of the data access that ended at `gpa`, or whose translation read a
+    /// paging-structure entry there.
+    pub(super) fn data_address(&mut self, gpa: u64, page_walk: bool) -> Option<u64> {
+        for candidate in self.candidates() {
+            let last = candidate.address.wrapping_add(candidate.size - 1);
+            let mut address = candidate.address;
+            // Page by page; the first part starts at the operand, the others at their page.
+            while address <= last {
+                let walk = self.walk(address);
+                if page_walk {
+                    if walk.entries().contains(&(gpa & !7)) || walk.entries().contains(&gpa) {
+                        return Some(address);
+                    }
+                } else if walk.gpa.is_some_and(|found| found >> 12 == gpa >> 12) {
+                    return Some(address & !0xfff | gpa & 0xfff);
+                }
+                address = (address & !0xfff).checked_add(0x1000)?;
+            }
+        }
+        None
+    }
+
+    /// The linear address of the instruction fetch that ended at `gpa`, or whose translation read
+    /// a paging-structure entry there. An instruction may continue on the next page.
+    pub(super) fn fetch_address(&mut self, gpa: u64, page_walk: bool) -> Option<u64> {
+        let rip = self.register(Register::Rip);
+        let first = self.code_address(rip);
+        let next = (first & !0xfff).wrapping_add(0x1000);
+        [first, next].into_iter().find(|&address| {
+            let walk = self.walk(address);
+            if page_walk {
+                walk.entries().contains(&(gpa & !7)) || walk.entries().contains(&gpa)
+            } else {
+                walk.gpa.is_some_and(|found| found >> 12 == gpa >> 12)
+            }
+        })
+    }
+}

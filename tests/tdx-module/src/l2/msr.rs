@@ -1,0 +1,304 @@
+//! RDMSR and WRMSR of L2: bitmaps, emulation, and the virtual x2APIC registers.
+
+use super::exit::Disposition;
+use super::exit_information::ExitInformation;
+use super::guest::{Guest, efer};
+use super::msr_policy::{Access, Policy, context_register, is_direct, policy};
+use super::vapic::{ApicPage, offset};
+use crate::exit_reason;
+use crate::platform::{Event, Register, SegmentName, Vm};
+use tdcall::vmcs::VmcsField;
+
+/// MSRs that a bitmap page has bits for.
+const LOW: core::ops::Range<u32> = 0..0x2000;
+const HIGH: core::ops::Range<u32> = 0xc000_0000..0xc000_2000;
+/// Bytes of a bitmap page before the bits for writes.
+const WRITES: usize = 0x800;
+/// Bytes before the bits for high MSRs.
+const HIGHS: usize = 0x400;
+
+/// RDMSR and WRMSR without prefixes.
+const LENGTH: u32 = 2;
+
+/// What an MSR access that the module or the processor carries out comes to.
+enum Outcome {
+    /// RDMSR: the value.
+    Value(u64),
+    /// WRMSR is done.
+    Written,
+    /// #GP(0).
+    Fault,
+    /// L1 decides after all.
+    L1,
+    /// WRMSR is done and causes an exit after it.
+    Trap(ExitInformation),
+}
+
+impl Guest<'_> {
+    /// L1's bit for an access; `None` outside the bitmaps.
+    fn is_intercepted_by_l1(&self, msr: u32, access: Access) -> Option<bool> {
+        let (first, bit) = if LOW.contains(&msr) {
+            (0, msr)
+        } else if HIGH.contains(&msr) {
+            (HIGHS, msr - HIGH.start)
+        } else {
+            return None;
+        };
+        let writes = match access {
+            Access::Read => 0,
+            Access::Write => WRITES,
+        };
+        let qword = (first + writes) / 8 + bit as usize / 64;
+        Some(self.l2.msr_bitmaps[qword] >> (bit % 64) & 1 != 0)
+    }
+
+    /// L1 has changed some bits of a quadword of its bitmaps: the hardware follows where it can.
+    pub(super) fn apply_msr_bitmap(&mut self, qword: usize, changed: u64) {
+        let byte = qword * 8;
+        let first = byte % WRITES;
+        let start = if first >= HIGHS {
+            HIGH.start
+        } else {
+            LOW.start
+        };
+        for bit in (0..64).filter(|bit| changed >> bit & 1 != 0) {
+            let msr = start + (first % HIGHS) as u32 * 8 + bit;
+            if is_direct(msr) {
+                let intercepted = |access| self.is_intercepted_by_l1(msr, access).unwrap_or(true);
+                let (read, write) = (intercepted(Access::Read), intercepted(Access::Write));
+                self.platform
+                    .set_msr_intercept(Vm::L2(self.index), msr, read, write);
+            }
+        }
+    }
+
+    pub(super) fn route_rdmsr(&mut self) -> Disposition {
+        let msr = self.register(Register::Rcx) as u32;
+        let outcome = match self.policy_of(msr, Access::Read) {
+            Policy::L1 => Outcome::L1,
+            Policy::GeneralProtection => Outcome::Fault,
+            Policy::Native => self.read_native(msr),
+            Policy::Emulated => self.read_emulated(msr),
+        };
+        self.finish_msr(exit_reason::RDMSR, outcome)
+    }
+
+    pub(super) fn route_wrmsr(&mut self) -> Disposition {
+        let msr = self.register(Register::Rcx) as u32;
+        let low = self.register(Register::Rax) & 0xffff_ffff;
+        let value = self.register(Register::Rdx) << 32 | low;
+        let outcome = match self.policy_of(msr, Access::Write) {
+            Policy::L1 => Outcome::L1,
+            Policy::GeneralProtection => Outcome::Fault,
+            Policy::Native => self.write_native(msr, value),
+            Policy::Emulated => self.write_emulated(msr, value),
+        };
+        self.finish_msr(exit_reason::WRMSR, outcome)
+    }
+
+    fn policy_of(&self, msr: u32, access: Access) -> Policy {
+        match self.is_intercepted_by_l1(msr, access) {
+            Some(false) => policy(msr, access),
+            Some(true) | None => Policy::L1,
+        }
+    }
+
+    fn finish_msr(&mut self, reason: u32, outcome: Outcome) -> Disposition {
+        let length = self
+            .fetch()
+            .map_or(LENGTH, |instruction| instruction.len() as u32);
+        match outcome {
+            Outcome::Value(value) => {
+                self.set_register(Register::Rax, value & 0xffff_ffff);
+                self.set_register(Register::Rdx, value >> 32);
+                self.emulated(reason, length)
+            }
+            Outcome::Written => self.emulated(reason, length),
+            Outcome::Fault => Disposition::fault(reason, Event::GENERAL_PROTECTION),
+            Outcome::L1 => Disposition::L1(ExitInformation::instruction(reason, length)),
+            Outcome::Trap(exit) => self.trap(exit, length),
+        }
+    }
+
+    fn read_native(&mut self, msr: u32) -> Outcome {
+        if let Some(register) = context_register(msr) {
+            return Outcome::Value(self.register(register));
+        }
+        match msr {
+            0x10 => Outcome::Value(self.platform.tsc()),
+            // Write-only.
+            0x49 | 0x10b => Outcome::Fault,
+            0x800..=0x8ff => {
+                let offset = (msr as u16 & 0xff) << 4;
+                let mut apic = self.virtual_apic();
+                let low = apic.page.load(offset);
+                let high = apic.page.load(offset + 4);
+                Outcome::Value(u64::from(high) << 32 | u64::from(low))
+            }
+            0xc000_0100 => Outcome::Value(self.segment(SegmentName::Fs).base),
+            0xc000_0101 => Outcome::Value(self.segment(SegmentName::Gs).base),
+            _ => Outcome::Value(self.platform.rdmsr(msr)),
+        }
+    }
+
+    fn write_native(&mut self, msr: u32, value: u64) -> Outcome {
+        const ADDRESSES: [u32; 6] = [
+            0x175,
+            0x176,
+            0xc000_0082,
+            0xc000_0100,
+            0xc000_0101,
+            0xc000_0102,
+        ];
+        if ADDRESSES.contains(&msr) && (value as i64) << 7 >> 7 != value as i64 {
+            return Outcome::Fault;
+        }
+        if let Some(register) = context_register(msr) {
+            self.set_register(register, value);
+            return Outcome::Written;
+        }
+        match msr {
+            // Commands: a barrier, a cache flush.
+            0x49 | 0x10b if value & !1 != 0 => Outcome::Fault,
+            0x49 | 0x10b => Outcome::Written,
+            0x800..=0x8ff => self.write_x2apic(msr, value),
+            0xc000_0100 => self.write_base(SegmentName::Fs, value),
+            0xc000_0101 => self.write_base(SegmentName::Gs, value),
+            _ => {
+                self.platform.wrmsr(msr, value);
+                Outcome::Written
+            }
+        }
+    }
+
+    fn write_base(&mut self, name: SegmentName, value: u64) -> Outcome {
+        let mut segment = self.segment(name);
+        segment.base = value;
+        self.platform.set_segment(Vm::L2(self.index), name, segment);
+        Outcome::Written
+    }
+
+    fn read_emulated(&mut self, msr: u32) -> Outcome {
+        Outcome::Value(match msr {
+            0x1d9 => self.register(Register::DebugCtl),
+            // LEGACY_XAPIC_DISABLED.
+            0xbd => 1,
+            // No performance monitoring.
+            0x345 => return Outcome::Fault,
+            _ => self.platform.rdmsr(msr),
+        })
+    }
+
+    fn write_emulated(&mut self, msr: u32, value: u64) -> Outcome {
+        match msr {
+            0x1d9 => {
+                const RESERVED: u64 = !0xffc7;
+                const TR: u64 = 1 << 6;
+                const BTS: u64 = 1 << 7;
+                if value & RESERVED != 0 {
+                    return Outcome::Fault;
+                }
+                if value & (TR | BTS) == TR {
+                    return Outcome::L1;
+                }
+                self.set_register(Register::DebugCtl, value);
+                Outcome::Written
+            }
+            0xda0 if value & !self.shape.xss() != 0 => Outcome::Fault,
+            0xda0 => {
+                self.set_register(Register::Xss, value);
+                Outcome::Written
+            }
+            _ => self.write_efer(value),
+        }
+    }
+
+    /// SCE and LME may change, LMA is ignored, any other change is L1's.
+    fn write_efer(&mut self, value: u64) -> Outcome {
+        const WRITABLE: u64 = efer::SCE | efer::LME;
+        let old = self.register(Register::Efer);
+        if (old ^ value) & !(WRITABLE | efer::LMA) != 0 {
+            return Outcome::L1;
+        }
+        let paging = self.register(Register::Cr0) & super::control_registers::cr0::PG != 0;
+        if paging && (old ^ value) & efer::LME != 0 {
+            return Outcome::Fault;
+        }
+        self.set_register(Register::Efer, old & !WRITABLE | value & WRITABLE);
+        Outcome::Written
+    }
+
+    /// WRMSR of an x2APIC register (SDM volume 3, "Virtualizing MSR-Based APIC Accesses").
+    fn write_x2apic(&mut self, msr: u32, value: u64) -> Outcome {
+        let delivers = self.secondary().virtual_interrupt_delivery();
+        match msr {
+            0x808 if value >> 8 != 0 => Outcome::Fault,
+            0x808 => self.set_tpr(value as u8),
+            0x80b if !delivers => Outcome::L1,
+            0x80b if value != 0 => Outcome::Fault,
+            0x80b => {
+                let vector = self.with_virtual_apic(|apic| apic.end_of_interrupt());
+                if self.exits_on_eoi(vector) {
+                    Outcome::Trap(
+                        ExitInformation::of(exit_reason::VIRTUALIZED_EOI)
+                            .with_qualification(vector.into()),
+                    )
+                } else {
+                    Outcome::Written
+                }
+            }
+            0x83f if !delivers => Outcome::L1,
+            0x83f if value >> 8 != 0 => Outcome::Fault,
+            0x83f => {
+                let vector = value as u8;
+                self.virtual_apic()
+                    .page
+                    .store(offset::SELF_IPI, vector.into());
+                if vector >> 4 == 0 {
+                    return Outcome::Trap(
+                        ExitInformation::of(exit_reason::APIC_WRITE)
+                            .with_qualification(offset::SELF_IPI.into()),
+                    );
+                }
+                self.with_virtual_apic(|apic| apic.self_ipi(vector));
+                Outcome::Written
+            }
+            // The registers that are left can be read only.
+            _ => Outcome::Fault,
+        }
+    }
+
+    fn exits_on_eoi(&self, vector: u8) -> bool {
+        let bitmaps = [
+            VmcsField::EOI_EXIT_BITMAP_0,
+            VmcsField::EOI_EXIT_BITMAP_1,
+            VmcsField::EOI_EXIT_BITMAP_2,
+            VmcsField::EOI_EXIT_BITMAP_3,
+        ];
+        let bitmap = self.l2.cell(bitmaps[usize::from(vector / 64)]);
+        bitmap >> (vector % 64) & 1 != 0
+    }
+
+    /// TPR virtualization.
+    fn set_tpr(&mut self, value: u8) -> Outcome {
+        self.with_virtual_apic(|apic| apic.set_tpr(value));
+        if self.secondary().virtual_interrupt_delivery() {
+            self.with_virtual_apic(|apic| apic.virtualize_ppr());
+            return Outcome::Written;
+        }
+        let threshold = self.l2.cell(VmcsField::TPR_THRESHOLD) & 0xf;
+        if u64::from(value >> 4) < threshold {
+            Outcome::Trap(ExitInformation::of(exit_reason::TPR_BELOW_THRESHOLD))
+        } else {
+            Outcome::Written
+        }
+    }
+
+    /// MOV to CR8.
+    pub(super) fn write_tpr(&mut self, reason: u32, length: u32, value: u8) -> Disposition {
+        match self.set_tpr(value) {
+            Outcome::Trap(exit) => self.trap(exit, length),
+            _ => self.emulated(reason, length),
+        }
+    }
+}
