@@ -7,28 +7,12 @@
 //! takes nothing but its own time.
 
 use super::gpa_range::GpaRange;
-use tdshim_config::guid::{Guid, TDX_METADATA, guid};
+use tdshim_config::guid::{GUIDED_TABLE_FOOTER, Guid, TDX_METADATA, TDX_METADATA_OFFSET};
 use tdshim_config::layout::{DESCRIPTOR_OFFSET_FROM_END, IMAGE_END, TPM_WINDOW};
 use tdshim_config::metadata::{
     Descriptor, RawSection, SECTIONS_MAX, SIGNATURE, SectionKind, VERSION,
 };
 use zerocopy::{FromBytes, IntoBytes, little_endian as le};
-
-/// Ends the table of GUIDed entries that stands before the last 32 bytes (as in OVMF's ResetVector).
-const TABLE_FOOTER: Guid = guid(
-    0x96b582de,
-    0x1fb2,
-    0x45f7,
-    [0xba, 0xea, 0xa3, 0x66, 0xc5, 0x5a, 0x08, 0x2d],
-);
-
-/// The table's entry that holds the distance of the metadata descriptor from the image's end.
-const METADATA_OFFSET: Guid = guid(
-    0xe47a6535,
-    0x984a,
-    0x4798,
-    [0x86, 0x5e, 0x46, 0x85, 0xa7, 0xbf, 0x8e, 0xc2],
-);
 
 /// The bytes at the image's end that hold the GUIDed table with td-shim's one entry, and the pointer.
 const TAIL: usize = 0x48;
@@ -114,7 +98,7 @@ fn distance_in_table(tail: &[u8; TAIL]) -> Option<u32> {
     let (rest, entry) = Guid::read_from_suffix(rest).ok()?;
     let (rest, _entry_length) = le::U16::read_from_suffix(rest).ok()?;
     let (_, distance) = le::U32::read_from_suffix(rest).ok()?;
-    (footer == TABLE_FOOTER && entry == METADATA_OFFSET).then_some(distance.get())
+    (footer == GUIDED_TABLE_FOOTER && entry == TDX_METADATA_OFFSET).then_some(distance.get())
 }
 
 /// `None` if this is no descriptor; `room` is where it and its sections may lie.
@@ -213,9 +197,9 @@ mod tests {
         if with_table {
             let mut table = ((SIZE - DESCRIPTOR_AT) as u32).to_le_bytes().to_vec();
             table.extend(0x16u16.to_le_bytes());
-            table.extend(METADATA_OFFSET);
+            table.extend(TDX_METADATA_OFFSET);
             table.extend(0x28u16.to_le_bytes());
-            table.extend(TABLE_FOOTER);
+            table.extend(GUIDED_TABLE_FOOTER);
             bytes[SIZE - 0x20 - table.len()..SIZE - 0x20].copy_from_slice(&table);
         }
         Image(bytes)

@@ -9,7 +9,6 @@
 //! help. So whatever L1 keeps is rounded outward to 2 MiB before L2 gets the remainder.
 
 use super::e820::{E820Kind, E820Map, E820MapError};
-use super::firmware_image::TpmWindow;
 use super::gpa_range::{GpaRange, GpaRanges, PAGE_2M, PAGE_4K, TooManyRanges};
 use tdcall::Gpaw;
 
@@ -21,6 +20,12 @@ const LOW: GpaRange = match GpaRange::new(0, 1 << 32) {
 
 /// The first MiB: L2's boot structures, and what a PC keeps from the OS.
 const FIRST_MIB: GpaRange = match GpaRange::new(0, 0x10_0000) {
+    Some(range) => range,
+    None => GpaRange::EMPTY,
+};
+
+/// Firmware image, TPM window, I/O APIC and local APIC. td-shim drops RAM that a host reports here.
+const DEVICES: GpaRange = match GpaRange::new(0xFC00_0000, 1 << 32) {
     Some(range) => range,
     None => GpaRange::EMPTY,
 };
@@ -51,9 +56,9 @@ pub enum PlanError {
     /// RAM where there can be none.
     #[error("the memory map has RAM at {0}, beyond the TD's private addresses")]
     BeyondPrivate(GpaRange),
-    /// RAM in the middle of the firmware or TPM window.
-    #[error("the memory map has RAM at {0}, over the TPM's window")]
-    OverTpmWindow(GpaRange),
+    /// RAM where the firmware image and the devices are.
+    #[error("the memory map has RAM at {0}, where firmware and devices are ({DEVICES})")]
+    OverDevices(GpaRange),
     /// No RAM from 0 to 1 MiB, where the kernel's boot structures go.
     #[error("the memory map has no RAM in the first MiB")]
     NoFirstMib,
@@ -90,8 +95,8 @@ impl MemoryPlan {
             if range.end() > request.gpaw.shared_bit() {
                 return Err(PlanError::BeyondPrivate(range));
             }
-            if range.overlaps(&TpmWindow::range()) {
-                return Err(PlanError::OverTpmWindow(range));
+            if range.overlaps(&DEVICES) {
+                return Err(PlanError::OverDevices(range));
             }
         }
         let mut l2 = ram.clone();
@@ -251,10 +256,10 @@ pub(crate) mod tests {
             with(1 << 47, 0x1000),
             Err(PlanError::BeyondPrivate(_))
         ));
-        assert!(matches!(
-            with(0xFED4_4000, 0x1000),
-            Err(PlanError::OverTpmWindow(_))
-        ));
+        for devices in [0xFED4_4000, 0xFEE0_0000, 0xFFFF_F000] {
+            let error = with(devices, 0x1000);
+            assert!(matches!(error, Err(PlanError::OverDevices(_))));
+        }
         assert!(with(1 << 32, 0x1000).is_ok());
         let no_start = E820Map::parse(
             RawEntry {

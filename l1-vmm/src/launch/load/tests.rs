@@ -51,11 +51,11 @@ const CODE: usize = 0x8000;
 const COMMAND_LINE: &[u8] = b"console=ttyS0 quiet";
 
 fn code() -> Vec<u8> {
-    (0..CODE).map(|at| (at * 31 >> 3) as u8).collect()
+    (0..CODE).map(|at| ((at * 31) >> 3) as u8).collect()
 }
 
 fn initrd() -> Vec<u8> {
-    (0..12_345usize).map(|at| (at * 17 >> 2) as u8).collect()
+    (0..12_345usize).map(|at| ((at * 17) >> 2) as u8).collect()
 }
 
 /// What QEMU offers for a kernel, an initrd and a command line.
