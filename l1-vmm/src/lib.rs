@@ -4,6 +4,7 @@
 //! * [`paging`]: L1's own page tables.
 //! * [`launch`]: from td-shim's hand-off to a Linux kernel in L2's memory: memory plan, L2's pages,
 //!   the files from the host, boot protocol, ACPI tables.
+//! * [`run`]: L2's virtual platform and the loop that runs it.
 //!
 //! The image (`main.rs`) brings what needs the machine: entry code, page tables, interrupt and #VE
 //! handlers, the heap, the C runtime of the TPM engine, access to physical memory. The library has no
@@ -28,3 +29,4 @@ extern crate alloc;
 pub mod entropy;
 pub mod launch;
 pub mod paging;
+pub mod run;

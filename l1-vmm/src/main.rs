@@ -17,12 +17,23 @@ mod crt;
 mod debug_port;
 mod fatal;
 mod heap;
+mod tpm;
 
 use arch::{clock, image, memory, paging, random, td, thread};
 use fatal::{FatalCode, OrFatal, fatal};
-use l1_vmm::launch::gpa_range::GpaRange;
-use l1_vmm::launch::plan::{MemoryPlan, PlanRequest};
+use l1_vmm::launch::firmware_image::{TpmWindow, tpm_window};
+use l1_vmm::launch::fw_cfg::FwCfg;
+use l1_vmm::launch::give::Given;
+use l1_vmm::launch::{
+    GpaRange, GpaRanges, LoadedGuest, MemoryPlan, PayloadHobs, PlanRequest, give, load,
+};
+use memory::{Bounce, Firmware, L2Ram};
 use tdcall::field::FieldId;
+use tdcall::leaf::VpInfo;
+use tdcall::VmIndex;
+
+/// The L2 VM that L1 runs.
+const L2: VmIndex = VmIndex::FIRST;
 
 /// Memory that L1 takes out of the RAM below 4 GiB: the buffer that it shares with the host, one
 /// 2 MiB page of the secure EPT. All else is in the image.
@@ -35,47 +46,109 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     heap::start();
     let base = image::start();
     log::info!("l1-vmm {} at {base:#x}", env!("CARGO_PKG_VERSION"));
-
     random::start().or_fatal(FatalCode::Entropy);
     thread::start().or_fatal(FatalCode::Entropy);
+    let info = configuration();
+
+    // SAFETY: `hob` is what td-shim passed; nothing of L1's is there.
+    let hobs = unsafe { memory::payload_hobs(hob) }.or_fatal(FatalCode::Configuration);
+    let plan = memory_plan(&hobs, info);
+    let bounce = address_space(&hobs, &plan, info);
+    let mut ram = l2_ram(&hobs, &plan);
+    let window = tpm_window(&Firmware, hobs.payload_volume).or_fatal(FatalCode::Configuration);
+    log::info!(
+        "TPM window: {}",
+        match window {
+            TpmWindow::Private => "private pages, exits come from the TDX module",
+            TpmWindow::HostRouted => "no pages, exits are routed by the host",
+        }
+    );
+    let guest = guest(&plan, &bounce, &mut ram);
+    let tpm = tpm::start();
+    let _ = (guest, tpm);
+    fatal(FatalCode::Launch, format_args!("there is nothing to launch"))
+}
+
+/// Checks that this is a TD in which L1 can do its work.
+fn configuration() -> VpInfo {
     let info = td().vp_info().or_fatal(FatalCode::Configuration);
     let frequency = clock::start().or_fatal(FatalCode::Configuration);
-    let vms = td().vm_rd(FieldId::NUM_L2_VMS).or_fatal(FatalCode::Configuration);
+    let vms = td()
+        .vm_rd(FieldId::NUM_L2_VMS)
+        .or_fatal(FatalCode::Configuration);
     if vms == 0 {
         fatal(
             FatalCode::Configuration,
             format_args!("this TD has no L2 VM: it must be created with NUM_L2_VMS of 1 or more"),
         );
     }
-    let gpaw = info.gpaw;
     log::info!(
         "TD: {} address bits, {vms} L2 VMs, TSC {} MHz, attributes {:#x}",
-        gpaw.bits(),
+        info.gpaw.bits(),
         frequency / 1_000_000,
         info.attributes.into_bits()
     );
+    info
+}
 
-    // SAFETY: `hob` is what td-shim passed; nothing of L1's is there.
-    let hobs = unsafe { memory::payload_hobs(hob) }.or_fatal(FatalCode::Configuration);
+/// Divides the memory between L1 and L2.
+fn memory_plan(hobs: &PayloadHobs, info: VpInfo) -> MemoryPlan {
     let event_log = hobs.event_log.map_or(GpaRange::EMPTY, |log| log.range);
-    let plan = MemoryPlan::new(&PlanRequest {
+    MemoryPlan::new(&PlanRequest {
         e820: &hobs.e820,
-        gpaw,
+        gpaw: info.gpaw,
         l1_in_use: &[image::range(), hobs.range, event_log],
         l1_region_length: L1_REGION,
     })
-    .or_fatal(FatalCode::Configuration);
-    let region = plan.l1_region();
+    .or_fatal(FatalCode::Configuration)
+}
+
+/// Switches to L1's own page tables and shares the bounce buffer with the host.
+fn address_space(hobs: &PayloadHobs, plan: &MemoryPlan, info: VpInfo) -> Bounce {
+    let shared_bit = info.gpaw.shared_bit();
     let all = hobs.e820.entries().map(|entry| entry.range);
-    let tables = paging::start(all, region, gpaw.shared_bit()).or_fatal(FatalCode::Configuration);
-    // SAFETY: the page tables have just been made so; the region is new and of no other use.
-    let bounce = unsafe { memory::Bounce::share(region, gpaw.shared_bit()) }
-        .or_fatal(FatalCode::Configuration);
+    let tables =
+        paging::start(all, plan.l1_region(), shared_bit).or_fatal(FatalCode::Configuration);
     log::info!(
-        "memory: {} MiB for L2, L1 at {}, {tables} page tables",
+        "memory: {} MiB for L2, L1 at {} and {}, {tables} page tables",
         plan.l2().length() >> 20,
-        image::range()
+        image::range(),
+        plan.l1_region()
     );
-    let _ = bounce;
-    fatal(FatalCode::Launch, format_args!("there is nothing to launch"))
+    // SAFETY: 1: the page tables have just been made so; 2: the region is nothing else's.
+    unsafe { Bounce::share(plan.l1_region(), shared_bit) }.or_fatal(FatalCode::Configuration)
+}
+
+/// Gives L2 its memory and L1 access to it.
+fn l2_ram(hobs: &PayloadHobs, plan: &MemoryPlan) -> L2Ram {
+    let mut given = Given::default();
+    for grant in plan.grants() {
+        given += give(&td(), L2, &grant).or_fatal(FatalCode::Launch);
+    }
+    let [small, large, huge] = given.pages;
+    log::info!("L2 pages: {small} of 4 KiB, {large} of 2 MiB, {huge} of 1 GiB");
+    if given.accepted != 0 {
+        let accepted = given.accepted;
+        log::warn!("{accepted} bytes of RAM were pending although td-shim had accepted them");
+    }
+    let mut all = GpaRanges::new();
+    for entry in hobs.e820.entries() {
+        all.insert(entry.range).or_fatal(FatalCode::Configuration);
+    }
+    // SAFETY: 1: `address_space` mapped every E820 range writable; 2: the plan was made with
+    // everything in it that L1 uses.
+    unsafe { L2Ram::new(plan, all) }
+}
+
+/// Loads the guest's kernel, initrd and command line.
+fn guest(plan: &MemoryPlan, bounce: &Bounce, ram: &mut L2Ram) -> LoadedGuest {
+    let td = td();
+    let fw_cfg = FwCfg::open(&td, bounce).or_fatal(FatalCode::Launch);
+    let guest = load(&fw_cfg, plan, ram, false).or_fatal(FatalCode::Launch);
+    log::info!("kernel: {}", guest.image.kernel);
+    if let Some(initrd) = &guest.image.initrd {
+        log::info!("initrd: {initrd}");
+    }
+    log::info!("command line: {}", guest.image.command_line);
+    guest
 }

@@ -67,6 +67,8 @@ pub(super) fn address(vector: usize) -> u64 {
 global_asm!(
     ".pushsection .text.interrupts, \"ax\", @progbits",
     ".balign 16",
+    ".globl interrupt_stubs",
+    ".hidden interrupt_stubs",
     "interrupt_stubs:",
     ".set interrupt_vector, 0",
     ".rept 256",

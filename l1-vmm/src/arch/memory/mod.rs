@@ -4,9 +4,13 @@
 //! compiler can not repeat, merge or leave out; what a copy holds is L1's own.
 
 mod firmware;
+mod l2;
+mod pages;
 mod shared;
 
 pub(crate) use firmware::{Firmware, payload_hobs};
+pub(crate) use l2::L2Ram;
+pub(crate) use pages::Vapic;
 pub(crate) use shared::Bounce;
 
 use core::arch::asm;

@@ -1,0 +1,75 @@
+//! L2's RAM.
+
+use l1_vmm::launch::gpa_range::{GpaRange, GpaRanges};
+use l1_vmm::launch::plan::MemoryPlan;
+use l1_vmm::run::{L2Memory, Owner};
+use l2_exit::{GuestMemory, MemoryError};
+
+use super::{copy_in, copy_out};
+
+/// The RAM that the memory plan gives to L2, and what of the rest is L1's.
+#[derive(Clone, Debug)]
+pub(crate) struct L2Ram {
+    l2: GpaRanges,
+    all: GpaRanges,
+}
+
+impl L2Ram {
+    /// Access to the RAM that `plan` gives to L2; `all` is everything that is memory of this TD.
+    ///
+    /// # Safety
+    /// 1: L1's page tables map the plan's L2 ranges to themselves, writable; 2: none of L1's own
+    /// objects is in them, which is what a plan is for.
+    pub(crate) unsafe fn new(plan: &MemoryPlan, all: GpaRanges) -> Self {
+        Self {
+            l2: plan.l2().clone(),
+            all,
+        }
+    }
+
+    fn check(&self, gpa: u64, length: usize) -> Result<(), MemoryError> {
+        GpaRange::with_length(gpa, length as u64)
+            .filter(|range| self.l2.contains(range))
+            .map(drop)
+            .ok_or(MemoryError { gpa })
+    }
+}
+
+impl GuestMemory for L2Ram {
+    #[inline]
+    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.check(gpa, into.len())?;
+        // SAFETY: all of it is L2's RAM, so mapped and no object of L1's (contract of `new`).
+        unsafe { copy_out(gpa, into) };
+        Ok(())
+    }
+
+    #[inline]
+    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
+        self.check(gpa, from.len())?;
+        // SAFETY: all of it is L2's RAM, so mapped and no object of L1's (contract of `new`).
+        unsafe { copy_in(gpa, from) };
+        Ok(())
+    }
+}
+
+impl L2Memory for L2Ram {
+    fn owner(&self, gpa: u64) -> Owner {
+        let Some(byte) = GpaRange::with_length(gpa, 1) else {
+            return Owner::Nobody;
+        };
+        if self.l2.contains(&byte) {
+            Owner::L2
+        } else if self.all.contains(&byte) {
+            Owner::L1
+        } else {
+            Owner::Nobody
+        }
+    }
+}
+
+impl l1_vmm::launch::L2Memory for L2Ram {
+    fn write(&mut self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
+        GuestMemory::write(self, gpa, from)
+    }
+}
