@@ -204,10 +204,6 @@ impl TestMemory {
         self.poke(gpa, &value.to_le_bytes());
     }
 
-    pub(crate) fn peek_u32(&self, gpa: u64) -> u32 {
-        u32::from_le_bytes(self.peek(gpa, 4).try_into().unwrap())
-    }
-
     /// Maps the 4 KiB page of `linear` to that of `gpa` in 4-level tables whose root is at
     /// 0x1000 and whose other pages follow it.
     pub(crate) fn map(&self, linear: u64, gpa: u64, flags: u64) {

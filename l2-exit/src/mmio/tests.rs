@@ -3,6 +3,7 @@ extern crate std;
 use std::vec::Vec;
 
 use iced_x86::IcedError;
+#[expect(clippy::wildcard_imports, reason = "the names of all registers")]
 use iced_x86::code_asm::*;
 
 use super::*;
@@ -136,11 +137,4 @@ fn assemble(
     let mut assembler = CodeAssembler::new(bits).unwrap();
     instruction(&mut assembler).unwrap();
     assembler.assemble(rip).unwrap()
-}
-
-fn little(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
