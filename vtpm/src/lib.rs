@@ -3,7 +3,7 @@
 //! * [`Engine`]: one TPM without an interface. Commands run to completion.
 //! * [`tis`]: the FIFO interface of the TCG PC Client Platform TPM Profile (PTP), the one that a
 //!   stock kernel's `tpm_tis` binds to.
-//! * [`reference`]: the engine that is the TPM 2.0 reference code.
+//! * [`mod@reference`]: the engine that is the TPM 2.0 reference code.
 //!
 //! Nothing here knows how an access of the guest arrives; whoever does calls [`tis::Tis::read`] and
 //! [`tis::Tis::write`] with an offset and a few bytes. The guest is hostile: every access has a

@@ -1,1 +1,197 @@
+//! What must hold of the register interface whatever the engine, by the PTP and by what the drivers
+//! of Linux, EDK2, SeaBIOS and FreeBSD rely on.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::Tis;
+use super::bits::{PAGE, offset};
+use crate::{Engine, EngineFailure, Locality};
+
+mod commands;
+mod localities;
+mod platform;
+mod registers;
+mod robustness;
+
+const REQUEST_USE: u8 = 0x02;
+const SEIZE: u8 = 0x08;
+const BEEN_SEIZED: u8 = 0x10;
+const ACTIVE: u8 = 0x20;
+
+const RETRY: u8 = 0x02;
+const EXPECT: u8 = 0x08;
+const DATA_AVAIL: u8 = 0x10;
+const GO: u8 = 0x20;
+const READY: u8 = 0x40;
+const VALID: u8 = 0x80;
+
+const CANCEL: u32 = 1 << 24;
+const RESET_ESTABLISHMENT: u32 = 1 << 25;
+
+/// An engine that notes what it is asked and answers with the command's own bytes.
+#[derive(Default)]
+struct Echo {
+    commands: Vec<(Locality, Vec<u8>)>,
+    resets: usize,
+    established: bool,
+    /// What to answer instead: the bytes written and the length returned.
+    answer: Option<Result<(Vec<u8>, usize), EngineFailure>>,
+    /// What a dynamic launch hashed, and whether it has ended.
+    launch: Option<(Vec<u8>, bool)>,
+    broken_hash: bool,
+}
+
+/// Tag, size and code 0 of a message that carries `data`.
+fn message(data: &[u8]) -> Vec<u8> {
+    let size = 10 + data.len() as u32;
+    [&[0x80, 0x01], &size.to_be_bytes()[..], &[0; 4], data].concat()
+}
+
+impl Engine for Echo {
+    fn execute(
+        &mut self,
+        locality: Locality,
+        command: &[u8],
+        response: &mut [u8],
+    ) -> Result<usize, EngineFailure> {
+        self.commands.push((locality, command.to_vec()));
+        let (bytes, length) = match self.answer.clone() {
+            Some(answer) => answer?,
+            None => (message(command), 10 + command.len()),
+        };
+        let room = response.len();
+        response[..bytes.len().min(room)].copy_from_slice(&bytes[..bytes.len().min(room)]);
+        Ok(length)
+    }
+
+    fn reset(&mut self) -> Result<(), EngineFailure> {
+        self.resets += 1;
+        Ok(())
+    }
+
+    fn establishment(&self) -> bool {
+        self.established
+    }
+
+    fn reset_establishment(&mut self, _locality: Locality) -> Result<(), EngineFailure> {
+        self.established = false;
+        Ok(())
+    }
+
+    fn hash_start(&mut self) -> Result<(), EngineFailure> {
+        self.launch = Some((Vec::new(), false));
+        self.established = true;
+        Ok(())
+    }
+
+    fn hash_data(&mut self, data: &[u8]) -> Result<(), EngineFailure> {
+        if self.broken_hash {
+            return Err(EngineFailure);
+        }
+        if let Some((hashed, _)) = &mut self.launch {
+            hashed.extend(data);
+        }
+        Ok(())
+    }
+
+    fn hash_end(&mut self) -> Result<(), EngineFailure> {
+        if let Some((_, ended)) = &mut self.launch {
+            *ended = true;
+        }
+        Ok(())
+    }
+}
+
+/// A guest at the interface.
+struct Guest(Tis<Echo>);
+
+impl Guest {
+    fn new() -> Self {
+        Self(Tis::new(Echo::default()))
+    }
+
+    /// Locality 0 active and ready for a command.
+    fn ready() -> Self {
+        let mut guest = Self::new();
+        guest.set_access(0, REQUEST_USE);
+        guest.set_sts(0, READY);
+        guest
+    }
+
+    /// Locality 0 with the response to a command of 12 bytes: 22 bytes.
+    fn answered() -> (Self, Vec<u8>) {
+        let mut guest = Self::ready();
+        let command = message(&[1, 2]);
+        guest.send(0, &command);
+        guest.set_sts(0, GO);
+        (guest, message(&command))
+    }
+
+    fn read<const N: usize>(&mut self, locality: u32, register: u32) -> [u8; N] {
+        let mut bytes = [0xcc; N];
+        self.0.read(locality * PAGE + register, &mut bytes);
+        bytes
+    }
+
+    fn read8(&mut self, locality: u32, register: u32) -> u8 {
+        self.read::<1>(locality, register)[0]
+    }
+
+    fn read16(&mut self, locality: u32, register: u32) -> u16 {
+        u16::from_le_bytes(self.read(locality, register))
+    }
+
+    fn read32(&mut self, locality: u32, register: u32) -> u32 {
+        u32::from_le_bytes(self.read(locality, register))
+    }
+
+    fn write(&mut self, locality: u32, register: u32, bytes: &[u8]) {
+        self.0.write(locality * PAGE + register, bytes);
+    }
+
+    fn write32(&mut self, locality: u32, register: u32, value: u32) {
+        self.write(locality, register, &value.to_le_bytes());
+    }
+
+    fn access(&mut self, locality: u32) -> u8 {
+        self.read8(locality, offset::ACCESS)
+    }
+
+    fn set_access(&mut self, locality: u32, value: u8) {
+        self.write(locality, offset::ACCESS, &[value]);
+    }
+
+    /// The low byte of STS, as a byte is read.
+    fn sts(&mut self, locality: u32) -> u8 {
+        self.read8(locality, offset::STS)
+    }
+
+    fn set_sts(&mut self, locality: u32, value: u8) {
+        self.write(locality, offset::STS, &[value]);
+    }
+
+    fn burst_count(&mut self, locality: u32) -> u16 {
+        (self.read32(locality, offset::STS) >> 8) as u16
+    }
+
+    fn send(&mut self, locality: u32, bytes: &[u8]) {
+        for byte in bytes {
+            self.write(locality, offset::DATA_FIFO, &[*byte]);
+        }
+    }
+
+    fn receive(&mut self, locality: u32, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        for byte in &mut bytes {
+            *byte = self.read8(locality, offset::DATA_FIFO);
+        }
+        bytes
+    }
+
+    fn commands(&self) -> &[(Locality, Vec<u8>)] {
+        &self.0.engine().commands
+    }
+}

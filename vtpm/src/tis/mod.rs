@@ -126,7 +126,7 @@ impl<E: Engine> Tis<E> {
         while !rest.is_empty() {
             let (part, after) = rest.split_at_mut(within_dword(at, rest.len()));
             self.read_within_dword(at, part, narrow);
-            at = at.wrapping_add(part.len() as u32);
+            at = at.saturating_add(part.len() as u32);
             rest = after;
         }
     }
@@ -149,7 +149,7 @@ impl<E: Engine> Tis<E> {
         while !rest.is_empty() {
             let (part, after) = rest.split_at(within_dword(at, rest.len()));
             self.write_within_dword(origin, at, part);
-            at = at.wrapping_add(part.len() as u32);
+            at = at.saturating_add(part.len() as u32);
             rest = after;
         }
     }

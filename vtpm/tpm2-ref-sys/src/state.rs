@@ -92,13 +92,23 @@ pub(crate) fn unwrap(kind: StateKind, state: &[u8]) -> Result<&[u8], StateError>
 }
 
 fn digest(described: &[u8], blob: &[u8]) -> [u8; 32] {
-    sha256(&[described, blob].concat())
+    sha256(&[described, blob])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn digest_is_sha256() {
+        let expected = [
+            0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40, 0xde, 0x5d, 0xae,
+            0x22, 0x23, 0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17, 0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61,
+            0xf2, 0x00, 0x15, 0xad,
+        ];
+        assert_eq!(digest(b"a", b"bc"), expected);
+    }
 
     #[test]
     fn an_envelope_gives_back_its_blob() {

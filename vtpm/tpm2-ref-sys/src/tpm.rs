@@ -143,37 +143,48 @@ impl Tpm {
         // The engine decrypts parameters in place.
         own_command.copy_from_slice(command);
 
+        let own_command = own_command.len();
+        let processed = self.process(own_command);
+
+        let outcome = match (in_service(), processed) {
+            (Err(fault), _) => Err(fault),
+            (Ok(()), Err(code)) => Err(ExecuteError::Engine(code)),
+            (Ok(()), Ok(length)) => match self.response.get(..length) {
+                Some(own_response) => put(own_response, response),
+                None => Err(ExecuteError::Engine(result::SIZE)),
+            },
+        };
+        self.response.fill(0);
+        outcome
+    }
+
+    /// Executes the first `length` bytes of the command buffer, which it clears, and returns how
+    /// many of the response buffer were filled, or libtpms's code.
+    fn process(&mut self, length: usize) -> Result<usize, u32> {
+        let command = self.command.get_mut(..length).ok_or(result::SIZE)?;
         let own_response = self.response.as_mut_ptr();
         let mut block = own_response;
         let mut capacity = MAX_RESPONSE as u32;
-        let mut length = 0;
+        let mut response = 0;
         // SAFETY: nobody else is in the engine (`&mut self`, one `Tpm` a process). The command is
         // ours and as long as said. The response block is not null and has the 4096 bytes that
         // make the engine write to it instead of reallocating it.
         let code = unsafe {
             (TPM2Interface.process)(
                 &mut block,
-                &mut length,
+                &mut response,
                 &mut capacity,
-                own_command.as_mut_ptr(),
-                own_command.len() as u32,
+                command.as_mut_ptr(),
+                command.len() as u32,
             )
         };
         // It may hold authorization values.
-        own_command.fill(0);
-
-        let outcome = if let Err(fault) = in_service() {
-            Err(fault)
-        } else if code != result::SUCCESS || block != own_response {
-            Err(ExecuteError::Engine(code))
+        command.fill(0);
+        if code == result::SUCCESS && block == own_response {
+            Ok(response as usize)
         } else {
-            match self.response.get(..length as usize) {
-                Some(own_response) => put(own_response, response),
-                None => Err(ExecuteError::Engine(result::SIZE)),
-            }
-        };
-        self.response.fill(0);
-        outcome
+            Err(code)
+        }
     }
 
     /// Power off and on again (_TPM_Init): volatile state is lost, a [`Fault`] is forgotten. The
@@ -393,4 +404,39 @@ fn power_off() {
     // SAFETY: nobody else is in the engine: the callers hold the `Ownership`.
     unsafe { (TPM2Interface.terminate)() };
     dispatch::clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Ephemeral, NoEntropy};
+
+    static DEAD: AtomicBool = AtomicBool::new(false);
+
+    fn entropy(into: &mut [u8]) -> Result<(), NoEntropy> {
+        if DEAD.load(Ordering::Relaxed) {
+            return Err(NoEntropy);
+        }
+        into.fill(0x5a);
+        Ok(())
+    }
+
+    /// [`Tpm::execute`] would not let a response out; here it is looked at.
+    #[test]
+    fn engine_by_itself_makes_nothing_without_entropy() {
+        let mut tpm = Tpm::open(Config {
+            entropy,
+            clock: || 0,
+            store: Box::new(Ephemeral),
+        })
+        .unwrap();
+        DEAD.store(true, Ordering::Relaxed);
+        let startup = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0];
+        let get_random = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7b, 0, 16];
+        for command in [startup, get_random] {
+            tpm.command[..12].copy_from_slice(&command);
+            assert_eq!(tpm.process(12), Ok(10));
+            assert_ne!(tpm.response[6..10], [0; 4], "{command:x?}");
+        }
+    }
 }

@@ -114,13 +114,13 @@ extern "C" fn _plat__TimerRead() -> u64 {
 #[unsafe(no_mangle)]
 extern "C" fn _plat__TimerWasReset() -> c_int {
     // SAFETY: as in `ClockAdjustPostResume`.
-    unsafe { core::mem::replace(&mut *&raw mut s_timerReset, 0) }
+    unsafe { (&raw mut s_timerReset).replace(0) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn _plat__TimerWasStopped() -> c_int {
     // SAFETY: as in `ClockAdjustPostResume`.
-    unsafe { core::mem::replace(&mut *&raw mut s_timerStopped, 0) }
+    unsafe { (&raw mut s_timerStopped).replace(0) }
 }
 
 #[unsafe(no_mangle)]

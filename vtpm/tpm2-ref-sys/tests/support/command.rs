@@ -257,7 +257,7 @@ pub fn nv_define(index: u32, size: u16) -> Vec<u8> {
     let public = Bytes::new()
         .u32(index)
         .u16(ALG_SHA256)
-        .u32(0x0004_0004) // AUTHREAD, AUTHWRITE
+        .u32(0x0204_0004) // NO_DA, AUTHREAD, AUTHWRITE
         .sized(&[])
         .u16(size);
     let parameters = Bytes::new().sized(&[]).sized(&public.0);

@@ -1,0 +1,428 @@
+//! A command's way in and a response's way out.
+
+use super::*;
+
+/// What a driver does, and the low byte of STS after it. From a ready interface, with a command of
+/// 12 bytes and the response of 22 that it has.
+enum Step {
+    Sts(u8),
+    Send(usize),
+    Receive(usize),
+}
+use Step::{Receive, Send, Sts};
+
+/// The state machine of the FIFO interface, a row a transition.
+const TRANSITIONS: &[(&str, &[Step], u8)] = &[
+    ("ready again", &[Sts(READY)], READY),
+    ("ready, go", &[Sts(GO)], READY),
+    ("ready, retry", &[Sts(RETRY)], READY),
+    ("ready, read", &[Receive(4)], READY),
+    ("first byte", &[Send(1)], VALID | EXPECT),
+    ("size is known", &[Send(6)], VALID | EXPECT),
+    ("all but the last byte", &[Send(11)], VALID | EXPECT),
+    ("last byte", &[Send(12)], VALID),
+    ("bytes too many", &[Send(15)], VALID),
+    ("incomplete, go", &[Send(11), Sts(GO)], VALID | EXPECT),
+    ("incomplete, retry", &[Send(11), Sts(RETRY)], VALID | EXPECT),
+    ("incomplete, read", &[Send(11), Receive(2)], VALID | EXPECT),
+    ("incomplete, ready", &[Send(11), Sts(READY)], READY),
+    ("complete, ready", &[Send(12), Sts(READY)], READY),
+    ("complete, retry", &[Send(12), Sts(RETRY)], VALID),
+    ("complete, read", &[Send(12), Receive(1)], VALID),
+    ("complete, go", &[Send(12), Sts(GO)], VALID | DATA_AVAIL),
+    (
+        "header read",
+        &[Send(12), Sts(GO), Receive(10)],
+        VALID | DATA_AVAIL,
+    ),
+    (
+        "all but the last byte read",
+        &[Send(12), Sts(GO), Receive(21)],
+        VALID | DATA_AVAIL,
+    ),
+    ("all read", &[Send(12), Sts(GO), Receive(22)], VALID),
+    (
+        "more than all read",
+        &[Send(12), Sts(GO), Receive(30)],
+        VALID,
+    ),
+    (
+        "all read, retry",
+        &[Send(12), Sts(GO), Receive(22), Sts(RETRY)],
+        VALID | DATA_AVAIL,
+    ),
+    (
+        "half read, retry",
+        &[Send(12), Sts(GO), Receive(11), Sts(RETRY)],
+        VALID | DATA_AVAIL,
+    ),
+    (
+        "response, go",
+        &[Send(12), Sts(GO), Sts(GO)],
+        VALID | DATA_AVAIL,
+    ),
+    (
+        "response, write",
+        &[Send(12), Sts(GO), Send(12)],
+        VALID | DATA_AVAIL,
+    ),
+    ("response, ready", &[Send(12), Sts(GO), Sts(READY)], READY),
+    (
+        "half read, ready",
+        &[Send(12), Sts(GO), Receive(11), Sts(READY)],
+        READY,
+    ),
+    (
+        "response gone, retry",
+        &[Send(12), Sts(GO), Sts(READY), Sts(RETRY)],
+        READY,
+    ),
+    ("two at once", &[Sts(READY | GO)], READY),
+    ("two at once, complete", &[Send(12), Sts(READY | GO)], VALID),
+    (
+        "two at once, response",
+        &[Send(12), Sts(GO), Sts(READY | RETRY)],
+        VALID | DATA_AVAIL,
+    ),
+];
+
+#[test]
+fn every_transition_ends_in_its_state() {
+    let command = message(&[1, 2]);
+    for (name, steps, expected) in TRANSITIONS {
+        let mut guest = Guest::ready();
+        for step in *steps {
+            match step {
+                Sts(value) => guest.set_sts(0, *value),
+                Send(count) => {
+                    let bytes = command.iter().chain(&[0xee; 8]).copied();
+                    let bytes: Vec<u8> = bytes.take(*count).collect();
+                    guest.send(0, &bytes);
+                }
+                Receive(count) => {
+                    guest.receive(0, *count);
+                }
+            }
+            assert_eq!(guest.sts(0) & 0x23, 0, "{name}");
+        }
+        assert_eq!(guest.sts(0), *expected, "{name}");
+    }
+}
+
+#[test]
+fn idle_takes_nothing_but_command_ready() {
+    let mut guest = Guest::new();
+    guest.set_access(0, REQUEST_USE);
+    assert_eq!(guest.sts(0), 0);
+    guest.send(0, &message(&[]));
+    guest.set_sts(0, GO);
+    guest.set_sts(0, RETRY);
+    assert_eq!(guest.sts(0), 0);
+    assert_eq!(guest.receive(0, 4), [0xff; 4]);
+    assert!(guest.commands().is_empty());
+    // At either width.
+    guest.write32(0, offset::STS, READY.into());
+    assert_eq!(guest.sts(0), READY);
+}
+
+#[test]
+fn engine_gets_the_command_and_the_locality() {
+    for locality in 0..4 {
+        let mut guest = Guest::new();
+        guest.set_access(locality, REQUEST_USE);
+        guest.set_sts(locality, READY);
+        let command = message(&[locality as u8; 7]);
+        guest.send(locality, &command);
+        guest.send(locality, &[0xee, 0xee]);
+        guest.write32(locality, offset::STS, GO.into());
+        let who = Locality::new(locality).unwrap();
+        assert_eq!(guest.commands(), [(who, command.clone())]);
+        let response = message(&command);
+        assert_eq!(usize::from(guest.burst_count(locality)), response.len());
+        assert_eq!(guest.receive(locality, response.len()), response);
+    }
+}
+
+#[test]
+fn abort_drops_what_was_sent() {
+    let mut guest = Guest::ready();
+    guest.send(0, &[0xee; 9]);
+    guest.set_sts(0, READY);
+    let command = message(&[5]);
+    guest.send(0, &command);
+    guest.set_sts(0, GO);
+    assert_eq!(guest.commands(), [(Locality::Zero, command)]);
+}
+
+#[test]
+fn response_can_be_read_again_from_its_start() {
+    let (mut guest, response) = Guest::answered();
+    for count in [22, 11, 0, 22] {
+        guest.receive(0, count);
+        guest.set_sts(0, RETRY);
+        assert_eq!(guest.read8(0, offset::DATA_FIFO), response[0]);
+        guest.set_sts(0, RETRY);
+        assert_eq!(guest.burst_count(0), 22);
+    }
+    assert_eq!(
+        guest.receive(0, 24)[..],
+        [&response[..], &[0xff; 2]].concat()
+    );
+}
+
+#[test]
+fn burst_count_is_never_0_while_there_is_something_to_move() {
+    let mut guest = Guest::ready();
+    let command = message(&[0; 4096 - 10]);
+    for byte in &command {
+        assert_ne!(guest.burst_count(0), 0);
+        assert_ne!(guest.read8(0, offset::STS + 1), 0);
+        guest.send(0, &[*byte]);
+    }
+    guest.0.engine_mut().answer = Some(Ok((command.clone(), 4096)));
+    guest.set_sts(0, GO);
+    for remaining in (1..=4096).rev() {
+        assert_eq!(usize::from(guest.burst_count(0)), remaining);
+        assert_ne!(guest.read8(0, offset::STS + 1), 0);
+        guest.receive(0, 1);
+    }
+    assert_eq!(guest.burst_count(0), 0);
+}
+
+/// EDK2 puts the count together from two bytes; a promise of more than there is would hurt it.
+#[test]
+fn burst_count_by_the_byte_never_exceeds_the_count() {
+    let mut guest = Guest::ready();
+    let by_byte = |guest: &mut Guest| {
+        u16::from_le_bytes([
+            guest.read8(0, offset::STS + 1),
+            guest.read8(0, offset::STS + 2),
+        ])
+    };
+    assert_eq!(by_byte(&mut guest), 0xff);
+    guest.0.engine_mut().answer = Some(Ok((message(&[0; 300]), 310)));
+    guest.send(0, &message(&[]));
+    guest.set_sts(0, GO);
+    for remaining in (0..=310).rev() {
+        assert_eq!(by_byte(&mut guest), remaining.min(0xff));
+        guest.receive(0, 1);
+    }
+}
+
+#[test]
+fn wide_fifo_access_moves_bytes_in_order() {
+    let mut guest = Guest::ready();
+    let command = message(&[1, 2, 3, 4, 5, 6]);
+    guest.write(0, offset::DATA_FIFO, &command[..4]);
+    guest.write(0, offset::XDATA_FIFO, &command[4..12]);
+    guest.write(0, offset::XDATA_FIFO + 0x3e, &command[12..14]);
+    // Four bytes, of which two complete the command.
+    guest.write(0, offset::DATA_FIFO, &[5, 6, 0xee, 0xee]);
+    guest.set_sts(0, GO);
+    assert_eq!(guest.commands(), [(Locality::Zero, command.clone())]);
+
+    let response = message(&command);
+    assert_eq!(guest.read::<4>(0, offset::DATA_FIFO), response[..4]);
+    assert_eq!(guest.read::<8>(0, offset::XDATA_FIFO + 8), response[4..12]);
+    assert_eq!(guest.receive(0, 12), response[12..24]);
+    assert_eq!(
+        guest.read::<4>(0, offset::DATA_FIFO),
+        [response[24], response[25], 0xff, 0xff]
+    );
+}
+
+#[test]
+fn a_wide_fifo_access_does_not_leave_its_four_bytes() {
+    let mut guest = Guest::ready();
+    // The second half is at 0x28, which is no FIFO.
+    guest.write(0, offset::DATA_FIFO, &message(&[])[..8]);
+    guest.send(0, &message(&[])[4..]);
+    guest.set_sts(0, GO);
+    assert_eq!(guest.commands(), [(Locality::Zero, message(&[]))]);
+    assert_eq!(
+        guest.read::<8>(0, offset::DATA_FIFO),
+        [0x80, 0x01, 0, 0, 0xff, 0xff, 0xff, 0xff]
+    );
+}
+
+/// Declared size, bytes that complete the command.
+const SIZES: [(u32, usize); 9] = [
+    (0, 6),
+    (1, 6),
+    (5, 6),
+    (6, 6),
+    (7, 7),
+    (9, 9),
+    (10, 10),
+    (11, 11),
+    (4096, 4096),
+];
+
+#[test]
+fn expect_drops_exactly_with_the_last_byte() {
+    for (size, complete) in SIZES {
+        let mut guest = Guest::ready();
+        let mut command = vec![0x11; 4096];
+        command[2..6].copy_from_slice(&size.to_be_bytes());
+        for (sent, byte) in command.iter().take(complete).enumerate() {
+            if sent != 0 {
+                assert_eq!(guest.sts(0), VALID | EXPECT, "size {size}, {sent} sent");
+            }
+            guest.send(0, &[*byte]);
+        }
+        assert_eq!(guest.sts(0), VALID, "size {size}");
+        guest.set_sts(0, GO);
+        assert_eq!(guest.sts(0), VALID | DATA_AVAIL);
+        assert_eq!(guest.commands()[0].1, command[..complete]);
+    }
+}
+
+#[test]
+fn a_size_beyond_the_buffer_is_cut_and_left_to_the_engine() {
+    for size in [4097, 5000, 0x1_0000, 0x1_000a, u32::MAX] {
+        let mut guest = Guest::ready();
+        let mut command = vec![0x11; 6000];
+        command[2..6].copy_from_slice(&size.to_be_bytes());
+        guest.send(0, &command[..4096]);
+        assert_eq!(guest.sts(0), VALID | EXPECT, "size {size:#x}");
+        assert_ne!(guest.burst_count(0), 0);
+        guest.send(0, &command[4096..]);
+        assert_eq!(guest.sts(0), VALID, "size {size:#x}");
+        guest.set_sts(0, GO);
+        assert_eq!(guest.commands()[0].1, command[..4096]);
+    }
+}
+
+const FAILURE: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01];
+
+#[test]
+fn a_failing_engine_answers_rc_failure() {
+    let answers = [
+        Err(EngineFailure),
+        Ok((vec![], 0)),
+        Ok((vec![0x80; 9], 9)),
+        // Longer or shorter than it says, longer than the buffer.
+        Ok((message(&[1]), 10)),
+        Ok((message(&[]), 11)),
+        Ok((message(&[]), 4097)),
+        Ok((message(&[]), usize::MAX)),
+    ];
+    for answer in answers {
+        let mut guest = Guest::ready();
+        guest.0.engine_mut().answer = Some(answer);
+        guest.send(0, &message(&[]));
+        guest.set_sts(0, GO);
+        assert_eq!(guest.burst_count(0), 10);
+        assert_eq!(guest.receive(0, 11)[..], [&FAILURE[..], &[0xff]].concat());
+        // And the next command is none the worse.
+        guest.0.engine_mut().answer = None;
+        guest.set_sts(0, READY);
+        guest.send(0, &message(&[]));
+        guest.set_sts(0, GO);
+        assert_eq!(guest.burst_count(0), 20);
+    }
+}
+
+#[test]
+fn the_longest_response_is_read_whole() {
+    let mut guest = Guest::ready();
+    let longest = message(&[0xa5; 4086]);
+    guest.0.engine_mut().answer = Some(Ok((longest.clone(), 4096)));
+    guest.send(0, &message(&[]));
+    guest.set_sts(0, GO);
+    assert_eq!(guest.receive(0, 4096), longest);
+    assert_eq!(guest.sts(0), VALID);
+}
+
+#[test]
+fn cancel_outside_execution_has_no_effect() {
+    let (mut guest, response) = Guest::answered();
+    guest.write32(0, offset::STS, CANCEL);
+    guest.write(0, offset::STS + 3, &[1]);
+    assert_eq!(guest.receive(0, 22), response);
+    guest.set_sts(0, READY);
+    guest.write32(0, offset::STS, CANCEL);
+    assert_eq!(guest.sts(0), READY);
+    guest.send(0, &message(&[]));
+    guest.set_sts(0, GO);
+    assert_eq!(guest.receive(0, 20), message(&message(&[])));
+}
+
+/// SeaBIOS sends all of a command, then looks at stsValid alone, and reads until dataAvail drops.
+#[test]
+fn seabios_runs_a_command() {
+    let mut guest = Guest::new();
+    assert_eq!(guest.read32(0, offset::ACCESS) & 0x80, 0x80);
+    guest.write32(0, offset::INT_ENABLE, 0);
+    for locality in (0..5).rev() {
+        guest.set_access(locality, ACTIVE);
+    }
+    guest.set_access(0, REQUEST_USE);
+    assert_eq!(guest.access(0) & ACTIVE, ACTIVE);
+    guest.set_sts(0, READY);
+    assert_eq!(guest.sts(0) & READY, READY);
+    let command = message(&[1, 2, 3]);
+    guest.send(0, &command);
+    assert_eq!(guest.sts(0) & VALID, VALID);
+    guest.set_sts(0, GO);
+    let mut response = Vec::new();
+    while guest.sts(0) & DATA_AVAIL != 0 {
+        response.push(guest.read8(0, offset::DATA_FIFO));
+    }
+    assert_eq!(response, message(&command));
+}
+
+/// EDK2 moves as many bytes as the burst count says and takes one more than is left of it.
+#[test]
+fn edk2_runs_a_command() {
+    let mut guest = Guest::new();
+    assert_ne!(guest.access(0), 0xff);
+    guest.set_access(0, REQUEST_USE);
+    assert_eq!(guest.access(0) & 0xa0, 0xa0);
+    guest.set_sts(0, READY);
+    assert_eq!(guest.sts(0) & READY, READY);
+    let command = message(&[7; 500]);
+    let burst = |guest: &mut Guest| {
+        usize::from(guest.read8(0, offset::STS + 1))
+            | usize::from(guest.read8(0, offset::STS + 2)) << 8
+    };
+    let mut sent = 0;
+    while sent < command.len() {
+        let count = burst(&mut guest);
+        assert_ne!(count, 0);
+        let end = command.len().min(sent + count);
+        guest.send(0, &command[sent..end]);
+        sent = end;
+    }
+    assert_eq!(guest.sts(0) & (VALID | EXPECT), VALID);
+    guest.set_sts(0, GO);
+    assert_eq!(guest.sts(0) & (VALID | DATA_AVAIL), VALID | DATA_AVAIL);
+    let mut response = Vec::new();
+    while response.len() < command.len() + 10 {
+        let count = burst(&mut guest);
+        assert_ne!(count, 0);
+        for _ in 0..count.min(command.len() + 10 - response.len()) {
+            response.push(guest.read8(0, offset::DATA_FIFO));
+        }
+    }
+    assert_eq!(response, message(&command));
+    guest.set_sts(0, READY);
+    assert_eq!(guest.sts(0), READY);
+}
+
+#[test]
+fn statistics_count_commands_by_code() {
+    let mut guest = Guest::ready();
+    let mut command = message(&[]);
+    command[6..10].copy_from_slice(&0x17bu32.to_be_bytes());
+    for _ in 0..3 {
+        guest.send(0, &command);
+        guest.set_sts(0, GO);
+        guest.set_sts(0, READY);
+    }
+    let statistics = guest.0.statistics().command(0x17b);
+    assert_eq!(statistics.commands, 3);
+    // Two before the first command, twelve for each.
+    assert_eq!(statistics.accesses, 2 + 3 * 12);
+    assert_eq!(statistics.errors, 0);
+}
