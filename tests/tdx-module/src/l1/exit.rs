@@ -210,3 +210,6 @@ fn xsetbv<P: Platform>(module: &Module, platform: &mut P) -> Emulation {
     }
     Emulation::Done
 }
+
+#[cfg(test)]
+mod tests;

@@ -215,3 +215,6 @@ fn mapping(leaf: &Leaf) -> u64 {
         .with_pending(leaf.state == LeafState::Pending)
         .into_bits()
 }
+
+#[cfg(test)]
+mod tests;

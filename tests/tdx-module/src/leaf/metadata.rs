@@ -167,3 +167,6 @@ pub(super) fn sys_rdall<P: Platform>(
         Err(Status::new(Code::MetadataListOverflow, 0).into())
     }
 }
+
+#[cfg(test)]
+mod tests;

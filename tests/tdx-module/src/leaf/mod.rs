@@ -11,7 +11,7 @@ mod operand;
 mod report;
 mod rtmr;
 mod veinfo;
-mod vmcall;
+pub(crate) mod vmcall;
 
 use crate::l1::VeInfo;
 use crate::l2;

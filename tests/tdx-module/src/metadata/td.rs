@@ -25,7 +25,7 @@ const NOTIFY_ENABLES_WRITABLE: u64 = 1;
 
 type Read = fn(&Module, u32) -> u64;
 
-const ROWS: [(Field, Read); 19] = [
+const ROWS: [(Field, Read); 18] = [
     (Field::single(FieldId::NUM_VCPUS), |_, _| 1),
     (Field::single(FieldId::NUM_L2_VMS), |module, _| {
         module.td.num_l2_vms().into()
@@ -69,10 +69,7 @@ const ROWS: [(Field, Read); 19] = [
     (Field::array(MROWNERCONFIG, 6), |module, word| {
         qword(&module.td.params.mrownerconfig, word)
     }),
-    (Field::array(FieldId::rtmr(0, 0), 12), rtmr),
-    (Field::array(FieldId::rtmr(2, 0), 12), |module, word| {
-        rtmr(module, word + 12)
-    }),
+    (Field::array(FieldId::rtmr(0, 0), 24), rtmr),
     (Field::array(SERVTD_HASH, 6), |_, _| 0),
     (Field::single(SERVTD_NUM), |_, _| 0),
 ];

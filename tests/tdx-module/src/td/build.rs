@@ -171,3 +171,126 @@ impl Module {
 pub(super) fn entry_state_incorrect() -> Status {
     Status::new(seamcall::EPT_ENTRY_STATE_INCORRECT, Operand::RCX.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measurement::sha384;
+    use crate::platform::{Register, SegmentName, Vm};
+    use crate::test_platform::TestPlatform;
+    use crate::{Action, Configuration, VpEnterInput};
+    use alloc::vec::Vec;
+
+    fn fresh() -> (Module, TestPlatform) {
+        (
+            Module::new(Configuration::default()),
+            TestPlatform::default(),
+        )
+    }
+
+    const OP_STATE: Status = Status::new(seamcall::OP_STATE_INCORRECT, 0);
+    const RCX: Status = Status::operand_invalid(Operand::RCX);
+
+    #[test]
+    fn calls_come_in_the_order_of_the_life_cycle() {
+        let (mut module, mut platform) = fresh();
+        let platform = &mut platform;
+        let params = TdParams::default();
+        let enter = |module: &mut Module, platform: &mut TestPlatform| match module
+            .tdh_vp_enter(platform, VpEnterInput::default())
+        {
+            Action::TdExit(exit) => Status(exit.registers.rax),
+            Action::Run(_) => Status::SUCCESS,
+        };
+        assert_eq!(module.tdh_mem_page_add(platform, 0, 0, 0), Err(OP_STATE));
+        assert_eq!(module.tdh_vp_init(platform, 0), Err(OP_STATE));
+        assert_eq!(module.tdh_mr_finalize(), Err(OP_STATE));
+        assert_eq!(module.tdh_mng_init(platform, &params), Ok(()));
+        assert_eq!(module.tdh_mng_init(platform, &params), Err(OP_STATE));
+        let early = module.tdh_mem_page_aug(platform, 0, PageLevel::Page4K, 0);
+        assert_eq!(early, Err(OP_STATE));
+        assert_eq!(enter(&mut module, platform), OP_STATE);
+        assert_eq!(module.tdh_mr_finalize(), Ok(()));
+        assert_eq!(module.tdh_mem_page_add(platform, 0, 0, 0), Err(OP_STATE));
+        assert_eq!(module.tdh_mr_extend(platform, 0), Err(OP_STATE));
+        let vcpu_state = Status::new(seamcall::VCPU_STATE_INCORRECT, 0);
+        assert_eq!(enter(&mut module, platform), vcpu_state);
+        assert_eq!(module.tdh_vp_init(platform, 0), Ok(()));
+        assert_eq!(module.tdh_vp_init(platform, 0), Err(vcpu_state));
+        let resume_l1 = VpEnterInput {
+            resume_l1: true,
+            ..VpEnterInput::default()
+        };
+        let Action::TdExit(exit) = module.tdh_vp_enter(platform, resume_l1) else {
+            panic!("L1 is current");
+        };
+        assert_eq!(Status(exit.registers.rax), RCX);
+        assert_eq!(enter(&mut module, platform), Status::SUCCESS);
+    }
+
+    #[test]
+    fn pages_are_added_once_and_measured_where_they_are() {
+        let (mut module, mut platform) = fresh();
+        let platform = &mut platform;
+        module.tdh_mng_init(platform, &TdParams::default()).unwrap();
+        let add = |module: &mut Module, platform: &mut TestPlatform, gpa, target| {
+            module.tdh_mem_page_add(platform, gpa, target, 0x9000)
+        };
+        assert_eq!(add(&mut module, platform, 0x1001, 0), Err(RCX));
+        assert_eq!(add(&mut module, platform, 1 << 47, 0), Err(RCX));
+        let r8 = Status::operand_invalid(Operand::R8);
+        assert_eq!(add(&mut module, platform, 0x1000, 8), Err(r8));
+        platform.write(0x9000, &[0xcd; 0x1000]);
+        assert_eq!(add(&mut module, platform, 0x1000, 0x7000), Ok(()));
+        let again = add(&mut module, platform, 0x1000, 0x7000);
+        assert_eq!(again, Err(entry_state_incorrect()));
+        assert_eq!(module.tdh_mr_extend(platform, 0x1080), Err(RCX));
+        let missing = module.tdh_mr_extend(platform, 0x2000);
+        assert_eq!(missing, Err(entry_state_incorrect()));
+        assert_eq!(module.tdh_mr_extend(platform, 0x1f00), Ok(()));
+        module.tdh_mr_finalize().unwrap();
+
+        let mut stream = Vec::from(*b"MEM.PAGE.ADD\0\0\0\0\0\x10\0\0\0\0\0\0");
+        stream.resize(128, 0);
+        stream.extend_from_slice(b"MR.EXTEND\0\0\0\0\0\0\0\0\x1f\0\0\0\0\0\0");
+        stream.resize(256, 0);
+        stream.resize(512, 0xcd);
+        assert_eq!(module.td_info().mrtd, sha384(&stream));
+    }
+
+    #[test]
+    fn the_virtual_processor_starts_at_the_reset_vector_in_protected_mode() {
+        let (mut module, mut platform) = fresh();
+        let platform = &mut platform;
+        let eax = crate::platform::CpuidResult {
+            eax: 0x0008_06f8,
+            ..Default::default()
+        };
+        platform.cpuid.insert((1, 0), eax);
+        let params = TdParams::default().with_gpaw_52();
+        module.tdh_mng_init(platform, &params).unwrap();
+        module.tdh_vp_init(platform, 0x80_9000).unwrap();
+        for (register, value) in [
+            (Register::Rax, 0),
+            (Register::Rbx, 52),
+            (Register::Rcx, 0x80_9000),
+            (Register::R8, 0x80_9000),
+            (Register::Rdx, 0x0008_06f8),
+            (Register::Rsi, 0),
+            (Register::Rip, 0xffff_fff0),
+            (Register::Rflags, 2),
+            (Register::Cr0, 0x21),
+            // VMXE is set in the real register, and reads as 0.
+            (Register::Cr4, 0x40),
+            (Register::Efer, 0x901),
+            (Register::Dr7, 0x400),
+            (Register::Pat, 0x0007_0406_0007_0406),
+            (Register::Xcr0, 1),
+            (Register::Fmask, 0x20200),
+        ] {
+            assert_eq!(platform.register(Vm::L1, register), value, "{register:?}");
+        }
+        let code = platform.segment(Vm::L1, SegmentName::Cs);
+        assert_eq!((code.base, code.limit, code.access_rights), (0, !0, 0xc09b));
+    }
+}

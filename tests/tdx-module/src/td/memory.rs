@@ -147,3 +147,69 @@ impl Module {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TdParams;
+    use crate::platform::Vm;
+    use crate::test_platform::{ModelTdcall, TestPlatform};
+    use PageLevel::{Page1G, Page2M, Page4K};
+
+    const FRAME: u64 = 0x20_0000;
+    const RCX: Status = Status::operand_invalid(Operand::RCX);
+    const R8: Status = Status::operand_invalid(Operand::R8);
+
+    fn with<T>(act: impl FnOnce(&mut Module, &mut TestPlatform) -> T) -> T {
+        ModelTdcall::new(&TdParams::default(), FRAME).with(act)
+    }
+
+    #[test]
+    fn aug_checks_its_operands() {
+        with(|module, platform| {
+            for (gpa, level, hpa, status) in [
+                (0x4000_0000, Page1G, 0x4000_0000, RCX),
+                (FRAME + 0x1000, Page2M, FRAME, RCX),
+                (1 << 47, Page4K, FRAME, RCX),
+                (FRAME, Page2M, FRAME + 0x1000, R8),
+                (0, Page2M, FRAME, entry_state_incorrect()),
+                (0x1000, Page4K, FRAME, entry_state_incorrect()),
+            ] {
+                let added = module.tdh_mem_page_aug(platform, gpa, level, hpa);
+                assert_eq!(added, Err(status), "{gpa:#x} {level:?}");
+            }
+            let added = module.tdh_mem_page_aug(platform, FRAME, Page4K, FRAME);
+            assert_eq!(added, Ok(()));
+            // A larger page does not fit over it.
+            let added = module.tdh_mem_page_aug(platform, FRAME, Page2M, FRAME);
+            assert_eq!(added, Err(entry_state_incorrect()));
+        });
+    }
+
+    #[test]
+    fn a_page_is_taken_by_block_track_and_remove() {
+        with(|module, platform| {
+            let not_blocked = Status::new(seamcall::GPA_RANGE_NOT_BLOCKED, 1);
+            let not_tracked = Status::new(seamcall::TLB_TRACKING_NOT_DONE, 0);
+            let already = Status::new(seamcall::GPA_RANGE_ALREADY_BLOCKED, 0);
+            let remove = |module: &mut Module, platform: &mut TestPlatform| {
+                module.tdh_mem_page_remove(platform, 0, Page2M)
+            };
+            assert_eq!(remove(module, platform), Err(not_blocked));
+            assert_eq!(module.tdh_mem_range_block(platform, 0, Page2M), Ok(()));
+            assert_eq!(
+                module.tdh_mem_range_block(platform, 0, Page2M),
+                Err(already)
+            );
+            assert!(!platform.pages.contains_key(&(Vm::L1, 0)));
+            assert_eq!(remove(module, platform), Err(not_tracked));
+            assert_eq!(module.tdh_mem_track(), Ok(()));
+            assert_eq!(module.tdh_mem_range_unblock(platform, 0, Page2M), Ok(()));
+            assert!(platform.pages.contains_key(&(Vm::L1, 0)));
+            assert_eq!(module.tdh_mem_range_block(platform, 0, Page2M), Ok(()));
+            assert_eq!(module.tdh_mem_track(), Ok(()));
+            assert_eq!(remove(module, platform), Ok(()));
+            assert_eq!(remove(module, platform), Err(entry_state_incorrect()));
+        });
+    }
+}
