@@ -138,6 +138,8 @@ mod tests {
     use alloc::string::ToString;
     use core::cell::RefCell;
     use tdcall::Registers;
+    use tdx_module::TdParams;
+    use tdx_module::test_platform::ModelTdcall;
 
     const ATTR_WR: u64 = 24;
     const ACCEPT: u64 = 6;
@@ -232,6 +234,48 @@ mod tests {
         );
         // One call a page, one more for each mismatch: three at 2 MiB, one at 1 GiB.
         assert_eq!(*ept.calls.borrow(), small + large + 4);
+    }
+
+    /// The same against the module's own rules: L2 has every page of the plan, and no other.
+    #[test]
+    fn the_module_gives_l2_its_pages_and_none_of_l1s() {
+        let memory = 0x1000_0000;
+        let plan = plan(memory, 0, 64 << 20).unwrap();
+        let params = TdParams {
+            num_l2_vms: 1,
+            ..TdParams::default()
+        };
+        let model = ModelTdcall::new(&params, 0);
+        let td = Td::new(&model);
+        let accept = |gpa, level| {
+            model.augment(gpa, level);
+            td.mem_page_accept(Gpa(gpa), level).unwrap();
+        };
+        (0..0x20_0000)
+            .step_by(0x1000)
+            .for_each(|gpa| accept(gpa, PageLevel::Page4K));
+        (0x20_0000..memory)
+            .step_by(0x20_0000)
+            .for_each(|gpa| accept(gpa, PageLevel::Page2M));
+
+        let mut given = Given::default();
+        for grant in plan.grants() {
+            given += give(&td, VmIndex::FIRST, &grant).unwrap();
+        }
+        let large = (plan.l2().length() >> 21) - 1;
+        assert_eq!(
+            given,
+            Given {
+                pages: [512, large, 0],
+                accepted: 0
+            }
+        );
+        for gpa in (0..memory).step_by(0x20_0000) {
+            let page = td.mem_page_attr_rd(Gpa(gpa)).unwrap();
+            let range = GpaRange::with_length(gpa, 0x1000).unwrap();
+            let whole = page.is_present(VmIndex::FIRST);
+            assert_eq!(whole, plan.l2().contains(&range), "{range}");
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ const DATA: usize = 64;
 
 /// How often the request is looked at. QEMU's device is done when the port write returns; another host gets
 /// time to be slow, not for ever.
-const POLLS: u32 = 10_000_000;
+const POLLS: u32 = 1_000_000;
 
 /// Bytes one transfer can carry; 0 if the buffer is too small to use.
 pub(super) fn room(buffer: &impl SharedBuffer) -> usize {
