@@ -129,9 +129,8 @@ mod tests {
 
     #[test]
     fn instructions_that_exit_on_tdx_reach_l1() {
-        let rows: [(&[u8], u32, u32); 7] = [
+        let rows: [(&[u8], u32, u32); 6] = [
             (&[0x66, 0x0f, 0x01, 0xcc], 77, 4),
-            (&[0x66, 0x0f, 0x01, 0xcf], 76, 4),
             (&[0x0f, 0x01, 0xc1], 18, 3),
             (&[0x0f, 0x01, 0xc2], 20, 3),
             (&[0x0f, 0x01, 0xc4], 26, 3),

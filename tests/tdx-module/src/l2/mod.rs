@@ -31,6 +31,8 @@ mod msr_policy;
 mod page_walk;
 mod shape;
 mod state;
+#[cfg(test)]
+mod tests;
 mod transition;
 mod vapic;
 mod virtual_vmx_msr;

@@ -99,34 +99,29 @@ impl Shape {
     }
 }
 
-/// CR4 bits by the CPUID bits that announce them (SDM volume 3, "Control Registers").
+/// CR4 bits that every processor with TDX has: VME, PVI, TSD, DE, PSE, PAE, PGE, PCE, OSFXSR,
+/// OSXMMEXCPT.
+const CR4_BASELINE: u64 = 0x07bf;
+
+/// CR4 bits, the later ones by the CPUID bits that announce them (SDM volume 3, "Control
+/// Registers").
 fn supported_cr4(platform: &mut dyn Platform) -> u64 {
     let one = platform.cpuid(1, 0);
     let seven = platform.cpuid(7, 0);
     let rows = [
-        (one.edx, 1, 0), // VME.
-        (one.edx, 1, 1), // PVI.
-        (one.edx, 4, 2),
-        (one.edx, 2, 3),
-        (one.edx, 3, 4),
-        (one.edx, 6, 5),
-        (one.edx, 7, 6),
-        (one.edx, 13, 7),
-        (one.edx, 24, 9),
-        (one.edx, 25, 10),
-        (seven.ecx, 2, 11),
-        (seven.ecx, 16, 12),
-        (seven.ebx, 0, 16),
-        (one.ecx, 17, 17),
-        (one.ecx, 26, 18),
-        (seven.ebx, 7, 20),
-        (seven.ebx, 20, 21),
-        (seven.ecx, 3, 22),
-        (seven.ecx, 7, 23),
-        (seven.ecx, 31, 24),
-        (seven.edx, 5, 25),
+        (seven.ecx, 2, 11),  // UMIP.
+        (seven.ecx, 16, 12), // LA57.
+        (seven.ebx, 0, 16),  // FSGSBASE.
+        (one.ecx, 17, 17),   // PCIDE.
+        (one.ecx, 26, 18),   // OSXSAVE.
+        (seven.ebx, 7, 20),  // SMEP.
+        (seven.ebx, 20, 21), // SMAP.
+        (seven.ecx, 3, 22),  // PKE.
+        (seven.ecx, 7, 23),  // CET.
+        (seven.ecx, 31, 24), // PKS.
+        (seven.edx, 5, 25),  // UINTR.
     ];
     rows.iter()
         .filter(|(register, bit, _)| register >> bit & 1 != 0)
-        .fold(1 << 8, |cr4, (_, _, bit)| cr4 | 1u64 << bit)
+        .fold(CR4_BASELINE, |cr4, (_, _, bit)| cr4 | 1u64 << bit)
 }
