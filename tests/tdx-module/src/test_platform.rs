@@ -458,3 +458,112 @@ fn enter_long_mode(platform: &mut TestPlatform) {
     };
     platform.set_segment(Vm::L1, SegmentName::Cs, code);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tdcall::field::FieldId;
+    use tdcall::leaf::number;
+    use tdcall::status::Code;
+    use tdcall::vmcs::VmcsField;
+    use tdcall::vp_enter::{EntryStatus, GuestState, Outcome};
+    use tdcall::{VmIndex, status::Status};
+
+    const GUEST_STATE: u64 = 0x10_0000;
+    const VAPIC: u64 = 0x10_1000;
+    const VM: VmIndex = VmIndex::FIRST;
+
+    fn ready() -> ModelTdcall {
+        let model = ModelTdcall::new(&TdParams::default(), PAGE_2M);
+        let written = model.call(Registers {
+            rax: number::VP_WR,
+            rdx: FieldId::l2_vmcs(VM, VmcsField::VIRTUAL_APIC_ADDRESS).0,
+            r8: VAPIC,
+            r9: u64::MAX,
+            ..Registers::default()
+        });
+        assert_eq!(written.unwrap().rax, 0);
+        model.write(GUEST_STATE + 0x80, &2_u64.to_le_bytes());
+        model
+    }
+
+    fn enter(model: &ModelTdcall) -> Registers {
+        model
+            .call(Registers {
+                rax: number::VP_ENTER,
+                rcx: u64::from(VM.get()) << 52,
+                rdx: GUEST_STATE,
+                ..Registers::default()
+            })
+            .unwrap()
+    }
+
+    #[test]
+    fn a_scripted_run_of_l2_ends_l1s_entry() {
+        let model = ready();
+        model.push_run(|platform, vm| {
+            assert_eq!(vm, Vm::L2(VM));
+            platform.set_register(vm, Register::Rbx, 0x1234);
+            platform.set_register(vm, Register::Rip, 0x5000);
+            HardwareExit::Hlt.into()
+        });
+        let outcome = Outcome::from_registers(&enter(&model)).unwrap();
+        assert_eq!(outcome.status, EntryStatus::Exit);
+        assert_eq!(outcome.exit_reason, exit_reason::HLT);
+        let mut state = [0; GuestState::ABI_SIZE];
+        model.read(GUEST_STATE, &mut state);
+        assert_eq!(state[0x18..0x20], 0x1234_u64.to_le_bytes());
+        assert_eq!(state[0x88..0x90], 0x5000_u64.to_le_bytes());
+    }
+
+    #[test]
+    fn a_pending_interrupt_of_l1_keeps_l2_out_until_taken() {
+        let model = ready();
+        model.with(|module, _| module.post_interrupt(0xe0));
+        let status = Status(enter(&model).rax);
+        assert_eq!(status.code(), Code::PendingInterrupt);
+        assert_eq!(model.take_interrupts(), [0xe0]);
+        model.push_exit(HardwareExit::Hlt);
+        assert_eq!(Status(enter(&model).rax).code(), Code::Success);
+    }
+
+    #[test]
+    fn an_interrupt_posted_while_l2_is_left_ends_its_run() {
+        let model = ready();
+        model.set_host(|module, _, exit| {
+            assert_eq!(
+                exit.registers.rax,
+                u64::from(exit_reason::EXTERNAL_INTERRUPT)
+            );
+            assert_eq!(exit.registers.rcx >> 32, 1);
+            module.post_interrupt(0x40);
+            VpEnterInput::default()
+        });
+        model.push_exit(HardwareExit::Interrupt);
+        assert_eq!(enter(&model).rax, 0x0000_1102_0000_0001);
+    }
+
+    #[test]
+    fn a_host_that_resumes_l1_routes_the_exit_to_it() {
+        let model = ready();
+        model.with(|module, _| module.faults().route_to_host(exit_reason::CPUID));
+        model.set_host(|_, _, _| VpEnterInput {
+            resume_l1: true,
+            ..VpEnterInput::default()
+        });
+        model.push_exit(HardwareExit::Cpuid);
+        assert_eq!(enter(&model).rax, 0x0000_1100_0000_000a);
+    }
+
+    #[test]
+    fn what_the_module_does_not_switch_is_left_to_the_next_vm() {
+        let model = ready();
+        model.push_run(|platform, vm| {
+            platform.set_register(vm, Register::Lstar, 0xdead);
+            HardwareExit::Hlt.into()
+        });
+        enter(&model);
+        let lstar = model.with(|_, platform| platform.register(Vm::L1, Register::Lstar));
+        assert_eq!(lstar, 0xdead);
+    }
+}

@@ -115,11 +115,10 @@ pub(crate) fn handle_exit<P: Platform>(
             );
         }
         HardwareExit::TaskSwitch => {
-            return fatal(
-                module,
-                seamcall::NON_RECOVERABLE_VCPU,
-                exit_reason::TASK_SWITCH,
-            );
+            return module.td_exit(AsynchronousExit {
+                reason: exit_reason::TASK_SWITCH,
+                ..AsynchronousExit::default()
+            });
         }
         HardwareExit::Invalid => {
             let reason = exit_reason::INVALID_GUEST_STATE | exit_reason::ENTRY_FAILURE;

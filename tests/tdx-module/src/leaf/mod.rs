@@ -16,7 +16,7 @@ pub(crate) mod vmcall;
 use crate::l1::VeInfo;
 use crate::l2;
 use crate::module::Module;
-use crate::platform::{Action, Event, Platform, Register, Vm};
+use crate::platform::{Action, Platform, Register, Vm};
 use crate::transition::AsynchronousExit;
 use tdcall::Registers;
 use tdcall::leaf::number;
@@ -36,8 +36,6 @@ pub(crate) enum LeafEnd {
     TdExit(AsynchronousExit),
     /// The caller gets #VE: nothing else changes.
     VirtualizationException(VeInfo),
-    /// The caller gets an exception: nothing else changes.
-    Exception(Event),
     /// An interrupt came first: nothing changes, and the call is repeated.
     Interrupted,
     /// TDG.VP.ENTER got as far as L2, or left the TD on the way: RIP is still at the TDCALL, and
@@ -81,10 +79,6 @@ pub(crate) fn tdcall<P: Platform>(module: &mut Module, platform: &mut P) -> Acti
         LeafEnd::TdExit(exit) => module.td_exit(exit),
         LeafEnd::VirtualizationException(information) => {
             module.inject_ve(platform, information);
-            module.run_l1(platform)
-        }
-        LeafEnd::Exception(event) => {
-            module.vcpu.l1.inject(event);
             module.run_l1(platform)
         }
         LeafEnd::Interrupted => module.run_l1(platform),
@@ -189,6 +183,7 @@ pub(crate) fn write_registers<P: Platform>(platform: &mut P, vm: Vm, registers: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::Event;
     use crate::test_platform::ModelTdcall;
     use crate::{HardwareExit, TdParams};
     use tdcall::PageLevel;

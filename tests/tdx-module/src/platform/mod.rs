@@ -1,0 +1,143 @@
+//! What the module asks of the machine it runs on, and how the machine answers.
+//!
+//! The module decides; a [`Platform`] carries out. On the bench a platform is a set of SVM control
+//! blocks and nested page tables; in `cargo test` it is a set of maps
+//! ([`test_platform`](crate::test_platform)). The vocabulary is VMX's wherever TDX shows VMX to a
+//! guest (access rights, interruption information), so that a platform that is not VMX converts at
+//! its own edge.
+
+mod event;
+mod exit;
+mod register;
+
+pub use event::{Event, EventKind};
+pub use exit::{Exited, HardwareExit, Intercepts, IoExit};
+pub use register::{Register, Segment, SegmentName};
+
+use tdcall::{PageLevel, Registers, VmIndex};
+
+/// A hardware context: the state of one VM of the TD's only virtual processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Vm {
+    /// VM 0, the L1 VMM.
+    L1,
+    /// One of the VMs that L1 runs.
+    L2(VmIndex),
+}
+
+impl Vm {
+    /// The VM's number as metadata field ids, GPA attributes and TD exits have it.
+    pub fn number(self) -> u8 {
+        match self {
+            Vm::L1 => 0,
+            Vm::L2(index) => index.get(),
+        }
+    }
+}
+
+/// How a page of second-stage memory may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// Reads.
+    pub read: bool,
+    /// Writes.
+    pub write: bool,
+    /// Fetches in supervisor mode, or any fetch without mode-based execute control.
+    pub execute_supervisor: bool,
+    /// Fetches in user mode under mode-based execute control.
+    pub execute_user: bool,
+}
+
+impl Permissions {
+    /// What L1 has on each of its mapped pages.
+    pub const ALL: Permissions = Permissions {
+        read: true,
+        write: true,
+        execute_supervisor: true,
+        execute_user: true,
+    };
+}
+
+/// A leaf of the platform's own CPUID.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct CpuidResult {
+    pub eax: u32,
+    pub ebx: u32,
+    pub ecx: u32,
+    pub edx: u32,
+}
+
+/// The machine under the module.
+///
+/// Addresses named `hpa` are the machine's physical addresses; they reach the module only through
+/// the host's SEAMCALLs. Everything is infallible: an address the host was not entitled to give is
+/// a fault of the bench, not of the model.
+pub trait Platform {
+    /// Reads machine memory.
+    fn read(&mut self, hpa: u64, into: &mut [u8]);
+    /// Writes machine memory.
+    fn write(&mut self, hpa: u64, from: &[u8]);
+    /// Clears machine memory.
+    fn zero(&mut self, hpa: u64, length: u64);
+
+    /// Maps a private page of `vm`, or changes its permissions.
+    fn map(&mut self, vm: Vm, gpa: u64, level: PageLevel, hpa: u64, permissions: Permissions);
+    /// Takes a private page of `vm` out of its second-stage tables.
+    fn unmap(&mut self, vm: Vm, gpa: u64, level: PageLevel);
+    /// The machine page that the host has put at a shared GPA (given without the shared bit, 4 KiB
+    /// aligned), if any.
+    fn shared_page(&mut self, gpa: u64) -> Option<u64>;
+    /// Whether `vm` reaches the host's shared pages at all (L2_CTLS.ENABLE_SHARED_EPTP).
+    fn set_shared_access(&mut self, vm: Vm, allowed: bool);
+
+    /// Reads a register of a VM that is not running.
+    fn register(&mut self, vm: Vm, register: Register) -> u64;
+    /// Writes a register of a VM that is not running.
+    fn set_register(&mut self, vm: Vm, register: Register, value: u64);
+    /// Reads a segment register.
+    fn segment(&mut self, vm: Vm, name: SegmentName) -> Segment;
+    /// Writes a segment register.
+    fn set_segment(&mut self, vm: Vm, name: SegmentName, segment: Segment);
+
+    /// Sets the event that the next run of `vm` starts by delivering; `None` withdraws it.
+    fn inject(&mut self, vm: Vm, event: Option<Event>);
+    /// Sets what ends a run of `vm`.
+    fn set_intercepts(&mut self, vm: Vm, intercepts: Intercepts);
+    /// Sets whether RDMSR and WRMSR of `msr` end a run of `vm`. All do until told otherwise.
+    fn set_msr_intercept(&mut self, vm: Vm, msr: u32, read: bool, write: bool);
+
+    /// The time-stamp counter, which is also the TD's virtual one.
+    fn tsc(&mut self) -> u64;
+    /// Arms the timer that ends a run with [`HardwareExit::Interrupt`] once `tsc` reaches
+    /// `deadline`; `None` disarms it.
+    fn set_timer(&mut self, deadline: Option<u64>);
+    /// Fills `into` from the machine's generator.
+    fn random(&mut self, into: &mut [u8]);
+    /// The machine's own CPUID.
+    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> CpuidResult;
+    /// Reads an MSR of the machine that a VM may use directly.
+    fn rdmsr(&mut self, msr: u32) -> u64;
+    /// Writes an MSR of the machine that a VM may use directly.
+    fn wrmsr(&mut self, msr: u32, value: u64);
+    /// Whether a value is one that XSETBV of XCR0 takes on this machine, and if so sets it.
+    fn xsetbv(&mut self, value: u64) -> bool;
+}
+
+/// What is to happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Run this VM until it exits, then call [`Module::handle_exit`](crate::Module::handle_exit).
+    Run(Vm),
+    /// TDH.VP.ENTER returns to the host.
+    TdExit(TdExit),
+}
+
+/// What TDH.VP.ENTER gives back to the host (TDX Module ABI, TDH.VP.ENTER, output operands).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TdExit {
+    /// The registers as the host finds them. RAX has the status in [63:32] and the VMX exit
+    /// reason in [31:0]. RCX is the exit qualification, or the TDVMCALL's mask, with the VM number
+    /// in [33:32].
+    pub registers: Registers,
+}
