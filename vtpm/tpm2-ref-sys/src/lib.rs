@@ -70,11 +70,14 @@
 extern crate alloc;
 
 mod engine;
+mod error;
 mod host;
 mod objects;
+mod ownership;
 mod state;
 mod tpm;
 
+pub use error::{ExecuteError, OpenError};
 pub use host::{Clock, Entropy, Ephemeral, Fault, NoEntropy, NvError, NvStore};
 pub use state::{StateError, StateKind};
-pub use tpm::{CancelHandle, Config, ExecuteError, MAX_COMMAND, MAX_RESPONSE, OpenError, Tpm};
+pub use tpm::{CancelHandle, Config, MAX_COMMAND, MAX_RESPONSE, Tpm};

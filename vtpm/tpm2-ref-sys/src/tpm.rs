@@ -3,14 +3,14 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ffi::{c_uchar, c_void};
-use core::marker::PhantomData;
 use core::ptr;
 use core::slice;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::{OPENSSL_cpuid_setup, TPM2Interface, blob, free, result};
+use crate::error::{ExecuteError, OpenError};
 use crate::host::{self, Clock, Entropy, Fault, Host, NvStore};
 use crate::objects::{cancel, dispatch, entropy};
+use crate::ownership::{Ownership, power_off, power_on};
 use crate::state::{self, StateError, StateKind};
 
 /// Length of the longest command that the engine takes (TPM_PT_MAX_COMMAND_SIZE).
@@ -32,73 +32,12 @@ pub struct Config {
     pub store: Box<dyn NvStore>,
 }
 
-/// Why there is no TPM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Another [`Tpm`] of this process is open; drop it first.
-    #[error("the engine is in use")]
-    InUse,
-    /// The stored permanent state cannot be used. Nothing was changed in the store.
-    #[error("the permanent state: {0}")]
-    State(#[from] StateError),
-    /// The engine could not be manufactured or started.
-    #[error("{0}")]
-    Fault(#[from] Fault),
-    /// The engine refused to start for a reason of its own; the code is libtpms's.
-    #[error("the engine did not start: {0:#x}")]
-    Engine(u32),
-}
-
-/// Why a command has no response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExecuteError {
-    /// The TPM is out of service until [`Tpm::reset`]; this command may be the one that ended it.
-    #[error("{0}")]
-    Fault(#[from] Fault),
-    /// There is no such locality: 0 to 4 and 32 to 255 are.
-    #[error("there is no locality {0}")]
-    Locality(u8),
-    /// The engine gave no response; the code is libtpms's.
-    #[error("the engine gave no response: {0:#x}")]
-    Engine(u32),
-    /// The command was executed, its response is longer than the buffer.
-    #[error("the response has {length} bytes, more than its buffer")]
-    ResponseTooLong {
-        /// Of the response.
-        length: usize,
-    },
-}
-
 /// The engine, as if in a chip of its own.
 pub struct Tpm {
     command: Box<[u8; MAX_COMMAND]>,
     response: Box<[u8; MAX_RESPONSE]>,
     /// Declared last: the buffers are gone when the engine becomes free for another owner.
     _ownership: Ownership,
-}
-
-/// The process-wide right to the engine. Not `Send`: the engine stays on one thread.
-struct Ownership(PhantomData<*mut ()>);
-
-static OWNED: AtomicBool = AtomicBool::new(false);
-
-impl Ownership {
-    fn take() -> Option<Self> {
-        OWNED
-            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
-            .ok()
-            .map(|_| Self(PhantomData))
-    }
-}
-
-impl Drop for Ownership {
-    fn drop(&mut self) {
-        power_off();
-        host::set(None);
-        OWNED.store(false, Ordering::Release);
-    }
 }
 
 impl Tpm {
@@ -390,27 +329,18 @@ fn hashed(code: u32) -> Result<(), ExecuteError> {
     }
 }
 
-/// _TPM_Init. Only for the holder of the [`Ownership`].
-fn power_on() -> Result<(), u32> {
-    // SAFETY: nobody else is in the engine: the callers hold the `Ownership`.
-    match unsafe { (TPM2Interface.main_init)() } {
-        result::SUCCESS => Ok(()),
-        code => Err(code),
-    }
-}
-
-/// Only for the holder of the [`Ownership`]. May be called again and before the first power-on.
-fn power_off() {
-    // SAFETY: nobody else is in the engine: the callers hold the `Ownership`.
-    unsafe { (TPM2Interface.terminate)() };
-    dispatch::clear();
-}
-
 #[cfg(test)]
 mod tests {
+    use core::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
     use super::*;
     use crate::{Ephemeral, NoEntropy};
 
+    const STARTUP: [u8; 12] = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0];
+    const GET_RANDOM: [u8; 12] = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7b, 0, 16];
+
+    static TURN: Mutex<()> = Mutex::new(());
     static DEAD: AtomicBool = AtomicBool::new(false);
 
     fn entropy(into: &mut [u8]) -> Result<(), NoEntropy> {
@@ -421,22 +351,47 @@ mod tests {
         Ok(())
     }
 
-    /// [`Tpm::execute`] would not let a response out; here it is looked at.
-    #[test]
-    fn engine_by_itself_makes_nothing_without_entropy() {
-        let mut tpm = Tpm::open(Config {
+    fn open() -> (Tpm, MutexGuard<'static, ()>) {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        DEAD.store(false, Ordering::Relaxed);
+        let tpm = Tpm::open(Config {
             entropy,
             clock: || 0,
             store: Box::new(Ephemeral),
-        })
-        .unwrap();
+        });
+        (tpm.unwrap(), turn)
+    }
+
+    /// [`Tpm::execute`] would not let a response out; here it is looked at.
+    #[test]
+    fn engine_by_itself_makes_nothing_without_entropy() {
+        let (mut tpm, _turn) = open();
         DEAD.store(true, Ordering::Relaxed);
-        let startup = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0];
-        let get_random = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7b, 0, 16];
-        for command in [startup, get_random] {
+        for command in [STARTUP, GET_RANDOM] {
             tpm.command[..12].copy_from_slice(&command);
             assert_eq!(tpm.process(12), Ok(10));
             assert_ne!(tpm.response[6..10], [0; 4], "{command:x?}");
         }
+    }
+
+    #[test]
+    fn a_whole_state_that_the_engine_refuses_leaves_the_former_one() {
+        let (mut tpm, _turn) = open();
+        let former = tpm.state(StateKind::Permanent).unwrap();
+        let nonsense = state::wrap(StateKind::Permanent, &[0x11; 1000]);
+        let refused = tpm.set_state(&nonsense, None);
+        assert!(
+            matches!(refused, Err(StateError::Refused(_))),
+            "{refused:?}"
+        );
+        let mut response = [0; MAX_RESPONSE];
+        assert_eq!(
+            tpm.execute(0, &STARTUP, &mut response),
+            Err(ExecuteError::Fault(Fault::Start))
+        );
+        tpm.reset().unwrap();
+        assert_eq!(tpm.state(StateKind::Permanent).unwrap(), former);
+        assert_eq!(tpm.execute(0, &STARTUP, &mut response), Ok(10));
+        assert_eq!(response[6..10], [0; 4]);
     }
 }
