@@ -13,10 +13,14 @@ pub mod devices;
 mod end;
 pub mod environment;
 pub mod host;
+mod platform;
+pub mod policy;
 mod statistics;
+pub mod vcpu;
 
 pub use end::{End, Failure, GuestError, Snapshot};
 pub use environment::{
     Environment, Interrupts, L2Memory, Layout, MmioDevice, Owner, Processor, VapicPage,
 };
+pub use platform::{Parts, Platform};
 pub use statistics::{Statistics, reason_name};

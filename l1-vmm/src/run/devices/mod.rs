@@ -103,6 +103,7 @@ impl<A: VapicPage, T: MmioDevice> Devices<A, T> {
             Some(Window::IoApic) => {
                 let offset = gpa & (PAGE - 1);
                 let value = self.ioapic.read(offset & !0xF) >> ((offset & 3) * 8);
+                into.fill(0);
                 for (byte, source) in into.iter_mut().zip(value.to_le_bytes()) {
                     *byte = source;
                 }

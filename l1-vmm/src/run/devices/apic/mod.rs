@@ -238,6 +238,18 @@ impl<P: VapicPage> LocalApic<P> {
         }
     }
 
+    /// TPR.
+    pub fn task_priority(&self) -> u8 {
+        self.get(Register::TPR) as u8
+    }
+
+    /// Writes TPR.
+    pub fn set_task_priority(&mut self, value: u8) {
+        self.put(Register::TPR, u32::from(value));
+        self.put(Register::PPR, u32::from(self.processor_priority()));
+        self.changed = true;
+    }
+
     /// IA32_TSC_DEADLINE.
     pub fn deadline(&self) -> u64 {
         self.timer.deadline()
@@ -330,11 +342,7 @@ impl<P: VapicPage> LocalApic<P> {
     /// A write that means the same through an MSR and through the page.
     fn write(&mut self, register: Register, value: u32, now: u64) -> Effect {
         match register {
-            Register::TPR => {
-                self.put(Register::TPR, value & 0xFF);
-                self.put(Register::PPR, u32::from(self.processor_priority()));
-                self.changed = true;
-            }
+            Register::TPR => self.set_task_priority(value as u8),
             Register::EOI => return self.end_of_interrupt(),
             Register::SVR => self.set_spurious_vector(SpuriousVector::from(value & 0x3FF)),
             Register::ESR => {

@@ -1,0 +1,88 @@
+//! HLT, and the timers that end it.
+
+use l2_exit::{Exit, Vcpu};
+use tdcall::leaf::MetadataError;
+
+use super::{Deadline, Platform};
+use crate::run::end::{End, Failure};
+use crate::run::environment::{Environment, Processor};
+use crate::run::host;
+
+/// RFLAGS.IF.
+const RFLAGS_IF: u64 = 1 << 9;
+/// As far ahead as the module is asked for a deadline, where it refused a later one.
+const NEAR_DEADLINE: u64 = 1 << 31;
+
+impl<E: Environment> Platform<'_, E> {
+    pub(super) fn hlt(&mut self, exit: &Exit) -> Result<(), End> {
+        let rip = self.vcpu.rip();
+        l2_exit::advance(exit, &mut self.vcpu);
+        self.idle(rip)
+    }
+
+    /// Waits, outside L2, until an interrupt is pending for it. RIP is behind the instruction
+    /// at `rip` that asked for it.
+    ///
+    /// Linux halts in the shadow of STI, which ends with the HLT: left in place, it would hold
+    /// the interrupt back for an instruction that may well be CLI.
+    pub(super) fn idle(&mut self, rip: u64) -> Result<(), End> {
+        self.vcpu.end_interrupt_shadow()?;
+        let enabled = self.vcpu.rflags() & RFLAGS_IF != 0;
+        let mut armed = None;
+        loop {
+            self.devices.apic.run_timer(self.processor.tsc());
+            if self.devices.apic.nmi_pending() || enabled && self.devices.apic.interrupt_pending() {
+                break;
+            }
+            if !enabled {
+                // The only processor, and nothing sends NMIs: nobody can wake it.
+                return Err(End::Halted { rip });
+            }
+            let expiry = self.devices.apic.timer_expiry();
+            if armed != Some(expiry) {
+                // A host that refuses leaves L1 without a timer: it then polls.
+                let _ = host::arm_timer(self.td, expiry);
+                armed = Some(expiry);
+            }
+            self.processor.halt(self.td);
+            let interrupts = self.processor.take_interrupts();
+            if interrupts.timer {
+                // One-shot: if L2's deadline is still to come, it has to be armed again.
+                armed = None;
+            }
+            if interrupts.console {
+                self.devices.receive(&mut self.host);
+            }
+        }
+        Ok(())
+    }
+
+    /// The module's timer ran out: L2's deadline, or as far towards it as the module counts.
+    pub(super) fn timer_exit(&mut self) {
+        self.devices.apic.run_timer(self.processor.tsc());
+        // What the module holds is past: set the rest of the way, or the next deadline.
+        self.deadline = Deadline::Passed;
+    }
+
+    /// Gives the module L2's next timer expiry.
+    pub(super) fn set_deadline(&mut self) -> Result<(), Failure> {
+        let expiry = self.devices.apic.timer_expiry();
+        match self.vcpu.set_deadline(expiry) {
+            Ok(()) => {
+                self.deadline = Deadline::Set(expiry);
+                Ok(())
+            }
+            // "Too far in the future": ask again when the near one has passed.
+            Err(Failure::Field {
+                error: MetadataError::Operand(_),
+                ..
+            }) => {
+                let near = self.processor.tsc().saturating_add(NEAR_DEADLINE);
+                self.vcpu.set_deadline(Some(near))?;
+                self.deadline = Deadline::Set(expiry);
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! RDMSR and WRMSR of what L2 does not reach by itself. Unknown registers: #GP(0).
+
+use l2_exit::{Gpr, Vcpu};
+
+use super::Platform;
+use crate::run::devices::apic::InvalidAccess;
+use crate::run::devices::apic::bits::Register;
+use crate::run::environment::{Environment, Processor};
+use crate::run::policy::{Refusal, control_registers};
+
+const IA32_TIME_STAMP_COUNTER: u32 = 0x10;
+const IA32_PLATFORM_ID: u32 = 0x17;
+const IA32_APIC_BASE: u32 = 0x1B;
+const EBL_CR_POWERON: u32 = 0x2A;
+const IA32_FEATURE_CONTROL: u32 = 0x3A;
+const IA32_BIOS_UPDT_TRIG: u32 = 0x79;
+const IA32_BIOS_SIGN_ID: u32 = 0x8B;
+const PLATFORM_INFO: u32 = 0xCE;
+const IA32_MCG_CAP: u32 = 0x179;
+const IA32_MCG_STATUS: u32 = 0x17A;
+const IA32_MISC_ENABLE: u32 = 0x1A0;
+const IA32_TSC_DEADLINE: u32 = 0x6E0;
+const X2APIC_FIRST: u32 = 0x800;
+const X2APIC_LAST: u32 = 0x8FF;
+const IA32_XSS: u32 = 0xDA0;
+const IA32_EFER: u32 = 0xC000_0080;
+
+/// IA32_FEATURE_CONTROL: locked, nothing enabled.
+const FEATURE_CONTROL_LOCKED: u64 = 1;
+/// The microcode's revision, in bits 63:32: any but 0.
+const MICROCODE_REVISION: u64 = 1 << 32;
+/// IA32_MISC_ENABLE: fast strings; no branch trace store, no PEBS.
+pub(super) const MISC_ENABLE_RESET: u64 = 1 | 1 << 11 | 1 << 12;
+/// IA32_MISC_ENABLE: what may be written, fast strings.
+const MISC_ENABLE_WRITABLE: u64 = 1;
+
+impl<E: Environment> Platform<'_, E> {
+    pub(super) fn rdmsr(&mut self) -> Result<(), Refusal> {
+        let value = self.read_msr(self.vcpu.gpr(Gpr::Rcx) as u32)?;
+        self.set_edx_eax(value);
+        Ok(())
+    }
+
+    pub(super) fn wrmsr(&mut self) -> Result<(), Refusal> {
+        let (msr, value) = (self.vcpu.gpr(Gpr::Rcx) as u32, self.edx_eax());
+        self.write_msr(msr, value)
+    }
+
+    pub(super) fn read_msr(&mut self, msr: u32) -> Result<u64, Refusal> {
+        let now = self.processor.tsc();
+        Ok(match msr {
+            X2APIC_FIRST..=X2APIC_LAST => {
+                let register = Register((msr - X2APIC_FIRST) as u8);
+                self.devices.apic.read_msr(register, now)?
+            }
+            IA32_TSC_DEADLINE => self.devices.apic.deadline(),
+            IA32_APIC_BASE => self.devices.apic.base(),
+            IA32_TIME_STAMP_COUNTER => now,
+            IA32_FEATURE_CONTROL => FEATURE_CONTROL_LOCKED,
+            IA32_BIOS_SIGN_ID => MICROCODE_REVISION,
+            IA32_MISC_ENABLE => self.misc_enable,
+            IA32_EFER => self.vcpu.efer(),
+            // No machine-check banks, no CPUID faulting, nothing to tell apart.
+            IA32_MCG_CAP | IA32_MCG_STATUS | PLATFORM_INFO | IA32_PLATFORM_ID | EBL_CR_POWERON
+            | IA32_XSS => 0,
+            msr => self.mtrrs.read(msr).ok_or(Refusal::GENERAL_PROTECTION)?,
+        })
+    }
+
+    pub(super) fn write_msr(&mut self, msr: u32, value: u64) -> Result<(), Refusal> {
+        match msr {
+            IA32_TSC_DEADLINE => self.devices.apic.set_deadline(value),
+            X2APIC_FIRST..=X2APIC_LAST => {
+                let now = self.processor.tsc();
+                let register = Register((msr - X2APIC_FIRST) as u8);
+                let effect = self.devices.apic.write_msr(register, value, now)?;
+                self.devices.apply(effect);
+            }
+            IA32_APIC_BASE => {
+                let effect = self.devices.apic.set_base(value)?;
+                self.devices.apply(effect);
+            }
+            IA32_EFER => control_registers::write_efer(&mut self.vcpu, value)?,
+            IA32_MISC_ENABLE if (value ^ MISC_ENABLE_RESET) & !MISC_ENABLE_WRITABLE == 0 => {
+                self.misc_enable = value;
+            }
+            // The TSC cannot be moved in a TD; software that tries finds it unmoved.
+            IA32_TIME_STAMP_COUNTER => {}
+            // No update is ever taken, as under other hypervisors.
+            IA32_BIOS_UPDT_TRIG | IA32_BIOS_SIGN_ID => {}
+            IA32_MCG_STATUS | EBL_CR_POWERON | IA32_XSS if value == 0 => {}
+            msr if self.mtrrs.write(msr, value) => {}
+            _ => return Err(Refusal::GENERAL_PROTECTION),
+        }
+        Ok(())
+    }
+}
+
+impl From<InvalidAccess> for Refusal {
+    fn from(_: InvalidAccess) -> Self {
+        Self::GENERAL_PROTECTION
+    }
+}

@@ -1,0 +1,32 @@
+//! What L2 is told of its processor, and what of it L2 may change.
+
+pub mod control_registers;
+pub mod cpuid;
+pub mod mtrr;
+pub mod xcr0;
+
+use l2_exit::Event;
+
+use super::end::Failure;
+
+/// Why an instruction of L2's did not complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It faults.
+    Fault(Event),
+    /// L1 could not do it.
+    Failure(Failure),
+}
+
+impl Refusal {
+    /// #GP(0).
+    pub const GENERAL_PROTECTION: Self = Self::Fault(Event::general_protection());
+    /// #UD.
+    pub const INVALID_OPCODE: Self = Self::Fault(Event::invalid_opcode());
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
