@@ -166,7 +166,7 @@ mod tests {
                 _ => (a != b) != carry,
             };
             carries[bit as usize] = carry;
-            carry = (a && b) || (a && carry) || (b && carry);
+            carry = u8::from(a) + u8::from(b) + u8::from(carry) >= 2;
             if sum {
                 result |= 1 << bit;
                 ones_in_low_byte += u32::from(bit < 8);

@@ -63,6 +63,8 @@ pub(crate) struct Guest<'a, V, M> {
     pub(crate) exit: &'a Exit,
     pub(crate) vcpu: &'a mut V,
     pub(crate) memory: &'a M,
+    /// L2 ran 64-bit code.
+    pub(crate) long: bool,
     paging: Option<Paging>,
     /// The page of the exit, translated by the processor.
     exit_page: Option<Known>,
@@ -76,6 +78,7 @@ impl<'a, V: Vcpu, M: GuestMemory> Guest<'a, V, M> {
     pub(crate) fn new(exit: &'a Exit, vcpu: &'a mut V, memory: &'a M) -> Self {
         Self {
             exit,
+            long: exit.is_64_bit(vcpu),
             vcpu,
             memory,
             paging: None,
@@ -116,7 +119,7 @@ impl<'a, V: Vcpu, M: GuestMemory> Guest<'a, V, M> {
                 Ok(Outcome::Fault(fault.event()))
             }
             Stop::Fault(event) => {
-                let protected = self.exit.is_64_bit() || self.vcpu.cr0() & CR0_PE != 0;
+                let protected = self.long || self.vcpu.cr0() & CR0_PE != 0;
                 Ok(Outcome::Fault(if protected {
                     event
                 } else {
@@ -190,7 +193,7 @@ impl<'a, V: Vcpu, M: GuestMemory> Guest<'a, V, M> {
             0,
         ));
         let last = u64::from(size.saturating_sub(1));
-        if self.exit.is_64_bit() {
+        if self.long {
             let base = match register {
                 SegmentRegister::Fs | SegmentRegister::Gs => self.vcpu.segment(register).base,
                 _ => 0,
@@ -214,7 +217,7 @@ impl<'a, V: Vcpu, M: GuestMemory> Guest<'a, V, M> {
 
     /// Linear addresses have 32 bits outside 64-bit mode.
     fn truncate(&self, linear: u64) -> u64 {
-        if self.exit.is_64_bit() {
+        if self.long {
             linear
         } else {
             linear & 0xFFFF_FFFF
@@ -287,7 +290,7 @@ impl<V: Vcpu, M: GuestMemory> Guest<'_, V, M> {
     /// Linear address of the instruction at RIP.
     pub(crate) fn instruction_address(&self) -> u64 {
         let rip = self.vcpu.rip();
-        if self.exit.is_64_bit() {
+        if self.long {
             rip
         } else {
             self.truncate(self.exit.cs.base.wrapping_add(rip & 0xFFFF_FFFF))
@@ -305,7 +308,7 @@ impl<V: Vcpu, M: GuestMemory> Guest<'_, V, M> {
         let mut wanted = code.bytes.len() as u64 - done;
         let start = self.instruction_address();
         let linear = self.truncate(start.wrapping_add(done));
-        if self.exit.is_64_bit() {
+        if self.long {
             if !self.is_canonical(linear) {
                 return Err(fault);
             }

@@ -106,7 +106,7 @@ impl<V: Vcpu, M: GuestMemory, P: PortBus> Transfer<'_, '_, V, M, P> {
     }
 
     fn mask(&self) -> u64 {
-        match (self.guest.exit.is_64_bit(), self.string.address) {
+        match (self.guest.long, self.string.address) {
             (false, OperandWidth::Bits64) => OperandWidth::Bits32.mask(),
             (_, width) => width.mask(),
         }

@@ -7,7 +7,7 @@ use tdcall::vmcs::InterruptionInfo;
 use tdcall::vp_enter::{EntryStatus, Outcome};
 
 use crate::event::Event;
-use crate::vcpu::{Segment, SegmentAccessRights};
+use crate::vcpu::{EFER_LMA, Segment, SegmentAccessRights, Vcpu};
 
 pub use qualification::{
     ControlRegisterAccess, DebugRegisterAccess, DescriptorTable, EptViolation, ExceptionExit,
@@ -22,9 +22,10 @@ pub enum Origin {
     Direct,
     /// The TDX module, because an interrupt waits for L1. The reason is an external interrupt.
     PendingInterrupt,
-    /// The host asked for it after an asynchronous TD exit. The values are those of some exit
-    /// of this L2 which really happened, but the host chose when to tell, and may tell twice:
-    /// a hint, on which only idempotent or harmless things may be done.
+    /// The host asked for it after an asynchronous TD exit. The values are those of L2's last
+    /// exit, but whether that was one for L1, the host alone says: it may have served it
+    /// already, or the exit may have been the host's own business. A hint, to be checked
+    /// against L2's state, as [`crate::mmio::emulate`] does, or ignored.
     HostRouted,
     /// The host asked for it after it served a TDG.VP.VMCALL of L2's. The call is over and RIP
     /// is already behind it.
@@ -92,9 +93,12 @@ impl Exit {
         }
     }
 
-    /// Whether L2 ran 64-bit code: in IA-32e mode with CS.L. Outside IA-32e mode CS.L is 0,
-    /// as VM entry checks.
-    pub const fn is_64_bit(&self) -> bool {
-        self.cs.access_rights.long()
+    /// Whether L2 ran 64-bit code: CS.L in IA-32e mode. Outside that mode CS.L means nothing,
+    /// and RIP has 32 bits, so EFER is read only if RIP leaves it open.
+    pub fn is_64_bit<V: Vcpu>(&self, vcpu: &V) -> bool {
+        self.cs.access_rights.long() && (vcpu.rip() >> 32 != 0 || vcpu.efer() & EFER_LMA != 0)
     }
 }
+
+#[cfg(test)]
+mod tests;

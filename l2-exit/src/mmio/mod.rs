@@ -81,7 +81,10 @@ pub fn emulate<V: Vcpu, M: GuestMemory, B: MmioBus>(
 
 /// Whether an instruction at RIP may be kept: see [`DecodeCache`].
 fn is_cacheable<V: Vcpu>(exit: &Exit, vcpu: &V) -> bool {
-    exit.cpl == 0 && exit.is_64_bit() && (vcpu.rip() as i64) < 0 && vcpu.rflags() & RFLAGS_TF == 0
+    exit.cpl == 0
+        && (vcpu.rip() as i64) < 0
+        && exit.is_64_bit(vcpu)
+        && vcpu.rflags() & RFLAGS_TF == 0
 }
 
 /// The path that every access of a driver takes but the first: false if this one cannot.
@@ -185,7 +188,7 @@ impl<V: Vcpu, M: GuestMemory, B: MmioBus> Emulation<'_, '_, V, M, B> {
     /// Fetches and decodes the instruction at RIP.
     fn decode(&mut self) -> Result<(Instruction, Code), Stop> {
         let rights = self.guest.exit.cs.access_rights;
-        let bits = match (rights.long(), rights.default_big()) {
+        let bits = match (self.guest.long, rights.default_big()) {
             (true, _) => 64,
             (false, true) => 32,
             (false, false) => 16,

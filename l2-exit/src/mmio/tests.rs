@@ -3,7 +3,6 @@ extern crate std;
 use std::vec::Vec;
 
 use iced_x86::IcedError;
-#[expect(clippy::wildcard_imports, reason = "the names of all registers")]
 use iced_x86::code_asm::*;
 
 use super::*;
@@ -85,7 +84,7 @@ impl Machine {
 
     /// An EPT violation of an access to `linear`.
     fn violation(&self, linear: u64, write: bool) -> EptViolation {
-        let gpa = if linear >= MMIO && linear < MMIO + DEVICE_SIZE {
+        let gpa = if (MMIO..MMIO + DEVICE_SIZE).contains(&linear) {
             linear - MMIO + DEVICE
         } else {
             linear

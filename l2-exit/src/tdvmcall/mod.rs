@@ -202,7 +202,7 @@ impl<V: Vcpu> Arguments<'_, V> {
 /// * Sub-function arguments out of their range, vendor calls (R10 not 0) and unknown
 ///   sub-functions: TDG.VP.VMCALL_INVALID_OPERAND in R10.
 pub fn decode<V: Vcpu>(exit: &Exit, vcpu: &V) -> Result<Tdcall, Refusal> {
-    if exit.cpl != 0 || !exit.is_64_bit() {
+    if exit.cpl != 0 || !exit.is_64_bit(vcpu) {
         return Err(Refusal::Fault(Event::general_protection()));
     }
     let rax = vcpu.gpr(Gpr::Rax);
