@@ -1,14 +1,14 @@
 //! A run's results, for people and for programs.
 
 use crate::machine::Outcome;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use serde_json::{Value, json};
 
 /// A table with a heading row and right-aligned last columns.
 pub(crate) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(heading);
+    table.load_preset(ASCII_MARKDOWN).set_header(heading);
     for row in rows {
         table.add_row(row);
     }
@@ -56,7 +56,11 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     }
     if let Some(report) = transcript.last("report") {
         let rows = register_rows(report);
-        parts.push(table(&["final TDREPORT", "value"], rows).to_string());
+        let mut table = table(&["final TDREPORT", "value"], rows);
+        for column in table.column_iter_mut() {
+            column.set_cell_alignment(CellAlignment::Left);
+        }
+        parts.push(table.to_string());
     }
     parts.push(format!(
         "ended: {} after {:.1} s",
