@@ -28,19 +28,9 @@ fn vm_of(module: &Module, rcx: u64, other_bits: u64) -> Option<VmIndex> {
     (rcx & !(VM_MASK | other_bits) == 0 && module.td.has_l2(vm)).then_some(vm)
 }
 
-/// TDG.VP.ENTER. The call ends when L2 exits to L1.
+/// TDG.VP.ENTER. `Ok` is a call that does not end here: L2 runs, or the TD was left, and L1's
+/// registers are as they were.
 pub(crate) fn vp_enter<P: Platform>(
-    module: &mut Module,
-    platform: &mut P,
-    registers: &Registers,
-) -> LeafEnd {
-    match enter(module, platform, registers) {
-        Ok(action) => LeafEnd::Left(action),
-        Err(end) => end,
-    }
-}
-
-fn enter<P: Platform>(
     module: &mut Module,
     platform: &mut P,
     registers: &Registers,

@@ -38,9 +38,6 @@ pub(crate) enum LeafEnd {
     VirtualizationException(VeInfo),
     /// An interrupt came first: nothing changes, and the call is repeated.
     Interrupted,
-    /// TDG.VP.ENTER got as far as L2, or left the TD on the way: RIP is still at the TDCALL, and
-    /// [`Module::complete_tdcall`] ends the call later.
-    Left(Action),
 }
 
 impl From<Status> for LeafEnd {
@@ -63,7 +60,8 @@ pub(crate) fn tdcall<P: Platform>(module: &mut Module, platform: &mut P) -> Acti
     let leaf = registers.rax & 0xffff;
     module.statistics.count_tdcall(leaf);
     let end = match dispatch(module, platform, &mut registers) {
-        Ok(()) => LeafEnd::Status(Status::SUCCESS),
+        Ok(None) => LeafEnd::Status(Status::SUCCESS),
+        Ok(Some(action)) => return action,
         Err(end) => end,
     };
     match end {
@@ -82,15 +80,16 @@ pub(crate) fn tdcall<P: Platform>(module: &mut Module, platform: &mut P) -> Acti
             module.run_l1(platform)
         }
         LeafEnd::Interrupted => module.run_l1(platform),
-        LeafEnd::Left(action) => action,
     }
 }
 
+/// Calls the leaf. TDG.VP.ENTER may not end here: it gives what happens instead, and
+/// [`Module::complete_tdcall`] ends it later.
 fn dispatch<P: Platform>(
     module: &mut Module,
     platform: &mut P,
     registers: &mut Registers,
-) -> LeafResult {
+) -> Result<Option<Action>, LeafEnd> {
     let leaf = registers.rax & 0xffff;
     let version = registers.rax >> number::VERSION_SHIFT & 0xff;
     let reserved = registers.rax >> 24;
@@ -115,11 +114,12 @@ fn dispatch<P: Platform>(
         number::MR_VERIFYREPORT => report::mr_verifyreport(module, platform, registers),
         number::MEM_PAGE_ATTR_RD => attributes::mem_page_attr_rd(module, registers),
         number::MEM_PAGE_ATTR_WR => attributes::mem_page_attr_wr(module, platform, registers),
-        number::VP_ENTER => Err(l2::vp_enter(module, platform, registers)),
+        number::VP_ENTER => return l2::vp_enter(module, platform, registers).map(Some),
         number::VP_INVEPT => l2::vp_invept(module, platform, registers),
         number::VP_INVGLA => l2::vp_invgla(module, platform, registers),
         _ => Err(invalid(Operand::RAX)),
-    }
+    }?;
+    Ok(None)
 }
 
 impl Module {

@@ -136,8 +136,8 @@ pub enum Action {
 /// What TDH.VP.ENTER gives back to the host (TDX Module ABI, TDH.VP.ENTER, output operands).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TdExit {
-    /// The registers as the host finds them. RAX has the status in [63:32] and the VMX exit
-    /// reason in [31:0]. RCX is the exit qualification, or the TDVMCALL's mask, with the VM number
-    /// in [33:32].
+    /// The registers as the host finds them. RAX has the status in bits 63:32 and the VMX
+    /// exit reason in 31:0. RCX is the exit qualification, or the TDVMCALL's mask, with the VM number
+    /// in bits 33:32.
     pub registers: Registers,
 }

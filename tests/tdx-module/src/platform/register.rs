@@ -122,7 +122,7 @@ pub enum SegmentName {
 pub struct Segment {
     /// The visible selector; zero for GDTR and IDTR.
     pub selector: u16,
-    /// Access rights in VMX form: [7:0] type, S, DPL, P; [15:12] AVL, L, D/B, G; bit 16 unusable.
+    /// Access rights in VMX form: bits 7:0 type, S, DPL, P; 15:12 AVL, L, D/B, G; bit 16 unusable.
     pub access_rights: u32,
     /// The limit in bytes, already scaled by the granularity.
     pub limit: u32,

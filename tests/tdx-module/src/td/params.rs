@@ -125,25 +125,23 @@ mod tests {
         let good = TdParams::default();
         assert_eq!(good.check(), Ok(()));
         assert_eq!(good.clone().with_gpaw_52().check(), Ok(()));
-        let rows: [(&dyn Fn(&mut TdParams), Operand); 12] = [
-            (&|p| p.attributes |= 1 << 63, seamcall::OPERAND_ATTRIBUTES),
-            (&|p| p.attributes |= 1 << 3, seamcall::OPERAND_ATTRIBUTES),
-            (&|p| p.xfam = 0b110, seamcall::OPERAND_XFAM),
-            (&|p| p.xfam |= 1 << 3, seamcall::OPERAND_XFAM),
-            (&|p| p.xfam |= 0x20, seamcall::OPERAND_XFAM),
-            (&|p| p.xfam = 0xe3, seamcall::OPERAND_XFAM),
-            (&|p| p.max_vcpus = 0, seamcall::OPERAND_MAX_VCPUS),
-            (&|p| p.num_l2_vms = 4, Operand::NUM_L2_VMS),
+        type Spoil = fn(&mut TdParams);
+        let rows: [(Spoil, Operand); 12] = [
+            (|p| p.attributes |= 1 << 63, seamcall::OPERAND_ATTRIBUTES),
+            (|p| p.attributes |= 1 << 3, seamcall::OPERAND_ATTRIBUTES),
+            (|p| p.xfam = 0b110, seamcall::OPERAND_XFAM),
+            (|p| p.xfam |= 1 << 3, seamcall::OPERAND_XFAM),
+            (|p| p.xfam |= 0x20, seamcall::OPERAND_XFAM),
+            (|p| p.xfam = 0xe3, seamcall::OPERAND_XFAM),
+            (|p| p.max_vcpus = 0, seamcall::OPERAND_MAX_VCPUS),
+            (|p| p.num_l2_vms = 4, Operand::NUM_L2_VMS),
+            (|p| p.config_flags = 1 << 3, seamcall::OPERAND_EXEC_CONTROLS),
+            (|p| p.config_flags = 1, seamcall::OPERAND_EPTP_CONTROLS),
             (
-                &|p| p.config_flags = 1 << 3,
-                seamcall::OPERAND_EXEC_CONTROLS,
-            ),
-            (&|p| p.config_flags = 1, seamcall::OPERAND_EPTP_CONTROLS),
-            (
-                &|p| p.eptp_controls = 3 << 3,
+                |p| p.eptp_controls = 3 << 3,
                 seamcall::OPERAND_EPTP_CONTROLS,
             ),
-            (&|p| p.tsc_frequency = 3, seamcall::OPERAND_TSC_FREQUENCY),
+            (|p| p.tsc_frequency = 3, seamcall::OPERAND_TSC_FREQUENCY),
         ];
         for (spoil, operand) in rows {
             let mut params = good.clone();
