@@ -1,7 +1,7 @@
 //! The E820 map: the one td-shim hands over, and the one L2's kernel gets.
 //!
-//! Types and layout: ACPI 6.5, section 15.1 "INT 15H, E820H". td-shim calls all RAM type 1, also what
-//! it took for itself from other regions, and never says "unaccepted" (8).
+//! Types and layout: ACPI 6.5, section 15.1 "INT 15H, E820H". td-shim calls all RAM that it does not
+//! keep for itself type 1, accepted or not, and never says "unaccepted" (8).
 
 use super::gpa_range::{GpaRange, GpaRanges, TooManyRanges};
 use tdshim_config::hob::E820Entry as RawEntry;

@@ -1,10 +1,11 @@
-//! What the TDX metadata of our own firmware image promises: does the TPM window have private pages?
+//! What the TDX metadata of our own firmware image promises: does the TPM window have private
+//! pages?
 //!
-//! The image lies below 4 GiB, where the host put it and MRTD measured it. L1 only asks whether some
-//! section makes the host add zero pages (TempMem) over the whole TPM window. If so, and if the host did, the TDX
-//! module gives L2's accesses there to L1 directly; otherwise the host sees the EPT violation first and
-//! routes it back (TDX Module ABI, "L2 EPT Violation"). L1 serves both, so a host that does not keep the promise
-//! takes nothing but its own time.
+//! The image lies below 4 GiB, where the host put it and MRTD measured it. L1 only asks whether
+//! some section makes the host add zero pages (TempMem) over the whole TPM window. If so, and if
+//! the host did, the TDX module gives L2's accesses there to L1 directly; otherwise the host sees
+//! the EPT violation first and routes it back (TDX Module ABI, "L2 EPT Violation"). L1 serves both,
+//! so a host that does not keep the promise takes nothing but its own time.
 
 use super::gpa_range::GpaRange;
 use tdshim_config::guid::{GUIDED_TABLE_FOOTER, Guid, TDX_METADATA, TDX_METADATA_OFFSET};
@@ -14,7 +15,8 @@ use tdshim_config::metadata::{
 };
 use zerocopy::{FromBytes, IntoBytes, little_endian as le};
 
-/// The bytes at the image's end that hold the GUIDed table with td-shim's one entry, and the pointer.
+/// The bytes at the image's end that hold the GUIDed table with td-shim's one entry, and the
+/// pointer.
 const TAIL: usize = 0x48;
 
 /// Read access to the firmware image below 4 GiB, in L1's private memory.
@@ -250,8 +252,8 @@ mod tests {
     }
 
     proptest! {
-        /// A broken image leads to an answer or an error, and never to a read outside it, as long as
-        /// the pointers stay inside.
+        /// A broken image leads to an answer or an error, and never to a read outside it, as long
+        /// as the pointers stay inside.
         #[test]
         fn a_broken_descriptor_is_survived(at in 0usize..96, value in any::<u8>()) {
             let mut image = image(0xFED4_0000, 0x5000, true);

@@ -1,7 +1,8 @@
 //! Giving pages to an L2 VM: TDG.MEM.PAGE.ATTR.WR over a [`Grant`].
 //!
-//! Large pages first: a page that the secure EPT maps larger than asked for ends in the host, one that it maps
-//! smaller is answered with PAGE_SIZE_MISMATCH and costs only that call. td-shim's 2 MiB pages so take one call each.
+//! Large pages first: a page that the secure EPT maps larger than asked for ends in the host, one
+//! that it maps smaller is answered with PAGE_SIZE_MISMATCH and costs only that call. td-shim's 2
+//! MiB pages so take one call each.
 
 use super::gpa_range::GpaRange;
 use super::plan::Grant;
@@ -14,8 +15,8 @@ use tdcall::{Gpa, PageLevel, RawTdcall, Td, VmIndex};
 pub struct Given {
     /// Pages given, by level: 4 KiB, 2 MiB, 1 GiB.
     pub pages: [u64; 3],
-    /// Bytes that were pending and had to be accepted first. td-shim accepts all RAM, so anything but 0 means that the
-    /// host took pages away and put empty ones in their place.
+    /// Bytes that were pending and had to be accepted first. td-shim accepts all RAM, so anything
+    /// but 0 means that the host took pages away and put empty ones in their place.
     pub accepted: u64,
 }
 

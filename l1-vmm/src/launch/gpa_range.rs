@@ -83,8 +83,8 @@ impl GpaRange {
             .unwrap_or(Self::EMPTY)
     }
 
-    /// The smallest range of whole `alignment` units around it (a power of two); it ends at the last
-    /// unit of 64 bits at most.
+    /// The smallest range of whole `alignment` units around it (a power of two); it ends at the
+    /// last unit of 64 bits at most.
     pub const fn align_outward(&self, alignment: u64) -> Self {
         let mask = alignment - 1;
         Self {

@@ -1,6 +1,7 @@
 //! What L2 was launched with: the files from the host, where they lie, and their digests.
 //!
-//! A digest is over the bytes as they were copied into L2's memory, so what is measured is what runs.
+//! A digest is over the bytes as they were copied into L2's memory, so what is measured is what
+//! runs.
 
 use super::gpa_range::GpaRange;
 use core::fmt;

@@ -15,7 +15,8 @@ use tdcall::RawTdcall;
 
 /// L2's private memory, while L2 does not run.
 pub trait L2Memory {
-    /// Copies `from` to `gpa`. Any length; all of it is inside [`MemoryPlan::l2`], or it is refused.
+    /// Copies `from` to `gpa`. Any length; all of it is inside [`MemoryPlan::l2`], or it is
+    /// refused.
     fn write(&mut self, gpa: u64, from: &[u8]) -> Result<(), MemoryError>;
 }
 
@@ -68,10 +69,12 @@ pub struct LoadedGuest {
     pub entry: EntryState,
 }
 
-/// Loads the host's kernel, initrd and command line into L2's memory, and what the kernel expects besides.
+/// Loads the host's kernel, initrd and command line into L2's memory, and what the kernel expects
+/// besides.
 ///
-/// Every size is checked before anything is allocated or copied for it. `has_event_log` says whether
-/// the TPM2 table announces the log area of the layout; the caller then puts a log there before L2 runs.
+/// Every size is checked before anything is allocated or copied for it. `has_event_log` says
+/// whether the TPM2 table announces the log area of the layout; the caller then puts a log there
+/// before L2 runs.
 pub fn load<R: RawTdcall, B: SharedBuffer, M: L2Memory>(
     fw_cfg: &FwCfg<'_, R, B>,
     plan: &MemoryPlan,
@@ -217,7 +220,8 @@ fn place_command_line(memory: &mut impl L2Memory, line: &[u8]) -> Result<Launche
     Ok(measurer.finish(range.unwrap_or(GpaRange::EMPTY)))
 }
 
-/// Zeros where a PC has its BIOS data and its ROMs, so that a kernel that looks there finds nothing.
+/// Zeros where a PC has its BIOS data and its ROMs, so that a kernel that looks there finds
+/// nothing.
 fn clear_legacy_areas(memory: &mut impl L2Memory) -> Result<(), MemoryError> {
     const PAGE: [u8; 0x1000] = [0; 0x1000];
     let bios_data = 0..0x1000;

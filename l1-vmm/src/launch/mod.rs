@@ -1,16 +1,19 @@
 //! Everything L1 does before the guest runs.
 //!
-//! The image's main calls these in order. The first three need no heap: only the plan says where the heap can be.
+//! The image's main calls these in order. The first three need no heap: only the plan says where
+//! the heap can be.
 //!
-//! 1. [`payload_hob::list_length`] on the hand-off HOB, then [`PayloadHobs::parse`] on the list: memory map, event log,
-//!    firmware volume.
-//! 2. [`firmware_image::tpm_window`]: whether the image asked for private pages at the TPM's window.
-//! 3. [`MemoryPlan::new`]: L1's own region (heap, stacks, page tables, guest-state and VAPIC pages, bounce buffer) and
-//!    L2's memory. Then main switches to its own page tables and brings the heap up.
+//! 1. [`payload_hob::list_length`] on the hand-off HOB, then [`PayloadHobs::parse`] on the list:
+//!    memory map, event log, firmware volume.
+//! 2. [`firmware_image::tpm_window`]: whether the image asked for private pages at the TPM's
+//!    window.
+//! 3. [`MemoryPlan::new`]: L1's own region (heap, stacks, page tables, guest-state and VAPIC pages,
+//!    bounce buffer) and L2's memory. Then main switches to its own page tables and brings the heap
+//!    up.
 //! 4. [`give()`] for each [`MemoryPlan::grants`]: L2's access to its pages.
 //! 5. MapGPA of the bounce buffer, once, by main; [`FwCfg::open`](fw_cfg::FwCfg::open).
-//! 6. [`load()`]: kernel, initrd and command line from the host into L2's memory, measured as they pass; boot
-//!    structures and ACPI tables. [`LoadedGuest::image`] is what to log and to measure,
+//! 6. [`load()`]: kernel, initrd and command line from the host into L2's memory, measured as they
+//!    pass; boot structures and ACPI tables. [`LoadedGuest::image`] is what to log and to measure,
 //!    [`LoadedGuest::entry`] what L2's processor starts with.
 //!
 //! Each error is one line that names what is wrong; every one of them ends the launch.

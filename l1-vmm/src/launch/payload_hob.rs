@@ -1,11 +1,11 @@
 //! The HOB list that td-shim hands to its payload: memory map, event log, firmware volume.
 //!
-//! td-shim writes the list into private memory, so nobody changes it behind our back; but much of what
-//! it says came from the host, so every length and address is checked here all the same.
+//! td-shim writes the list into private memory, so nobody changes it behind our back; but much of
+//! what it says came from the host, so every length and address is checked here all the same.
 //!
 //! Formats: UEFI Platform Initialization Specification, volume 3, "HOB Code Definitions"; td-shim
-//! specification, "ACPI GUID HOB" and "E820 GUID HOB". Nothing here needs a heap: the heap's place is
-//! only known once the memory map is.
+//! specification, "ACPI GUID HOB" and "E820 GUID HOB". Nothing here needs a heap: the heap's place
+//! is only known once the memory map is.
 
 use super::e820::{E820Map, E820MapError};
 use super::gpa_range::GpaRange;
@@ -212,7 +212,8 @@ pub(crate) mod tests {
         entries
     }
 
-    /// A payload HOB list as td-shim makes it (its `payload_hob`): PHIT, CPU, FV, MADT, CCEL, E820, END.
+    /// A payload HOB list as td-shim makes it (its `payload_hob`): PHIT, CPU, FV, MADT, CCEL, E820,
+    /// END.
     pub(crate) fn td_shim_list(low: u64, high: u64) -> (Vec<u8>, u64) {
         let layout = Runtime::below(low).unwrap();
         let start = layout.hob;

@@ -1,12 +1,13 @@
 //! Which memory is L1's and which is L2's.
 //!
-//! L1 keeps everything td-shim did not call RAM (its own image, td-shim's page tables, mailbox, event log and
-//! HOB list) and a region at the top of the RAM below 4 GiB for its heap, stacks, page tables, guest-state
-//! and VAPIC pages and bounce buffer. The firmware window below 4 GiB and the TPM window are in no E820
-//! entry and so are never L2's. L2 gets the rest.
+//! L1 keeps everything td-shim did not call RAM (its own image, td-shim's page tables, mailbox,
+//! event log and HOB list) and a region at the top of the RAM below 4 GiB for its heap, stacks,
+//! page tables, guest-state and VAPIC pages and bounce buffer. The firmware window below 4 GiB and
+//! the TPM window are in no E820 entry and so are never L2's. L2 gets the rest.
 //!
-//! td-shim accepted RAM in 2 MiB pages, and a 2 MiB page of the secure EPT cannot be given in part without the host's
-//! help. So whatever L1 keeps is rounded outward to 2 MiB before L2 gets the remainder.
+//! td-shim accepted RAM in 2 MiB pages, and a 2 MiB page of the secure EPT cannot be given in part
+//! without the host's help. So whatever L1 keeps is rounded outward to 2 MiB before L2 gets the
+//! remainder.
 
 use super::e820::{E820Kind, E820Map, E820MapError};
 use super::gpa_range::{GpaRange, GpaRanges, PAGE_2M, PAGE_4K, TooManyRanges};
@@ -297,8 +298,8 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        /// Whatever the map and L1's needs: no grant touches what L1 uses, what is not RAM, or shares
-        /// a 2 MiB page with either, but for pages at the end of RAM.
+        /// Whatever the map and L1's needs: no grant touches what L1 uses, what is not RAM, or
+        /// shares a 2 MiB page with either, but for pages at the end of RAM.
         #[test]
         fn no_grant_is_l1s(
             entries in proptest::collection::vec((0u64..0x1_8000, 0u64..0x6000, 1u32..5), 0..12),

@@ -6,7 +6,8 @@ use acpi_tables::fadt::{FADT, FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::sdt::Sdt;
 
-/// IAPC_BOOT_ARCH: "VGA Not Present". No 8042, no legacy devices but those in the DSDT; the CMOS RTC is there.
+/// IAPC_BOOT_ARCH: "VGA Not Present". No 8042, no legacy devices but those in the DSDT; the CMOS
+/// RTC is there.
 const VGA_NOT_PRESENT: u16 = 1 << 2;
 
 /// Fixed ACPI Description Table (ACPI 6.5, section 5.2.9).
@@ -40,7 +41,8 @@ fn byte_port(port: u16) -> GAS {
 /// MADT revision of ACPI 6.5.
 const MADT_REVISION: u8 = 6;
 
-/// Multiple APIC Description Table (ACPI 6.5, section 5.2.12). PCAT_COMPAT is 0: there is no 8259 pair.
+/// Multiple APIC Description Table (ACPI 6.5, section 5.2.12). PCAT_COMPAT is 0: there is no 8259
+/// pair.
 pub(super) fn madt() -> Sdt {
     const FLAGS: u32 = 0;
     const PROCESSOR_LOCAL_APIC: [u8; 8] = [0, 8, 0, 0, 1, 0, 0, 0];

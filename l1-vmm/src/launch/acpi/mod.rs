@@ -1,12 +1,12 @@
 //! The ACPI tables that describe L2's platform.
 //!
-//! The platform is *hardware-reduced* (ACPI 6.5, section 4.1 "Hardware-Reduced ACPI"): no PM1 event block, no SCI, no PM
-//! timer, no FACS. That is what it has, and it is also what keeps Linux quiet on a machine without an 8259
-//! and a PIT: told so, the kernel looks for neither, and routes I/O APIC pins below 16 without the legacy
-//! interrupt table that it would otherwise consult in vain.
+//! The platform is *hardware-reduced* (ACPI 6.5, section 4.1 "Hardware-Reduced ACPI"): no PM1 event
+//! block, no SCI, no PM timer, no FACS. That is what it has, and it is also what keeps Linux quiet
+//! on a machine without an 8259 and a PIT: told so, the kernel looks for neither, and routes I/O
+//! APIC pins below 16 without the legacy interrupt table that it would otherwise consult in vain.
 //!
-//! There is no power or sleep button, no keyboard controller, no VGA and no PCI. Power-off is the S5 write
-//! to the sleep control register, reboot the FADT's reset register.
+//! There is no power or sleep button, no keyboard controller, no VGA and no PCI. Power-off is the
+//! S5 write to the sleep control register, reboot the FADT's reset register.
 //!
 //! [`Tables::build`] is the only entry: it turns a place in L2's memory into bytes to put there.
 
@@ -29,7 +29,8 @@ const OEM_REVISION: u32 = 1;
 
 /// I/O ports and memory that the tables name and the device models answer at.
 pub mod platform {
-    /// SLEEP_CONTROL_REG: bits 4:2 SLP_TYP, bit 5 SLP_EN. The high byte of what would be PM1a_CNT at 0x604.
+    /// SLEEP_CONTROL_REG: bits 4:2 SLP_TYP, bit 5 SLP_EN. The high byte of what would be PM1a_CNT
+    /// at 0x604.
     pub const SLEEP_CONTROL: u16 = 0x605;
     /// SLEEP_STATUS_REG: bit 7 WAK_STS. The high byte of what would be PM1a_STS at 0x600.
     pub const SLEEP_STATUS: u16 = 0x601;
@@ -63,8 +64,8 @@ pub struct Tables {
 impl Tables {
     /// Builds the tables for `address`, a multiple of 64 below 4 GiB.
     ///
-    /// `event_log` is the TPM's log area. Without a log there the TPM2 table ends before LAML and LASA: an area that does not
-    /// begin with a Spec ID event is worse than none.
+    /// `event_log` is the TPM's log area. Without a log there the TPM2 table ends before LAML and
+    /// LASA: an area that does not begin with a Spec ID event is worse than none.
     pub fn build(address: u64, event_log: Option<GpaRange>) -> Self {
         let mut placed = Placed {
             address,

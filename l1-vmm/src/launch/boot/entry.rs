@@ -1,8 +1,8 @@
 //! How L2's first instruction finds the machine.
 //!
-//! Source: Linux, Documentation/arch/x86/boot.rst, "64-bit BOOT PROTOCOL": 64-bit mode with paging, the kernel,
-//! zero page and command line identity-mapped, flat segments CS 0x10 and DS, ES, SS 0x18, interrupts off,
-//! RSI = zero page.
+//! Source: Linux, Documentation/arch/x86/boot.rst, "64-bit BOOT PROTOCOL": 64-bit mode with paging,
+//! the kernel, zero page and command line identity-mapped, flat segments CS 0x10 and DS, ES, SS
+//! 0x18, interrupts off, RSI = zero page.
 
 use super::header::ENTRY_64;
 use super::place::LowMemory;
@@ -61,7 +61,8 @@ const RFLAGS: u64 = 1 << 1;
 const BOOT_CS: u16 = 0x10;
 const BOOT_DS: u16 = 0x18;
 
-/// VMX access rights (SDM Vol. 3C, table "Format of Access Rights"): present, code, read, accessed, L, G.
+/// VMX access rights (SDM Vol. 3C, table "Format of Access Rights"): present, code, read, accessed,
+/// L, G.
 const CODE_RIGHTS: u32 = 0xA09B;
 /// Present, data, write, accessed, D, G.
 const DATA_RIGHTS: u32 = 0xC093;
@@ -80,7 +81,8 @@ const fn flat(selector: u16, rights: u32) -> Segment {
 }
 
 impl EntryState {
-    /// The state for a kernel whose protected-mode code is at `kernel`, with the boot structures in [`LowMemory`].
+    /// The state for a kernel whose protected-mode code is at `kernel`, with the boot structures in
+    /// [`LowMemory`].
     pub const fn new(kernel: u64) -> Self {
         Self {
             rip: kernel + ENTRY_64,

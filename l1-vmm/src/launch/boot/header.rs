@@ -1,8 +1,9 @@
 //! The setup header of a bzImage.
 //!
-//! Source: Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header". The header comes from the
-//! host, and QEMU has written into it what *it* would do with the kernel. So only the fields that the kernel
-//! itself provides ("read") are taken; those a boot loader writes are L1's own.
+//! Source: Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header". The header comes
+//! from the host, and QEMU has written into it what *it* would do with the kernel. So only the
+//! fields that the kernel itself provides ("read") are taken; those a boot loader writes are L1's
+//! own.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -13,7 +14,8 @@ const START: usize = 0x1F1;
 const END_MAX: usize = 0x290;
 /// The 64-bit entry point is this far into the protected-mode code ("64-bit BOOT PROTOCOL").
 pub(super) const ENTRY_64: u64 = 0x200;
-/// Protocol 2.12 brought `xloadflags`, without which no kernel says it can be entered in 64-bit mode.
+/// Protocol 2.12 brought `xloadflags`, without which no kernel says it can be entered in 64-bit
+/// mode.
 const VERSION_MIN: u16 = 0x20C;
 const SECTOR: usize = 512;
 
@@ -220,8 +222,8 @@ impl SetupHeader {
 
 /// The setup code as it is measured: with the fields zeroed that any boot loader overwrites.
 ///
-/// QEMU fills them in before L1 sees them, and L1 uses none of the host's values; zeroed, the digest follows
-/// from the kernel file alone.
+/// QEMU fills them in before L1 sees them, and L1 uses none of the host's values; zeroed, the
+/// digest follows from the kernel file alone.
 pub fn canonical_setup(setup: &[u8]) -> Vec<u8> {
     without_loader_fields(setup, 0)
 }
@@ -273,7 +275,8 @@ pub(crate) mod tests {
         setup[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Setup code with the header fields of Debian's 6.1 kernel, and `code` bytes of protected-mode code.
+    /// Setup code with the header fields of Debian's 6.1 kernel, and `code` bytes of protected-mode
+    /// code.
     pub(crate) fn setup(code: u32) -> Vec<u8> {
         let mut setup = vec![0x90; 40 * SECTOR];
         put(&mut setup, 0x1F1, &[39]);

@@ -1,8 +1,8 @@
 //! Where everything goes in L2's memory, and the E820 map that says so.
 //!
-//! The first MiB looks as on a PC: boot structures in conventional memory, the range from 0x9FC00 to 1 MiB
-//! reserved and zero, but for the RSDP where a kernel searches for it. ACPI tables and the TPM's event log
-//! take the top of low memory. L1's memory is in no entry.
+//! The first MiB looks as on a PC: boot structures in conventional memory, the range from 0x9FC00
+//! to 1 MiB reserved and zero, but for the RSDP where a kernel searches for it. ACPI tables and the
+//! TPM's event log take the top of low memory. L1's memory is in no entry.
 
 use super::header::SetupHeader;
 use crate::launch::e820::{E820Entry, E820Kind, E820Map, E820MapError};
@@ -37,7 +37,8 @@ impl LowMemory {
 
 /// Room for the ACPI tables.
 pub const ACPI_LENGTH: u64 = 0x1_0000;
-/// Room for the TPM's event log: the least that the PC Client profile allows (TCG ACPI Specification, LAML).
+/// Room for the TPM's event log: the least that the PC Client profile allows (TCG ACPI
+/// Specification, LAML).
 pub const EVENT_LOG_LENGTH: u64 = 0x1_0000;
 
 /// Why a kernel and its initrd do not fit.
@@ -97,8 +98,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Finds places in L2's memory for a kernel with `code_length` bytes of protected-mode code, and an
-    /// initrd of `initrd_length` bytes (0: none).
+    /// Finds places in L2's memory for a kernel with `code_length` bytes of protected-mode code,
+    /// and an initrd of `initrd_length` bytes (0: none).
     pub fn new(
         l2: &GpaRanges,
         header: &SetupHeader,
@@ -144,7 +145,8 @@ fn highest(free: &GpaRanges, length: u64, limit: u64) -> Option<GpaRange> {
 
 /// At its preferred address, or in the lowest free aligned place above that.
 ///
-/// Never below: a kernel loaded lower moves itself up to that address and would need the memory there too.
+/// Never below: a kernel loaded lower moves itself up to that address and would need the memory
+/// there too.
 fn place_kernel(
     free: &GpaRanges,
     header: &SetupHeader,
@@ -315,7 +317,8 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing shares memory, everything is L2's, and the map calls exactly L2's memory RAM or taken.
+        /// Nothing shares memory, everything is L2's, and the map calls exactly L2's memory RAM or
+        /// taken.
         #[test]
         fn nothing_overlaps(
             holes in proptest::collection::vec((0x10u64..0x3_0000, 1u64..0x4000), 0..6),

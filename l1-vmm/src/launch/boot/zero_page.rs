@@ -1,7 +1,7 @@
 //! The zero page: what the kernel is told about the machine.
 //!
-//! Source: Linux, Documentation/arch/x86/zero-page.rst, and boot.rst for the header inside it. Every byte that is not
-//! named here is 0.
+//! Source: Linux, Documentation/arch/x86/zero-page.rst, and boot.rst for the header inside it.
+//! Every byte that is not named here is 0.
 
 use super::header::{LOADED_HIGH, SetupHeader, field};
 use super::place::{Layout, LowMemory};

@@ -1,4 +1,5 @@
-//! One transfer of fw_cfg's DMA interface (QEMU, docs/specs/fw_cfg.rst, "Guest-side DMA Interface").
+//! One transfer of fw_cfg's DMA interface (QEMU, docs/specs/fw_cfg.rst, "Guest-side DMA
+//! Interface").
 
 use super::PORT_DMA;
 use core::hint::spin_loop;
@@ -8,8 +9,8 @@ use tdcall::{RawTdcall, Td};
 
 /// Memory that the host can read and write, made shared by MapGPA before it is used here.
 ///
-/// Every access is a copy of bytes that can change at any moment; there is no reference into it. Offsets and
-/// lengths passed here stay inside [`Self::length`].
+/// Every access is a copy of bytes that can change at any moment; there is no reference into it.
+/// Offsets and lengths passed here stay inside [`Self::length`].
 pub trait SharedBuffer {
     /// Guest-physical address without the SHARED bit, which is how the host's devices address it.
     fn gpa(&self) -> u64;
@@ -43,12 +44,12 @@ const CONTROL_READ: u32 = 1 << 1;
 /// FW_CFG_DMA_CTL_SELECT; the key is in bits 31:16.
 const CONTROL_SELECT: u32 = 1 << 3;
 
-/// The request (`FWCfgDmaAccess`: control u32, length u32, address u64, all big-endian) is at the buffer's
-/// start, the data behind it.
+/// The request (`FWCfgDmaAccess`: control u32, length u32, address u64, all big-endian) is at the
+/// buffer's start, the data behind it.
 const DATA: usize = 64;
 
-/// How often the request is looked at. QEMU's device is done when the port write returns; another host gets
-/// time to be slow, not for ever.
+/// How often the request is looked at. QEMU's device is done when the port write returns; another
+/// host gets time to be slow, not for ever.
 const POLLS: u32 = 1_000_000;
 
 /// Bytes one transfer can carry; 0 if the buffer is too small to use.

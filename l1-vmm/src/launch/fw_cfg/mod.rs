@@ -1,11 +1,12 @@
-//! QEMU's firmware configuration device, through which the host gives the kernel, initrd and command line.
+//! QEMU's firmware configuration device, through which the host gives the kernel, initrd and
+//! command line.
 //!
-//! Source: QEMU, docs/specs/fw_cfg.rst. Ports are reached by TDVMCALL<Instruction.IO>; data comes by the device's
-//! DMA through one buffer of shared memory, because a byte-wise kernel would be millions of TD exits. Only
-//! sizes, of four bytes each, are read from the data port.
+//! Source: QEMU, docs/specs/fw_cfg.rst. Ports are reached by TDVMCALL<Instruction.IO>; data comes
+//! by the device's DMA through one buffer of shared memory, because a byte-wise kernel would be
+//! millions of TD exits. Only sizes, of four bytes each, are read from the data port.
 //!
-//! Whatever the host says is hostile: a size is used for nothing before its caller has checked it, data is copied out of
-//! the shared buffer once and then belongs to L1.
+//! Whatever the host says is hostile: a size is used for nothing before its caller has checked it,
+//! data is copied out of the shared buffer once and then belongs to L1.
 
 mod dma;
 
@@ -109,8 +110,8 @@ impl<'a, R: RawTdcall, B: SharedBuffer> FwCfg<'a, R, B> {
 
     /// Reads the first `length` bytes of `item` and passes them on piece by piece, in order.
     ///
-    /// A piece is L1's own copy. The device gives zeros behind an item's end, so a host that lied about
-    /// a size is found out by what the pieces mean, not here.
+    /// A piece is L1's own copy. The device gives zeros behind an item's end, so a host that lied
+    /// about a size is found out by what the pieces mean, not here.
     pub fn read<E: From<FwCfgError>>(
         &self,
         item: Item,

@@ -221,7 +221,8 @@ fn bad_input_is_named_in_one_line() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Whatever sizes and setup code the host gives, the launch ends, and nothing outside L2 is written.
+    /// Whatever sizes and setup code the host gives, the launch ends, and nothing outside L2 is
+    /// written.
     #[test]
     fn no_host_makes_a_launch_panic(
         sizes in proptest::array::uniform4(prop_oneof![0u32..0x1_0000, any::<u32>()]),
