@@ -332,3 +332,182 @@ impl Guest<'_> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::Fake;
+    use super::*;
+    use crate::platform::{HardwareExit, Platform};
+
+    const PROTECTED: u64 = 0x21;
+
+    /// L2 at an instruction in 32-bit protected mode, with L1's mask and shadow for CR0.
+    fn at(bytes: &[u8], rax: u64, mask: u64, shadow: u64) -> Fake {
+        let mut fake = Fake::new();
+        fake.platform.write(0x1000, bytes);
+        let mut guest = fake.guest();
+        guest.set_register(Register::Rip, 0x1000);
+        guest.set_register(Register::Rax, rax);
+        guest.l2.set_cell(VmcsField::CR0_GUEST_HOST_MASK, mask);
+        guest.l2.set_cell(VmcsField::CR0_READ_SHADOW, shadow);
+        guest.merge_mask_and_shadow(Cr0);
+        fake
+    }
+
+    fn qualification(disposition: Disposition) -> Option<u64> {
+        match disposition {
+            Disposition::L1(exit) => Some(exit.qualification),
+            _ => None,
+        }
+    }
+
+    const MOV_CR0_EAX: [u8; 3] = [0x0f, 0x22, 0xc0];
+    const MOV_EAX_CR0: [u8; 3] = [0x0f, 0x20, 0xc0];
+    const CLTS: [u8; 2] = [0x0f, 0x06];
+    const LMSW_AX: [u8; 3] = [0x0f, 0x01, 0xf0];
+    const SMSW_EAX: [u8; 3] = [0x0f, 0x01, 0xe0];
+
+    enum Expected {
+        Written(u64),
+        Fault,
+        Exit,
+    }
+    use Expected::{Exit, Fault, Written};
+
+    #[test]
+    fn a_cr0_write_is_l1s_a_fault_or_done() {
+        let ts = PROTECTED | cr0::TS;
+        let rows = [
+            // Nothing masked: done, NE fixed.
+            (0, 0, ts, Written(ts)),
+            (0, 0, ts & !cr0::NE, Fault),
+            (0, 0, ts | 1 << 32, Written(ts)),
+            (0, 0, cr0::PG | cr0::NE, Fault),
+            (0, 0, ts | cr0::CD, Exit),
+            (0, 0, ts | cr0::NW, Exit),
+            // TS masked.
+            (cr0::TS, 0, ts, Exit),
+            (cr0::TS, cr0::TS, ts, Written(PROTECTED)),
+            // NE masked and shadowed as 0: L2 writes what it reads.
+            (cr0::NE, 0, cr0::PE | cr0::TS, Written(ts)),
+            (cr0::NE, 0, ts, Exit),
+        ];
+        for (mask, shadow, value, expected) in rows {
+            let mut fake = at(&MOV_CR0_EAX, value, mask, shadow);
+            let disposition = fake.guest().route(HardwareExit::CrAccess);
+            let name = alloc::format!("{mask:#x} {shadow:#x} <- {value:#x}");
+            match expected {
+                Written(value) => {
+                    assert!(
+                        matches!(disposition, Disposition::Resume { event: None, .. }),
+                        "{name}"
+                    );
+                    assert_eq!(fake.guest().real(Cr0), value | cr0::ET, "{name}");
+                    assert_eq!(fake.guest().register(Register::Rip), 0x1003);
+                }
+                Fault => assert_eq!(disposition, GENERAL_PROTECTION, "{name}"),
+                Exit => assert_eq!(qualification(disposition), Some(0), "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn turning_paging_on_makes_a_long_mode_guest_active() {
+        let mut fake = at(&MOV_CR0_EAX, 0x8000_0021, 0, 0);
+        fake.guest().set_real(Cr4, cr4::PAE);
+        fake.guest().route(HardwareExit::CrAccess);
+        assert_eq!(fake.guest().register(Register::Efer), 0xd01);
+        let mut fake = at(&MOV_CR0_EAX, 0x8000_0021, 0, 0);
+        let disposition = fake.guest().route(HardwareExit::CrAccess);
+        assert_eq!(disposition, GENERAL_PROTECTION, "without PAE");
+    }
+
+    #[test]
+    fn cr0_is_read_with_the_shadow() {
+        let mut fake = at(&MOV_EAX_CR0, 0, cr0::NE, 0);
+        fake.guest().route(HardwareExit::CrAccess);
+        assert_eq!(fake.guest().register(Register::Rax), cr0::PE);
+        let mut fake = at(&SMSW_EAX, 0, cr0::NE, 0);
+        fake.guest().route(HardwareExit::CrAccess);
+        assert_eq!(fake.guest().register(Register::Rax), cr0::PE);
+    }
+
+    #[test]
+    fn clts_and_lmsw_have_qualifications_of_their_own() {
+        let mut fake = at(&CLTS, 0, cr0::TS, cr0::TS);
+        let exit = fake.guest().route(HardwareExit::CrAccess);
+        assert_eq!(qualification(exit), Some(2 << 4));
+        let mut fake = at(&CLTS, 0, 0, 0);
+        fake.guest().set_real(Cr0, PROTECTED | cr0::TS);
+        fake.guest().route(HardwareExit::CrAccess);
+        assert_eq!(fake.guest().real(Cr0), PROTECTED);
+
+        let mut fake = at(&LMSW_AX, 0x0008, cr0::TS, 0);
+        let exit = fake.guest().route(HardwareExit::CrAccess);
+        assert_eq!(qualification(exit), Some(3 << 4 | 8 << 16));
+        let mut fake = at(&LMSW_AX, 0x000a, 0, 0);
+        fake.guest().route(HardwareExit::CrAccess);
+        assert_eq!(
+            fake.guest().real(Cr0),
+            PROTECTED | cr0::MP | cr0::TS,
+            "PE can not be cleared"
+        );
+    }
+
+    #[test]
+    fn cr4_is_never_written_by_the_module() {
+        const MOV_CR4_EAX: [u8; 3] = [0x0f, 0x22, 0xe0];
+        let rows = [
+            // A bit that L1 does not mask, VMXE and MCE as L2 reads them.
+            (0x2060, 0, Some(0x2060)),
+            (0x0060, 0, None),
+            (1 << 19 | 0x2060, 0, None),
+        ];
+        for (value, mask, written) in rows {
+            let mut fake = at(&MOV_CR4_EAX, value, 0, 0);
+            let mut guest = fake.guest();
+            guest.l2.set_cell(VmcsField::CR4_GUEST_HOST_MASK, mask);
+            guest.merge_mask_and_shadow(Cr4);
+            let disposition = guest.route(HardwareExit::CrAccess);
+            match written {
+                Some(value) => assert_eq!(guest.real(Cr4), value),
+                None if value & 1 << 19 != 0 => assert_eq!(disposition, GENERAL_PROTECTION),
+                None => assert_eq!(qualification(disposition), Some(4)),
+            }
+        }
+    }
+
+    #[test]
+    fn cr3_exits_by_control_and_target() {
+        const MOV_CR3_EAX: [u8; 3] = [0x0f, 0x22, 0xd8];
+        for (exits, target, expected) in
+            [(false, 0, None), (true, 0, Some(3)), (true, 0x7000, None)]
+        {
+            let mut fake = at(&MOV_CR3_EAX, 0x7000, 0, 0);
+            let mut guest = fake.guest();
+            let primary = guest.primary().with_cr3_load(exits).into_bits();
+            guest
+                .l2
+                .set_cell(VmcsField::PRIMARY_CONTROLS, primary.into());
+            guest.l2.set_cell(VmcsField::CR3_TARGET_0, target);
+            guest
+                .l2
+                .set_cell(VmcsField::CR3_TARGET_COUNT, u64::from(target != 0));
+            let disposition = guest.route(HardwareExit::CrAccess);
+            assert_eq!(qualification(disposition), expected);
+            if expected.is_none() {
+                assert_eq!(guest.register(Register::Cr3), 0x7000);
+            }
+        }
+    }
+
+    #[test]
+    fn mov_dr_reports_register_and_direction() {
+        let mut fake = at(&[0x0f, 0x21, 0xf9], 0, 0, 0);
+        let exit = fake.guest().route(HardwareExit::DrAccess);
+        assert_eq!(qualification(exit), Some(7 | 1 << 4 | 1 << 8));
+        let mut fake = at(&[0x0f, 0x23, 0xc2], 0, 0, 0);
+        let exit = fake.guest().route(HardwareExit::DrAccess);
+        assert_eq!(qualification(exit), Some(2 << 8));
+    }
+}

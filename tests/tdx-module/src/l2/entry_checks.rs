@@ -211,9 +211,13 @@ fn is_data_valid(segment: &Segment) -> bool {
 /// Whether the limit is one that the granularity can give.
 fn is_limit_valid(segment: &Segment) -> bool {
     let granular = access_rights(segment).granularity();
-    let bytes = segment.limit & 0xfff != 0xfff;
-    let pages = segment.limit >> 20 != 0;
-    !(bytes && granular) && !(pages && !granular)
+    let whole_pages = segment.limit & 0xfff == 0xfff;
+    let more_than_a_megabyte = segment.limit >> 20 != 0;
+    if granular {
+        whole_pages
+    } else {
+        !more_than_a_megabyte
+    }
 }
 
 #[cfg(test)]

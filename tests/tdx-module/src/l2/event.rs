@@ -166,42 +166,27 @@ impl Guest<'_> {
         Some(Event::exception(DEBUG_EXCEPTION, None))
     }
 
-    /// Has the hardware deliver an event. It pushes RIP as it is, so for a software event RIP has
-    /// to be past the instruction; [`Guest::take_vectoring`] undoes this if delivery is cut short.
+    /// Has the hardware deliver an event.
     fn inject(&mut self, event: Option<Event>) {
-        self.l2.software_event_length = 0;
-        if let Some(event) = event {
-            if event.kind == EventKind::Nmi {
-                let state = self.interruptibility().with_blocking_by_nmi(true);
-                self.set_interruptibility(state);
-            }
-            if is_software(event.kind) {
-                let length = u64::from(event.instruction_length);
-                let rip = self.register(Register::Rip);
-                self.set_register(Register::Rip, rip.wrapping_add(length));
-                self.l2.software_event_length = length;
-            }
+        if event.is_some_and(|event| event.kind == EventKind::Nmi) {
+            let state = self.interruptibility().with_blocking_by_nmi(true);
+            self.set_interruptibility(state);
         }
         let vm = self.vm();
         self.platform.inject(vm, event);
     }
 
-    /// An exit has come while `vectoring` was being delivered: completes what hardware says of it.
+    /// An exit has come while `vectoring` was being delivered: adds the length of the instruction
+    /// that a software event came from, if the hardware did not tell it.
     pub(super) fn take_vectoring(&mut self, vectoring: Option<Event>) {
         let mut vectoring = vectoring;
         if let Some(event) = &mut vectoring
             && is_software(event.kind)
+            && event.instruction_length == 0
+            && let Some(instruction) = self.fetch()
         {
-            if self.l2.software_event_length != 0 {
-                let rip = self.register(Register::Rip);
-                let length = self.l2.software_event_length;
-                self.set_register(Register::Rip, rip.wrapping_sub(length));
-                event.instruction_length = length as u8;
-            } else if let Some(instruction) = self.fetch() {
-                event.instruction_length = instruction.len() as u8;
-            }
+            event.instruction_length = instruction.len() as u8;
         }
-        self.l2.software_event_length = 0;
         self.l2.vectoring = vectoring;
     }
 

@@ -302,3 +302,161 @@ impl Guest<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::Fake;
+    use super::*;
+    use crate::platform::{HardwareExit, Platform};
+
+    /// L2 at RDMSR or WRMSR of an MSR that L1 does not intercept.
+    fn at(msr: u32, value: u64) -> Fake {
+        let mut fake = Fake::new();
+        fake.platform.write(0x1000, &[0x0f, 0x30]);
+        let mut guest = fake.guest();
+        guest.l2.msr_bitmaps.fill(0);
+        guest.set_register(Register::Rip, 0x1000);
+        guest.set_register(Register::Rcx, msr.into());
+        guest.set_register(Register::Rax, value & 0xffff_ffff);
+        guest.set_register(Register::Rdx, value >> 32);
+        fake
+    }
+
+    fn fault() -> Disposition {
+        Disposition::fault(exit_reason::WRMSR, Event::GENERAL_PROTECTION)
+    }
+
+    fn reason(disposition: Disposition) -> Option<u32> {
+        match disposition {
+            Disposition::L1(exit) => Some(exit.reason),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn bits_are_by_range_and_access() {
+        let rows = [
+            (0x0000_0010, Access::Read, 0, 16),
+            (0x0000_1b01, Access::Read, 108, 1),
+            (0xc000_0080, Access::Read, 130, 0),
+            (0x0000_083f, Access::Write, 256 + 32, 63),
+            (0xc000_0102, Access::Write, 256 + 128 + 4, 2),
+        ];
+        for (msr, access, qword, bit) in rows {
+            let mut fake = Fake::new();
+            fake.l2.msr_bitmaps.fill(0);
+            let guest = fake.guest();
+            assert_eq!(guest.is_intercepted_by_l1(msr, access), Some(false));
+            guest.l2.msr_bitmaps[qword] = 1 << bit;
+            assert_eq!(
+                guest.is_intercepted_by_l1(msr, access),
+                Some(true),
+                "{msr:#x}"
+            );
+        }
+        let mut fake = Fake::new();
+        assert_eq!(
+            fake.guest().is_intercepted_by_l1(0x4b56_4d00, Access::Read),
+            None
+        );
+    }
+
+    #[test]
+    fn efer_changes_within_what_the_module_lets() {
+        let rows = [
+            (0x901, Some(0x901), None),
+            (0x900, Some(0x900), None),
+            (0x801, Some(0x801), None),
+            (0xd01, Some(0x901), None),
+            (0x101, None, Some(32)),
+        ];
+        for (value, written, exit) in rows {
+            let mut fake = at(0xc000_0080, value);
+            let disposition = fake.guest().route(HardwareExit::WriteMsr);
+            assert_eq!(reason(disposition), exit, "{value:#x}");
+            if let Some(written) = written {
+                assert_eq!(fake.guest().register(Register::Efer), written);
+            }
+        }
+    }
+
+    #[test]
+    fn reserved_bits_and_absent_features_fault() {
+        let rows = [
+            (0x1d9, 1 << 3),
+            (0xda0, 1 << 11),
+            (0x808, 1 << 8),
+            (0x80b, 1),
+            (0x80a, 0),
+            (0x83f, 1 << 8),
+            (0x840, 0),
+            (0x48b, 0),
+            (0x6a0, 0),
+            (0xc000_0082, 1 << 63),
+        ];
+        for (msr, value) in rows {
+            let mut fake = at(msr, value);
+            assert_eq!(
+                fake.guest().route(HardwareExit::WriteMsr),
+                fault(),
+                "{msr:#x}"
+            );
+            assert_eq!(fake.guest().register(Register::Rip), 0x1000);
+        }
+    }
+
+    #[test]
+    fn tracing_branches_without_a_buffer_is_l1s() {
+        let mut fake = at(0x1d9, 1 << 6);
+        assert_eq!(
+            reason(fake.guest().route(HardwareExit::WriteMsr)),
+            Some(exit_reason::WRMSR)
+        );
+    }
+
+    #[test]
+    fn a_self_ipi_of_an_illegal_vector_is_an_apic_write_exit() {
+        let mut fake = at(0x83f, 0x0f);
+        let Disposition::L1(exit) = fake.guest().route(HardwareExit::WriteMsr) else {
+            panic!();
+        };
+        assert_eq!((exit.reason, exit.qualification), (56, 0x3f0));
+        assert_eq!(fake.guest().register(Register::Rip), 0x1002);
+        let mut fake = at(0x83f, 0x51);
+        fake.guest().route(HardwareExit::WriteMsr);
+        assert_eq!(fake.l2.cell(VmcsField::GUEST_INTERRUPT_STATUS), 0x51, "RVI");
+    }
+
+    #[test]
+    fn without_interrupt_delivery_a_low_tpr_exits() {
+        for (value, exit) in [(0x20, Some(43)), (0x30, None)] {
+            let mut fake = at(0x808, value);
+            let secondary = fake
+                .guest()
+                .secondary()
+                .with_virtual_interrupt_delivery(false)
+                .into_bits();
+            fake.l2
+                .set_cell(VmcsField::SECONDARY_CONTROLS, secondary.into());
+            fake.l2.set_cell(VmcsField::TPR_THRESHOLD, 3);
+            assert_eq!(
+                reason(fake.guest().route(HardwareExit::WriteMsr)),
+                exit,
+                "{value:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unswitched_msr_is_the_contexts() {
+        let mut fake = at(0xc000_0082, 0xffff_8000_1234_5678);
+        fake.guest().route(HardwareExit::WriteMsr);
+        assert_eq!(
+            fake.guest().register(Register::Lstar),
+            0xffff_8000_1234_5678
+        );
+        fake.guest().set_register(Register::Rip, 0x1000);
+        fake.guest().route(HardwareExit::ReadMsr);
+        assert_eq!(fake.guest().register(Register::Rdx), 0xffff_8000);
+    }
+}

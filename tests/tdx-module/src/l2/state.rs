@@ -47,8 +47,6 @@ pub(crate) struct L2 {
     pub(super) entry: Entry,
     /// The event whose delivery the last exit cut short, until somebody delivers it.
     pub(super) vectoring: Option<Event>,
-    /// By how much RIP was moved past a software event that the module had the hardware inject.
-    pub(super) software_event_length: u64,
     /// The last exit, for a host that routes it to L1 later.
     pub(super) last_exit: ExitInformation,
 }
@@ -77,7 +75,6 @@ impl L2 {
             tsc_deadline: NO_DEADLINE,
             entry: Entry::default(),
             vectoring: None,
-            software_event_length: 0,
             last_exit: ExitInformation::default(),
         }
     }

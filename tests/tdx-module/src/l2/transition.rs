@@ -228,12 +228,24 @@ impl Guest<'_> {
             .with_blocking_by_sti(sti)
             .with_blocking_by_mov_ss(mov_ss);
         self.set_interruptibility(state);
+        self.note_task_register();
         let long_mode = self.register(Register::Efer) & efer::LMA != 0;
         let entry = EntryControls::from_bits(self.l2.cell(VmcsField::ENTRY_CONTROLS) as u32)
             .with_ia32e_mode_guest(long_mode);
         self.l2
             .set_cell(VmcsField::ENTRY_CONTROLS, entry.into_bits().into());
         self.take_vectoring(vectoring);
+    }
+
+    /// LTR makes a TSS busy. Hardware that caches the descriptor as it was before is corrected.
+    fn note_task_register(&mut self) {
+        const BUSY: u32 = 1 << 1;
+        let mut task_register = self.segment(SegmentName::Tr);
+        if task_register.access_rights & BUSY == 0 {
+            task_register.access_rights |= BUSY;
+            self.platform
+                .set_segment(Vm::L2(self.index), SegmentName::Tr, task_register);
+        }
     }
 
     /// Whether an event is an exception that L1 asked to exit on.
