@@ -1,7 +1,7 @@
 //! QEMU's firmware configuration device, through which the host gives the kernel, initrd and
 //! command line.
 //!
-//! Source: QEMU, docs/specs/fw_cfg.rst. Ports are reached by TDVMCALL<Instruction.IO>; data comes
+//! Source: QEMU, docs/specs/fw_cfg.rst. Ports are reached by `TDVMCALL<Instruction.IO>`; data comes
 //! by the device's DMA through one buffer of shared memory, because a byte-wise kernel would be
 //! millions of TD exits. Only sizes, of four bytes each, are read from the data port.
 //!
