@@ -88,7 +88,15 @@ impl Hardware {
     /// The instructions that a run takes of its own: measured with a VM that has no memory, and
     /// so cannot execute any.
     fn entry_cost(&mut self) -> u64 {
+        const FLAT_CODE: Segment = Segment {
+            selector: 0,
+            access_rights: 0xC09B,
+            limit: u32::MAX,
+            base: 0,
+        };
         let machine = &mut self.machines[1];
+        machine.control_registers.cr0 = 0x21;
+        machine.set_segment(SegmentName::Cs, FLAT_CODE);
         let ended = machine.run(&mut self.processor);
         assert!(
             matches!(ended.exited.exit, HardwareExit::NestedPageFault { .. }),
@@ -111,6 +119,7 @@ impl Hardware {
                 self.profile.ran(vm, entered, left, &ended.exited.exit);
             }
             match ended.exited.exit {
+                _ if ended.resume => continue,
                 HardwareExit::Interrupt => {
                     self.note(interrupts::take());
                     if ended.exited.vectoring.is_none() && !self.noted.uart && !self.expired() {
@@ -121,7 +130,7 @@ impl Hardware {
                     if self.efer_reads[index(vm)] && machine.general(1) as u32 == EFER =>
                 {
                     // RDMSR is two bytes.
-                    let value = machine.efer();
+                    let value = machine.control_registers.efer;
                     machine.set_general(0, value & u64::from(u32::MAX));
                     machine.set_general(2, value >> 32);
                     machine.state().rip += 2;
@@ -232,11 +241,6 @@ impl Hardware {
             },
         );
     }
-
-    /// What is mapped at a GPA of a VM, for messages.
-    pub(crate) fn mapped(&self, vm: Vm, gpa: u64) -> bool {
-        self.machines[index(vm)].paging.lookup(gpa).is_some()
-    }
 }
 
 impl Platform for Hardware {
@@ -304,8 +308,12 @@ impl Platform for Hardware {
     fn register(&mut self, vm: Vm, register: Register) -> u64 {
         let pat_is_live = self.pat_owner == Some(index(vm));
         let machine = &mut self.machines[index(vm)];
+        let control = &machine.control_registers;
         match register {
-            Register::Efer => return machine.efer(),
+            Register::Cr0 => return control.cr0,
+            Register::Cr3 => return control.cr3,
+            Register::Cr4 => return control.cr4,
+            Register::Efer => return control.efer,
             Register::InterruptShadow => return machine.interrupt_shadow(),
             Register::Dr0 => return cpu::debug_address(0),
             Register::Dr1 => return cpu::debug_address(1),
@@ -331,8 +339,12 @@ impl Platform for Hardware {
     fn set_register(&mut self, vm: Vm, register: Register, value: u64) {
         let pat_is_live = self.pat_owner == Some(index(vm));
         let machine = &mut self.machines[index(vm)];
+        let control = &mut machine.control_registers;
         match register {
-            Register::Efer => return machine.set_efer(value),
+            Register::Cr0 => return control.cr0 = value,
+            Register::Cr3 => return control.cr3 = value,
+            Register::Cr4 => return control.cr4 = value,
+            Register::Efer => return control.efer = value,
             Register::InterruptShadow => return machine.set_interrupt_shadow(value),
             Register::Dr0 | Register::Dr1 | Register::Dr2 | Register::Dr3 => {
                 let number = register as u8 - Register::Dr0 as u8;
@@ -450,10 +462,7 @@ fn state_slot(state: &mut StateSaveArea, register: Register) -> Option<&mut u64>
     Some(match register {
         Register::Rip => &mut state.rip,
         Register::Rflags => &mut state.rflags,
-        Register::Cr0 => &mut state.cr0,
         Register::Cr2 => &mut state.cr2,
-        Register::Cr3 => &mut state.cr3,
-        Register::Cr4 => &mut state.cr4,
         Register::Dr6 => &mut state.dr6,
         Register::Dr7 => &mut state.dr7,
         Register::Pat => &mut state.g_pat,

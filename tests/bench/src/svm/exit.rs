@@ -9,8 +9,10 @@ use super::vmcb::{EventInformation, IoInformation, NestedFaultInformation, exit_
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
     pub(crate) exited: Exited,
-    /// The VM was not entered at all.
+    /// The VM was entered at all.
     pub(crate) ran: bool,
+    /// The exit was ours and is dealt with: the VM can go on.
+    pub(crate) resume: bool,
 }
 
 impl Ended {
@@ -18,6 +20,7 @@ impl Ended {
         Self {
             exited: exit.into(),
             ran: false,
+            resume: false,
         }
     }
 }
@@ -90,9 +93,11 @@ pub(super) fn decode(machine: &mut VirtualMachine) -> Ended {
         let save = &mut machine.vmcb.save;
         save.rip = save.rip.wrapping_sub(machine.rip_advance);
     }
+    let resume = exit == HardwareExit::CrAccess && machine.emulate_cr_access();
     Ended {
         exited: Exited { exit, vectoring },
         ran: true,
+        resume,
     }
 }
 

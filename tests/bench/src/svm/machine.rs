@@ -7,11 +7,12 @@ use tdx_module::platform::{Event, EventKind, Intercepts, Segment, SegmentName};
 use super::nested_paging::NestedPaging;
 use super::permissions::{MsrPermissions, PortPermissions};
 use super::run::GeneralRegisters;
+use super::unpaged::ControlRegisters;
 use super::vmcb::{self, EventInformation, Vmcb};
 use super::{Processor, exit};
 
 /// EFER.SVME: VMRUN demands it, guests do not see it.
-const SVME: u64 = 1 << 12;
+pub(super) const SVME: u64 = 1 << 12;
 const UNUSABLE: u32 = 1 << 16;
 const INVALID_OPCODE: u32 = 1 << 6;
 
@@ -20,6 +21,12 @@ pub(crate) struct VirtualMachine {
     pub(super) vmcb: Box<Vmcb>,
     pub(super) registers: GeneralRegisters,
     pub(crate) paging: NestedPaging,
+    /// As the VM has set them.
+    pub(crate) control_registers: ControlRegisters,
+    /// Runs on the tables of [`super::unpaged`].
+    pub(super) runs_unpaged: bool,
+    /// What is to end a run.
+    pub(super) wanted: Intercepts,
     msrs: Box<MsrPermissions>,
     /// Held because the VMCB refers to it.
     _ports: Box<PortPermissions>,
@@ -27,8 +34,6 @@ pub(crate) struct VirtualMachine {
     event: Option<Event>,
     /// By how much RIP was moved past a software interrupt that this run delivers.
     pub(super) rip_advance: u64,
-    /// The window for NMIs is asked for; no NMI ever blocks it here.
-    nmi_window: bool,
 }
 
 impl VirtualMachine {
@@ -44,7 +49,6 @@ impl VirtualMachine {
         vmcb.control.asid = asid;
         vmcb.control.nested_paging = 1;
         vmcb.control.nested_cr3 = paging.root();
-        vmcb.save.efer = SVME;
         let mut machine = Self {
             vmcb,
             registers: GeneralRegisters::default(),
@@ -53,7 +57,9 @@ impl VirtualMachine {
             _ports: ports,
             event: None,
             rip_advance: 0,
-            nmi_window: false,
+            control_registers: ControlRegisters::default(),
+            runs_unpaged: false,
+            wanted: Intercepts::default(),
         };
         machine.set_intercepts(Intercepts::default());
         machine
@@ -61,14 +67,17 @@ impl VirtualMachine {
 
     /// Runs until something ends the run.
     pub(crate) fn run(&mut self, processor: &mut Processor) -> exit::Ended {
-        if self.nmi_window && self.event.is_none() {
+        // No NMI ever blocks the window for them here.
+        if self.wanted.nmi_window && self.event.is_none() {
             return exit::Ended::without_running(tdx_module::platform::HardwareExit::NmiWindow);
         }
         let event = self.event.take();
         self.vmcb.control.event_injection = event.map_or(EventInformation::new(), injection);
         self.rip_advance = event.map_or(0, |event| u64::from(event.instruction_length));
         self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(self.rip_advance);
+        self.load_control_registers();
         processor.run(&mut self.vmcb, &mut self.registers);
+        self.store_control_registers();
         exit::decode(self)
     }
 
@@ -92,15 +101,6 @@ impl VirtualMachine {
     /// The saved state, for registers that the VMCB has.
     pub(crate) fn state(&mut self) -> &mut vmcb::StateSaveArea {
         &mut self.vmcb.save
-    }
-
-    /// EFER as the guest sees it.
-    pub(crate) fn efer(&self) -> u64 {
-        self.vmcb.save.efer & !SVME
-    }
-
-    pub(crate) fn set_efer(&mut self, value: u64) {
-        self.vmcb.save.efer = value | SVME;
     }
 
     /// Blocking by STI or MOV SS at the last exit; QEMU's VMRUN does not load it.
@@ -167,16 +167,9 @@ impl VirtualMachine {
     }
 
     pub(crate) fn set_intercepts(&mut self, wanted: Intercepts) {
-        let bit = |on: bool, number: u32| u32::from(on) << number;
+        self.wanted = wanted;
+        self.apply_cr_intercepts();
         let control = &mut self.vmcb.control;
-        control.intercept_cr = bit(wanted.cr_read, 0)
-            | bit(wanted.cr3_store, 3)
-            | bit(wanted.cr_read, 4)
-            | bit(wanted.cr8_store, 8)
-            | bit(true, 16)
-            | bit(wanted.cr3_load, 19)
-            | bit(true, 20)
-            | bit(wanted.cr8_load, 24);
         control.intercept_dr = if wanted.debug_registers { u32::MAX } else { 0 };
         control.intercept_exceptions = wanted.exceptions | INVALID_OPCODE;
         let tables = wanted.descriptor_tables;
@@ -225,7 +218,20 @@ impl VirtualMachine {
             .with_v_ignore_tpr(true)
             .with_v_intr_prio(0xF)
             .with_v_intr_masking(true);
-        self.nmi_window = wanted.nmi_window;
+    }
+
+    pub(super) fn apply_cr_intercepts(&mut self) {
+        let bit = |on: bool, number: u32| u32::from(on) << number;
+        let wanted = &self.wanted;
+        let unpaged = self.runs_unpaged;
+        self.vmcb.control.intercept_cr = bit(wanted.cr_read || unpaged, 0)
+            | bit(wanted.cr3_store || unpaged, 3)
+            | bit(wanted.cr_read || unpaged, 4)
+            | bit(wanted.cr8_store, 8)
+            | bit(true, 16)
+            | bit(wanted.cr3_load || unpaged, 19)
+            | bit(true, 20)
+            | bit(wanted.cr8_load, 24);
     }
 
     pub(crate) fn set_msr_intercept(&mut self, msr: u32, read: bool, write: bool) {

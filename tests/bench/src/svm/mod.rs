@@ -8,6 +8,7 @@ pub(crate) mod machine;
 pub(crate) mod nested_paging;
 mod permissions;
 mod run;
+mod unpaged;
 mod vmcb;
 
 use alloc::boxed::Box;

@@ -210,11 +210,6 @@ impl ControlArea {
         let bits = u64::from(intercepts);
         self.intercepts = [bits as u32, (bits >> 32) as u32];
     }
-
-    pub(crate) fn intercepts(&self) -> Intercepts {
-        let [low, high] = self.intercepts;
-        Intercepts::from(u64::from(high) << 32 | u64::from(low))
-    }
 }
 
 /// The state save area, offsets 0x400 on.

@@ -1,0 +1,151 @@
+//! Building the TD from the image's TDX metadata.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use tdcall::Gpaw;
+use tdcall::field::TdAttributes;
+use tdcall::status::Status;
+use tdshim_config::layout::TPM_WINDOW;
+use tdshim_config::metadata::{Metadata, Section, SectionKind};
+use tdx_module::{Module, TdParams};
+
+use super::hob;
+use super::memory::{MemoryError, TdMemory};
+use crate::arch::memory;
+use crate::hardware::Hardware;
+use crate::options::{Options, Window};
+use crate::pack::File;
+
+const PAGE: u64 = 4096;
+/// MR.EXTEND measures this many bytes.
+const CHUNK: u64 = 256;
+
+/// What a TD of these options is configured with.
+pub(crate) fn parameters(options: &Options) -> TdParams {
+    let attributes = TdAttributes::from_bits(TdParams::default().attributes)
+        .with_debug(options.debug)
+        .into_bits();
+    let parameters = TdParams {
+        attributes,
+        num_l2_vms: options.l2_vms,
+        ..TdParams::default()
+    };
+    match options.gpaw {
+        Gpaw::Bits48 => parameters,
+        Gpaw::Bits52 => parameters.with_gpaw_52(),
+    }
+}
+
+/// Builds the TD: what follows is TDH.VP.ENTER.
+pub(crate) fn build(
+    module: &mut Module,
+    hardware: &mut Hardware,
+    td_memory: &mut TdMemory,
+    options: &Options,
+    image: File,
+) -> Result<(), String> {
+    let metadata = Metadata::find(image.bytes).map_err(|error| format!("the image: {error}"))?;
+    module
+        .tdh_mng_init(hardware, &parameters(options))
+        .map_err(|status| refused("TDH.MNG.INIT", status))?;
+
+    let sections: Vec<_> = metadata
+        .sections()
+        .filter(|section| section.kind.has_memory())
+        .filter(|section| options.window == Window::Accepted || !in_tpm_window(section))
+        .collect();
+    let added: Vec<Range<u64>> = sections
+        .iter()
+        .filter(|section| section.attributes & Section::AUGMENT == 0)
+        .map(|section| section.range())
+        .collect();
+
+    let mut hob_address = 0;
+    for section in sections {
+        if section.attributes & Section::AUGMENT != 0 {
+            continue;
+        }
+        if section.kind == SectionKind::TdHob {
+            hob_address = section.address;
+            let list = hob::list(section.address, td_memory.ram(), &added);
+            if list.len() as u64 > section.size {
+                return Err(format!("the TD HOB needs {} bytes", list.len()));
+            }
+            let source = Source::List(&list);
+            add_section(module, hardware, td_memory, section, source)?;
+        } else {
+            let source = Source::File(image);
+            add_section(module, hardware, td_memory, section, source)?;
+        }
+    }
+    module
+        .tdh_mr_finalize()
+        .map_err(|status| refused("TDH.MR.FINALIZE", status))?;
+    td_memory
+        .augment_all(module, hardware)
+        .map_err(|error| format!("giving the TD its RAM: {error}"))?;
+    module
+        .tdh_vp_init(hardware, hob_address)
+        .map_err(|status| refused("TDH.VP.INIT", status))
+}
+
+fn in_tpm_window(section: &Section) -> bool {
+    section.range().start < TPM_WINDOW.end && section.range().end > TPM_WINDOW.start
+}
+
+/// Where a section's content comes from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// The section's data in the image file.
+    File(File),
+    /// Made by the host.
+    List(&'a [u8]),
+}
+
+fn add_section(
+    module: &mut Module,
+    hardware: &mut Hardware,
+    td_memory: &mut TdMemory,
+    section: &Section,
+    source: Source<'_>,
+) -> Result<(), String> {
+    let failed = |error: MemoryError| format!("section {}: {error}", section.kind.name());
+    let staging = td_memory.take_frames(PAGE).map_err(failed)?;
+    let data = match source {
+        Source::File(file) => {
+            let start = section.data_offset as usize;
+            let end = start + section.raw_data_size as usize;
+            file.bytes
+                .get(start..end)
+                .ok_or_else(|| format!("section {} lies outside the image", section.kind.name()))?
+        }
+        Source::List(list) => list,
+    };
+    for page in 0..section.size / PAGE {
+        let gpa = section.address + page * PAGE;
+        let start = ((page * PAGE) as usize).min(data.len());
+        let end = (start + PAGE as usize).min(data.len());
+        memory::zero(staging, PAGE);
+        memory::write(staging, &data[start..end]);
+        let target = td_memory.backing_for_section(gpa).map_err(failed)?;
+        module
+            .tdh_mem_page_add(hardware, gpa, target, staging)
+            .map_err(|status| refused("TDH.MEM.PAGE.ADD", status))?;
+        td_memory.added(gpa, target);
+        if section.attributes & Section::MEASURE != 0 {
+            for chunk in 0..PAGE / CHUNK {
+                module
+                    .tdh_mr_extend(hardware, gpa + chunk * CHUNK)
+                    .map_err(|status| refused("TDH.MR.EXTEND", status))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refused(leaf: &str, status: Status) -> String {
+    format!("{leaf} was refused with {:#018x}", status.0)
+}

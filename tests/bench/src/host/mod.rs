@@ -1,0 +1,349 @@
+//! The host VMM: builds the TD, runs it, and serves what it asks. Untrusted by the TD, and here
+//! also its tester: it can be told to misbehave.
+//!
+//! * [`build`], [`hob`], [`memory`]: the TD and its memory.
+//! * [`tdvmcall`]: requests of the TD, on [`ports`], [`fw_cfg`], [`io_apic`] and [`local_apic`].
+//! * [`summary`]: what is printed of a run.
+
+pub(crate) mod build;
+pub(crate) mod fw_cfg;
+mod hob;
+mod io_apic;
+mod local_apic;
+pub(crate) mod memory;
+mod ports;
+mod summary;
+mod tdvmcall;
+
+use alloc::format;
+use alloc::string::String;
+
+use tdx_module::{Action, HardwareExit, Module, TdExit, Vm, VpEnterInput};
+
+use crate::arch::cpu::rdtsc;
+use crate::console::say;
+use crate::hardware::{Hardware, Timer};
+use crate::json::Object;
+use crate::options::{Fault, Options};
+use crate::pack::Pack;
+pub(crate) use fw_cfg::FwCfg;
+use io_apic::IoApic;
+use local_apic::LocalApic;
+use memory::{Frames, TdMemory};
+use ports::{MachineRequest, Ports};
+use tdvmcall::Served;
+
+/// TSC ticks a second, under `-icount shift=0`.
+const TICKS_PER_SECOND: u64 = 1_000_000_000;
+/// Basic exit reasons of a TD exit (SDM volume 3, appendix C).
+mod reason {
+    pub(super) const EXTERNAL_INTERRUPT: u32 = 1;
+    pub(super) const EPT_VIOLATION: u32 = 48;
+    pub(super) const TDCALL: u32 = 77;
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    PowerOff,
+    Reboot,
+    FatalError {
+        code: u64,
+        text: String,
+    },
+    /// A TDVMCALL of an interface that is not the GHCI's, by its number (R10).
+    VendorCall(u64),
+    /// The run cannot go on.
+    Stuck(String),
+}
+
+impl From<MachineRequest> for End {
+    fn from(request: MachineRequest) -> Self {
+        match request {
+            MachineRequest::PowerOff => Self::PowerOff,
+            MachineRequest::Reboot => Self::Reboot,
+        }
+    }
+}
+
+/// The host VMM with its one TD.
+pub(crate) struct Host {
+    pub(crate) options: Options,
+    pub(crate) module: Module,
+    pub(crate) hardware: Hardware,
+    pub(crate) memory: TdMemory,
+    ports: Ports,
+    io_apic: IoApic,
+    local_apic: LocalApic,
+    /// L2 exits so far; requests for host-routed ones that were made.
+    l2_exits: u64,
+    routes_requested: u64,
+    /// The watchdog's view: TPM exits and RTMR extends seen.
+    progress_seen: u64,
+}
+
+impl Host {
+    /// A host with a TD that TDH.MNG.CREATE has made, and nothing more.
+    pub(crate) fn new(
+        options: Options,
+        fw_cfg: Option<FwCfg>,
+        frames: Frames,
+        hardware: Hardware,
+    ) -> Result<Self, String> {
+        let memory = TdMemory::new(options.memory, frames)
+            .map_err(|error| format!("the TD's memory: {error}"))?;
+        let mut host = Self {
+            ports: Ports::new(fw_cfg),
+            module: Module::new(Default::default()),
+            hardware,
+            memory,
+            io_apic: IoApic::new(),
+            local_apic: LocalApic::new(),
+            l2_exits: 0,
+            routes_requested: 0,
+            progress_seen: 0,
+            options,
+        };
+        host.arm_faults();
+        Ok(host)
+    }
+
+    /// Builds the TD from the pack's image.
+    pub(crate) fn build(&mut self, pack: &Pack) -> Result<(), String> {
+        phase("td-build");
+        let image = pack.file("image").ok_or("the pack has no image")?;
+        build::build(
+            &mut self.module,
+            &mut self.hardware,
+            &mut self.memory,
+            &self.options,
+            image,
+        )
+    }
+
+    fn shared_bit(&self) -> u64 {
+        self.options.gpaw.shared_bit()
+    }
+
+    fn arm_faults(&mut self) {
+        for fault in &self.options.faults {
+            match *fault {
+                Fault::Busy { leaf, times } => self.module.faults().busy(leaf, times),
+                Fault::Interrupt { leaf, times } => self.module.faults().interrupt(leaf, times),
+                _ => {}
+            }
+        }
+    }
+
+    /// Runs the TD to its end.
+    pub(crate) fn run(&mut self) -> End {
+        if self.options.test.is_none() {
+            phase("first-instruction");
+        }
+        self.restart_watchdog();
+        let mut input = VpEnterInput::default();
+        loop {
+            let exit = match self.enter(input) {
+                Ok(exit) => exit,
+                Err(end) => return end,
+            };
+            input = match self.serve(&exit) {
+                Ok(input) => input,
+                Err(end) => return end,
+            };
+        }
+    }
+
+    /// TDH.VP.ENTER, up to the TD exit.
+    fn enter(&mut self, input: VpEnterInput) -> Result<TdExit, End> {
+        let mut action = self.module.tdh_vp_enter(&mut self.hardware, input);
+        loop {
+            let vm = match action {
+                Action::Run(vm) => vm,
+                Action::TdExit(exit) => return Ok(exit),
+            };
+            let first = self.hardware.profile.first_l2_entry.is_none();
+            let exited = self.hardware.run(vm);
+            self.poll()?;
+            if let Vm::L2(_) = vm {
+                if first && self.options.test.is_none() {
+                    phase("first-l2-entry");
+                }
+                self.l2_exited(&exited.exit);
+            }
+            action = self.module.handle_exit(&mut self.hardware, exited);
+        }
+    }
+
+    /// Marks and faults that go by L2 exits.
+    fn l2_exited(&mut self, exit: &HardwareExit) {
+        self.l2_exits += 1;
+        if self.options.marks {
+            self.mark(exit);
+        }
+        for index in 0..self.options.faults.len() {
+            match self.options.faults[index] {
+                Fault::HostRoute { reason, every } if self.l2_exits.is_multiple_of(every) => {
+                    if self.routes_requested <= self.host_routed(reason) {
+                        self.module.faults().route_to_host(reason);
+                        self.routes_requested = self.host_routed(reason) + 1;
+                    }
+                }
+                Fault::LocalInterrupt { every } if self.l2_exits.is_multiple_of(every) => {
+                    if let Some(vector) = self.local_apic.timer_vector() {
+                        self.post(vector);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives L1 an interrupt.
+    fn post(&mut self, vector: u8) {
+        self.module.post_interrupt(vector);
+    }
+
+    /// Looks at the machine's own interrupts.
+    fn poll(&mut self) -> Result<(), End> {
+        let noted = self.hardware.take_noted();
+        if noted.uart
+            && let Some(vector) = self.io_apic.raise(io_apic::COM1_PIN)
+        {
+            self.post(vector);
+        }
+        if noted.timer {
+            let now = rdtsc();
+            if let Some(vector) = self.local_apic.expire(now, &mut self.hardware) {
+                self.post(vector);
+            }
+            if self
+                .hardware
+                .deadline(Timer::Watchdog)
+                .is_some_and(|at| at <= now)
+            {
+                self.bark()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn restart_watchdog(&mut self) {
+        if self.options.watchdog != 0 {
+            let limit = self.options.watchdog.saturating_mul(TICKS_PER_SECOND);
+            self.hardware
+                .set_deadline(Timer::Watchdog, Some(rdtsc().saturating_add(limit)));
+        }
+    }
+
+    /// The watchdog's time is up: was there progress?
+    fn bark(&mut self) -> Result<(), End> {
+        let progress = self.hardware.profile.tpm_exit_count + self.rtmr_extends();
+        let advanced = progress != self.progress_seen;
+        self.progress_seen = progress;
+        if self.ports.take_progress() || advanced {
+            self.restart_watchdog();
+            return Ok(());
+        }
+        Err(End::Stuck(format!(
+            "no progress for {} s of virtual time",
+            self.options.watchdog
+        )))
+    }
+
+    /// Serves a TD exit; what it gives back is the next entry's input.
+    fn serve(&mut self, exit: &TdExit) -> Result<VpEnterInput, End> {
+        let registers = &exit.registers;
+        let vm = registers.rcx >> 32 & 3;
+        let basic_reason = registers.rax as u32 & 0xFFFF;
+        if registers.rax >> 32 != 0 {
+            return Err(End::Stuck(format!(
+                "TDH.VP.ENTER gave {:#018x}: exit reason {basic_reason}, qualification {:#x}, GPA {:#x}, in VM {vm}{}",
+                registers.rax,
+                registers.rcx as u32,
+                registers.r8,
+                self.where_is(vm),
+            )));
+        }
+        match basic_reason {
+            reason::TDCALL => match self.serve_tdvmcall(registers) {
+                Served::Answer(registers) => Ok(VpEnterInput {
+                    registers,
+                    ..VpEnterInput::default()
+                }),
+                Served::Halt { answer, blocked } => {
+                    self.halt(blocked)?;
+                    Ok(VpEnterInput {
+                        registers: answer,
+                        ..VpEnterInput::default()
+                    })
+                }
+                Served::End(end) => Err(end),
+            },
+            reason::EXTERNAL_INTERRUPT => Ok(VpEnterInput::default()),
+            reason::EPT_VIOLATION => self.serve_ept_violation(registers.r8, vm),
+            // The host has nothing to do with it, so it is L1's: a host-routed exit.
+            _ if vm != 0 => Ok(resume_l1()),
+            _ => Err(End::Stuck(format!(
+                "the TD left with exit reason {basic_reason}, which no host serves{}",
+                self.where_is(vm)
+            ))),
+        }
+    }
+
+    /// An access that the secure or the shared EPT has nothing for.
+    fn serve_ept_violation(&mut self, gpa: u64, vm: u64) -> Result<VpEnterInput, End> {
+        let shared = gpa & self.shared_bit() != 0;
+        if !shared && self.memory.can_give(gpa) {
+            return self
+                .memory
+                .augment(&mut self.module, &mut self.hardware, gpa)
+                .map(|_| VpEnterInput::default())
+                .map_err(|error| End::Stuck(format!("giving the TD {gpa:#x}: {error}")));
+        }
+        if vm != 0 {
+            return Ok(resume_l1());
+        }
+        let kind = if shared { "shared" } else { "private" };
+        Err(End::Stuck(format!(
+            "L1 touched {kind} GPA {:#x}, where the host has nothing to give{}",
+            gpa & !self.shared_bit(),
+            self.where_is(vm),
+        )))
+    }
+
+    /// TDVMCALL<Instruction.HLT>: until an interrupt is pending for L1.
+    fn halt(&mut self, blocked: bool) -> Result<(), End> {
+        while blocked || !self.module.interrupt_pending() {
+            if self.hardware.deadline(Timer::Watchdog).is_none() && (blocked || !self.can_wake()) {
+                return Err(End::Stuck("the TD halted, and nothing can wake it".into()));
+            }
+            self.hardware.wait();
+            self.poll()?;
+        }
+        Ok(())
+    }
+
+    /// Whether an interrupt can still come: a deadline, or input on COM1.
+    fn can_wake(&self) -> bool {
+        self.hardware.deadline(Timer::LocalApic).is_some()
+            || self.io_apic.is_open(io_apic::COM1_PIN)
+    }
+}
+
+/// Lets L1 see what the host got from an L2 VM.
+fn resume_l1() -> VpEnterInput {
+    VpEnterInput {
+        resume_l1: true,
+        ..VpEnterInput::default()
+    }
+}
+
+/// Prints that a phase of the run begins.
+fn phase(name: &str) {
+    Object::new()
+        .text("phase", name)
+        .number("tsc", rdtsc())
+        .print();
+    say!("{name}");
+}

@@ -1,0 +1,165 @@
+//! Micro-guests: TDs of a few instructions that test the TDX module on the machine it runs on.
+//!
+//! * [`firmware`]: the code of every test's L1, an interpreter of [`script`] steps.
+//! * [`guest`]: the TD around it, laid out as [`layout`] says.
+//! * [`l2`]: programs for L2.
+//! * the rest: the tests, by subject.
+
+mod calls;
+mod exits;
+mod firmware;
+mod guest;
+mod interrupts;
+mod l2;
+mod layout;
+mod leaves;
+mod memory_conversion;
+mod record;
+mod script;
+mod state;
+mod virtualization;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::console::say;
+use crate::hardware::Hardware;
+use crate::host::memory::Frames;
+use crate::host::{End, Host};
+use crate::json::Object;
+use crate::options::{Fault, Options};
+use l2::Program;
+use script::Step;
+
+/// Seconds of virtual time that a test may take.
+const LIMIT: u64 = 2;
+
+/// What a test's steps may depend on.
+#[derive(Clone, Copy, Debug)]
+struct Setup {
+    shared_bit: u64,
+}
+
+/// How a test's run is to end.
+type Ending = fn(&End) -> bool;
+
+/// One test: a TD, its L1's steps, perhaps an L2.
+struct Test {
+    name: &'static str,
+    steps: Box<dyn Fn(&Setup) -> Vec<Step>>,
+    program: Option<Program>,
+    faults: Vec<Fault>,
+    ending: Ending,
+}
+
+impl Test {
+    fn new(name: &'static str, steps: impl Fn(&Setup) -> Vec<Step> + 'static) -> Self {
+        Self {
+            name,
+            steps: Box::new(steps),
+            program: None,
+            faults: Vec::new(),
+            ending: |end| *end == End::VendorCall(layout::DONE),
+        }
+    }
+
+    /// With a program for L2.
+    fn with_l2(mut self, program: Program) -> Self {
+        self.program = Some(program);
+        self
+    }
+
+    /// With a fault of the host or the module.
+    fn with_fault(mut self, fault: Fault) -> Self {
+        self.faults.push(fault);
+        self
+    }
+
+    /// The run does not get to the last step, but ends otherwise.
+    fn ending(mut self, ending: Ending) -> Self {
+        self.ending = ending;
+        self
+    }
+}
+
+/// Runs the test of that name, or with `all` every one. Answers whether they passed.
+pub(crate) fn run(name: &str, options: &Options, frames: Frames, hardware: Hardware) -> bool {
+    let mut hardware = Some(hardware);
+    let (mut passed, mut failed) = (0, 0);
+    let tests = [
+        leaves::tests(),
+        virtualization::tests(),
+        memory_conversion::tests(),
+        calls::tests(),
+        interrupts::tests(),
+        exits::tests(),
+        state::tests(),
+    ];
+    for test in tests.into_iter().flatten() {
+        if name != "all" && name != test.name {
+            continue;
+        }
+        let machine = match hardware.take() {
+            Some(machine) => machine,
+            None => Hardware::start(options.gpaw.shared_bit()),
+        };
+        let outcome = run_one(&test, options, frames.clone(), machine);
+        let line = Object::new()
+            .text("test", test.name)
+            .flag("ok", outcome.is_ok());
+        match outcome {
+            Ok(()) => {
+                passed += 1;
+                say!("{}: ok", test.name);
+                line.print();
+            }
+            Err(text) => {
+                failed += 1;
+                say!("{}: FAILED: {text}", test.name);
+                line.text("text", &text).print();
+            }
+        }
+    }
+    let ok = failed == 0 && passed > 0;
+    let result = Object::new()
+        .text("reason", "tests")
+        .flag("ok", ok)
+        .number("passed", passed)
+        .number("failed", failed);
+    Object::new().object("result", result).print();
+    ok
+}
+
+fn run_one(
+    test: &Test,
+    options: &Options,
+    frames: Frames,
+    hardware: Hardware,
+) -> Result<(), String> {
+    let mut options = options.clone();
+    options.memory = layout::RAM_SIZE;
+    options.watchdog = LIMIT;
+    options.faults.extend(test.faults.iter().cloned());
+    let setup = Setup {
+        shared_bit: options.gpaw.shared_bit(),
+    };
+    guest::prepare(setup.shared_bit);
+    if let Some(program) = test.program {
+        l2::load(program);
+    }
+    let steps = (test.steps)(&setup);
+    script::write(&steps);
+    let mut host = Host::new(options, None, frames, hardware)?;
+    guest::build(&mut host)?;
+    let end = host.run();
+    if !(test.ending)(&end) {
+        let checked = script::check(&steps);
+        return Err(format!("it ended with {end:?}; {checked:?}"));
+    }
+    if let End::VendorCall(_) = end {
+        script::check(&steps)?;
+    }
+    Ok(())
+}

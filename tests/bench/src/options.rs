@@ -1,0 +1,167 @@
+//! The run's options: `-append "key=value ..."`.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use tdcall::Gpaw;
+
+/// How the TPM window is backed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Window {
+    /// As the image's metadata asks.
+    Accepted,
+    /// The host gives no pages there, whatever the metadata says.
+    Hole,
+}
+
+/// Something the host or the module does wrong on purpose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// `busy:LEAF:N`: the next N calls of a TDCALL leaf find a lock taken.
+    Busy { leaf: u64, times: u32 },
+    /// `interrupt:LEAF:N`: the next N calls of an interruptible TDCALL leaf are cut short.
+    Interrupt { leaf: u64, times: u32 },
+    /// `host-route:REASON:N`: every N-th L2 exit or later, one of this reason goes to the host,
+    /// which lets L1 see it.
+    HostRoute { reason: u32, every: u64 },
+    /// `l1-interrupt:N`: at every N-th L2 exit L1's timer interrupt comes, due or not.
+    LocalInterrupt { every: u64 },
+    /// `tdvmcall-nonsense:WHAT`: the host answers a TDVMCALL sub-function, or `all`, with
+    /// nonsense.
+    TdvmcallNonsense { what: String },
+    /// `fwcfg-size:ITEM:VALUE`: an item of fw_cfg that holds a size holds this one.
+    FwCfgSize { item: u16, value: u32 },
+    /// `no-fwcfg`: there is no fw_cfg device.
+    NoFwCfg,
+}
+
+/// All options.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// `gpaw=48|52`
+    pub(crate) gpaw: Gpaw,
+    /// `memory=MIB`: the TD's RAM in bytes.
+    pub(crate) memory: u64,
+    /// `window=accepted|hole`
+    pub(crate) window: Window,
+    /// `l2vms=N`: NUM_L2_VMS.
+    pub(crate) l2_vms: u8,
+    /// `test=NAME`: run micro-guests instead of an image.
+    pub(crate) test: Option<String>,
+    /// `fault=FAULT,...`
+    pub(crate) faults: Vec<Fault>,
+    /// `watchdog=SECONDS` of virtual time without progress; 0 for none.
+    pub(crate) watchdog: u64,
+    /// `marks=1`: L2's writes to port 0x80 print the counters.
+    pub(crate) marks: bool,
+    /// `debug=1`: the TD has ATTRIBUTES.DEBUG.
+    pub(crate) debug: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            gpaw: Gpaw::Bits52,
+            memory: 1024 << 20,
+            window: Window::Accepted,
+            l2_vms: 1,
+            test: None,
+            faults: Vec::new(),
+            watchdog: 60,
+            marks: false,
+            debug: false,
+        }
+    }
+}
+
+/// An option that cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BadOption(String);
+
+impl fmt::Display for BadOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "option {:?} is not understood", self.0)
+    }
+}
+
+impl Options {
+    /// Reads the command line.
+    pub(crate) fn parse(command_line: &str) -> Result<Self, BadOption> {
+        let mut options = Self::default();
+        for word in command_line.split_ascii_whitespace() {
+            options
+                .set(word)
+                .ok_or_else(|| BadOption(word.to_string()))?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, word: &str) -> Option<()> {
+        let (key, value) = word.split_once('=')?;
+        match key {
+            "gpaw" => self.gpaw = Gpaw::from_bits(number(value)?)?,
+            "memory" => self.memory = number(value)?.checked_mul(1 << 20)?,
+            "window" => {
+                self.window = match value {
+                    "accepted" => Window::Accepted,
+                    "hole" => Window::Hole,
+                    _ => return None,
+                }
+            }
+            "l2vms" => self.l2_vms = number(value)?.try_into().ok()?,
+            "test" => self.test = Some(value.to_string()),
+            "fault" => {
+                for fault in value.split(',') {
+                    self.faults.push(parse_fault(fault)?);
+                }
+            }
+            "watchdog" => self.watchdog = number(value)?,
+            "marks" => self.marks = number(value)? != 0,
+            "debug" => self.debug = number(value)? != 0,
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn parse_fault(text: &str) -> Option<Fault> {
+    let mut parts = text.split(':');
+    let name = parts.next()?;
+    let mut next = || parts.next();
+    let fault = match name {
+        "busy" => Fault::Busy {
+            leaf: number(next()?)?,
+            times: number(next()?)?.try_into().ok()?,
+        },
+        "interrupt" => Fault::Interrupt {
+            leaf: number(next()?)?,
+            times: number(next()?)?.try_into().ok()?,
+        },
+        "host-route" => Fault::HostRoute {
+            reason: number(next()?)?.try_into().ok()?,
+            every: number(next()?)?,
+        },
+        "l1-interrupt" => Fault::LocalInterrupt {
+            every: number(next()?)?,
+        },
+        "tdvmcall-nonsense" => Fault::TdvmcallNonsense {
+            what: next()?.to_string(),
+        },
+        "fwcfg-size" => Fault::FwCfgSize {
+            item: number(next()?)?.try_into().ok()?,
+            value: number(next()?)?.try_into().ok()?,
+        },
+        "no-fwcfg" => Fault::NoFwCfg,
+        _ => return None,
+    };
+    parts.next().is_none().then_some(fault)
+}
+
+/// A decimal number, or a hexadecimal one after `0x`.
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}

@@ -1,0 +1,154 @@
+//! A VM whose own paging is off, run with paging on.
+//!
+//! QEMU's TCG does not apply the nested page tables to a guest without paging (`get_physical_address`
+//! in target/i386/tcg/sysemu/excp_helper.c, fixed in QEMU 9.1). So such a guest runs on page tables
+//! of ours that map each linear address to itself, and is shown its own control registers where it
+//! asks. Protected mode only: nothing here runs real mode.
+
+use super::machine::VirtualMachine;
+use super::nested_paging::Access;
+use crate::arch::memory;
+
+/// Where the VM finds the page directory while it runs so: nothing else is ever there.
+const DIRECTORY_GPA: u64 = 0xFEFF_F000;
+
+const CR0_PE: u64 = 1;
+const CR0_PG: u64 = 1 << 31;
+const CR4_PSE: u64 = 1 << 4;
+/// Bits that have a meaning only with paging, and would need other tables.
+const CR4_PAGING: u64 = 1 << 5 | 1 << 7 | 1 << 12 | 1 << 17 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23;
+const EFER_LME: u64 = 1 << 8;
+const EFER_LMA: u64 = 1 << 10;
+
+/// 4 MiB pages, one to one, for every access.
+#[repr(C, align(4096))]
+struct PageDirectory([u32; 1024]);
+
+static DIRECTORY: PageDirectory = PageDirectory(directory());
+
+const fn directory() -> [u32; 1024] {
+    const PRESENT_WRITABLE_USER_LARGE: u32 = 0x87;
+    let mut entries = [0; 1024];
+    let mut index = 0;
+    while index < 1024 {
+        // Accessed and dirty already: the processor never writes to the table.
+        entries[index] = (index as u32) << 22 | 0x60 | PRESENT_WRITABLE_USER_LARGE;
+        index += 1;
+    }
+    entries
+}
+
+/// The control registers as the VM has set them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ControlRegisters {
+    pub(crate) cr0: u64,
+    pub(crate) cr3: u64,
+    pub(crate) cr4: u64,
+    /// Without SVM's bit.
+    pub(crate) efer: u64,
+}
+
+impl ControlRegisters {
+    /// Whether the VM has to be run on our tables.
+    fn is_unpaged(&self) -> bool {
+        self.cr0 & CR0_PG == 0 && self.cr0 & CR0_PE != 0
+    }
+
+    /// What the processor is given.
+    fn effective(&self) -> Self {
+        if self.is_unpaged() {
+            Self {
+                cr0: self.cr0 | CR0_PG,
+                cr3: DIRECTORY_GPA,
+                cr4: self.cr4 & !CR4_PAGING | CR4_PSE,
+                efer: self.efer & !(EFER_LME | EFER_LMA),
+            }
+        } else {
+            let long_mode = self.efer & EFER_LME != 0 && self.cr0 & CR0_PG != 0;
+            Self {
+                efer: self.efer & !EFER_LMA | if long_mode { EFER_LMA } else { 0 },
+                ..*self
+            }
+        }
+    }
+}
+
+impl VirtualMachine {
+    /// Puts the control registers into the VMCB for a run.
+    pub(super) fn load_control_registers(&mut self) {
+        let unpaged = self.control_registers.is_unpaged();
+        if unpaged != self.runs_unpaged {
+            self.runs_unpaged = unpaged;
+            if unpaged {
+                let directory = DIRECTORY.0.as_ptr().expose_provenance() as u64;
+                let access = Access {
+                    // QEMU checks every access to a guest page table as a write.
+                    write: true,
+                    execute: false,
+                };
+                self.paging.map(DIRECTORY_GPA, 1, directory, access);
+            } else {
+                self.paging.unmap(DIRECTORY_GPA, 1);
+            }
+            self.apply_cr_intercepts();
+        }
+        let effective = self.control_registers.effective();
+        let save = &mut self.vmcb.save;
+        save.cr0 = effective.cr0;
+        save.cr3 = effective.cr3;
+        save.cr4 = effective.cr4;
+        save.efer = effective.efer | super::machine::SVME;
+    }
+
+    /// Takes over what a run may have changed: CR3 only, all else ends it.
+    pub(super) fn store_control_registers(&mut self) {
+        if !self.runs_unpaged {
+            self.control_registers.cr3 = self.vmcb.save.cr3;
+            self.control_registers.efer = self.vmcb.save.efer & !super::machine::SVME;
+        }
+    }
+
+    /// Carries out an access to a control register that ended a run only because of our tables.
+    /// Answers whether it was one.
+    pub(super) fn emulate_cr_access(&mut self) -> bool {
+        if !self.runs_unpaged {
+            return false;
+        }
+        let Some(instruction) = self.instruction_bytes() else {
+            return false;
+        };
+        let [0x0F, opcode @ (0x20 | 0x22), modrm] = instruction else {
+            return false;
+        };
+        let general = usize::from(modrm & 7);
+        let control = modrm >> 3 & 7;
+        match (opcode, control) {
+            (0x20, 0) if !self.wanted.cr_read => {
+                self.set_general(general, self.control_registers.cr0);
+            }
+            (0x20, 4) if !self.wanted.cr_read => {
+                self.set_general(general, self.control_registers.cr4);
+            }
+            (0x20, 3) if !self.wanted.cr3_store => {
+                self.set_general(general, self.control_registers.cr3);
+            }
+            (0x22, 3) if !self.wanted.cr3_load => {
+                self.control_registers.cr3 = self.general(general);
+            }
+            _ => return false,
+        }
+        self.vmcb.save.rip += 3;
+        true
+    }
+
+    /// Three bytes at CS:RIP, where linear addresses are guest-physical ones.
+    fn instruction_bytes(&self) -> Option<[u8; 3]> {
+        let linear = self.vmcb.save.cs.base.wrapping_add(self.vmcb.save.rip) as u32;
+        let mut bytes = [0; 3];
+        for (offset, byte) in (0..).zip(bytes.iter_mut()) {
+            let found = self.paging.lookup(u64::from(linear.wrapping_add(offset)))?;
+            memory::read(found.hpa, core::slice::from_mut(byte));
+        }
+        Some(bytes)
+    }
+}
