@@ -15,19 +15,23 @@ extern crate freestanding as _;
 mod arch;
 mod crt;
 mod debug_port;
+mod environment;
 mod fatal;
 mod heap;
 mod tpm;
 
 use arch::{clock, image, memory, paging, random, td, thread};
-use fatal::{FatalCode, OrFatal, fatal};
+use environment::{Cpu, Machine};
+use fatal::{FatalCode, OrFatal, fatal, halt};
 use l1_vmm::launch::firmware_image::{TpmWindow, tpm_window};
 use l1_vmm::launch::fw_cfg::FwCfg;
 use l1_vmm::launch::give::Given;
 use l1_vmm::launch::{
     GpaRange, GpaRanges, LoadedGuest, MemoryPlan, PayloadHobs, PlanRequest, give, load,
 };
-use memory::{Bounce, Firmware, L2Ram};
+use l1_vmm::run::{End, Layout, Parts, Platform, host};
+use memory::{Bounce, Firmware, L2Ram, Vapic};
+use tdcall::ghci::Width;
 use tdcall::field::FieldId;
 use tdcall::leaf::VpInfo;
 use tdcall::VmIndex;
@@ -38,6 +42,11 @@ const L2: VmIndex = VmIndex::FIRST;
 /// Memory that L1 takes out of the RAM below 4 GiB: the buffer that it shares with the host, one
 /// 2 MiB page of the secure EPT. All else is in the image.
 const L1_REGION: u64 = 0x20_0000;
+
+/// Power-off of the host's machine: SLP_EN and S5 to PM1a_CNT, as the platform's own firmware does.
+const POWER_OFF: (u16, Width, u32) = (0x604, Width::Word, 0x2000);
+/// Reset of the host's machine: a hard reset by the reset control register.
+const RESET: (u16, Width, u32) = (0xCF9, Width::Byte, 0x06);
 
 /// Called by the entry code with td-shim's HOB list, on L1's stack.
 extern "sysv64" fn l1_main(hob: u64) -> ! {
@@ -64,9 +73,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
         }
     );
     let guest = guest(&plan, &bounce, &mut ram);
-    let tpm = tpm::start();
-    let _ = (guest, tpm);
-    fatal(FatalCode::Launch, format_args!("there is nothing to launch"))
+    run(ram, &guest, info)
 }
 
 /// Checks that this is a TD in which L1 can do its work.
@@ -151,4 +158,61 @@ fn guest(plan: &MemoryPlan, bounce: &Bounce, ram: &mut L2Ram) -> LoadedGuest {
     }
     log::info!("command line: {}", guest.image.command_line);
     guest
+}
+
+/// Runs the guest to its end, and ends the TD as the guest asked.
+fn run(ram: L2Ram, guest: &LoadedGuest, info: VpInfo) -> ! {
+    let td = td();
+    let tpm = tpm::start();
+    let Some(vapic) = Vapic::take() else {
+        fatal(FatalCode::Run, format_args!("the virtual-APIC page is in use"));
+    };
+    let layout = Layout {
+        vm: L2,
+        vapic: vapic.gpa(),
+        shared_bit: info.gpaw.shared_bit(),
+    };
+    let parts = Parts::<Machine> {
+        processor: Cpu,
+        memory: ram,
+        vapic,
+        tpm,
+    };
+    let mut platform =
+        Platform::new(&td, &layout, parts, &guest.entry).or_fatal(FatalCode::Launch);
+    host::set_up_timer(&td).or_fatal(FatalCode::Launch);
+    if let Err(error) = host::set_up_console(&td) {
+        log::warn!("no console input: {error}");
+    }
+    log::info!("entering L2");
+    let end = platform.run();
+
+    log::info!("L2 exits: {}", platform.statistics());
+    log_high_water_marks();
+    let (port, width, value) = match end {
+        End::PowerOff => POWER_OFF,
+        End::Reset => RESET,
+        End::Halted { .. } | End::TripleFault { .. } | End::GuestError { .. } => {
+            log::info!("L2 registers: {}", platform.snapshot());
+            fatal(FatalCode::Run, format_args!("{end}"))
+        }
+        End::Failure(_) => fatal(FatalCode::Run, format_args!("{end}")),
+    };
+    log::info!("{end}");
+    if let Err(error) = td.io_write(port, width, value) {
+        log::error!("the host does not let the machine end: {error}");
+    }
+    halt()
+}
+
+/// What L1 took at most of its own memory.
+fn log_high_water_marks() {
+    let stack = arch::entry::stack_high_water_mark();
+    let heap = heap::usage();
+    log::info!(
+        "high-water marks: heap {} bytes, stack {stack} bytes; heap size {} bytes, {} in use",
+        heap.high_water_mark,
+        heap.size,
+        heap.used
+    );
 }

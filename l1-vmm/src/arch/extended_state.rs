@@ -21,11 +21,11 @@ use x86::msr::wrmsr;
 
 use crate::fatal::{FatalCode, fatal};
 
-/// State components that L2 may use: x87, SSE, AVX, AVX-512 and PKRU. No AMX: its state can be lost in
-/// an XSAVE under IA32_XFD, which is not switched.
-const OFFERED: u64 = 0x2E7;
-/// Room for the components above in standard format: PKRU ends at 0xA88.
-const AREA: usize = 0xB00;
+/// State components that L2 may use: x87, SSE, AVX and AVX-512. No AMX: its state can be lost in an
+/// XSAVE under IA32_XFD, which is not switched.
+const OFFERED: u64 = 0xE7;
+/// Room for the components above in standard format.
+const AREA: usize = 0xA80;
 
 const IA32_PRED_CMD: u32 = 0x49;
 const PRED_CMD_IBPB: u64 = 1;
@@ -147,7 +147,7 @@ pub(super) fn enter(registers: &mut Registers) {
     barrier();
     // SAFETY: the areas are 64-byte aligned and hold every component (checked by `start`), XCR0
     // has every component, nobody else uses `STATE`; the TDCALL is covered by the contract
-    // under which `Processor` was made.
+    // under which `Instruction` was made.
     unsafe {
         switch_and_enter(registers, STATE.l2.get(), &raw const STATE.l1, components);
     }

@@ -8,15 +8,15 @@ pub(crate) mod clock;
 pub(crate) mod entry;
 pub(crate) mod extended_state;
 pub(crate) mod image;
+mod instruction;
 pub(crate) mod interrupts;
 pub(crate) mod memory;
 pub(crate) mod paging;
-mod processor;
 pub(crate) mod random;
 mod segments;
 pub(crate) mod thread;
 
-pub(crate) use processor::{Processor, td};
+pub(crate) use instruction::{Instruction, td};
 
 /// Brings the processor from td-shim's state to L1's own: segments, handlers, vector state.
 ///

@@ -3,6 +3,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use l1_vmm::run::host::{CONSOLE_VECTOR, TIMER_VECTOR};
 use x86::msr::{IA32_X2APIC_EOI, wrmsr};
 
 use super::stubs::Frame;
@@ -21,18 +22,18 @@ const SPURIOUS: u64 = 0xFF;
 #[repr(u8)]
 pub(crate) enum Vector {
     /// The local APIC's timer.
-    Timer = 0xE0,
+    Timer = TIMER_VECTOR,
     /// The host's UART, through its I/O APIC.
-    Uart = 0xE1,
+    Console = CONSOLE_VECTOR,
 }
 
 static TIMER: AtomicBool = AtomicBool::new(false);
-static UART: AtomicBool = AtomicBool::new(false);
+static CONSOLE: AtomicBool = AtomicBool::new(false);
 
 fn flag(vector: Vector) -> &'static AtomicBool {
     match vector {
         Vector::Timer => &TIMER,
-        Vector::Uart => &UART,
+        Vector::Console => &CONSOLE,
     }
 }
 
@@ -42,7 +43,7 @@ pub(crate) fn take(vector: Vector) -> bool {
 }
 
 /// Lets interrupts that are pending happen. Otherwise they are disabled, but for the wait in
-/// TDG.VP.VMCALL<Instruction.HLT>.
+/// `TDG.VP.VMCALL<Instruction.HLT>`.
 pub(crate) fn open_window() {
     // SAFETY: handlers are installed before main code runs; they keep every register, and memory
     // they write is atomic. STI takes effect after the instruction behind it.
@@ -62,7 +63,7 @@ pub(super) extern "sysv64" fn dispatch(frame: &mut Frame) {
 }
 
 fn interrupt(vector: u64) {
-    for own in [Vector::Timer, Vector::Uart] {
+    for own in [Vector::Timer, Vector::Console] {
         if u64::from(own as u8) == vector {
             flag(own).store(true, Ordering::Relaxed);
         }

@@ -10,20 +10,20 @@ use super::extended_state;
 /// The instruction, with what L1 has to do around some leaves.
 ///
 /// * TDG.VP.ENTER: switches the state that the module does not.
-/// * TDG.VP.VMCALL<Instruction.HLT> that says interrupts are not blocked: enables them for the
+/// * `TDG.VP.VMCALL<Instruction.HLT>` that says interrupts are not blocked: enables them for the
 ///   length of the call, in the shadow of STI, so that no wake-up is lost.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Processor(Hw);
+pub(crate) struct Instruction(Hw);
 
 /// The TDX module, as everything in the image calls it.
-pub(crate) fn td() -> Td<Processor> {
+pub(crate) fn td() -> Td<Instruction> {
     // SAFETY: td-shim starts the image at privilege level 0 of a TD, and of the code it is made
     // of, the library passes addresses only of memory that `arch` and `main` set aside for the
     // module (guest state, VAPIC page, report buffers) or of pages for accept and attributes.
-    Td::new(Processor(unsafe { Hw::new() }))
+    Td::new(Instruction(unsafe { Hw::new() }))
 }
 
-impl RawTdcall for Processor {
+impl RawTdcall for Instruction {
     fn tdcall(&self, registers: &mut Registers) {
         match registers.rax {
             number::VP_ENTER => extended_state::enter(registers),

@@ -1,0 +1,81 @@
+//! The machine as L2's virtual platform wants it.
+
+use core::arch::x86_64::__cpuid_count;
+
+use l1_vmm::run::{Environment, Interrupts, Processor};
+use tdcall::tdvmcall::CpuidResult;
+use tdcall::vp_enter::{GuestState, Outcome, TlbFlush};
+use tdcall::{Gpa, RawTdcall, Td, VmIndex, VpEnterError};
+
+use crate::arch::memory::{L2Ram, Vapic};
+use crate::arch::{Instruction, clock, extended_state, interrupts};
+use crate::tpm::Window;
+
+/// The parts that this image is made of.
+pub(crate) struct Machine;
+
+impl Environment for Machine {
+    type Raw = Instruction;
+    type Processor = Cpu;
+    type Memory = L2Ram;
+    type Vapic = Vapic;
+    type Tpm = Window;
+}
+
+/// The processor that L1 runs on.
+pub(crate) struct Cpu;
+
+impl Processor for Cpu {
+    fn tsc(&self) -> u64 {
+        clock::ticks()
+    }
+
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
+        let result = __cpuid_count(leaf, subleaf);
+        CpuidResult {
+            eax: result.eax,
+            ebx: result.ebx,
+            ecx: result.ecx,
+            edx: result.edx,
+        }
+    }
+
+    /// The state is switched in [`Instruction`], next to the TDCALL.
+    fn enter<R: RawTdcall>(
+        &mut self,
+        td: &Td<R>,
+        vm: VmIndex,
+        flush: TlbFlush,
+        state: &mut GuestState,
+    ) -> Result<Outcome, VpEnterError> {
+        // The module writes through this address: as far as Rust knows, the TDCALL does.
+        let address = (&raw mut *state).expose_provenance();
+        td.vp_enter(vm, flush, Gpa(address as u64))
+    }
+
+    fn set_l2_cr2(&mut self, value: u64) {
+        extended_state::set_l2_cr2(value);
+    }
+
+    fn l2_xcr0(&self) -> u64 {
+        extended_state::l2_xcr0()
+    }
+
+    fn set_l2_xcr0(&mut self, value: u64) {
+        extended_state::set_l2_xcr0(value);
+    }
+
+    fn take_interrupts(&mut self) -> Interrupts {
+        interrupts::open_window();
+        Interrupts {
+            timer: interrupts::take(interrupts::Vector::Timer),
+            console: interrupts::take(interrupts::Vector::Console),
+        }
+    }
+
+    /// [`Instruction`] enables interrupts for the length of this call.
+    fn halt<R: RawTdcall>(&mut self, td: &Td<R>) {
+        // A host that refuses makes L1 poll.
+        let _ = td.hlt(false);
+    }
+}
