@@ -14,7 +14,8 @@
 //!
 //! Everything L2 or the host can choose (registers, memory, page tables, exit information) is
 //! hostile here: no value of it panics, allocates or runs without a bound. An instruction that
-//! is not implemented ends in [`EmulationError`], never in a guess.
+//! is not implemented ends in [`EmulationError`], never in a guess. The instruction decoder
+//! builds its tables on the heap once; [`mmio::prepare`] does that ahead of the first exit.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

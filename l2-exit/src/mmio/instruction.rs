@@ -138,6 +138,11 @@ pub(super) enum DecodeError {
     Unsupported,
 }
 
+/// Builds the decoder's tables, which the first decode would do otherwise.
+pub(super) fn prepare() {
+    let _ = Decoder::with_ip(64, &[], 0, DecoderOptions::NONE);
+}
+
 /// Decodes the instruction at RIP. `bits` is the default size of the code segment.
 pub(super) fn decode(bits: u32, rip: u64, bytes: &[u8]) -> Result<Instruction, DecodeError> {
     let mut decoder = Decoder::with_ip(bits, bytes, rip, DecoderOptions::NONE);

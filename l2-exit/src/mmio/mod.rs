@@ -32,6 +32,12 @@ use operand::{Bytes, Operand, Register};
 
 pub use cache::{CacheStatistics, DecodeCache};
 
+/// Builds the instruction decoder's tables on the heap, once: the only allocation of this
+/// crate. Without it the first [`emulate`] that decodes does the same.
+pub fn prepare() {
+    instruction::prepare();
+}
+
 /// Executes the instruction that made the access `violation`, the qualification of `exit`.
 ///
 /// What is claimed by `bus` is the device's; what is not must be in `memory`. Both exits that

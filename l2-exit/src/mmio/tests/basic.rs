@@ -346,7 +346,8 @@ fn what_is_not_implemented_is_named_with_its_bytes() {
     let cases: &[Assemble] = &[
         |a| a.movups(xmm0, xmmword_ptr(rbx)),
         |a| a.movdqu(xmmword_ptr(rbx), xmm1),
-        |a| a.vmovdqu(ymm0, ymmword_ptr(rbx)),
+        // VMOVDQU YMM0, [RBX]
+        |a| a.db(&[0xC5, 0xFE, 0x6F, 0x03]),
         |a| a.movd(xmm0, dword_ptr(rbx)),
         |a| a.cmpxchg(dword_ptr(rbx), ecx),
         |a| a.xadd(dword_ptr(rbx), ecx),
