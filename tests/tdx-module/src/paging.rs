@@ -1,169 +1,315 @@
-//! A VM's linear addresses: the walk of its own page tables.
+//! A VM's linear addresses: the walk of its own page tables, in every paging mode.
 //!
-//! The walk finds where the bytes of an instruction are that has just been executed, so it checks
-//! presence only; permissions have been checked by the processor.
+//! Rights are not checked: the processor has done that before the exit that is looked at. Page
+//! tables and code are in private memory, as TDX demands.
 
-use crate::memory::Unmapped;
-use crate::module::Module;
 use crate::platform::{Platform, Register, SegmentName, Vm};
+use crate::td::sept::SecureEpt;
 
-const CR0_PE: u64 = 1;
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
 const CR4_LA57: u64 = 1 << 12;
 const EFER_LMA: u64 = 1 << 10;
-const CS_L: u32 = 1 << 13;
-const CS_DB: u32 = 1 << 14;
+const CS_LONG: u32 = 1 << 13;
+const CS_DEFAULT_BIG: u32 = 1 << 14;
 
-const PRESENT: u64 = 1;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const PRESENT: u64 = 1 << 0;
 const LARGE: u64 = 1 << 7;
-const FRAME: u64 = 0x000f_ffff_ffff_f000;
 
-/// How a VM executes code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CodeSize {
-    Bits16,
-    Bits32,
-    Bits64,
+/// The linear address space of a VM that is not running.
+pub(crate) struct LinearSpace<'a> {
+    pub(crate) vm: Vm,
+    pub(crate) platform: &'a mut dyn Platform,
+    pub(crate) sept: &'a SecureEpt,
 }
 
-impl CodeSize {
-    pub(crate) fn bits(self) -> u32 {
-        match self {
-            CodeSize::Bits16 => 16,
-            CodeSize::Bits32 => 32,
-            CodeSize::Bits64 => 64,
-        }
+/// A walk from CR3 towards the translation of a linear address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Walk {
+    /// The translation; `None` if an entry is not present or can not be read.
+    pub(crate) gpa: Option<u64>,
+    entries: [u64; 5],
+    depth: usize,
+}
+
+impl Walk {
+    /// The GPAs of the paging-structure entries that the walk used.
+    pub(crate) fn entries(&self) -> &[u64] {
+        &self.entries[..self.depth]
     }
 }
 
-/// The size of the code that `vm` is at.
-pub(crate) fn code_size<P: Platform>(platform: &mut P, vm: Vm) -> CodeSize {
-    let access_rights = platform.segment(vm, SegmentName::Cs).access_rights;
-    if is_long_mode(platform, vm) && access_rights & CS_L != 0 {
-        CodeSize::Bits64
-    } else if platform.register(vm, Register::Cr0) & CR0_PE != 0 && access_rights & CS_DB != 0 {
-        CodeSize::Bits32
-    } else {
-        CodeSize::Bits16
-    }
-}
-
-/// EFER.LMA.
-pub(crate) fn is_long_mode<P: Platform>(platform: &mut P, vm: Vm) -> bool {
-    platform.register(vm, Register::Efer) & EFER_LMA != 0
-}
-
-/// The linear address of the instruction that `vm` is at.
-pub(crate) fn instruction_address<P: Platform>(platform: &mut P, vm: Vm) -> u64 {
-    let rip = platform.register(vm, Register::Rip);
-    if code_size(platform, vm) == CodeSize::Bits64 {
-        rip
-    } else {
-        platform.segment(vm, SegmentName::Cs).base.wrapping_add(rip) & 0xffff_ffff
-    }
-}
-
-/// The format of a table entry.
-struct Format {
+/// A paging mode: how wide an entry and an index are, and how many levels there are.
+struct Mode {
     levels: u32,
-    index_bits: u32,
     entry_size: u64,
+    index_bits: u32,
+    /// Large pages exist without CR4.PSE, and an address has more than 32 bits.
+    wide: bool,
 }
 
-impl Module {
-    /// The GPA behind a linear address of `vm`.
-    pub(crate) fn translate<P: Platform>(
-        &self,
-        platform: &mut P,
-        vm: Vm,
-        linear: u64,
-    ) -> Result<u64, Unmapped> {
-        if platform.register(vm, Register::Cr0) & CR0_PG == 0 {
-            return Ok(linear & 0xffff_ffff);
-        }
-        let cr4 = platform.register(vm, Register::Cr4);
-        let long_mode = is_long_mode(platform, vm);
-        let format = if long_mode {
-            Format {
-                levels: if cr4 & CR4_LA57 != 0 { 5 } else { 4 },
-                index_bits: 9,
-                entry_size: 8,
-            }
-        } else if cr4 & CR4_PAE != 0 {
-            Format {
-                levels: 3,
-                index_bits: 9,
-                entry_size: 8,
-            }
-        } else {
-            Format {
-                levels: 2,
-                index_bits: 10,
-                entry_size: 4,
-            }
-        };
-        let cr3 = platform.register(vm, Register::Cr3);
-        let root = if long_mode {
-            cr3 & FRAME
-        } else if format.levels == 3 {
-            cr3 & 0xffff_ffe0
-        } else {
-            cr3 & 0xffff_f000
-        };
-        self.walk(platform, &format, root, linear)
+impl LinearSpace<'_> {
+    pub(crate) fn register(&mut self, register: Register) -> u64 {
+        self.platform.register(self.vm, register)
     }
 
-    fn walk<P: Platform>(
-        &self,
-        platform: &mut P,
-        format: &Format,
-        root: u64,
-        linear: u64,
-    ) -> Result<u64, Unmapped> {
-        let mut table = root;
-        for level in (0..format.levels).rev() {
-            let shift = 12 + level * format.index_bits;
-            let index = linear >> shift & ((1 << format.index_bits) - 1);
-            // A legacy PAE root has four entries only; bits 31:30 of a 32-bit linear address.
-            let mut entry = [0; 8];
-            let bytes = &mut entry[..format.entry_size as usize];
-            self.read_guest(platform, table + index * format.entry_size, bytes)?;
-            let entry = u64::from_le_bytes(entry);
+    /// EFER.LMA.
+    pub(crate) fn is_long_mode(&mut self) -> bool {
+        self.register(Register::Efer) & EFER_LMA != 0
+    }
+
+    /// Width of the code that runs: 16, 32 or 64.
+    pub(crate) fn code_width(&mut self) -> u32 {
+        let access_rights = self
+            .platform
+            .segment(self.vm, SegmentName::Cs)
+            .access_rights;
+        if self.is_long_mode() && access_rights & CS_LONG != 0 {
+            64
+        } else if access_rights & CS_DEFAULT_BIG != 0 {
+            32
+        } else {
+            16
+        }
+    }
+
+    /// The linear address of an offset in the code segment.
+    pub(crate) fn code_address(&mut self, offset: u64) -> u64 {
+        if self.code_width() == 64 {
+            offset
+        } else {
+            let base = self.platform.segment(self.vm, SegmentName::Cs).base;
+            base.wrapping_add(offset) & 0xffff_ffff
+        }
+    }
+
+    fn paging_mode(&mut self) -> Option<Mode> {
+        if self.register(Register::Cr0) & CR0_PG == 0 {
+            return None;
+        }
+        let cr4 = self.register(Register::Cr4);
+        let (levels, entry_size, index_bits, wide) = match (self.is_long_mode(), cr4 & CR4_PAE != 0)
+        {
+            (true, _) if cr4 & CR4_LA57 != 0 => (5, 8, 9, true),
+            (true, _) => (4, 8, 9, true),
+            (false, true) => (3, 8, 9, true),
+            (false, false) => (2, 4, 10, false),
+        };
+        Some(Mode {
+            levels,
+            entry_size,
+            index_bits,
+            wide,
+        })
+    }
+
+    /// Walks the VM's page tables for a linear address.
+    pub(crate) fn walk(&mut self, linear: u64) -> Walk {
+        let mut walk = Walk::default();
+        let Some(mode) = self.paging_mode() else {
+            walk.gpa = Some(linear & 0xffff_ffff);
+            return walk;
+        };
+        let cr3 = self.register(Register::Cr3);
+        let mut table = match mode.levels {
+            // PAE: four page-directory pointers, 32-byte aligned.
+            3 => cr3 & 0xffff_ffe0,
+            2 => cr3 & 0xffff_f000,
+            _ => cr3 & ADDRESS,
+        };
+        for level in (1..=mode.levels).rev() {
+            let shift = 12 + (level - 1) * mode.index_bits;
+            let index = linear >> shift & ((1 << mode.index_bits) - 1);
+            let index = if mode.levels == 3 && level == 3 {
+                index & 3
+            } else {
+                index
+            };
+            let address = table + index * mode.entry_size;
+            walk.entries[walk.depth] = address;
+            walk.depth += 1;
+            let Some(entry) = self.read_entry(address, mode.entry_size) else {
+                return walk;
+            };
             if entry & PRESENT == 0 {
-                return Err(Unmapped);
+                return walk;
             }
-            let may_be_large = level == 1 || level == 2 && format.levels > 3;
-            if level == 0 || may_be_large && entry & LARGE != 0 {
-                let offset = (1 << shift) - 1;
-                return Ok(entry & FRAME & !offset | linear & offset);
+            let offset = (1u64 << shift) - 1;
+            let large =
+                entry & LARGE != 0 && (2..=3).contains(&level) && !(mode.levels == 3 && level == 3);
+            if level == 1 || large {
+                let base = if mode.wide || level == 1 {
+                    entry & ADDRESS & !offset
+                } else {
+                    // PSE-36: bits 20:13 are address bits 39:32.
+                    entry & 0xffc0_0000 | (entry >> 13 & 0xff) << 32
+                };
+                walk.gpa = Some(base | linear & offset);
+                return walk;
             }
-            table = entry & FRAME;
+            table = entry & ADDRESS;
         }
-        Err(Unmapped)
+        walk
     }
 
-    /// Reads the memory of `vm` at a linear address, as far as it is there; returns how far.
-    pub(crate) fn read_linear<P: Platform>(
-        &self,
-        platform: &mut P,
-        vm: Vm,
-        linear: u64,
-        into: &mut [u8],
-    ) -> usize {
+    fn read_entry(&mut self, gpa: u64, size: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.read_physical(gpa, &mut bytes[..size as usize])?;
+        Some(u64::from_le_bytes(bytes))
+    }
+
+    /// Reads the TD's private memory within one page.
+    pub(crate) fn read_physical(&mut self, gpa: u64, into: &mut [u8]) -> Option<()> {
+        let hpa = self.sept.mapped(gpa)?;
+        self.platform.read(hpa, into);
+        Some(())
+    }
+
+    /// Reads the VM's memory by linear address; gives the number of bytes that could be read.
+    pub(crate) fn read_linear(&mut self, linear: u64, into: &mut [u8]) -> usize {
         let mut done = 0;
         while done < into.len() {
-            let at = linear.wrapping_add(done as u64);
-            let length = (into.len() - done).min((0x1000 - at % 0x1000) as usize);
-            let part = &mut into[done..done + length];
-            let read = self
-                .translate(platform, vm, at)
-                .and_then(|gpa| self.read_guest(platform, gpa, part));
-            if read.is_err() {
+            let address = linear.wrapping_add(done as u64);
+            let in_page = (0x1000 - (address & 0xfff)) as usize;
+            let end = into.len().min(done + in_page);
+            let Some(gpa) = self.walk(address).gpa else {
+                break;
+            };
+            if self.read_physical(gpa, &mut into[done..end]).is_none() {
                 break;
             }
-            done += length;
+            done = end;
         }
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::td::sept::{Leaf, LeafState};
+    use crate::test_platform::TestPlatform;
+    use tdcall::PageLevel;
+    use tdcall::attributes::VmAttributes;
+
+    const TABLES: u64 = 0x10_0000;
+
+    /// L1 with 1 GiB of memory, its tables at [`TABLES`].
+    struct Machine {
+        platform: TestPlatform,
+        sept: SecureEpt,
+    }
+
+    impl Machine {
+        fn new(cr0: u64, cr4: u64, efer: u64) -> Machine {
+            let mut platform = TestPlatform::default();
+            let mut sept = SecureEpt::default();
+            let memory = Leaf {
+                gpa: 0,
+                hpa: 0,
+                level: PageLevel::Page1G,
+                state: LeafState::Mapped,
+                aliases: [VmAttributes::new(); 3],
+                blocked_at: 0,
+            };
+            sept.insert(&mut platform, memory);
+            for (register, value) in [
+                (Register::Cr0, cr0),
+                (Register::Cr3, TABLES),
+                (Register::Cr4, cr4),
+                (Register::Efer, efer),
+            ] {
+                platform.set_register(Vm::L1, register, value);
+            }
+            Machine { platform, sept }
+        }
+
+        fn long_mode(cr4: u64) -> Machine {
+            Machine::new(0x8000_0021, CR4_PAE | cr4, 0xd00)
+        }
+
+        fn put(&mut self, address: u64, entry: u64) {
+            self.platform.write(address, &entry.to_le_bytes());
+        }
+
+        fn space(&mut self) -> LinearSpace<'_> {
+            LinearSpace {
+                vm: Vm::L1,
+                platform: &mut self.platform,
+                sept: &self.sept,
+            }
+        }
+    }
+
+    #[test]
+    fn without_paging_linear_is_physical() {
+        let mut machine = Machine::new(0x21, 0, 0x900);
+        assert_eq!(machine.space().walk(0x12_3456).gpa, Some(0x12_3456));
+    }
+
+    #[test]
+    fn four_levels_lead_to_a_small_and_to_a_large_page() {
+        let mut machine = Machine::long_mode(0);
+        machine.put(0x10_0000 + 8 * 511, 0x10_1003);
+        machine.put(0x10_1000 + 8 * 510, 0x10_2003);
+        machine.put(0x10_2000, 0x0020_0083);
+        machine.put(0x10_2008, 0x10_3003);
+        machine.put(0x10_3000 + 8 * 5, 0x8000_0000_0007_7003);
+        let mut space = machine.space();
+        let large = space.walk(0xffff_ffff_8012_3456);
+        assert_eq!(large.gpa, Some(0x0032_3456));
+        assert_eq!(large.entries().len(), 3);
+        let small = space.walk(0xffff_ffff_8020_5abc);
+        assert_eq!(small.gpa, Some(0x7_7abc));
+        let entries = [0x10_0ff8, 0x10_1ff0, 0x10_2008, 0x10_3028];
+        assert_eq!(small.entries(), entries);
+        assert_eq!(space.walk(0x1000).gpa, None);
+    }
+
+    #[test]
+    fn five_levels_start_one_higher() {
+        let mut machine = Machine::long_mode(CR4_LA57);
+        machine.put(0x10_0000 + 8 * 511, 0x10_4003);
+        machine.put(0x10_4000 + 8 * 511, 0x10_1003);
+        machine.put(0x10_1000 + 8 * 511, 0x4000_0083);
+        let walk = machine.space().walk(0xffff_ffff_c000_0123);
+        assert_eq!(walk.gpa, Some(0x4000_0123));
+    }
+
+    #[test]
+    fn legacy_pae_starts_with_four_pointers() {
+        let mut machine = Machine::new(0x8000_0021, CR4_PAE, 0x800);
+        machine.put(TABLES + 8 * 3, 0x10_1001);
+        machine.put(0x10_1008, 0x0060_0083);
+        let walk = machine.space().walk(0xc032_1000);
+        assert_eq!(walk.gpa, Some(0x0072_1000));
+    }
+
+    #[test]
+    fn a_4_mib_page_has_its_high_address_bits_low() {
+        let mut machine = Machine::new(0x8000_0021, 0, 0x800);
+        machine
+            .platform
+            .write(0x10_0000 + 4 * 3, &0x0080_2083_u32.to_le_bytes());
+        let walk = machine.space().walk(0x00c1_2345);
+        assert_eq!(walk.gpa, Some(0x1_0081_2345));
+    }
+
+    #[test]
+    fn a_read_crosses_into_the_next_page_and_stops_where_there_is_none() {
+        let mut machine = Machine::long_mode(0);
+        machine.put(0x10_0000, 0x10_1003);
+        machine.put(0x10_1000, 0x10_2003);
+        machine.put(0x10_2000, 0x10_3003);
+        machine.put(0x10_3000, 0x20_0003);
+        machine.platform.write(0x20_0ffc, &[1, 2, 3, 4]);
+        let mut into = [0; 8];
+        assert_eq!(machine.space().read_linear(0xffc, &mut into), 4);
+        assert_eq!(into, [1, 2, 3, 4, 0, 0, 0, 0]);
+        machine.put(0x10_3008, 0x30_0003);
+        machine.platform.write(0x30_0000, &[5, 6, 7, 8]);
+        assert_eq!(machine.space().read_linear(0xffc, &mut into), 8);
+        assert_eq!(into, [1, 2, 3, 4, 5, 6, 7, 8]);
     }
 }

@@ -6,7 +6,6 @@
 use crate::exit_reason;
 use crate::l1::exit::Emulation;
 use crate::module::Module;
-use crate::paging::{self, CodeSize};
 use crate::platform::{Event, Platform, Register, Vm};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
@@ -39,7 +38,9 @@ const XFAM_CET: u64 = 0x1800;
 
 /// Carries out a MOV to CR0 or CR4, CLTS, LMSW or SMSW, or a MOV from a control register.
 pub(super) fn emulate<P: Platform>(module: &mut Module, platform: &mut P) -> Emulation {
-    let instruction = module.decode(platform, Vm::L1);
+    let Some(instruction) = module.l1_space(platform).fetch() else {
+        return Emulation::Exception(Event::INVALID_OPCODE);
+    };
     if platform.register(Vm::L1, Register::Cpl) != 0 {
         return Emulation::GP;
     }
@@ -72,13 +73,14 @@ fn mov<P: Platform>(module: &mut Module, platform: &mut P, instruction: &Instruc
         return Emulation::Exception(Event::INVALID_OPCODE);
     };
     let mut value = platform.register(Vm::L1, source);
-    if paging::code_size(platform, Vm::L1) != CodeSize::Bits64 {
+    let is_64_bit = module.l1_space(platform).code_width() == 64;
+    if !is_64_bit {
         value &= 0xffff_ffff;
     }
     // Access type 0 is MOV to CR; the general register is in bits 11:8.
     let qualification = |number: u64| number | (source as u64) << 8;
     match register {
-        Register::Cr0 => write_cr0(platform, value, qualification(0)),
+        Register::Cr0 => write_cr0(platform, value, is_64_bit, qualification(0)),
         Register::Cr4 => write_cr4(module, platform, value, qualification(4)),
         _ => {
             platform.set_register(Vm::L1, register, value);
@@ -87,7 +89,12 @@ fn mov<P: Platform>(module: &mut Module, platform: &mut P, instruction: &Instruc
     }
 }
 
-fn write_cr0<P: Platform>(platform: &mut P, value: u64, qualification: u64) -> Emulation {
+fn write_cr0<P: Platform>(
+    platform: &mut P,
+    value: u64,
+    is_64_bit: bool,
+    qualification: u64,
+) -> Emulation {
     let cr4 = platform.register(Vm::L1, Register::Cr4);
     let efer = platform.register(Vm::L1, Register::Efer);
     let old = platform.register(Vm::L1, Register::Cr0);
@@ -112,7 +119,7 @@ fn write_cr0<P: Platform>(platform: &mut P, value: u64, qualification: u64) -> E
         platform.set_register(Vm::L1, Register::Efer, efer | EFER_LMA);
     }
     if leaves_paging {
-        if paging::code_size(platform, Vm::L1) == CodeSize::Bits64 || cr4 & CR4_PCIDE != 0 {
+        if is_64_bit || cr4 & CR4_PCIDE != 0 {
             return Emulation::GP;
         }
         platform.set_register(Vm::L1, Register::Efer, efer & !EFER_LMA);
@@ -129,7 +136,7 @@ fn write_cr4<P: Platform>(
     qualification: u64,
 ) -> Emulation {
     let old = platform.register(Vm::L1, Register::Cr4);
-    let long_mode = paging::is_long_mode(platform, Vm::L1);
+    let long_mode = module.l1_space(platform).is_long_mode();
     let cr3 = platform.register(Vm::L1, Register::Cr3);
     let set = |bit| value & bit != 0;
     let sets = |bit| value & !old & bit != 0;

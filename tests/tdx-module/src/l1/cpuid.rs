@@ -6,7 +6,6 @@
 use crate::exit_reason;
 use crate::l1::exit::Emulation;
 use crate::module::Module;
-use crate::paging::{self, CodeSize};
 use crate::platform::{CpuidResult, Platform, Register, Vm};
 
 const BASE_MAXIMUM: u32 = 0x23;
@@ -185,7 +184,7 @@ fn virtualize<P: Platform>(
             eax: EXTENDED_MAXIMUM,
             ..CpuidResult::default()
         },
-        (0x8000_0001, _) => leaf_8000_0001(native, paging::code_size(platform, Vm::L1)),
+        (0x8000_0001, _) => leaf_8000_0001(native, module.l1_space(platform).code_width()),
         (0x8000_0007, _) => CpuidResult {
             edx: INVARIANT_TSC,
             ..CpuidResult::default()
@@ -264,13 +263,9 @@ fn leaf_7_0(native: CpuidResult, xfam: u64, cr4: u64) -> CpuidResult {
     }
 }
 
-fn leaf_8000_0001(native: CpuidResult, code_size: CodeSize) -> CpuidResult {
+fn leaf_8000_0001(native: CpuidResult, code_width: u32) -> CpuidResult {
     const SYSCALL: u32 = 1 << 11;
-    let syscall = if code_size == CodeSize::Bits64 {
-        SYSCALL
-    } else {
-        0
-    };
+    let syscall = if code_width == 64 { SYSCALL } else { 0 };
     CpuidResult {
         ecx: native.ecx & 0x121,
         edx: native.edx & 0x2c10_0000 | syscall,

@@ -4,7 +4,6 @@ use crate::exit_reason;
 use crate::l1::{VeInfo, control_registers, cpuid, ept_violation, msr};
 use crate::leaf;
 use crate::module::Module;
-use crate::paging::{self, CodeSize};
 use crate::platform::{Action, Event, Exited, HardwareExit, IoExit, Platform, Register, Vm};
 use crate::td::seamcall;
 use crate::transition::AsynchronousExit;
@@ -131,12 +130,12 @@ pub(crate) fn handle_exit<P: Platform>(
 fn conclude<P: Platform>(module: &mut Module, platform: &mut P, emulation: Emulation) -> Action {
     match emulation {
         Emulation::Done => {
-            let length = module.decode(platform, Vm::L1).len();
+            let length = instruction_length(module, platform);
             module.advance_l1(platform, length as u64);
         }
         Emulation::Exception(event) => module.vcpu.l1.inject(event),
         Emulation::VirtualizationException(reason, qualification) => {
-            let length = module.decode(platform, Vm::L1).len();
+            let length = instruction_length(module, platform);
             module.inject_ve(platform, VeInfo::instruction(reason, qualification, length));
         }
     }
@@ -153,12 +152,18 @@ fn fatal(module: &mut Module, code: tdcall::status::Code, reason: u32) -> Action
     )
 }
 
+/// The length of the instruction that L1 exited on.
+fn instruction_length<P: Platform>(module: &Module, platform: &mut P) -> usize {
+    let instruction = module.l1_space(platform).fetch();
+    instruction.map_or(0, |instruction| instruction.len())
+}
+
 /// #UD, which is also how a processor without TDX reports TDCALL.
 fn invalid_opcode<P: Platform>(module: &mut Module, platform: &mut P) -> Action {
-    let event = if !module.is_at_tdcall(platform, Vm::L1) {
+    let event = if !module.l1_space(platform).is_at_tdcall() {
         Event::INVALID_OPCODE
     } else if platform.register(Vm::L1, Register::Cpl) != 0
-        || paging::code_size(platform, Vm::L1) != CodeSize::Bits64
+        || module.l1_space(platform).code_width() != 64
     {
         Event::GENERAL_PROTECTION
     } else {
@@ -171,9 +176,14 @@ fn invalid_opcode<P: Platform>(module: &mut Module, platform: &mut P) -> Action 
 /// The exit qualification of an I/O instruction (SDM volume 3, "Exit Qualification for I/O
 /// Instructions").
 fn io_qualification<P: Platform>(module: &Module, platform: &mut P, io: IoExit) -> u64 {
-    let instruction = module.decode(platform, Vm::L1);
-    let immediate = (0..instruction.op_count())
-        .any(|operand| instruction.op_kind(operand) == OpKind::Immediate8);
+    let immediate = module
+        .l1_space(platform)
+        .fetch()
+        .is_some_and(|instruction| {
+            instruction
+                .op_kinds()
+                .any(|operand| operand == OpKind::Immediate8)
+        });
     u64::from(io.width - 1)
         | u64::from(io.input) << 3
         | u64::from(io.string) << 4
@@ -184,9 +194,11 @@ fn io_qualification<P: Platform>(module: &Module, platform: &mut P, io: IoExit) 
 
 /// INVD, WBINVD and WBNOINVD.
 fn cache_flush<P: Platform>(module: &Module, platform: &mut P) -> Emulation {
-    let (reason, qualification) = match module.decode(platform, Vm::L1).code() {
-        Code::Invd => (exit_reason::INVD, 0),
-        Code::Wbnoinvd => (exit_reason::WBINVD, 1),
+    let instruction = module.l1_space(platform).fetch();
+    let code = instruction.map(|instruction| instruction.code());
+    let (reason, qualification) = match code {
+        Some(Code::Invd) => (exit_reason::INVD, 0),
+        Some(Code::Wbnoinvd) => (exit_reason::WBINVD, 1),
         _ => (exit_reason::WBINVD, 0),
     };
     Emulation::VirtualizationException(reason, qualification)

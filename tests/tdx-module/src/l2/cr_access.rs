@@ -238,7 +238,7 @@ impl Guest<'_> {
             let instruction = access.instruction;
             let mut word = [0; 2];
             if let Some(address) = self.operand_address(&instruction, 0) {
-                self.read_linear(address, &mut word);
+                self.space().read_linear(address, &mut word);
             }
             u16::from_le_bytes(word)
         } else {
@@ -301,7 +301,7 @@ impl Guest<'_> {
         let address = self.operand_address(instruction, 0).unwrap_or(0);
         for (offset, byte) in (0..).zip(value.to_le_bytes()) {
             let linear = address.wrapping_add(offset);
-            let gpa = self.walk(linear).gpa;
+            let gpa = self.space().walk(linear).gpa;
             let Some(hpa) = gpa.and_then(|gpa| self.sept.mapped(gpa)) else {
                 self.set_register(Register::Cr2, linear);
                 return Err(Event::exception(14, Some(WRITE)));

@@ -1,12 +1,9 @@
-//! The instruction that L2 exited on: fetched through L2's page tables, decoded, and stepped over
-//! where the module emulates it. The hardware gives neither its bytes nor its length.
+//! The instruction that L2 exited on: decoded, and stepped over where the module emulates it.
 
-use super::guest::{Guest, efer, rflags};
-use crate::platform::{Event, Register, Segment, SegmentName};
-use iced_x86::{Decoder, DecoderOptions, Instruction};
-
-/// The longest instruction.
-const MAX_LENGTH: usize = 15;
+use super::guest::{Guest, rflags};
+use crate::paging::LinearSpace;
+use crate::platform::{Event, Register, SegmentName};
+use iced_x86::Instruction;
 
 /// Which of the segment registers an operand names.
 pub(super) fn segment_name(register: iced_x86::Register) -> Option<SegmentName> {
@@ -22,40 +19,23 @@ pub(super) fn segment_name(register: iced_x86::Register) -> Option<SegmentName> 
 }
 
 impl Guest<'_> {
-    /// Width of the code that runs: 16, 32 or 64.
-    pub(super) fn code_width(&mut self) -> u32 {
-        const LONG: u32 = 1 << 13;
-        const DEFAULT_BIG: u32 = 1 << 14;
-        let cs = self.segment(SegmentName::Cs);
-        if self.register(Register::Efer) & efer::LMA != 0 && cs.access_rights & LONG != 0 {
-            64
-        } else if cs.access_rights & DEFAULT_BIG != 0 {
-            32
-        } else {
-            16
+    /// The VM's linear addresses.
+    pub(super) fn space(&mut self) -> LinearSpace<'_> {
+        LinearSpace {
+            vm: self.vm(),
+            platform: &mut *self.platform,
+            sept: self.sept,
         }
     }
 
-    /// The linear address of an offset in the code segment.
-    pub(super) fn code_address(&mut self, offset: u64) -> u64 {
-        if self.code_width() == 64 {
-            offset
-        } else {
-            let Segment { base, .. } = self.segment(SegmentName::Cs);
-            base.wrapping_add(offset) & 0xffff_ffff
-        }
+    /// Width of the code that runs: 16, 32 or 64.
+    pub(super) fn code_width(&mut self) -> u32 {
+        self.space().code_width()
     }
 
     /// Fetches the instruction at RIP; `None` if its bytes can not be read or are none.
     pub(super) fn fetch(&mut self) -> Option<Instruction> {
-        let width = self.code_width();
-        let rip = self.register(Register::Rip);
-        let linear = self.code_address(rip);
-        let mut bytes = [0; MAX_LENGTH];
-        let available = self.read_linear(linear, &mut bytes);
-        let mut decoder = Decoder::with_ip(width, &bytes[..available], rip, DecoderOptions::NONE);
-        let instruction = decoder.decode();
-        (!instruction.is_invalid()).then_some(instruction)
+        self.space().fetch()
     }
 
     /// Moves RIP past an instruction that the module has emulated, and does what the processor

@@ -105,7 +105,7 @@ impl Guest<'_> {
             let mut address = candidate.address;
             // Page by page; the first part starts at the operand, the others at their page.
             while address <= last {
-                let walk = self.walk(address);
+                let walk = self.space().walk(address);
                 if page_walk {
                     if walk.entries().contains(&(gpa & !7)) || walk.entries().contains(&gpa) {
                         return Some(address);
@@ -123,10 +123,10 @@ impl Guest<'_> {
     /// a paging-structure entry there. An instruction may continue on the next page.
     pub(super) fn fetch_address(&mut self, gpa: u64, page_walk: bool) -> Option<u64> {
         let rip = self.register(Register::Rip);
-        let first = self.code_address(rip);
+        let first = self.space().code_address(rip);
         let next = (first & !0xfff).wrapping_add(0x1000);
         [first, next].into_iter().find(|&address| {
-            let walk = self.walk(address);
+            let walk = self.space().walk(address);
             if page_walk {
                 walk.entries().contains(&(gpa & !7)) || walk.entries().contains(&gpa)
             } else {

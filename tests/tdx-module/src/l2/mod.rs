@@ -2,7 +2,7 @@
 //!
 //! An L2 VM's guest registers live in its hardware context. Everything else is in [`L2`], and
 //! [`Guest`](guest::Guest) is the two together while the VM does not run. What an exit means is
-//! decided in [`exit`], one file for each kind; an exit then goes to L1 ([`exit_to_l1`]), to the
+//! decided in [`exit`], one file for each kind; an exit then goes to L1 (`transition::exit_to_l1`), to the
 //! host, or is dealt with here.
 //!
 //! The hardware is not VMX: what it does not report (instruction lengths, guest linear addresses)
@@ -28,7 +28,6 @@ mod linear_address;
 mod metadata;
 mod msr;
 mod msr_policy;
-mod page_walk;
 mod shape;
 mod state;
 #[cfg(test)]

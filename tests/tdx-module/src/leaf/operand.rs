@@ -31,7 +31,7 @@ impl Module {
         if !self.td.is_gpa(gpa) || memory == Memory::Private && self.td.is_shared(gpa) {
             return Err(invalid(operand));
         }
-        if let Ok(hpa) = self.machine_address(platform, gpa) {
+        if let Some(hpa) = self.machine_address(platform, gpa) {
             return Ok(hpa);
         }
         let pending = self

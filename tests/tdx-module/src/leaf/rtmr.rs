@@ -104,7 +104,7 @@ mod tests {
         model.with(|module, platform| {
             let page = module.td.sept.find(0x1000).unwrap();
             assert_eq!(page.level, PageLevel::Page4K);
-            assert!(module.machine_address(platform, 0x1000).is_err());
+            assert!(module.machine_address(platform, 0x1000).is_none());
             assert_eq!(module.vcpu.l1.ve_info.unwrap().gpa, 0x1000);
         });
     }
