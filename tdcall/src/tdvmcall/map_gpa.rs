@@ -15,7 +15,7 @@ pub enum MapGpaError {
     #[error("MapGPA: the range is not one of whole pages")]
     Range,
     /// The host failed at `at`.
-    #[error("MapGPA: failed at {at:x?}: {error}")]
+    #[error("MapGPA: failed at {:#x}: {error}", at.0)]
     Host {
         /// First address that is not known to be converted.
         at: Gpa,
@@ -23,7 +23,7 @@ pub enum MapGpaError {
         error: VmcallError,
     },
     /// The host asks to continue at an address that is not in the rest of the range or not a page.
-    #[error("MapGPA: at {at:x?} the host asks to continue at {next:#x}")]
+    #[error("MapGPA: at {:#x} the host asks to continue at {next:#x}", at.0)]
     Continuation {
         /// First address that is not known to be converted.
         at: Gpa,
@@ -31,7 +31,7 @@ pub enum MapGpaError {
         next: u64,
     },
     /// The host asks again and again for the same address.
-    #[error("MapGPA: no progress at {at:x?}")]
+    #[error("MapGPA: no progress at {:#x}", at.0)]
     NoProgress {
         /// First address that is not known to be converted.
         at: Gpa,
