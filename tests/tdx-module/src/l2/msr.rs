@@ -179,13 +179,17 @@ impl Guest<'_> {
     }
 
     fn read_emulated(&mut self, msr: u32) -> Outcome {
+        const TSX_CTRL: u64 = 1 << 7;
+        const PERFMON_AVAILABLE: u64 = 1 << 7;
+        const PEBS_UNAVAILABLE: u64 = 1 << 12;
         Outcome::Value(match msr {
             0x1d9 => self.register(Register::DebugCtl),
             // LEGACY_XAPIC_DISABLED.
             0xbd => 1,
-            // No performance monitoring.
-            0x345 => return Outcome::Fault,
-            _ => self.platform.rdmsr(msr),
+            0x10a => self.platform.rdmsr(msr) & !TSX_CTRL,
+            0x1a0 => self.platform.rdmsr(msr) & !PERFMON_AVAILABLE | PEBS_UNAVAILABLE,
+            // IA32_PERF_CAPABILITIES: none.
+            _ => 0,
         })
     }
 

@@ -76,10 +76,11 @@ fn tdvmcall<P: Platform>(
         None
     };
     let event = guest.step_over(exit.instruction_length);
+    guest.l2.vectoring = event;
     if let Some(status) = status {
         guest.set_register(Register::Rax, status.0);
         module.statistics.count_l2_exit(exit.reason, Route::Module);
-        return resume(module, platform, vm, event);
+        return resume(module, platform, vm, None);
     }
     guest.l2.last_exit = exit;
     guest.set_register(Register::Rax, 0);

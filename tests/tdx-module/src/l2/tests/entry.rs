@@ -1,0 +1,152 @@
+//! TDG.VP.ENTER and the two flushes.
+
+use super::{CODE, L1, STATE, VM};
+use crate::TdParams;
+use crate::platform::{HardwareExit, Platform, Register, Vm};
+use crate::test_platform::ModelTdcall;
+use tdcall::Registers;
+use tdcall::field::FieldId;
+use tdcall::leaf::number;
+use tdcall::status::{Code, Operand, Status};
+use tdcall::vmcs::VmcsField;
+
+#[test]
+fn entry_checks_its_operands_in_order() {
+    let l1 = L1 {
+        model: ModelTdcall::new(&TdParams::default(), 4 << 20),
+    };
+    let enter = |rcx, rdx| Registers {
+        rax: number::VP_ENTER,
+        rcx,
+        rdx,
+        ..Registers::default()
+    };
+    let invalid = Status::operand_invalid;
+    let shared = 1 << 47 | STATE;
+    let rows = [
+        (enter(0, STATE + 0x80), invalid(Operand::RDX)),
+        (enter(0, shared), invalid(Operand::RDX)),
+        (enter(0, STATE), invalid(Operand::RCX)),
+        (enter(2 << 52, STATE), invalid(Operand::RCX)),
+        (enter(1 << 52 | 4, STATE), invalid(Operand::RCX)),
+        (enter(1 << 52, STATE), invalid(Operand::L2_VAPIC_GPA)),
+    ];
+    for (registers, status) in rows {
+        assert_eq!(l1.status_of(registers), status, "{registers:x?}");
+    }
+}
+
+#[test]
+fn an_interrupt_for_l1_comes_before_l2() {
+    let l1 = L1::with_l2(&[0xf4]);
+    l1.model.with(|module, _| module.post_interrupt(0xe0));
+    assert_eq!(
+        Status(l1.enter().rax),
+        Status::new(Code::PendingInterrupt, 0)
+    );
+    assert_eq!(l1.model.take_interrupts(), [0xe0]);
+    l1.model.push_exit(HardwareExit::Hlt);
+    assert_eq!(l1.enter().rax, 12);
+}
+
+#[test]
+fn an_exit_fills_every_output_register() {
+    let l1 = L1::with_l2(&[0x0f, 0xa2]);
+    l1.set_state(0x28, 0xb0b0);
+    l1.set_state(0x20, 0x9000);
+    l1.model.push_run(|platform, vm| {
+        platform.set_register(vm, Register::Rdx, 0xd0d0);
+        platform.set_register(vm, Register::Cpl, 3);
+        HardwareExit::Cpuid.into()
+    });
+    let out = l1.enter();
+    assert_eq!(
+        out,
+        Registers {
+            rax: 10,
+            rbp: 0xb0b0,
+            rsi: 0xffff_ffff_c09b_0000,
+            rdi: 0,
+            r11: 2 << 32,
+            r12: 3,
+            ..Registers::default()
+        }
+    );
+    assert_eq!(l1.state(0x10), 0xd0d0);
+    assert_eq!(l1.state(0x20), 0x9000);
+    assert_eq!(l1.state(0x88), CODE, "RIP stays at the instruction");
+    assert_eq!(l1.get(VmcsField::EXIT_REASON), 10);
+    assert_eq!(l1.get(VmcsField::EXIT_INSTRUCTION_LENGTH), 2);
+}
+
+#[test]
+fn bad_guest_state_is_exit_reason_33() {
+    let l1 = L1::with_l2(&[]);
+    l1.set_state(0x80, 0);
+    assert_eq!(l1.enter().rax, 0x8000_0021);
+}
+
+#[test]
+fn l2_inherits_what_is_not_switched_and_leaves_its_own() {
+    let l1 = L1::with_l2(&[0xf4]);
+    l1.model.with(|_, platform| {
+        platform.set_register(Vm::L1, Register::Lstar, 0x1111);
+        platform.set_register(Vm::L1, Register::Cr2, 0x2222);
+    });
+    l1.model.push_run(|platform, vm| {
+        assert_eq!(platform.register(vm, Register::Lstar), 0x1111);
+        assert_eq!(platform.register(vm, Register::Cr2), 0x2222);
+        platform.set_register(vm, Register::KernelGsBase, 0x3333);
+        HardwareExit::Hlt.into()
+    });
+    l1.enter();
+    assert_eq!(l1.l1_register(Register::KernelGsBase), 0x3333);
+}
+
+#[test]
+fn a_past_deadline_exits_before_the_first_instruction() {
+    let l1 = L1::with_l2(&[]);
+    l1.write(FieldId::tsc_deadline(VM), 1, u64::MAX);
+    let out = l1.enter();
+    assert_eq!(out.rax, 52);
+    assert_eq!(out.r11, 0);
+}
+
+#[test]
+fn invept_and_invgla_check_their_operands() {
+    let l1 = L1 {
+        model: ModelTdcall::new(&TdParams::default(), 4 << 20),
+    };
+    let call = |rax, rcx, rdx| {
+        l1.status_of(Registers {
+            rax,
+            rcx,
+            rdx,
+            ..Registers::default()
+        })
+    };
+    let invalid = Status::operand_invalid;
+    assert_eq!(call(number::VP_INVEPT, 1, 0), invalid(Operand::RCX));
+    assert_eq!(call(number::VP_INVEPT, 4, 0), invalid(Operand::RCX));
+    assert_eq!(call(number::VP_INVEPT, 2, 0), Status::SUCCESS);
+    let vm = 1 << 52;
+    assert_eq!(call(number::VP_INVGLA, 0, 0), invalid(Operand::RCX));
+    assert_eq!(call(number::VP_INVGLA, vm | 2, 0), invalid(Operand::RCX));
+    assert_eq!(
+        call(number::VP_INVGLA, vm, 1 << 47),
+        Status::new(Code::GlaNotCanonical, 0)
+    );
+    assert_eq!(call(number::VP_INVGLA, vm, 0x1000 | 3), Status::SUCCESS);
+    let list = |first: u64, count: u64| first | STATE | count << 52;
+    assert_eq!(
+        call(number::VP_INVGLA, vm | 1, list(511, 2)),
+        invalid(Operand::RDX)
+    );
+    let done = l1.call(Registers {
+        rax: number::VP_INVGLA,
+        rcx: vm | 1,
+        rdx: list(0, 2),
+        ..Registers::default()
+    });
+    assert_eq!((done.rax, done.rdx >> 52), (0, 0));
+}
