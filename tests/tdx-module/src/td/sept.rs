@@ -166,3 +166,104 @@ pub(crate) fn permissions(alias: VmAttributes) -> Permissions {
         execute_user: alias.execute_user(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_platform::TestPlatform;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    const LEVELS: [PageLevel; 3] = [PageLevel::Page4K, PageLevel::Page2M, PageLevel::Page1G];
+
+    fn leaf(gpa: u64, level: PageLevel) -> Leaf {
+        Leaf {
+            gpa,
+            // Not the identity, so that a mixed-up address shows.
+            hpa: gpa + (1 << 40),
+            level,
+            state: LeafState::Mapped,
+            aliases: [VmAttributes::new(); 3],
+            blocked_at: 0,
+        }
+    }
+
+    /// A page near a few boundaries, so that pages of different sizes meet.
+    fn page() -> impl Strategy<Value = (u64, PageLevel)> {
+        (0..3_u64, 0..3_u64, 0..4_u64, 0..3_usize).prop_map(|(giga, mega, kilo, level)| {
+            let gpa = giga << 30 | mega << 21 | kilo << 12;
+            let level = LEVELS[level];
+            (gpa & !(level.size() - 1), level)
+        })
+    }
+
+    fn overlap(one: &Leaf, other: &Leaf) -> bool {
+        one.contains(other.gpa) || other.contains(one.gpa)
+    }
+
+    proptest! {
+        #[test]
+        fn pages_never_overlap_and_every_address_finds_its_own(
+            pages in proptest::collection::vec(page(), 1..24),
+            (gpa, level) in page(),
+            offset in 0..0x1000_u64,
+        ) {
+            let mut platform = TestPlatform::default();
+            let mut sept = SecureEpt::default();
+            let mut inserted: Vec<Leaf> = Vec::new();
+            for (gpa, level) in pages {
+                let new = leaf(gpa, level);
+                let free = !inserted.iter().any(|other| overlap(&new, other));
+                prop_assert_eq!(sept.walk(gpa, level) == Walk::Free, free);
+                if free {
+                    sept.insert(&mut platform, new);
+                    inserted.push(new);
+                }
+            }
+
+            let address = gpa + offset;
+            let owner = inserted.iter().find(|leaf| leaf.contains(address));
+            prop_assert_eq!(sept.find(address), owner);
+            prop_assert_eq!(sept.mapped(address), owner.map(|_| address + (1 << 40)));
+            let wanted = leaf(gpa, level);
+            let expected = match inserted.iter().find(|leaf| overlap(leaf, &wanted)) {
+                Some(leaf) if leaf.level >= level => Walk::Leaf(*leaf),
+                Some(_) => Walk::NonLeaf,
+                None => Walk::Free,
+            };
+            prop_assert_eq!(sept.walk(gpa, level), expected);
+
+            for leaf in &inserted {
+                sept.remove(&mut platform, leaf.gpa);
+            }
+            prop_assert!(platform.pages.is_empty());
+        }
+    }
+
+    #[test]
+    fn hardware_has_what_is_mapped_and_nothing_that_is_not() {
+        let mut platform = TestPlatform::default();
+        let mut sept = SecureEpt::default();
+        let alias = VmIndex::FIRST;
+        sept.insert(&mut platform, leaf(0, PageLevel::Page4K));
+        sept.update(&mut platform, 0, |leaf| {
+            leaf.set_alias(alias, VmAttributes::RWX)
+        });
+        for (state, mapped) in [
+            (LeafState::Mapped, true),
+            (LeafState::Blocked, false),
+            (LeafState::Pending, false),
+            (LeafState::PendingBlocked, false),
+        ] {
+            sept.update(&mut platform, 0, |leaf| leaf.state = state);
+            for vm in [Vm::L1, Vm::L2(alias)] {
+                assert_eq!(
+                    platform.pages.contains_key(&(vm, 0)),
+                    mapped,
+                    "{vm:?} {state:?}"
+                );
+            }
+            assert_eq!(sept.mapped(0).is_some(), mapped);
+        }
+    }
+}
