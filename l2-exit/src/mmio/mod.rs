@@ -12,7 +12,8 @@
 //! All checks of all operands come before the first access, so an instruction that faults has
 //! not touched a device. A read-modify-write is a read and a write, which is atomic as long as
 //! L2 has one vCPU. Where an iteration of a repeated instruction writes over its own code, the
-//! old code goes on, as the manual allows.
+//! old code goes on, as the manual allows. Breakpoints on data or I/O (DR7) do not trigger on
+//! what is executed here.
 
 mod cache;
 mod instruction;
