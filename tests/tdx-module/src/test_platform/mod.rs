@@ -1,6 +1,6 @@
 //! A machine of maps, and a TDCALL that goes to the module instead of to a processor.
 //!
-//! [`ModelTdcall`] implements [`RawTdcall`], so that code written for L1 runs against the module in
+//! [`ModelTdcall`] implements [`RawTdcall`](tdcall::RawTdcall), so that code written for L1 runs against the module in
 //! an ordinary test. Nothing executes: L1 is the test itself, and a run of L2 is a closure that the
 //! test has queued, which changes registers and memory and says how the run ended.
 //!

@@ -1,0 +1,248 @@
+//! CPUID, MSRs and control registers.
+
+use super::*;
+
+#[test]
+fn cpuid_leaves_are_the_modules_or_the_hosts() {
+    let machine = Machine::new();
+    let everything = CpuidResult {
+        eax: !0,
+        ebx: !0,
+        ecx: !0,
+        edx: !0,
+    };
+    machine.act(|_, platform| {
+        for leaf in [0, 1, 7, 0xa, 0xd, 0x12, 0x15, 0x8000_0001, 0x8000_0008] {
+            platform.cpuid.insert((leaf, 0), everything);
+        }
+    });
+    let cpuid = |leaf: u32, subleaf: u32| {
+        machine.set(Register::Rax, leaf.into());
+        machine.set(Register::Rcx, subleaf.into());
+        let event = machine.run(&[0x0f, 0xa2], HardwareExit::Cpuid);
+        machine.ve_info();
+        event.is_none().then(|| {
+            [Register::Rax, Register::Rbx, Register::Rcx, Register::Rdx]
+                .map(|register| machine.get(register) as u32)
+        })
+    };
+    for (leaf, subleaf) in [
+        (2, 0),
+        (5, 0),
+        (6, 0),
+        (0xb, 0),
+        (0x16, 0),
+        (0x1f, 0),
+        (0x21, 1),
+        (0x8000_0002, 0),
+        (0x4000_0000, 0),
+        (0x4fff_ffff, 0),
+    ] {
+        assert_eq!(cpuid(leaf, subleaf), None, "{leaf:#x}");
+    }
+    let genuine_intel = [0x23, 0x756e_6547, 0x6c65_746e, 0x4965_6e69];
+    assert_eq!(cpuid(0, 0), Some(genuine_intel));
+    assert_eq!(
+        cpuid(0x21, 0),
+        Some([0, 0x6574_6e49, 0x2020_2020, 0x5844_546c])
+    );
+    assert_eq!(cpuid(0x15, 0), Some([1, 40, 25_000_000, 0]));
+    assert_eq!(cpuid(0xa, 0), Some([0; 4]));
+    assert_eq!(cpuid(0x12, 0), Some([0; 4]));
+    let [_, ebx, ecx, _] = cpuid(1, 0).unwrap();
+    const MONITOR_VMX_SMX_OSXSAVE: u32 = 1 << 3 | 1 << 5 | 1 << 6 | 1 << 27;
+    const X2APIC_HYPERVISOR: u32 = 1 << 21 | 1 << 31;
+    assert_eq!(ecx & MONITOR_VMX_SMX_OSXSAVE, 0);
+    assert_eq!(ecx & X2APIC_HYPERVISOR, X2APIC_HYPERVISOR);
+    assert_eq!(ebx >> 24, 0);
+    // XFAM has x87, SSE and AVX.
+    let [_, ebx, _, _] = cpuid(7, 0).unwrap();
+    assert_eq!((ebx & 1 << 5, ebx & 1 << 16, ebx & 1 << 2), (1 << 5, 0, 0));
+    assert_eq!(cpuid(0xd, 0).unwrap()[0], 7);
+    // SVM is in leaf 80000001 of the machine.
+    assert_eq!(cpuid(0x8000_0001, 0).unwrap()[2] & 1 << 2, 0);
+    // OSXSAVE follows CR4.
+    machine.set(Register::Cr4, 0x4_0660);
+    assert_ne!(cpuid(1, 0).unwrap()[2] & 1 << 27, 0);
+    // Above the range: as its end.
+    assert_eq!(cpuid(0x24, 0), cpuid(0x23, 0));
+    assert_eq!(cpuid(0x8000_0009, 0), cpuid(0x23, 0));
+    // TDG.VP.CPUIDVE.SET and CPUID_CONTROL.
+    machine.act(|module, _| module.vcpu.l1.cpuid_user_ve = true);
+    assert!(cpuid(0, 0).is_some());
+    machine.set(Register::Cpl, 3);
+    assert_eq!(cpuid(0, 0), None);
+    machine.set(Register::Cpl, 0);
+    machine.act(|module, _| module.vcpu.l1.cpuid_control[0] = 1);
+    assert_eq!(cpuid(0, 0), None);
+    assert!(cpuid(1, 0).is_some());
+}
+
+#[test]
+fn msrs_are_native_emulated_refused_or_the_hosts() {
+    let machine = Machine::new();
+    let read = |msr: u32| {
+        machine.set(Register::Rcx, msr.into());
+        let event = machine.run(&[0x0f, 0x32], HardwareExit::ReadMsr);
+        machine.ve_info();
+        match event {
+            None => Ok(machine.get(Register::Rdx) << 32 | machine.get(Register::Rax)),
+            Some(event) => Err(event),
+        }
+    };
+    let write = |msr: u32, value: u64| {
+        machine.set(Register::Rcx, msr.into());
+        machine.set(Register::Rax, value & 0xffff_ffff);
+        machine.set(Register::Rdx, value >> 32);
+        let event = machine.run(&[0x0f, 0x30], HardwareExit::WriteMsr);
+        machine.ve_info();
+        event
+    };
+    let gp = Err(Event::GENERAL_PROTECTION);
+    let ve = Err(Event::VIRTUALIZATION);
+    // APIC_BASE, an MTRR, TSC_DEADLINE, the x2APIC's LVT timer, one outside both ranges.
+    for msr in [0x1b, 0x200, 0x6e0, 0x832, 0x4b56_4d00] {
+        assert_eq!(read(msr), ve, "{msr:#x}");
+        assert_eq!(write(msr, 0), VE, "{msr:#x}");
+    }
+    for msr in [0x9b, 0x122, 0x6e1, 0x80e, 0x83f, 0x6a2, 0xc1] {
+        assert_eq!(read(msr), gp, "{msr:#x}");
+    }
+    for msr in [0x480, 0x492, 0x802 - 1, 0x810, 0x820, 0x345] {
+        assert_eq!(write(msr, 0), GP, "{msr:#x}");
+    }
+    assert_eq!(read(0x481), ve);
+    assert_eq!(read(0x345), Ok(0));
+    for msr in [0x48, 0x277, 0xc000_0082, 0xc000_0100, 0xc000_0102] {
+        assert_eq!(write(msr, 0x1234_5678_0000), None, "{msr:#x}");
+        assert_eq!(read(msr), Ok(0x1234_5678_0000), "{msr:#x}");
+    }
+    // EFER: SCE is free, NXE is fixed, LME cannot change under paging.
+    assert_eq!(read(0xc000_0080), Ok(0xd01));
+    assert_eq!(write(0xc000_0080, 0xd00), None);
+    assert_eq!(write(0xc000_0080, 0x501), VE);
+    assert_eq!(write(0xc000_0080, 0xc01), GP);
+    assert_eq!(write(0xc000_0080, 0x1d01), GP);
+    // XSS: nothing that XFAM does not have.
+    assert_eq!(write(0xda0, 0), None);
+    assert_eq!(write(0xda0, 0x1800), GP);
+    // The x2APIC registers of the virtual APIC.
+    assert_eq!(write(0x808, 0x100), GP);
+    assert_eq!(write(0x808, 0x20), None);
+    assert_eq!((read(0x808), read(0x80a)), (Ok(0x20), Ok(0x20)));
+    assert_eq!(write(0x83f, 0x31), None);
+    assert_eq!(read(0x821), Ok(1 << 17));
+    assert_eq!(write(0x80b, 1), GP);
+    assert_eq!(write(0x80b, 0), None);
+}
+
+#[test]
+fn native_msrs_do_not_exit() {
+    let machine = Machine::new();
+    machine.act(|_, platform| {
+        for msr in [
+            0x48,
+            0x49,
+            0x174,
+            0x277,
+            0xc000_0081,
+            0xc000_0101,
+            0xc000_0103,
+        ] {
+            assert_eq!(
+                platform.msr_intercepts[&(Vm::L1, msr)],
+                (false, false),
+                "{msr:#x}"
+            );
+        }
+        assert_eq!(platform.msr_intercepts[&(Vm::L1, 0x10)], (false, true));
+        for msr in [0x1b, 0x6e0, 0x808, 0x80b, 0xc000_0080] {
+            assert!(
+                !platform.msr_intercepts.contains_key(&(Vm::L1, msr)),
+                "{msr:#x}"
+            );
+        }
+    });
+}
+
+#[test]
+fn control_registers_keep_what_is_the_modules() {
+    let machine = Machine::new();
+    const CR0: u64 = 0x8001_0033;
+    let mov_cr0_rax = [0x0f, 0x22, 0xc0];
+    let mov_cr4_rbx = [0x0f, 0x22, 0xe3];
+    for (value, event) in [
+        (CR0 | 8, None),
+        (CR0 & !0x20, GP),
+        (CR0 | 1 << 32, GP),
+        (CR0 & !1, GP),
+        (CR0 | 1 << 29, GP),
+        (CR0 | 1 << 30, VE),
+        (CR0 & !(1 << 31), GP),
+    ] {
+        machine.set(Register::Cr0, CR0);
+        machine.set(Register::Rax, value);
+        let got = machine.run(&mov_cr0_rax, HardwareExit::CrAccess);
+        assert_eq!(got, event, "{value:#x}");
+        let kept = if event.is_none() { value } else { CR0 };
+        assert_eq!(machine.get(Register::Cr0), kept);
+        machine.ve_info();
+    }
+    for (value, event) in [
+        (0x6e0, None),
+        (0x620, VE),
+        (0x2660, VE),
+        (0x640, GP),
+        (0x1660, GP),
+        (0x40_0660, GP),
+        (1 << 60, GP),
+    ] {
+        machine.set(Register::Cr4, 0x660);
+        machine.set(Register::Rbx, value);
+        let got = machine.run(&mov_cr4_rbx, HardwareExit::CrAccess);
+        assert_eq!(got, event, "{value:#x}");
+        if got == VE {
+            let info = machine.ve_info().unwrap();
+            assert_eq!((info.exit_reason, info.qualification), (28, 0x304));
+        }
+    }
+    machine.set(Register::Cr0, CR0 | 8);
+    assert_eq!(machine.run(&[0x0f, 0x06], HardwareExit::CrAccess), None);
+    assert_eq!(machine.get(Register::Cr0), CR0);
+}
+
+#[test]
+fn paging_in_long_mode_begins_with_cr0() {
+    let machine = Machine::new();
+    machine.act(|_, platform| {
+        let mut code = platform.segment(Vm::L1, SegmentName::Cs);
+        code.access_rights = 0xc09b;
+        platform.set_segment(Vm::L1, SegmentName::Cs, code);
+    });
+    machine.set(Register::Cr0, 0x23);
+    machine.set(Register::Efer, 0x901);
+    machine.set(Register::Rax, 0x8000_0023);
+    assert_eq!(
+        machine.run(&[0x0f, 0x22, 0xc0], HardwareExit::CrAccess),
+        None
+    );
+    assert_eq!(machine.get(Register::Efer), 0xd01);
+}
+
+#[test]
+fn xcr0_is_within_xfam() {
+    let machine = Machine::new();
+    let xsetbv = |ecx: u64, value: u64| {
+        machine.set(Register::Rcx, ecx);
+        machine.set(Register::Rax, value);
+        machine.set(Register::Rdx, 0);
+        machine.run(&[0x0f, 0x01, 0xd1], HardwareExit::Xsetbv)
+    };
+    assert_eq!(xsetbv(0, 7), Some(Event::INVALID_OPCODE));
+    machine.set(Register::Cr4, 0x4_0660);
+    assert_eq!(xsetbv(0, 7), None);
+    assert_eq!(machine.get(Register::Xcr0), 7);
+    for (ecx, value) in [(1, 7), (0, 6), (0, 0xe7)] {
+        assert_eq!(xsetbv(ecx, value), GP);
+    }
+}
