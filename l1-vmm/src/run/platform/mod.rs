@@ -11,7 +11,7 @@ mod tdvmcall;
 
 use l2_exit::exit::{ControlRegisterAccess, Exit, Origin, Reason};
 use l2_exit::mmio::DecodeCache;
-use l2_exit::{Event, Vcpu};
+use l2_exit::{Event, Vcpu, mmio};
 use tdcall::field::FieldId;
 use tdcall::{Td, vp_enter};
 
@@ -77,6 +77,7 @@ impl<'t, E: Environment> Platform<'t, E> {
         if tsc_ratio == 0 {
             return Err(Failure::NoTscFrequency);
         }
+        mmio::prepare();
         let machine = Machine {
             tsc_ratio,
             xfam: field(FieldId::XFAM)?,

@@ -12,10 +12,8 @@ use super::xcr0::{self, Component, Components};
 
 /// Frequency of the core crystal clock of every TD (TDX Module ABI, "TSC Virtualization").
 const CRYSTAL_HZ: u32 = 25_000_000;
-/// Highest basic leaf: the last one that says something, but for AMX.
+/// Highest basic leaf: the last one that says something.
 const MAX_BASIC: u32 = 0x16;
-/// Highest basic leaf with AMX.
-const MAX_BASIC_AMX: u32 = 0x1E;
 /// Highest extended leaf.
 const MAX_EXTENDED: u32 = 0x8000_0008;
 /// First hypervisor leaf.
@@ -61,13 +59,11 @@ const LEAF7_ECX_AVX: u32 = 1 << 9 | 1 << 10;
 /// AVX512_VBMI, VBMI2, VNNI, BITALG, VPOPCNTDQ.
 const LEAF7_ECX_AVX512: u32 = 1 << 1 | 1 << 6 | 1 << 11 | 1 << 12 | 1 << 14;
 const LEAF7_ECX_UMIP: u32 = 1 << 2;
-/// Leaf 7.0, EDX: AVX512_4VNNIW, 4FMAPS, FSRM, VP2INTERSECT, MD_CLEAR, SERIALIZE, AMX, FP16,
+/// Leaf 7.0, EDX: AVX512_4VNNIW, 4FMAPS, FSRM, VP2INTERSECT, MD_CLEAR, SERIALIZE, FP16,
 /// IBRS, STIBP, L1D_FLUSH, ARCH_CAPABILITIES, SSBD.
-const LEAF7_EDX_KEPT: u32 = 0xBFC0_451C;
+const LEAF7_EDX_KEPT: u32 = 0xBC80_451C;
 /// AVX512_4VNNIW, 4FMAPS, VP2INTERSECT, FP16.
 const LEAF7_EDX_AVX512: u32 = 1 << 2 | 1 << 3 | 1 << 8 | 1 << 23;
-/// AMX-BF16, AMX-TILE, AMX-INT8.
-const LEAF7_EDX_AMX: u32 = 1 << 22 | 1 << 24 | 1 << 25;
 /// Leaf 7.1, EAX: AVX-VNNI, AVX512_BF16, FZLRM, FSRS, FSRCS.
 const LEAF7_1_EAX_KEPT: u32 = 1 << 4 | 1 << 5 | 1 << 10 | 1 << 11 | 1 << 12;
 /// Leaf 7.2, EDX: how branch prediction can be controlled through IA32_SPEC_CTRL.
@@ -204,18 +200,14 @@ impl CpuidTable {
     }
 
     fn add_basic(&mut self, own: &impl Fn(u32, u32) -> CpuidResult, machine: &Machine) {
-        let (avx, avx512, amx) = (
-            self.xcr0 & xcr0::AVX != 0,
-            self.xcr0 & xcr0::AVX512 != 0,
-            self.xcr0 & xcr0::AMX != 0,
-        );
+        let avx = self.xcr0 & xcr0::AVX != 0;
+        let avx512 = self.xcr0 & xcr0::AVX512 != 0;
         let without = |present: bool, bits: u32| if present { 0 } else { bits };
-        let max = if amx { MAX_BASIC_AMX } else { MAX_BASIC };
         self.add(
             0,
             None,
             CpuidResult {
-                eax: max,
+                eax: MAX_BASIC,
                 ..own(0, 0)
             },
         );
@@ -251,8 +243,7 @@ impl CpuidTable {
             LEAF7_EBX_KEPT & !without(avx, LEAF7_EBX_AVX) & !without(avx512, LEAF7_EBX_AVX512);
         seven.ecx &=
             LEAF7_ECX_KEPT & !without(avx, LEAF7_ECX_AVX) & !without(avx512, LEAF7_ECX_AVX512);
-        seven.edx &=
-            LEAF7_EDX_KEPT & !without(avx512, LEAF7_EDX_AVX512) & !without(amx, LEAF7_EDX_AMX);
+        seven.edx &= LEAF7_EDX_KEPT & !without(avx512, LEAF7_EDX_AVX512);
         self.add(7, Some(0), seven);
         if last_subleaf >= 1 {
             let kept = LEAF7_1_EAX_KEPT & !without(avx, 1 << 4) & !without(avx512, 1 << 5);
@@ -302,11 +293,6 @@ impl CpuidTable {
             edx: 0,
         };
         self.add(0x16, None, frequency);
-        if amx {
-            for (leaf, subleaf) in [(0x1D, 0), (0x1D, 1), (0x1E, 0)] {
-                self.add(leaf, Some(subleaf), own(leaf, subleaf));
-            }
-        }
     }
 
     fn add_xsave(&mut self, own: &impl Fn(u32, u32) -> CpuidResult) {
@@ -509,7 +495,7 @@ mod tests {
         for bit in [5, 11, 13, 15, 18, 19, 20, 22, 24, 25, 30] {
             assert_eq!(seven.edx >> bit & 1, 0, "CPUID.7:EDX[{bit}]");
         }
-        for leaf in [5, 0xA, 0x12, 0x14, 0x19, 0x1A, 0x1C, 0x1F, 0x20] {
+        for leaf in [5, 0xA, 0x12, 0x14, 0x19, 0x1A, 0x1C, 0x1D, 0x1E, 0x1F, 0x20] {
             assert_eq!(at(&table, leaf, 0), CpuidResult::default(), "{leaf:#x}");
         }
     }
@@ -520,16 +506,6 @@ mod tests {
         assert_eq!(table.xcr0(), 3);
         assert_eq!(at(&table, 1, 0).ecx & leaf1_ecx::NEED_AVX, 0);
         assert_eq!(at(&table, 7, 0).ebx & (LEAF7_EBX_AVX | LEAF7_EBX_AVX512), 0);
-        let table = CpuidTable::new(
-            everything,
-            &Machine {
-                xfam: 0x600E7,
-                ..MACHINE
-            },
-        );
-        assert_eq!(at(&table, 7, 0).edx & LEAF7_EDX_AMX, LEAF7_EDX_AMX);
-        assert_eq!(at(&table, 0, 0).eax, 0x1E);
-        assert_ne!(at(&table, 0x1D, 1), CpuidResult::default());
     }
 
     #[test]

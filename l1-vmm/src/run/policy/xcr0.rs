@@ -9,12 +9,10 @@ pub const SSE: u64 = 1 << 1;
 pub const AVX: u64 = 1 << 2;
 /// Opmask, upper ZMM0 to 15, ZMM16 to 31.
 pub const AVX512: u64 = 0b111 << 5;
-/// TILECFG and TILEDATA.
-pub const AMX: u64 = 0b11 << 17;
-
 /// User state that L2 can be offered. PKRU (9) is not: L1's emulation would have to honour it.
-/// MPX (3, 4) is no part of any TD.
-const OFFERED: u64 = X87 | SSE | AVX | AVX512 | AMX;
+/// Nor is AMX (17, 18): IA32_XFD, which is not switched, can take its state out of an XSAVE. MPX
+/// (3, 4) is no part of any TD.
+const OFFERED: u64 = X87 | SSE | AVX | AVX512;
 
 /// The user state components that L2 may enable: those the TD has (XFAM) and its processor
 /// reports (CPUID leaf 0DH), in whole groups.
@@ -22,9 +20,6 @@ pub const fn offered(xfam: u64, reported: u64) -> u64 {
     let mut components = xfam & reported & OFFERED | X87 | SSE;
     if components & AVX512 != AVX512 || components & AVX == 0 {
         components &= !AVX512;
-    }
-    if components & AMX != AMX {
-        components &= !AMX;
     }
     components
 }
@@ -35,7 +30,6 @@ pub const fn is_valid(value: u64, offered: u64) -> bool {
         && value & X87 != 0
         && (value & AVX == 0 || value & SSE != 0)
         && (value & AVX512 == 0 || value & AVX512 == AVX512 && value & AVX != 0)
-        && (value & AMX == 0 || value & AMX == AMX)
 }
 
 /// Where a state component lies in the standard format of the XSAVE area.
@@ -49,8 +43,8 @@ pub struct Component {
     pub aligned: bool,
 }
 
-/// Components 2 to 18: all that can be offered.
-pub type Components = [Component; 19];
+/// By component number, up to the last that can be offered.
+pub type Components = [Component; 8];
 
 /// Legacy region and header.
 const LEGACY_AND_HEADER: u32 = 576;
@@ -94,8 +88,7 @@ mod tests {
             (0xE7, u64::MAX, 0xE7),
             (0x67, u64::MAX, 0x7),
             (0xE3, u64::MAX, 0x3),
-            (0x602E7, u64::MAX, 0x600E7),
-            (0x200E7, u64::MAX, 0xE7),
+            (0x602E7, u64::MAX, 0xE7),
             (0, 0, 0x3),
         ] {
             assert_eq!(offered(xfam, reported), expected, "{xfam:#x} {reported:#x}");
@@ -109,18 +102,17 @@ mod tests {
             (0x3, true),
             (0x7, true),
             (0xE7, true),
-            (0x600E7, true),
             (0x0, false),
             (0x2, false),
             (0x5, false),
             (0x27, false),
             (0xE3, false),
-            (0x20007, false),
+            (0x60007, false),
             (0x207, false),
             (0x1F, false),
             (1 << 63 | 1, false),
         ] {
-            assert_eq!(is_valid(value, 0x600E7), valid, "{value:#x}");
+            assert_eq!(is_valid(value, 0xE7), valid, "{value:#x}");
         }
         assert!(!is_valid(0x7, 0x3));
     }
@@ -138,9 +130,9 @@ mod tests {
             offset: 1088,
             aligned: false,
         };
-        components[18] = Component {
-            size: 8192,
-            offset: 2816,
+        components[6] = Component {
+            size: 512,
+            offset: 1152,
             aligned: true,
         };
         assert_eq!(standard_size(&components, 3), 576);
@@ -148,6 +140,6 @@ mod tests {
         assert_eq!(standard_size(&components, 0x27), 1152);
         assert_eq!(compacted_size(&components, 0x27), 896);
         components[5].size = 8;
-        assert_eq!(compacted_size(&components, 0x4_0027), 896 + 8192);
+        assert_eq!(compacted_size(&components, 0x67), 896 + 512);
     }
 }

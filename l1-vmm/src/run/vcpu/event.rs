@@ -74,6 +74,12 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
         self.set_primary_controls(self.primary.with_interrupt_window(false))
     }
 
+    /// The event that the next entry injects.
+    #[cfg(test)]
+    pub(crate) fn pending_injection(&self) -> Option<Event> {
+        self.injection
+    }
+
     pub(super) fn prepare_injection(&mut self, event: Event) -> Result<(), Failure> {
         // VM entry refuses an error code outside protected mode.
         let protected = event.error_code.is_none() || self.in_protected_mode();

@@ -235,6 +235,3 @@ impl<R: RawTdcall> Vcpu for L2Vcpu<'_, R> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,359 @@
+//! The platform against the model of the TDX module: L1 is the real code, the module answers its
+//! TDCALLs, and each run of L2 is scripted.
+
+mod devices;
+mod exits;
+mod host_routed;
+mod modes;
+mod tdcalls;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+
+use l2_exit::{GuestMemory, MemoryError};
+use tdcall::leaf::VpEnterError;
+use tdcall::tdvmcall::CpuidResult;
+use tdcall::vmcs::VmcsField;
+use tdcall::vp_enter::{GuestState, Outcome, TlbFlush};
+use tdcall::{Gpa, PageLevel, RawTdcall, Td, VmIndex};
+use tdx_module::platform::{HardwareExit, Platform as _, Register};
+use tdx_module::test_platform::{ModelTdcall, TestPlatform};
+use tdx_module::{TdParams, Vm, VpEnterInput};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::*;
+use crate::run::environment::{Interrupts, L2Memory, MmioDevice, Owner, VapicPage};
+
+const MIB: u64 = 1 << 20;
+/// L2's memory is below, L1's from here to [`L1_END`].
+const L1_START: u64 = 2 * MIB;
+const L1_END: u64 = 4 * MIB;
+const GUEST_STATE: u64 = L1_START;
+const VAPIC: u64 = L1_START + 0x1000;
+/// L2's page tables: 4 GiB to themselves, and the same again at the top of the address space.
+const PAGE_TABLES: u64 = 0x1_0000;
+/// L2's code, by its address in the upper half.
+const CODE: u64 = 0x2_0000;
+const UPPER: u64 = 0xFFFF_FF80_0000_0000;
+const SHARED: u64 = 1 << 47;
+const VM: VmIndex = VmIndex::FIRST;
+const TPM: u64 = 0xFED4_0000;
+
+type Model = &'static ModelTdcall;
+
+/// What the tests see of L1's surroundings.
+#[derive(Default)]
+struct Seen {
+    /// Port writes that reached the host.
+    ports: Vec<(u16, u8)>,
+    /// What the host answers on port reads, by port.
+    answers: Vec<(u16, u8)>,
+    /// WRMSRs that reached the host.
+    msrs: Vec<(u32, u64)>,
+    /// Accesses to the TPM window.
+    tpm: Vec<(u32, Vec<u8>, bool)>,
+    /// TLB flushes of entries.
+    flushes: Vec<TlbFlush>,
+    halts: u32,
+    cr2: Option<u64>,
+    xcr0: u64,
+    interrupts: VecDeque<Interrupts>,
+}
+
+struct Bench;
+
+impl Environment for Bench {
+    type Raw = Model;
+    type Processor = Cpu;
+    type Memory = Ram;
+    type Vapic = Page;
+    type Tpm = Registers;
+}
+
+struct Cpu {
+    model: Model,
+    seen: Rc<RefCell<Seen>>,
+}
+
+impl Processor for Cpu {
+    fn tsc(&self) -> u64 {
+        self.model.with(|_, platform| platform.tsc)
+    }
+
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
+        let registers = |eax, ebx, ecx, edx| CpuidResult { eax, ebx, ecx, edx };
+        match (leaf, subleaf) {
+            (0, _) => registers(0x16, 0x756E_6547, 0x6C65_746E, 0x4965_6E69),
+            (0xD, 0) => registers(7, 832, 832, 0),
+            (0xD, 2) => registers(256, 576, 0, 0),
+            (0x8000_0008, _) => registers(0x302E, 0, 0, 0),
+            _ => self.model.with(|_, platform| {
+                let values = platform.cpuid.get(&(leaf, subleaf)).copied();
+                values.map_or(registers(0, 0, 0, 0), |v| {
+                    registers(v.eax, v.ebx, v.ecx, v.edx)
+                })
+            }),
+        }
+    }
+
+    fn enter<R: RawTdcall>(
+        &mut self,
+        td: &Td<R>,
+        vm: VmIndex,
+        flush: TlbFlush,
+        state: &mut GuestState,
+    ) -> Result<Outcome, VpEnterError> {
+        self.seen.borrow_mut().flushes.push(flush);
+        self.model.write(GUEST_STATE, state.as_bytes());
+        let outcome = td.vp_enter(vm, flush, Gpa(GUEST_STATE))?;
+        let mut bytes = [0; size_of::<GuestState>()];
+        self.model.read(GUEST_STATE, &mut bytes);
+        *state = GuestState::read_from_bytes(&bytes).unwrap();
+        Ok(outcome)
+    }
+
+    fn set_l2_cr2(&mut self, value: u64) {
+        self.seen.borrow_mut().cr2 = Some(value);
+    }
+
+    fn l2_xcr0(&self) -> u64 {
+        self.seen.borrow().xcr0
+    }
+
+    fn set_l2_xcr0(&mut self, value: u64) {
+        self.seen.borrow_mut().xcr0 = value;
+    }
+
+    fn take_interrupts(&mut self) -> Interrupts {
+        self.model.take_interrupts();
+        self.seen
+            .borrow_mut()
+            .interrupts
+            .pop_front()
+            .unwrap_or_default()
+    }
+
+    fn halt<R: RawTdcall>(&mut self, td: &Td<R>) {
+        self.seen.borrow_mut().halts += 1;
+        td.hlt(false).unwrap();
+        // The host woke it when its timer was due.
+        let armed = self.seen.borrow().msrs.last().copied();
+        if let Some((0x6E0, deadline @ 1..)) = armed {
+            self.model
+                .with(|_, platform| platform.tsc = platform.tsc.max(deadline));
+        }
+    }
+}
+
+struct Ram(Model);
+
+impl GuestMemory for Ram {
+    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        if self.owner(gpa) != Owner::L2 {
+            return Err(MemoryError { gpa });
+        }
+        self.0.read(gpa, into);
+        Ok(())
+    }
+
+    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
+        if self.owner(gpa) != Owner::L2 {
+            return Err(MemoryError { gpa });
+        }
+        self.0.write(gpa, from);
+        Ok(())
+    }
+}
+
+impl L2Memory for Ram {
+    fn owner(&self, gpa: u64) -> Owner {
+        match gpa {
+            0..L1_START => Owner::L2,
+            L1_START..L1_END => Owner::L1,
+            _ => Owner::Nobody,
+        }
+    }
+}
+
+struct Page(Model);
+
+impl VapicPage for Page {
+    fn read(&self, offset: u16) -> u32 {
+        let mut bytes = [0; 4];
+        self.0.read(VAPIC + u64::from(offset), &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    fn write(&mut self, offset: u16, value: u32) {
+        self.0
+            .write(VAPIC + u64::from(offset), &value.to_le_bytes());
+    }
+}
+
+struct Registers(Rc<RefCell<Seen>>);
+
+impl MmioDevice for Registers {
+    fn read(&mut self, offset: u32, into: &mut [u8]) {
+        into.fill(0xA5);
+        self.0.borrow_mut().tpm.push((offset, into.to_vec(), false));
+    }
+
+    fn write(&mut self, offset: u32, from: &[u8]) {
+        self.0.borrow_mut().tpm.push((offset, from.to_vec(), true));
+    }
+}
+
+/// A platform whose L2 stands before some code.
+struct Fixture {
+    model: Model,
+    seen: Rc<RefCell<Seen>>,
+    platform: Platform<'static, Bench>,
+}
+
+impl Fixture {
+    /// L2 in 64-bit mode at `code`, with the TPM window accepted by L1.
+    fn new(code: &[u8]) -> Self {
+        Self::with(code, true)
+    }
+
+    fn with(code: &[u8], window: bool) -> Self {
+        let model: Model = Box::leak(Box::new(ModelTdcall::new(&TdParams::default(), L1_END)));
+        let td: &'static Td<Model> = Box::leak(Box::new(Td::new(model)));
+        let seen = Rc::new(RefCell::new(Seen {
+            xcr0: 1,
+            ..Seen::default()
+        }));
+        let host = Rc::clone(&seen);
+        model.set_host(move |module, platform, exit| answer(&host, module, platform, exit));
+        if window {
+            for page in (TPM..TPM + 0x5000).step_by(0x1000) {
+                model.augment(page, PageLevel::Page4K);
+                td.mem_page_accept(Gpa(page), PageLevel::Page4K).unwrap();
+            }
+        }
+        let entry = |gpa: u64, value: u64| model.write(gpa, &value.to_le_bytes());
+        for slot in [0, 511] {
+            entry(PAGE_TABLES + 8 * slot, PAGE_TABLES + 0x1003);
+        }
+        for gigabyte in 0..4 {
+            entry(PAGE_TABLES + 0x1000 + 8 * gigabyte, gigabyte << 30 | 0x83);
+        }
+        model.write(CODE, code);
+        let mut state = EntryState::new(UPPER + CODE);
+        state.rip = UPPER + CODE;
+        state.cr3 = PAGE_TABLES;
+        let parts = Parts {
+            processor: Cpu {
+                model,
+                seen: Rc::clone(&seen),
+            },
+            memory: Ram(model),
+            vapic: Page(model),
+            tpm: Registers(Rc::clone(&seen)),
+        };
+        let layout = Layout {
+            vm: VM,
+            vapic: Gpa(VAPIC),
+            shared_bit: SHARED,
+        };
+        let platform = Platform::new(td, &layout, parts, &state).unwrap();
+        Self {
+            model,
+            seen,
+            platform,
+        }
+    }
+
+    /// Enters L2, which exits at once.
+    fn exit(&mut self, exit: HardwareExit) -> Result<(), End> {
+        self.model.push_exit(exit);
+        self.platform.step()
+    }
+
+    /// Enters L2, which changes its registers and then exits.
+    fn exit_with(&mut self, registers: &[(Register, u64)], exit: HardwareExit) -> Result<(), End> {
+        let registers = registers.to_vec();
+        self.model.push_run(move |platform, vm| {
+            for (register, value) in &registers {
+                platform.set_register(vm, *register, *value);
+            }
+            exit.into()
+        });
+        self.platform.step()
+    }
+
+    /// Enters L2 once more and says what it then sees.
+    fn look<T: 'static>(&mut self, look: impl Fn(&mut TestPlatform, Vm) -> T + 'static) -> T {
+        let seen = Rc::new(Cell::new(None));
+        let result = Rc::clone(&seen);
+        self.model.push_run(move |platform, vm| {
+            result.set(Some(look(platform, vm)));
+            HardwareExit::Interrupt.into()
+        });
+        assert_eq!(self.platform.step(), Ok(()));
+        seen.take().expect("L2 was entered")
+    }
+
+    fn register(&mut self, register: Register) -> u64 {
+        self.look(move |platform, vm| platform.register(vm, register))
+    }
+
+    /// What L2's next entry injects.
+    fn injected(&mut self) -> Option<u32> {
+        let information = self
+            .platform
+            .vcpu
+            .read(VmcsField::ENTRY_INTERRUPTION_INFO)
+            .unwrap();
+        assert_eq!(information & 1 << 31, 0, "not yet");
+        self.model.push_run(|_, _| HardwareExit::Interrupt.into());
+        let injection = self.platform.vcpu.pending_injection();
+        assert_eq!(self.platform.step(), Ok(()));
+        injection.map(|event| event.information().into_bits())
+    }
+
+    /// TDCALLs since the last call, by leaf.
+    fn tdcalls(&self) -> u64 {
+        self.model
+            .with(|module, _| module.statistics().tdcalls().values().sum())
+    }
+
+    fn rip(&self) -> u64 {
+        self.platform.vcpu.rip() - UPPER - CODE
+    }
+
+    fn vmcs(&self, field: VmcsField) -> u64 {
+        self.platform.vcpu.read(field).unwrap()
+    }
+}
+
+/// The host: ports, MSRs and HLT are served; whatever else ends a run of L2 is L1's business.
+fn answer(
+    seen: &RefCell<Seen>,
+    _: &mut tdx_module::Module,
+    _: &mut TestPlatform,
+    exit: &tdx_module::TdExit,
+) -> VpEnterInput {
+    let mut input = VpEnterInput::default();
+    let call = exit.registers;
+    let mut seen = seen.borrow_mut();
+    if call.rax & 0xFFFF != 77 {
+        input.resume_l1 = true;
+        return input;
+    }
+    match call.r11 {
+        30 if call.r13 == 1 => seen.ports.push((call.r14 as u16, call.r15 as u8)),
+        30 => {
+            let port = call.r14 as u16;
+            let found = seen.answers.iter().position(|(known, _)| *known == port);
+            let value = found.map_or(0xFF, |index| seen.answers.remove(index).1);
+            input.registers.r11 = u64::from(value);
+        }
+        32 => seen.msrs.push((call.r12 as u32, call.r13)),
+        _ => {}
+    }
+    input
+}
