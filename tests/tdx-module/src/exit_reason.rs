@@ -21,6 +21,7 @@ pub const RDMSR: u32 = 31;
 pub const WRMSR: u32 = 32;
 pub const INVALID_GUEST_STATE: u32 = 33;
 pub const MWAIT: u32 = 36;
+pub const MONITOR_TRAP_FLAG: u32 = 37;
 pub const MONITOR: u32 = 39;
 pub const PAUSE: u32 = 40;
 pub const TPR_BELOW_THRESHOLD: u32 = 43;

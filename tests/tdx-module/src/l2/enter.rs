@@ -70,6 +70,16 @@ pub(crate) fn vp_enter<P: Platform>(
             exit,
         ));
     }
+    if guest.primary().monitor_trap_flag() {
+        // The exit after L2's first instruction is one that the module knows no cause for.
+        return Ok(module.td_exit_fatal(
+            seamcall::NON_RECOVERABLE_TD,
+            AsynchronousExit {
+                reason: exit_reason::MONITOR_TRAP_FLAG,
+                ..AsynchronousExit::default()
+            },
+        ));
+    }
     if guest.secondary().virtual_interrupt_delivery() {
         guest.with_virtual_apic(|apic| apic.virtualize_ppr());
     }

@@ -141,4 +141,20 @@ mod tests {
         assert!(!allows(&shape, 0x48e, 0, 1 << 7));
         assert!(!allows(&shape, 0x48b, 1 << 17, 1 << 17));
     }
+
+    #[test]
+    fn the_shape_of_the_td_moves_bits() {
+        let mut shape = fake::shape();
+        shape.gpaw = tdcall::Gpaw::Bits52;
+        assert_eq!(virtual_vmx_msr(&shape, 0x492), Some(0xae));
+        shape.attributes = shape.attributes.with_perfmon(true);
+        let rdpmc = 1 << 11;
+        let (initial, writable) = control(&shape, VmcsField::PRIMARY_CONTROLS);
+        assert_eq!((initial & rdpmc, writable & rdpmc), (0, rdpmc));
+        assert_eq!(control(&shape, VmcsField::ENTRY_CONTROLS).0, 0x003e_e004);
+        assert_eq!(control(&shape, VmcsField::EXIT_CONTROLS).0, 0x5f3c_9204);
+        shape.xfam |= 1 << 12;
+        let capabilities = virtual_vmx_msr(&shape, 0x48c).unwrap();
+        assert_eq!(capabilities, 0x00c3_0001);
+    }
 }

@@ -1,9 +1,13 @@
 //! Exits that L1 shares with the module and the host.
 
-use super::{CODE, L1, TSC_DEADLINE_MSR};
+use super::{CODE, L1, TSC_DEADLINE_MSR, VM};
 use crate::Module;
-use crate::platform::{Event, HardwareExit, Platform, Register};
+use crate::platform::{Action, Event, Exited, HardwareExit, Platform, Register, SegmentName, Vm};
 use crate::test_platform::TestPlatform;
+use crate::{Route, VpEnterInput};
+use tdcall::field::{FieldId, L2Ctls};
+use tdcall::status::{Operand, Status};
+use tdcall::vmcs::VmcsField;
 
 #[test]
 fn an_msr_is_l1s_until_its_bit_is_clear() {
@@ -43,7 +47,7 @@ fn the_host_gets_interrupts_and_l2_goes_on() {
 #[test]
 fn the_host_routes_an_exit_to_l1() {
     let l1 = L1::with_l2(&[]);
-    l1.model.set_host(|_, _, _| crate::VpEnterInput {
+    l1.model.set_host(|_, _, _| VpEnterInput {
         resume_l1: true,
         ..Default::default()
     });
@@ -75,4 +79,181 @@ fn a_posted_interrupt_for_l1_ends_the_run_of_l2() {
         Err(event) => assert_eq!(event, Event::interrupt(0xe1)),
     }
     assert_eq!(l1.l1_register(Register::Rax), 0x0000_1102_0000_0001);
+}
+
+#[test]
+fn a_test_can_send_an_exit_to_the_host_first() {
+    let l1 = L1::with_l2(&[0x0f, 0xa2]);
+    l1.model.set_host(|_, _, exit| {
+        assert_eq!(exit.registers.rax, 10);
+        VpEnterInput {
+            resume_l1: true,
+            ..Default::default()
+        }
+    });
+    l1.model.with(|module, _| module.faults().route_to_host(10));
+    l1.model.push_exit(HardwareExit::Cpuid);
+    assert_eq!(l1.enter().rax, 0x0000_1100_0000_000a);
+    l1.model.push_exit(HardwareExit::Cpuid);
+    assert_eq!(l1.enter().rax, 10);
+    let count = |route| {
+        l1.model
+            .with(|module, _| module.statistics().l2_exits()[&(10, route)])
+    };
+    assert_eq!((count(Route::Host), count(Route::L1)), (1, 1));
+}
+
+/// L2 in 64-bit mode at a TDCALL that L1 lets go to the host.
+fn with_tdvmcall() -> L1 {
+    let l1 = L1::with_l2(&[0x66, 0x0f, 0x01, 0xcc]);
+    let controls = L2Ctls::new().with_enable_tdvmcall(true).into_bits();
+    assert_eq!(l1.write(FieldId::l2_ctls(VM), controls, u64::MAX).rax, 0);
+    l1.set(VmcsField::GUEST_CR4, 0x2060);
+    l1.set(VmcsField::GUEST_CR0, 0x8000_0031);
+    l1.set(VmcsField::GUEST_EFER, 0xd01);
+    l1.set(VmcsField::ENTRY_CONTROLS, 0x003e_c204);
+    l1.set(VmcsField::GUEST_CS_ACCESS_RIGHTS, 0xa09b);
+    // Identity-maps the first gigabyte.
+    const TABLES: u64 = 0x3_0000;
+    l1.set(VmcsField::GUEST_CR3, TABLES);
+    l1.model.write(TABLES, &(TABLES + 0x1003).to_le_bytes());
+    l1.model.write(TABLES + 0x1000, &0x83u64.to_le_bytes());
+    l1
+}
+
+const TDCALL: HardwareExit = HardwareExit::Exception {
+    vector: 6,
+    error_code: None,
+    cr2: 0,
+};
+
+#[test]
+fn a_tdvmcall_of_l2_reaches_the_host_and_returns_to_l2() {
+    let l1 = with_tdvmcall();
+    const MASK: u64 = 0x1c00;
+    l1.set_state(0x08, MASK);
+    l1.set_state(0x58, 0x10000);
+    l1.model.set_host(|_, _, exit| {
+        assert_eq!(exit.registers.rax, 77);
+        assert_eq!(exit.registers.rcx, MASK | 1 << 32);
+        assert_eq!(exit.registers.r11, 0x10000);
+        VpEnterInput {
+            registers: tdcall::Registers {
+                r11: 0x77,
+                ..Default::default()
+            },
+            ..Default::default()
+        }
+    });
+    l1.model.push_exit(TDCALL);
+    l1.model.push_run(|platform, vm| {
+        assert_eq!(platform.register(vm, Register::R11), 0x77);
+        assert_eq!(platform.register(vm, Register::Rip), CODE + 4);
+        HardwareExit::Hlt.into()
+    });
+    assert_eq!(l1.enter().rax, 12);
+}
+
+#[test]
+fn the_host_can_tell_l1_of_the_tdvmcall() {
+    let l1 = with_tdvmcall();
+    l1.model.set_host(|_, _, _| VpEnterInput {
+        resume_l1: true,
+        ..Default::default()
+    });
+    l1.set_state(0x08, 0x1c00);
+    l1.model.push_exit(TDCALL);
+    let out = l1.enter();
+    assert_eq!(out.rax, 0x0000_1101_0000_004d);
+    assert_eq!(out.r11 >> 32, 4);
+    assert_eq!(l1.state(0x88), CODE + 4, "already past it");
+}
+
+#[test]
+fn a_tdvmcall_with_a_bad_mask_fails_in_l2() {
+    let l1 = with_tdvmcall();
+    l1.set_state(0x08, 1);
+    l1.model.push_exit(TDCALL);
+    l1.model.push_run(|platform, vm| {
+        let status = Status(platform.register(vm, Register::Rax));
+        assert_eq!(status, Status::operand_invalid(Operand::RCX));
+        HardwareExit::Hlt.into()
+    });
+    assert_eq!(l1.enter().rax, 12);
+}
+
+#[test]
+fn an_access_through_page_tables_reports_its_linear_address() {
+    // mov [rax], cl
+    let l1 = with_tdvmcall();
+    l1.model.write(CODE, &[0x88, 0x08]);
+    // The second gigabyte leads to the window.
+    const WINDOW: u64 = 0x30_0000;
+    const DIRECTORY: u64 = 0x3_2000;
+    const TABLE: u64 = 0x3_3000;
+    l1.model.write(0x3_1008, &(DIRECTORY | 3).to_le_bytes());
+    l1.model.write(DIRECTORY, &(TABLE | 3).to_le_bytes());
+    l1.model.write(TABLE + 8 * 5, &(WINDOW | 3).to_le_bytes());
+    const LINEAR: u64 = (1 << 30) + 0x5024;
+    l1.set_state(0, LINEAR);
+    let fault = |gpa, page_walk| HardwareExit::NestedPageFault {
+        gpa,
+        write: true,
+        fetch: false,
+        page_walk,
+    };
+    l1.model.push_exit(fault(WINDOW + 0x24, false));
+    let out = l1.enter();
+    assert_eq!((out.rax, out.rcx), (48, 0x182));
+    assert_eq!((out.rdx, out.r8), (LINEAR, WINDOW + 0x24));
+    l1.model.push_exit(fault(TABLE + 8 * 5, true));
+    let out = l1.enter();
+    assert_eq!((out.rax, out.rcx), (48, 0x081), "a read by the walk");
+    assert_eq!(out.rdx, LINEAR);
+    l1.model.push_exit(fault(WINDOW + 0x2000, false));
+    assert_eq!(l1.enter().rcx, 0x002, "no operand of the instruction");
+}
+
+#[test]
+fn an_exception_that_l1_injected_and_intercepts_comes_back_to_it() {
+    let l1 = L1::with_l2(&[]);
+    l1.set(VmcsField::EXCEPTION_BITMAP, 1 << 18 | 1 << 13);
+    l1.set(VmcsField::ENTRY_INTERRUPTION_INFO, 0x8000_0b0d);
+    l1.start_l2();
+    let vectoring = Some(Event::exception(13, Some(0x10)));
+    let interrupted = Exited {
+        exit: HardwareExit::Interrupt,
+        vectoring,
+    };
+    assert!(matches!(l1.exit(interrupted), Action::TdExit(_)));
+    let action = l1
+        .model
+        .with(|module, platform| module.tdh_vp_enter(platform, Default::default()));
+    assert_eq!(action, Action::Run(Vm::L1));
+    assert_eq!(l1.l1_register(Register::Rax), 0x0000_1100_0000_0000);
+    assert_eq!(l1.l1_register(Register::Rcx), 0);
+    assert_eq!(l1.l1_register(Register::R9), 0x0000_0010_8000_0b0d);
+}
+
+#[test]
+fn the_monitor_trap_flag_ends_the_td() {
+    let l1 = L1::with_l2(&[]);
+    l1.set(VmcsField::PRIMARY_CONTROLS, 0xb922_0c88);
+    let Action::TdExit(exit) = l1.begin() else {
+        panic!();
+    };
+    assert_eq!(exit.registers.rax, 0x6000_0002_0000_0025);
+}
+
+#[test]
+fn a_task_register_is_busy_whatever_the_hardware_cached() {
+    let l1 = L1::with_l2(&[0xf4]);
+    l1.model.push_run(|platform, vm| {
+        let mut task_register = platform.segment(vm, SegmentName::Tr);
+        task_register.access_rights = 0x89;
+        platform.set_segment(vm, SegmentName::Tr, task_register);
+        HardwareExit::Hlt.into()
+    });
+    l1.enter();
+    assert_eq!(l1.get(VmcsField::GUEST_TR_ACCESS_RIGHTS), 0x8b);
 }
