@@ -7,7 +7,10 @@
 //! The host role calls the `tdh_*` functions, which are the SEAMCALLs. [`Module::tdh_vp_enter`]
 //! and [`Module::handle_exit`] say in an [`Action`] what to do next: run a VM, or act as the host.
 //!
-//! What does not live here: the host, and any machine's way of running a VM.
+//! What does not live here: the host, and any machine's way of running a VM. What the model does
+//! not have: more than one virtual processor, migration, service and debug TDs, the pages of the
+//! secure EPT itself, vector registers in TDVMCALLs (they are left as they are), and the linear
+//! address in a #VE for a data access to a pending page.
 #![no_std]
 #![forbid(unsafe_code)]
 

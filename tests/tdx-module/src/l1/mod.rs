@@ -24,6 +24,7 @@ const RFLAGS_TF: u64 = 1 << 8;
 const RFLAGS_IF: u64 = 1 << 9;
 const RFLAGS_RF: u64 = 1 << 16;
 const DR6_BS: u64 = 1 << 14;
+const DEBUGCTL_BTF: u64 = 1 << 1;
 
 /// VE_INFO (TDX Module ABI, TDG.VP.VEINFO.GET).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,12 +103,19 @@ impl Module {
 
     /// Steps L1 over an instruction that the module has carried out.
     pub(crate) fn advance_l1<P: Platform>(&mut self, platform: &mut P, length: u64) {
-        let rip = platform.register(Vm::L1, Register::Rip);
-        platform.set_register(Vm::L1, Register::Rip, rip.wrapping_add(length));
+        let next = platform
+            .register(Vm::L1, Register::Rip)
+            .wrapping_add(length);
+        let next = match self.l1_space(platform).code_width() {
+            64 => next,
+            _ => next & 0xffff_ffff,
+        };
+        platform.set_register(Vm::L1, Register::Rip, next);
         platform.set_register(Vm::L1, Register::InterruptShadow, 0);
         let rflags = platform.register(Vm::L1, Register::Rflags);
         platform.set_register(Vm::L1, Register::Rflags, rflags & !RFLAGS_RF);
-        if rflags & RFLAGS_TF != 0 {
+        let debugctl = platform.register(Vm::L1, Register::DebugCtl);
+        if rflags & RFLAGS_TF != 0 && debugctl & DEBUGCTL_BTF == 0 {
             let dr6 = platform.register(Vm::L1, Register::Dr6);
             platform.set_register(Vm::L1, Register::Dr6, dr6 | DR6_BS);
             self.vcpu.l1.inject(Event::exception(1, None));

@@ -198,3 +198,27 @@ fn a_triple_fault_ends_the_virtual_processor() {
         assert_eq!(exit.registers.rax, 0xc000_0700_0000_0000);
     });
 }
+
+#[test]
+fn a_step_over_an_emulated_instruction_ends_like_a_real_one() {
+    let machine = Machine::new();
+    let step = |rflags: u64, debugctl: u64| {
+        machine.set(Register::Rflags, rflags);
+        machine.set(Register::DebugCtl, debugctl);
+        machine.set(Register::InterruptShadow, 1);
+        machine.set(Register::Dr6, 0xffff_0ff0);
+        machine.set(Register::Rax, 0);
+        machine.exit(&[0x0f, 0xa2], HardwareExit::Cpuid);
+        assert_eq!(machine.get(Register::Rip), CODE + 2);
+        assert_eq!(machine.get(Register::InterruptShadow), 0);
+        assert_eq!(machine.get(Register::Rflags) & RF, 0);
+        machine.act(|_, platform| platform.injected.remove(&Vm::L1))
+    };
+    const TF: u64 = 1 << 8;
+    const RF: u64 = 1 << 16;
+    const BTF: u64 = 1 << 1;
+    assert_eq!(step(RF | 2, 0), None);
+    assert_eq!(step(TF | BTF, BTF), None);
+    assert_eq!(step(TF | 2, 0), Some(Event::exception(1, None)));
+    assert_eq!(machine.get(Register::Dr6), 0xffff_4ff0);
+}
