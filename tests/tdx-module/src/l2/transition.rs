@@ -229,7 +229,7 @@ impl Guest<'_> {
             .with_blocking_by_sti(sti)
             .with_blocking_by_mov_ss(mov_ss);
         self.set_interruptibility(state);
-        self.note_task_register();
+        self.note_segments();
         let long_mode = self.register(Register::Efer) & efer::LMA != 0;
         let entry = EntryControls::from_bits(self.l2.cell(VmcsField::ENTRY_CONTROLS) as u32)
             .with_ia32e_mode_guest(long_mode);
@@ -238,14 +238,35 @@ impl Guest<'_> {
         self.take_vectoring(vectoring);
     }
 
-    /// LTR makes a TSS busy. Hardware that caches the descriptor as it was before is corrected.
-    fn note_task_register(&mut self) {
+    /// Loading a segment register sets the accessed bit, and LTR the busy bit, of the hidden part
+    /// too. Hardware that caches the descriptor as it was before is corrected.
+    fn note_segments(&mut self) {
+        const ACCESSED: u32 = 1 << 0;
+        const CODE_OR_DATA: u32 = 1 << 4;
         const BUSY: u32 = 1 << 1;
-        let mut task_register = self.segment(SegmentName::Tr);
-        if task_register.access_rights & BUSY == 0 {
-            task_register.access_rights |= BUSY;
-            self.platform
-                .set_segment(Vm::L2(self.index), SegmentName::Tr, task_register);
+        const UNUSABLE: u32 = 1 << 16;
+        for name in [
+            SegmentName::Es,
+            SegmentName::Cs,
+            SegmentName::Ss,
+            SegmentName::Ds,
+            SegmentName::Fs,
+            SegmentName::Gs,
+            SegmentName::Tr,
+        ] {
+            let mut segment = self.segment(name);
+            let set = if name == SegmentName::Tr {
+                BUSY
+            } else if segment.access_rights & CODE_OR_DATA != 0 {
+                ACCESSED
+            } else {
+                0
+            };
+            let usable = segment.access_rights & UNUSABLE == 0;
+            if usable && segment.access_rights & set != set {
+                segment.access_rights |= set;
+                self.platform.set_segment(Vm::L2(self.index), name, segment);
+            }
         }
     }
 

@@ -246,14 +246,22 @@ fn the_monitor_trap_flag_ends_the_td() {
 }
 
 #[test]
-fn a_task_register_is_busy_whatever_the_hardware_cached() {
+fn loaded_segments_are_accessed_and_busy_whatever_the_hardware_cached() {
     let l1 = L1::with_l2(&[0xf4]);
     l1.model.push_run(|platform, vm| {
-        let mut task_register = platform.segment(vm, SegmentName::Tr);
-        task_register.access_rights = 0x89;
-        platform.set_segment(vm, SegmentName::Tr, task_register);
+        for (name, access_rights) in [
+            (SegmentName::Tr, 0x89),
+            (SegmentName::Cs, 0xc09a),
+            (SegmentName::Fs, 0x1_0000),
+        ] {
+            let mut segment = platform.segment(vm, name);
+            segment.access_rights = access_rights;
+            platform.set_segment(vm, name, segment);
+        }
         HardwareExit::Hlt.into()
     });
     l1.enter();
     assert_eq!(l1.get(VmcsField::GUEST_TR_ACCESS_RIGHTS), 0x8b);
+    assert_eq!(l1.get(VmcsField::GUEST_CS_ACCESS_RIGHTS), 0xc09b);
+    assert_eq!(l1.get(VmcsField::GUEST_FS_ACCESS_RIGHTS), 0x1_0000);
 }
