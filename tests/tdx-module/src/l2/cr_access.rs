@@ -1,4 +1,4 @@
-//! MOV to and from control and debug registers, CLTS, LMSW and SMSW.
+//! MOV to and from control registers, and which control-register instruction it is.
 //!
 //! The hardware has no guest/host masks, so that some accesses exit which would not on VMX: those
 //! are carried out here as the processor would.
@@ -11,27 +11,25 @@ use super::guest::{Guest, efer};
 use super::shape::cr4;
 use crate::exit_reason;
 use crate::platform::{Event, Register};
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::{Instruction, Mnemonic};
 use tdcall::vmcs::{CrAccess, CrQualification, VmcsField};
 
 /// CR0 bits that the module leaves as they are when it writes CR0 for L2.
 const CR0_KEPT: u64 = 0x1ff8_0000 | 1 << 17 | 0xffc0;
-/// CR0 bits that LMSW writes.
-const MACHINE_STATUS: u64 = cr0::PE | cr0::MP | cr0::EM | cr0::TS;
 
 /// A control-register instruction, decoded.
-struct Access {
-    instruction: Instruction,
-    qualification: CrQualification,
+pub(super) struct Access {
+    pub(super) instruction: Instruction,
+    pub(super) qualification: CrQualification,
 }
 
 impl Access {
-    fn length(&self) -> u32 {
+    pub(super) fn length(&self) -> u32 {
         self.instruction.len() as u32
     }
 
     /// The exit to L1 that the access is.
-    fn exit(&self) -> Disposition {
+    pub(super) fn exit(&self) -> Disposition {
         Disposition::L1(
             ExitInformation::instruction(exit_reason::CR_ACCESS, self.length())
                 .with_qualification(self.qualification.into_bits()),
@@ -44,7 +42,8 @@ const GENERAL_PROTECTION: Disposition = Disposition::Resume {
     event: Some(Event::GENERAL_PROTECTION),
 };
 
-fn general(register: iced_x86::Register) -> usize {
+/// The number of a general register, in instruction encoding.
+pub(super) fn general(register: iced_x86::Register) -> usize {
     register.full_register().number() & 0xf
 }
 
@@ -220,139 +219,15 @@ impl Guest<'_> {
         self.set_real(Cr4, value);
         self.emulated(exit_reason::CR_ACCESS, access.length())
     }
-
-    fn route_clts(&mut self, access: &mut Access) -> Disposition {
-        access.qualification = access.qualification.with_access(CrAccess::Clts);
-        let hardware = self.hardware(Cr0);
-        if hardware.mask & hardware.shadow & cr0::TS != 0 {
-            return access.exit();
-        }
-        let real = self.real(Cr0);
-        self.set_real(Cr0, real & !(cr0::TS & !hardware.mask));
-        self.emulated(exit_reason::CR_ACCESS, access.length())
-    }
-
-    fn route_lmsw(&mut self, access: &mut Access) -> Disposition {
-        let memory = access.instruction.op0_kind() == OpKind::Memory;
-        let source = if memory {
-            let instruction = access.instruction;
-            let mut word = [0; 2];
-            if let Some(address) = self.operand_address(&instruction, 0) {
-                self.space().read_linear(address, &mut word);
-            }
-            u16::from_le_bytes(word)
-        } else {
-            self.register(Register::GENERAL[general(access.instruction.op0_register())]) as u16
-        };
-        access.qualification = access
-            .qualification
-            .with_access(CrAccess::Lmsw)
-            .with_lmsw_memory(memory)
-            .with_lmsw_source(source);
-        let source = u64::from(source) & MACHINE_STATUS;
-        let hardware = self.hardware(Cr0);
-        let real = self.real(Cr0);
-        let differs = (source ^ hardware.shadow) & hardware.mask & MACHINE_STATUS;
-        // PE can be set but not cleared, so clearing it is no difference.
-        let exits = differs & !cr0::PE != 0 || differs & source & cr0::PE != 0;
-        if exits && self.is_lmsw_masked_by_l1(source) {
-            return access.exit();
-        }
-        let writable = if exits {
-            MACHINE_STATUS
-        } else {
-            MACHINE_STATUS & !hardware.mask
-        };
-        let protected = real & cr0::PE;
-        self.set_real(Cr0, real & !writable | source & writable | protected);
-        self.emulated(exit_reason::CR_ACCESS, access.length())
-    }
-
-    fn is_lmsw_masked_by_l1(&self, source: u64) -> bool {
-        let mask = self.l2.cell(VmcsField::CR0_GUEST_HOST_MASK);
-        let shadow = self.l2.cell(VmcsField::CR0_READ_SHADOW);
-        (source ^ shadow) & mask & MACHINE_STATUS != 0
-    }
-
-    /// SMSW never exits on VMX: it reads the shadow.
-    fn store_machine_status(&mut self, access: &Access) -> Disposition {
-        let value = self.as_l2_sees(Cr0);
-        let instruction = access.instruction;
-        if instruction.op0_kind() == OpKind::Memory {
-            if let Err(fault) = self.store_word(&instruction, value as u16) {
-                return Disposition::fault(exit_reason::CR_ACCESS, fault);
-            }
-        } else {
-            let operand = instruction.op0_register();
-            let register = Register::GENERAL[general(operand)];
-            let value = match operand.size() {
-                2 => self.register(register) & !0xffff | value & 0xffff,
-                4 => value & 0xffff_ffff,
-                _ => value,
-            };
-            self.set_register(register, value);
-        }
-        self.emulated(exit_reason::CR_ACCESS, access.length())
-    }
-
-    /// Stores a word at an instruction's first operand; the page fault if it is not mapped.
-    fn store_word(&mut self, instruction: &Instruction, value: u16) -> Result<(), Event> {
-        const WRITE: u32 = 1 << 1;
-        let address = self.operand_address(instruction, 0).unwrap_or(0);
-        for (offset, byte) in (0..).zip(value.to_le_bytes()) {
-            let linear = address.wrapping_add(offset);
-            let gpa = self.space().walk(linear).gpa;
-            let Some(hpa) = gpa.and_then(|gpa| self.sept.mapped(gpa)) else {
-                self.set_register(Register::Cr2, linear);
-                return Err(Event::exception(14, Some(WRITE)));
-            };
-            self.platform.write(hpa, &[byte]);
-        }
-        Ok(())
-    }
-
-    pub(super) fn route_dr_access(&mut self) -> Disposition {
-        const FROM_DR: u64 = 1 << 4;
-        let Some(instruction) = self.fetch() else {
-            return Disposition::fault(exit_reason::DR_ACCESS, Event::INVALID_OPCODE);
-        };
-        let (debug, other, direction) = if instruction.op0_register().is_dr() {
-            (instruction.op0_register(), instruction.op1_register(), 0)
-        } else {
-            (
-                instruction.op1_register(),
-                instruction.op0_register(),
-                FROM_DR,
-            )
-        };
-        let qualification = debug.number() as u64 & 7 | direction | (general(other) as u64) << 8;
-        Disposition::L1(
-            ExitInformation::instruction(exit_reason::DR_ACCESS, instruction.len() as u32)
-                .with_qualification(qualification),
-        )
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::fake::Fake;
     use super::*;
-    use crate::platform::{HardwareExit, Platform};
+    use crate::platform::HardwareExit;
 
     const PROTECTED: u64 = 0x21;
-
-    /// L2 at an instruction in 32-bit protected mode, with L1's mask and shadow for CR0.
-    fn at(bytes: &[u8], rax: u64, mask: u64, shadow: u64) -> Fake {
-        let mut fake = Fake::new();
-        fake.platform.write(0x1000, bytes);
-        let mut guest = fake.guest();
-        guest.set_register(Register::Rip, 0x1000);
-        guest.set_register(Register::Rax, rax);
-        guest.l2.set_cell(VmcsField::CR0_GUEST_HOST_MASK, mask);
-        guest.l2.set_cell(VmcsField::CR0_READ_SHADOW, shadow);
-        guest.merge_mask_and_shadow(Cr0);
-        fake
-    }
 
     fn qualification(disposition: Disposition) -> Option<u64> {
         match disposition {
@@ -363,9 +238,6 @@ mod tests {
 
     const MOV_CR0_EAX: [u8; 3] = [0x0f, 0x22, 0xc0];
     const MOV_EAX_CR0: [u8; 3] = [0x0f, 0x20, 0xc0];
-    const CLTS: [u8; 2] = [0x0f, 0x06];
-    const LMSW_AX: [u8; 3] = [0x0f, 0x01, 0xf0];
-    const SMSW_EAX: [u8; 3] = [0x0f, 0x01, 0xe0];
 
     enum Expected {
         Written(u64),
@@ -393,7 +265,7 @@ mod tests {
             (cr0::NE, 0, ts, Exit),
         ];
         for (mask, shadow, value, expected) in rows {
-            let mut fake = at(&MOV_CR0_EAX, value, mask, shadow);
+            let mut fake = Fake::at_cr0_access(&MOV_CR0_EAX, value, mask, shadow);
             let disposition = fake.guest().route(HardwareExit::CrAccess);
             let name = alloc::format!("{mask:#x} {shadow:#x} <- {value:#x}");
             match expected {
@@ -413,45 +285,20 @@ mod tests {
 
     #[test]
     fn turning_paging_on_makes_a_long_mode_guest_active() {
-        let mut fake = at(&MOV_CR0_EAX, 0x8000_0021, 0, 0);
+        let mut fake = Fake::at_cr0_access(&MOV_CR0_EAX, 0x8000_0021, 0, 0);
         fake.guest().set_real(Cr4, cr4::PAE);
         fake.guest().route(HardwareExit::CrAccess);
         assert_eq!(fake.guest().register(Register::Efer), 0xd01);
-        let mut fake = at(&MOV_CR0_EAX, 0x8000_0021, 0, 0);
+        let mut fake = Fake::at_cr0_access(&MOV_CR0_EAX, 0x8000_0021, 0, 0);
         let disposition = fake.guest().route(HardwareExit::CrAccess);
         assert_eq!(disposition, GENERAL_PROTECTION, "without PAE");
     }
 
     #[test]
     fn cr0_is_read_with_the_shadow() {
-        let mut fake = at(&MOV_EAX_CR0, 0, cr0::NE, 0);
+        let mut fake = Fake::at_cr0_access(&MOV_EAX_CR0, 0, cr0::NE, 0);
         fake.guest().route(HardwareExit::CrAccess);
         assert_eq!(fake.guest().register(Register::Rax), cr0::PE);
-        let mut fake = at(&SMSW_EAX, 0, cr0::NE, 0);
-        fake.guest().route(HardwareExit::CrAccess);
-        assert_eq!(fake.guest().register(Register::Rax), cr0::PE);
-    }
-
-    #[test]
-    fn clts_and_lmsw_have_qualifications_of_their_own() {
-        let mut fake = at(&CLTS, 0, cr0::TS, cr0::TS);
-        let exit = fake.guest().route(HardwareExit::CrAccess);
-        assert_eq!(qualification(exit), Some(2 << 4));
-        let mut fake = at(&CLTS, 0, 0, 0);
-        fake.guest().set_real(Cr0, PROTECTED | cr0::TS);
-        fake.guest().route(HardwareExit::CrAccess);
-        assert_eq!(fake.guest().real(Cr0), PROTECTED);
-
-        let mut fake = at(&LMSW_AX, 0x0008, cr0::TS, 0);
-        let exit = fake.guest().route(HardwareExit::CrAccess);
-        assert_eq!(qualification(exit), Some(3 << 4 | 8 << 16));
-        let mut fake = at(&LMSW_AX, 0x000a, 0, 0);
-        fake.guest().route(HardwareExit::CrAccess);
-        assert_eq!(
-            fake.guest().real(Cr0),
-            PROTECTED | cr0::MP | cr0::TS,
-            "PE can not be cleared"
-        );
     }
 
     #[test]
@@ -464,7 +311,7 @@ mod tests {
             (1 << 19 | 0x2060, 0, None),
         ];
         for (value, mask, written) in rows {
-            let mut fake = at(&MOV_CR4_EAX, value, 0, 0);
+            let mut fake = Fake::at_cr0_access(&MOV_CR4_EAX, value, 0, 0);
             let mut guest = fake.guest();
             guest.l2.set_cell(VmcsField::CR4_GUEST_HOST_MASK, mask);
             guest.merge_mask_and_shadow(Cr4);
@@ -483,7 +330,7 @@ mod tests {
         for (exits, target, expected) in
             [(false, 0, None), (true, 0, Some(3)), (true, 0x7000, None)]
         {
-            let mut fake = at(&MOV_CR3_EAX, 0x7000, 0, 0);
+            let mut fake = Fake::at_cr0_access(&MOV_CR3_EAX, 0x7000, 0, 0);
             let mut guest = fake.guest();
             let primary = guest.primary().with_cr3_load(exits).into_bits();
             guest
@@ -499,15 +346,5 @@ mod tests {
                 assert_eq!(guest.register(Register::Cr3), 0x7000);
             }
         }
-    }
-
-    #[test]
-    fn mov_dr_reports_register_and_direction() {
-        let mut fake = at(&[0x0f, 0x21, 0xf9], 0, 0, 0);
-        let exit = fake.guest().route(HardwareExit::DrAccess);
-        assert_eq!(qualification(exit), Some(7 | 1 << 4 | 1 << 8));
-        let mut fake = at(&[0x0f, 0x23, 0xc2], 0, 0, 0);
-        let exit = fake.guest().route(HardwareExit::DrAccess);
-        assert_eq!(qualification(exit), Some(2 << 8));
     }
 }

@@ -1,5 +1,6 @@
 //! A machine for the tests of this folder: registers and memory in maps, nothing runs.
 
+use super::control_registers::ControlRegister;
 use super::guest::Guest;
 use super::shape::Shape;
 use super::state::L2;
@@ -10,6 +11,7 @@ use crate::td::sept::{Leaf, LeafState, SecureEpt};
 use alloc::collections::BTreeMap;
 use tdcall::attributes::VmAttributes;
 use tdcall::field::TdAttributes;
+use tdcall::vmcs::VmcsField;
 use tdcall::{Gpaw, PageLevel, VmIndex};
 
 /// x87, SSE, AVX, and nothing that has a CR4 bit of its own.
@@ -163,5 +165,31 @@ impl Fake {
             platform: &mut self.platform,
             sept: &self.sept,
         }
+    }
+
+    /// L2 at RDMSR or WRMSR of an MSR that L1 does not intercept.
+    pub(super) fn at_msr(msr: u32, value: u64) -> Fake {
+        let mut fake = Fake::new();
+        fake.platform.write(0x1000, &[0x0f, 0x30]);
+        let mut guest = fake.guest();
+        guest.l2.msr_bitmaps.fill(0);
+        guest.set_register(Register::Rip, 0x1000);
+        guest.set_register(Register::Rcx, msr.into());
+        guest.set_register(Register::Rax, value & 0xffff_ffff);
+        guest.set_register(Register::Rdx, value >> 32);
+        fake
+    }
+
+    /// L2 at an instruction in 32-bit protected mode, with L1's mask and shadow for CR0.
+    pub(super) fn at_cr0_access(bytes: &[u8], rax: u64, mask: u64, shadow: u64) -> Fake {
+        let mut fake = Fake::new();
+        fake.platform.write(0x1000, bytes);
+        let mut guest = fake.guest();
+        guest.set_register(Register::Rip, 0x1000);
+        guest.set_register(Register::Rax, rax);
+        guest.l2.set_cell(VmcsField::CR0_GUEST_HOST_MASK, mask);
+        guest.l2.set_cell(VmcsField::CR0_READ_SHADOW, shadow);
+        guest.merge_mask_and_shadow(ControlRegister::Cr0);
+        fake
     }
 }

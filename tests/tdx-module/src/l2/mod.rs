@@ -11,6 +11,7 @@
 
 mod control_registers;
 mod cr_access;
+mod dr_access;
 mod enter;
 mod entry_checks;
 mod ept_violation;
@@ -25,6 +26,7 @@ mod instruction;
 mod instruction_information;
 mod io;
 mod linear_address;
+mod machine_status;
 mod metadata;
 mod msr;
 mod msr_policy;
@@ -36,6 +38,7 @@ mod transition;
 mod vapic;
 mod virtual_vmx_msr;
 mod vmcs_table;
+mod x2apic;
 
 pub(crate) use enter::{vp_enter, vp_invept, vp_invgla};
 pub(crate) use metadata::{next_vmcs_field, read_field, write_field};

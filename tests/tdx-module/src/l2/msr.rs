@@ -4,10 +4,8 @@ use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::{Guest, efer};
 use super::msr_policy::{Access, Policy, context_register, is_direct, policy};
-use super::vapic::{ApicPage, offset};
 use crate::exit_reason;
 use crate::platform::{Event, Register, SegmentName, Vm};
-use tdcall::vmcs::VmcsField;
 
 /// MSRs that a bitmap page has bits for.
 const LOW: core::ops::Range<u32> = 0..0x2000;
@@ -21,7 +19,7 @@ const HIGHS: usize = 0x400;
 const LENGTH: u32 = 2;
 
 /// What an MSR access that the module or the processor carries out comes to.
-enum Outcome {
+pub(super) enum Outcome {
     /// RDMSR: the value.
     Value(u64),
     /// WRMSR is done.
@@ -128,13 +126,7 @@ impl Guest<'_> {
             0x10 => Outcome::Value(self.platform.tsc()),
             // Write-only.
             0x49 | 0x10b => Outcome::Fault,
-            0x800..=0x8ff => {
-                let offset = (msr as u16 & 0xff) << 4;
-                let mut apic = self.virtual_apic();
-                let low = apic.page.load(offset);
-                let high = apic.page.load(offset + 4);
-                Outcome::Value(u64::from(high) << 32 | u64::from(low))
-            }
+            0x800..=0x8ff => self.read_x2apic(msr),
             0xc000_0100 => Outcome::Value(self.segment(SegmentName::Fs).base),
             0xc000_0101 => Outcome::Value(self.segment(SegmentName::Gs).base),
             _ => Outcome::Value(self.platform.rdmsr(msr)),
@@ -231,100 +223,13 @@ impl Guest<'_> {
         self.set_register(Register::Efer, old & !WRITABLE | value & WRITABLE);
         Outcome::Written
     }
-
-    /// WRMSR of an x2APIC register (SDM volume 3, "Virtualizing MSR-Based APIC Accesses").
-    fn write_x2apic(&mut self, msr: u32, value: u64) -> Outcome {
-        let delivers = self.secondary().virtual_interrupt_delivery();
-        match msr {
-            0x808 if value >> 8 != 0 => Outcome::Fault,
-            0x808 => self.set_tpr(value as u8),
-            0x80b if !delivers => Outcome::L1,
-            0x80b if value != 0 => Outcome::Fault,
-            0x80b => {
-                let vector = self.with_virtual_apic(|apic| apic.end_of_interrupt());
-                if self.exits_on_eoi(vector) {
-                    Outcome::Trap(
-                        ExitInformation::of(exit_reason::VIRTUALIZED_EOI)
-                            .with_qualification(vector.into()),
-                    )
-                } else {
-                    Outcome::Written
-                }
-            }
-            0x83f if !delivers => Outcome::L1,
-            0x83f if value >> 8 != 0 => Outcome::Fault,
-            0x83f => {
-                let vector = value as u8;
-                self.virtual_apic()
-                    .page
-                    .store(offset::SELF_IPI, vector.into());
-                if vector >> 4 == 0 {
-                    return Outcome::Trap(
-                        ExitInformation::of(exit_reason::APIC_WRITE)
-                            .with_qualification(offset::SELF_IPI.into()),
-                    );
-                }
-                self.with_virtual_apic(|apic| apic.self_ipi(vector));
-                Outcome::Written
-            }
-            // The registers that are left can be read only.
-            _ => Outcome::Fault,
-        }
-    }
-
-    fn exits_on_eoi(&self, vector: u8) -> bool {
-        let bitmaps = [
-            VmcsField::EOI_EXIT_BITMAP_0,
-            VmcsField::EOI_EXIT_BITMAP_1,
-            VmcsField::EOI_EXIT_BITMAP_2,
-            VmcsField::EOI_EXIT_BITMAP_3,
-        ];
-        let bitmap = self.l2.cell(bitmaps[usize::from(vector / 64)]);
-        bitmap >> (vector % 64) & 1 != 0
-    }
-
-    /// TPR virtualization.
-    fn set_tpr(&mut self, value: u8) -> Outcome {
-        self.with_virtual_apic(|apic| apic.set_tpr(value));
-        if self.secondary().virtual_interrupt_delivery() {
-            self.with_virtual_apic(|apic| apic.virtualize_ppr());
-            return Outcome::Written;
-        }
-        let threshold = self.l2.cell(VmcsField::TPR_THRESHOLD) & 0xf;
-        if u64::from(value >> 4) < threshold {
-            Outcome::Trap(ExitInformation::of(exit_reason::TPR_BELOW_THRESHOLD))
-        } else {
-            Outcome::Written
-        }
-    }
-
-    /// MOV to CR8.
-    pub(super) fn write_tpr(&mut self, reason: u32, length: u32, value: u8) -> Disposition {
-        match self.set_tpr(value) {
-            Outcome::Trap(exit) => self.trap(exit, length),
-            _ => self.emulated(reason, length),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::fake::Fake;
     use super::*;
-    use crate::platform::{HardwareExit, Platform};
-
-    /// L2 at RDMSR or WRMSR of an MSR that L1 does not intercept.
-    fn at(msr: u32, value: u64) -> Fake {
-        let mut fake = Fake::new();
-        fake.platform.write(0x1000, &[0x0f, 0x30]);
-        let mut guest = fake.guest();
-        guest.l2.msr_bitmaps.fill(0);
-        guest.set_register(Register::Rip, 0x1000);
-        guest.set_register(Register::Rcx, msr.into());
-        guest.set_register(Register::Rax, value & 0xffff_ffff);
-        guest.set_register(Register::Rdx, value >> 32);
-        fake
-    }
+    use crate::platform::HardwareExit;
 
     fn fault() -> Disposition {
         Disposition::fault(exit_reason::WRMSR, Event::GENERAL_PROTECTION)
@@ -375,7 +280,7 @@ mod tests {
             (0x101, None, Some(32)),
         ];
         for (value, written, exit) in rows {
-            let mut fake = at(0xc000_0080, value);
+            let mut fake = Fake::at_msr(0xc000_0080, value);
             let disposition = fake.guest().route(HardwareExit::WriteMsr);
             assert_eq!(reason(disposition), exit, "{value:#x}");
             if let Some(written) = written {
@@ -399,7 +304,7 @@ mod tests {
             (0xc000_0082, 1 << 63),
         ];
         for (msr, value) in rows {
-            let mut fake = at(msr, value);
+            let mut fake = Fake::at_msr(msr, value);
             assert_eq!(
                 fake.guest().route(HardwareExit::WriteMsr),
                 fault(),
@@ -411,7 +316,7 @@ mod tests {
 
     #[test]
     fn tracing_branches_without_a_buffer_is_l1s() {
-        let mut fake = at(0x1d9, 1 << 6);
+        let mut fake = Fake::at_msr(0x1d9, 1 << 6);
         assert_eq!(
             reason(fake.guest().route(HardwareExit::WriteMsr)),
             Some(exit_reason::WRMSR)
@@ -419,41 +324,8 @@ mod tests {
     }
 
     #[test]
-    fn a_self_ipi_of_an_illegal_vector_is_an_apic_write_exit() {
-        let mut fake = at(0x83f, 0x0f);
-        let Disposition::L1(exit) = fake.guest().route(HardwareExit::WriteMsr) else {
-            panic!();
-        };
-        assert_eq!((exit.reason, exit.qualification), (56, 0x3f0));
-        assert_eq!(fake.guest().register(Register::Rip), 0x1002);
-        let mut fake = at(0x83f, 0x51);
-        fake.guest().route(HardwareExit::WriteMsr);
-        assert_eq!(fake.l2.cell(VmcsField::GUEST_INTERRUPT_STATUS), 0x51, "RVI");
-    }
-
-    #[test]
-    fn without_interrupt_delivery_a_low_tpr_exits() {
-        for (value, exit) in [(0x20, Some(43)), (0x30, None)] {
-            let mut fake = at(0x808, value);
-            let secondary = fake
-                .guest()
-                .secondary()
-                .with_virtual_interrupt_delivery(false)
-                .into_bits();
-            fake.l2
-                .set_cell(VmcsField::SECONDARY_CONTROLS, secondary.into());
-            fake.l2.set_cell(VmcsField::TPR_THRESHOLD, 3);
-            assert_eq!(
-                reason(fake.guest().route(HardwareExit::WriteMsr)),
-                exit,
-                "{value:#x}"
-            );
-        }
-    }
-
-    #[test]
     fn an_unswitched_msr_is_the_contexts() {
-        let mut fake = at(0xc000_0082, 0xffff_8000_1234_5678);
+        let mut fake = Fake::at_msr(0xc000_0082, 0xffff_8000_1234_5678);
         fake.guest().route(HardwareExit::WriteMsr);
         assert_eq!(
             fake.guest().register(Register::Lstar),
