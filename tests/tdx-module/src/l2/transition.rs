@@ -45,6 +45,7 @@ pub(crate) fn handle_exit<P: Platform>(
         Disposition::Tdvmcall { exit, mask } => tdvmcall(module, platform, vm, exit, mask),
         Disposition::Resume { reason, event } => {
             module.statistics.count_l2_exit(reason, Route::Module);
+            module.vcpu.l2_mut(vm).last_exit = ExitInformation::of(reason);
             resume(module, platform, vm, event)
         }
         Disposition::Fatal(reason) => module.td_exit_fatal(
@@ -76,6 +77,7 @@ fn tdvmcall<P: Platform>(
         None
     };
     let event = guest.step_over(exit.instruction_length);
+    // A single-step trap waits until L2 runs again.
     guest.l2.vectoring = event;
     if let Some(status) = status {
         guest.set_register(Register::Rax, status.0);

@@ -150,3 +150,22 @@ fn invept_and_invgla_check_their_operands() {
     });
     assert_eq!((done.rax, done.rdx >> 52), (0, 0));
 }
+
+#[test]
+fn a_guest_state_page_that_the_host_took_back_is_its_to_supply() {
+    use tdcall::PageLevel::Page2M;
+    let l1 = L1::with_l2(&[0xf4]);
+    l1.model.with(|module, platform| {
+        module.tdh_mem_range_block(platform, 0, Page2M).unwrap();
+    });
+    l1.model.set_host(|module, platform, exit| {
+        assert_eq!(exit.registers.rax, 48);
+        assert_eq!(exit.registers.rcx, 0, "L1's, without a qualification");
+        assert_eq!(exit.registers.r8, STATE);
+        module.tdh_mem_track().unwrap();
+        module.tdh_mem_range_unblock(platform, 0, Page2M).unwrap();
+        Default::default()
+    });
+    l1.model.push_exit(HardwareExit::Hlt);
+    assert_eq!(l1.enter().rax, 12, "the call is repeated");
+}
