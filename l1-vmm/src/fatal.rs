@@ -91,10 +91,8 @@ impl Write for Line {
     /// Control characters and what is not ASCII become dots, so that every line is one line.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
-            let byte = match u8::try_from(character) {
-                Ok(byte @ 0x20..0x7F) => byte,
-                _ => b'.',
-            };
+            let printable = character.is_ascii_graphic() || character == ' ';
+            let byte = if printable { character as u8 } else { b'.' };
             *self.bytes.get_mut(self.length).ok_or(fmt::Error)? = byte;
             self.length += 1;
         }

@@ -31,10 +31,10 @@ use l1_vmm::launch::{
 };
 use l1_vmm::run::{End, Layout, Parts, Platform, host};
 use memory::{Bounce, Firmware, L2Ram, Vapic};
-use tdcall::ghci::Width;
-use tdcall::field::FieldId;
-use tdcall::leaf::VpInfo;
 use tdcall::VmIndex;
+use tdcall::field::FieldId;
+use tdcall::ghci::Width;
+use tdcall::leaf::VpInfo;
 
 /// The L2 VM that L1 runs.
 const L2: VmIndex = VmIndex::FIRST;
@@ -165,7 +165,10 @@ fn run(ram: L2Ram, guest: &LoadedGuest, info: VpInfo) -> ! {
     let td = td();
     let tpm = tpm::start();
     let Some(vapic) = Vapic::take() else {
-        fatal(FatalCode::Run, format_args!("the virtual-APIC page is in use"));
+        fatal(
+            FatalCode::Run,
+            format_args!("the virtual-APIC page is in use"),
+        );
     };
     let layout = Layout {
         vm: L2,
@@ -178,8 +181,7 @@ fn run(ram: L2Ram, guest: &LoadedGuest, info: VpInfo) -> ! {
         vapic,
         tpm,
     };
-    let mut platform =
-        Platform::new(&td, &layout, parts, &guest.entry).or_fatal(FatalCode::Launch);
+    let mut platform = Platform::new(&td, &layout, parts, &guest.entry).or_fatal(FatalCode::Launch);
     host::set_up_timer(&td).or_fatal(FatalCode::Launch);
     if let Err(error) = host::set_up_console(&td) {
         log::warn!("no console input: {error}");

@@ -88,11 +88,8 @@ pub(super) fn start() {
     // XSAVE; 2: x87 and SSE are always among the components, as XCR0 demands); L1 has no state in
     // the new components yet. Nobody else uses `STATE` (see `Static`).
     unsafe {
-        cr0_write(
-            cr0() - Cr0::CR0_EMULATE_COPROCESSOR - Cr0::CR0_TASK_SWITCHED
-                | Cr0::CR0_MONITOR_COPROCESSOR
-                | Cr0::CR0_WRITE_PROTECT,
-        );
+        let cr0 = cr0() - Cr0::CR0_EMULATE_COPROCESSOR - Cr0::CR0_TASK_SWITCHED;
+        cr0_write(cr0 | Cr0::CR0_MONITOR_COPROCESSOR | Cr0::CR0_WRITE_PROTECT);
         cr4_write(cr4() | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE | Cr4::CR4_ENABLE_OS_XSAVE);
         _xsetbv(0, components);
         *STATE.components.get() = components;

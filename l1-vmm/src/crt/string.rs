@@ -93,13 +93,12 @@ unsafe extern "C" fn strcpy(to: *mut c_char, from: *const c_char) -> *mut c_char
 unsafe extern "C" fn strncpy(to: *mut c_char, from: *const c_char, count: usize) -> *mut c_char {
     let mut ended = false;
     for at in 0..count {
-        // SAFETY: the caller's; nothing behind the NUL is read.
-        let character = if ended {
-            0
-        } else {
-            unsafe { from.add(at).read() }
-        };
-        ended |= character == 0;
+        let mut character = 0;
+        if !ended {
+            // SAFETY: the caller's; nothing behind the NUL is read.
+            character = unsafe { from.add(at).read() };
+            ended = character == 0;
+        }
         // SAFETY: the caller's.
         unsafe { to.add(at).write(character) };
     }
