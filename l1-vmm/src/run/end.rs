@@ -80,7 +80,7 @@ pub enum GuestError {
         /// Exit qualification.
         qualification: u64,
     },
-    /// L2 gave up by TDG.VP.VMCALL<ReportFatalError>.
+    /// L2 gave up by `TDG.VP.VMCALL<ReportFatalError>`.
     #[error("the guest reports fatal error {code:#x}: {}", Text(text))]
     FatalError {
         /// Its code.

@@ -128,3 +128,40 @@ pub const fn reason_name(reason: u16) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use tdcall::Registers;
+
+    fn outcome(rax: u64) -> Outcome {
+        Outcome::from_registers(&Registers {
+            rax,
+            ..Registers::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn exits_are_counted_by_reason_and_by_who_told() {
+        let mut statistics = Statistics::default();
+        for rax in [
+            0x0000_0000_0000_001E,
+            0x0000_0000_0000_001E,
+            0x0000_0000_8000_0021,
+            0x0000_1100_0000_0030,
+            0x0000_1102_0000_0001,
+            0x0000_1120_0000_0000,
+            0x0000_0000_0000_00FF,
+        ] {
+            statistics.count(&outcome(rax));
+        }
+        assert_eq!(
+            statistics.to_string(),
+            "5 L2 exits: io 2 invalid-guest-state 1 ept-violation 1; \
+             host-routed 1, interrupted 2, TPM accesses 0, re-injected 0"
+        );
+        assert_eq!((statistics.other, statistics.exits(30)), (1, 2));
+    }
+}

@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn writes_end_the_machine_as_their_specifications_say() {
-        let table: [(&[(u16, u8)], Option<Request>); 8] = [
+        type Row<'a> = (&'a [(u16, u8)], Option<Request>);
+        let table: [Row<'_>; 8] = [
             (&[(0x605, 0x20)], Some(Request::PowerOff)),
             (&[(0x605, 0x24)], None),
             (&[(0x605, 0x00), (0x604, 0xFF)], None),

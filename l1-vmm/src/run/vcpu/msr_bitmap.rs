@@ -63,7 +63,7 @@ const X2APIC_QWORDS: [u16; 2] = [0x800 / 64, 2 * QWORDS_PER_BITMAP + 0x800 / 64]
 /// Quadword `index` of L1's bitmaps; a set bit exits.
 fn qword(index: u16, x2apic: bool) -> u64 {
     let write = index >= 2 * QWORDS_PER_BITMAP;
-    let high = index / QWORDS_PER_BITMAP % 2 != 0;
+    let high = (index / QWORDS_PER_BITMAP) & 1 != 0;
     let base = u32::from(index % QWORDS_PER_BITMAP) * 64 + if high { 0xC000_0000 } else { 0 };
     let apic: &[Native] = if x2apic { &NATIVE_X2APIC } else { &[] };
     let mut bits = u64::MAX;

@@ -22,7 +22,7 @@ const CR0_CD: u64 = 1 << 30;
 pub const CR0_HOST_OWNED: u64 = CR0_PG | CR0_NE | CR0_NW | CR0_CD;
 /// Bits of CR0 that L1 may write (TDX Module ABI, "L2 VMCS").
 const CR0_WRITABLE: u64 = 0x8005_001F;
-/// Bits of CR4 that L1 may ever write; NUM of them depend on the TD.
+/// Bits of CR4 that L1 may write in some TD.
 const CR4_WRITABLE: u64 = 0x03FF_1FBF;
 /// Bits of IA32_EFER that L1 may write: SCE, LME, LMA.
 const EFER_WRITABLE: u64 = 0x501;

@@ -2,6 +2,7 @@ use alloc::vec::Vec;
 
 use super::bits::{TIMER_PERIODIC, TIMER_TSC_DEADLINE};
 use super::*;
+use crate::run::devices::ioapic::{Message, MessageSink};
 use proptest::prelude::*;
 
 struct Page([u32; 256]);

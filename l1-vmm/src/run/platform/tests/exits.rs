@@ -264,8 +264,7 @@ fn a_halt_sleeps_until_the_timer() {
         0,
         "the STI shadow is over"
     );
-    let injected = fixture.look(|platform, vm| platform.injected.get(&vm).map(|e| e.vector));
-    let _ = injected;
+    fixture.exit(HardwareExit::Interrupt).unwrap();
     assert_eq!(
         fixture.platform.devices.apic.status().svi,
         0xEC,
@@ -328,4 +327,82 @@ fn a_pending_interrupt_of_l1_changes_nothing_for_l2() {
     assert_eq!(injected, u64::from(GENERAL_PROTECTION), "still prepared");
     fixture.exit(HardwareExit::Interrupt).unwrap();
     assert_eq!(fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO) >> 31, 0);
+}
+
+#[test]
+fn an_nmi_to_self_waits_for_its_window() {
+    use crate::run::devices::apic::bits::Register as Apic;
+    const NMI: u32 = 0x8000_0202;
+    let send = |fixture: &mut Fixture| {
+        let apic = &mut fixture.platform.devices.apic;
+        apic.write_msr(Apic::ICR, 0x0004_0400, 0).unwrap();
+    };
+    let mut fixture = Fixture::new(&[]);
+    send(&mut fixture);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    let information = fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO) as u32;
+    assert_eq!(
+        information & 0x7FFF_FFFF,
+        NMI & 0x7FFF_FFFF,
+        "injected at once"
+    );
+
+    let mut fixture = Fixture::new(&[]);
+    fixture.platform.vcpu.block_nmi().unwrap();
+    send(&mut fixture);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert!(fixture.platform.devices.apic.nmi_pending());
+    assert_ne!(
+        fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & 1 << 22,
+        0,
+        "window asked for"
+    );
+    fixture.exit(HardwareExit::NmiWindow).unwrap();
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert!(!fixture.platform.devices.apic.nmi_pending());
+    assert_eq!(fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & 1 << 22, 0);
+}
+
+#[test]
+fn single_stepping_goes_on_over_an_emulated_instruction() {
+    let mut fixture = Fixture::new(&[0x0F, 0xA2]);
+    let registers = [(Register::Rflags, 0x102), (Register::Rax, 0)];
+    fixture.exit_with(&registers, HardwareExit::Cpuid).unwrap();
+    assert_eq!(
+        fixture.vmcs(VmcsField::GUEST_PENDING_DEBUG_EXCEPTIONS),
+        1 << 14
+    );
+}
+
+#[test]
+fn virtualized_eois_of_level_interrupts_reach_the_io_apic() {
+    use crate::run::devices::apic::bits::Register as Apic;
+    let mut fixture = Fixture::new(&[0x0F, 0x30]);
+    let devices = &mut fixture.platform.devices;
+    devices.apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
+    for (offset, value) in [(0x00u64, 0x22u32), (0x10, 0x8049)] {
+        devices.write_memory(0xFEC0_0000 + offset, || 0, &value.to_le_bytes());
+    }
+    devices.ioapic.set_line(9, true, &mut devices.apic);
+    assert_eq!(devices.apic.status().rvi, 0x49);
+    fixture.platform.vcpu.set_rflags(0x202);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert_eq!(fixture.vmcs(VmcsField::EOI_EXIT_BITMAP_1), 1 << 9);
+    assert_eq!(
+        fixture.platform.devices.apic.status().svi,
+        0x49,
+        "in service"
+    );
+    let eoi = [
+        (Register::Rcx, 0x80B),
+        (Register::Rax, 0),
+        (Register::Rdx, 0),
+    ];
+    fixture.exit_with(&eoi, HardwareExit::WriteMsr).unwrap();
+    assert_eq!(fixture.platform.statistics().exits(45), 1);
+    assert_eq!(
+        fixture.platform.devices.apic.status().rvi,
+        0x49,
+        "still asserted: again"
+    );
 }

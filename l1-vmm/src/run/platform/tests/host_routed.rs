@@ -36,7 +36,7 @@ fn the_shared_bit_does_not_hide_the_window() {
         .write(PAGE_TABLES + 0x1000 + 8 * 3, &(shared | 0x83).to_le_bytes());
     let registers = [(Register::Rbx, TPM + 0xF00)];
     fixture
-        .exit_with(&registers, fault(SHARED | TPM + 0xF00))
+        .exit_with(&registers, fault(SHARED | (TPM + 0xF00)))
         .unwrap();
     assert_eq!((fixture.rip(), fixture.seen.borrow().tpm.len()), (2, 1));
 }

@@ -49,7 +49,7 @@ fn leaf(fixture: &mut Fixture, inputs: &[(Register, u64)]) -> (u64, u64) {
 #[test]
 fn mmio_reaches_the_same_tpm() {
     let mut fixture = Fixture::new(&TDCALL);
-    for gpa in [TPM + 0xF00, SHARED | TPM + 0xF00] {
+    for gpa in [TPM + 0xF00, SHARED | (TPM + 0xF00)] {
         let read = vmcall(&mut fixture, 48, [4, 0, gpa, 0]);
         assert_eq!(read, Ok((0, 0xA5A5_A5A5)));
     }
@@ -125,12 +125,15 @@ fn a_fatal_error_is_the_end_with_its_words() {
     );
 }
 
+/// Inputs, RAX, and R8 where the leaf returns it.
+type Row<'a> = (&'a [(Register, u64)], u64, Option<u64>);
+
 #[test]
 fn leaves_are_answered_as_by_a_plain_td() {
     const READ: u64 = 7;
     const WRITE: u64 = 8;
     let mut fixture = Fixture::new(&TDCALL);
-    let rows: [(&[(Register, u64)], u64, Option<u64>); 11] = [
+    let rows: [Row<'_>; 11] = [
         (&[(Register::Rax, 1)], 0, Some(1 << 32 | 1)),
         (&[(Register::Rax, 3)], 0xC000_0704_0000_0000, Some(0)),
         (

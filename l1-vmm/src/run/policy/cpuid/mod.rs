@@ -4,11 +4,19 @@
 //! Virtualization"). L2 gets those, less what L1 does not emulate or switch, plus a hypervisor
 //! that Linux knows. Leaf 21H is zero: an L2 that took itself for a TD would look for #VE.
 
+mod features;
+
 use alloc::vec::Vec;
 
 use tdcall::tdvmcall::CpuidResult;
 
 use super::xcr0::{self, Component, Components};
+use features::{
+    LEAF1_EDX_APIC, LEAF1_EDX_KEPT, LEAF7_1_EAX_KEPT, LEAF7_2_EDX_KEPT, LEAF7_EBX_AVX,
+    LEAF7_EBX_AVX512, LEAF7_EBX_FSGSBASE, LEAF7_EBX_KEPT, LEAF7_EBX_SMAP, LEAF7_EBX_SMEP,
+    LEAF7_ECX_AVX, LEAF7_ECX_AVX512, LEAF7_ECX_KEPT, LEAF7_ECX_UMIP, LEAF7_EDX_AVX512,
+    LEAF7_EDX_KEPT, XSAVE_FEATURES_KEPT, leaf1_ecx,
+};
 
 /// Frequency of the core crystal clock of every TD (TDX Module ABI, "TSC Virtualization").
 const CRYSTAL_HZ: u32 = 25_000_000;
@@ -20,57 +28,6 @@ const MAX_EXTENDED: u32 = 0x8000_0008;
 const HYPERVISOR: u32 = 0x4000_0000;
 /// Bits of the physical address without LA57: 48 linear bits.
 const LINEAR_BITS: u32 = 48;
-
-/// Leaf 1, ECX: features that the processor may have and L2 may use.
-mod leaf1_ecx {
-    /// SSE3 to F16C and RDRAND, without DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID,
-    /// SDBG, xTPR, PDCM and DCA.
-    pub(super) const KEPT: u32 = 0x76DA_3203;
-    /// x2APIC, TSC-deadline timer, hypervisor.
-    pub(super) const SET: u32 = 1 << 21 | 1 << 24 | 1 << 31;
-    pub(super) const PCID: u32 = 1 << 17;
-    pub(super) const XSAVE: u32 = 1 << 26;
-    pub(super) const OSXSAVE: u32 = 1 << 27;
-    /// AVX, FMA, F16C.
-    pub(super) const NEED_AVX: u32 = 1 << 12 | 1 << 28 | 1 << 29;
-}
-
-/// Leaf 1, EDX without DS, ACPI, HTT, TM and PBE.
-const LEAF1_EDX_KEPT: u32 = !(1 << 21 | 1 << 22 | 1 << 28 | 1 << 29 | 1 << 31);
-/// Leaf 1, EDX: APIC.
-const LEAF1_EDX_APIC: u32 = 1 << 9;
-
-/// Leaf 7.0, EBX without TSC_ADJUST, SGX, HLE, PQM, RTM, MPX, PQE and Intel PT.
-const LEAF7_EBX_KEPT: u32 =
-    !(1 << 1 | 1 << 2 | 1 << 4 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 15 | 1 << 25);
-/// AVX2.
-const LEAF7_EBX_AVX: u32 = 1 << 5;
-/// AVX-512 F, DQ, IFMA, PF, ER, CD, BW, VL.
-const LEAF7_EBX_AVX512: u32 =
-    1 << 16 | 1 << 17 | 1 << 21 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 30 | 1 << 31;
-const LEAF7_EBX_FSGSBASE: u32 = 1 << 0;
-const LEAF7_EBX_SMEP: u32 = 1 << 7;
-const LEAF7_EBX_SMAP: u32 = 1 << 20;
-/// Leaf 7.0, ECX: PREFETCHWT1, AVX512_VBMI, UMIP, VBMI2, GFNI, VAES, VPCLMULQDQ, VNNI, BITALG,
-/// VPOPCNTDQ, RDPID, CLDEMOTE, MOVDIRI, MOVDIR64B.
-const LEAF7_ECX_KEPT: u32 = 0x1A40_5F47;
-/// VAES and VPCLMULQDQ.
-const LEAF7_ECX_AVX: u32 = 1 << 9 | 1 << 10;
-/// AVX512_VBMI, VBMI2, VNNI, BITALG, VPOPCNTDQ.
-const LEAF7_ECX_AVX512: u32 = 1 << 1 | 1 << 6 | 1 << 11 | 1 << 12 | 1 << 14;
-const LEAF7_ECX_UMIP: u32 = 1 << 2;
-/// Leaf 7.0, EDX: AVX512_4VNNIW, 4FMAPS, FSRM, VP2INTERSECT, MD_CLEAR, SERIALIZE, FP16,
-/// IBRS, STIBP, L1D_FLUSH, ARCH_CAPABILITIES, SSBD.
-const LEAF7_EDX_KEPT: u32 = 0xBC80_451C;
-/// AVX512_4VNNIW, 4FMAPS, VP2INTERSECT, FP16.
-const LEAF7_EDX_AVX512: u32 = 1 << 2 | 1 << 3 | 1 << 8 | 1 << 23;
-/// Leaf 7.1, EAX: AVX-VNNI, AVX512_BF16, FZLRM, FSRS, FSRCS.
-const LEAF7_1_EAX_KEPT: u32 = 1 << 4 | 1 << 5 | 1 << 10 | 1 << 11 | 1 << 12;
-/// Leaf 7.2, EDX: how branch prediction can be controlled through IA32_SPEC_CTRL.
-const LEAF7_2_EDX_KEPT: u32 = 0x3F;
-
-/// Leaf 0DH.1, EAX: XSAVEOPT, XSAVEC, XGETBV with ECX 1, XSAVES.
-const XSAVE_FEATURES_KEPT: u32 = 0xF;
 
 /// CR4 bits that L2 owns whatever the processor: VME to PAE, PGE, PCE, OSFXSR, OSXMMEXCPT.
 const CR4_ALWAYS: u64 = 0x3F | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10;
@@ -387,194 +344,4 @@ impl CpuidTable {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MACHINE: Machine = Machine {
-        tsc_ratio: 40,
-        xfam: 0xE7,
-    };
-
-    /// A processor with every feature there is.
-    fn everything(leaf: u32, subleaf: u32) -> CpuidResult {
-        let all = CpuidResult {
-            eax: u32::MAX,
-            ebx: u32::MAX,
-            ecx: u32::MAX,
-            edx: u32::MAX,
-        };
-        match (leaf, subleaf) {
-            (0, _) => CpuidResult {
-                eax: 0x21,
-                ebx: 1,
-                ecx: 2,
-                edx: 3,
-            },
-            (4, 0..=2) => CpuidResult {
-                eax: 0xFFFF_FC21,
-                ..all
-            },
-            (4, _) => CpuidResult::default(),
-            (7, 0) => CpuidResult { eax: 5, ..all },
-            (0xD, 0) => CpuidResult {
-                eax: 0x602E7,
-                ebx: 0,
-                ecx: 0,
-                edx: 0,
-            },
-            (0xD, 1) => all,
-            (0xD, 2) => CpuidResult {
-                eax: 256,
-                ebx: 576,
-                ecx: 0,
-                edx: 0,
-            },
-            (0xD, 5) => CpuidResult {
-                eax: 64,
-                ebx: 1088,
-                ecx: 0,
-                edx: 0,
-            },
-            (0xD, 6) => CpuidResult {
-                eax: 512,
-                ebx: 1152,
-                ecx: 0,
-                edx: 0,
-            },
-            (0xD, 7) => CpuidResult {
-                eax: 1024,
-                ebx: 1664,
-                ecx: 0,
-                edx: 0,
-            },
-            (0x21, 0) => CpuidResult {
-                eax: 0,
-                ebx: 1,
-                ecx: 2,
-                edx: 3,
-            },
-            (0x8000_0008, _) => CpuidResult { eax: 0x3934, ..all },
-            _ => all,
-        }
-    }
-
-    fn at(table: &CpuidTable, leaf: u32, subleaf: u32) -> CpuidResult {
-        table.get(leaf, subleaf, || Dynamic {
-            os_xsave: true,
-            xcr0: 7,
-        })
-    }
-
-    #[test]
-    fn l2_does_not_take_itself_for_a_td() {
-        let table = CpuidTable::new(everything, &MACHINE);
-        assert_eq!(at(&table, 0x21, 0), CpuidResult::default());
-        assert_eq!(at(&table, 0, 0).eax, 0x16);
-    }
-
-    #[test]
-    fn what_is_not_emulated_is_not_offered() {
-        let table = CpuidTable::new(everything, &MACHINE);
-        let one = at(&table, 1, 0);
-        for bit in [2, 3, 4, 5, 6, 7, 8, 10, 11, 14, 15, 16, 18] {
-            assert_eq!(one.ecx >> bit & 1, 0, "CPUID.1:ECX[{bit}]");
-        }
-        for bit in [
-            0, 1, 9, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
-        ] {
-            assert_eq!(one.ecx >> bit & 1, 1, "CPUID.1:ECX[{bit}]");
-        }
-        assert_eq!(one.ebx >> 16, 1, "one processor, APIC id 0");
-        let seven = at(&table, 7, 0);
-        for bit in [1, 2, 4, 11, 12, 14, 15, 25] {
-            assert_eq!(seven.ebx >> bit & 1, 0, "CPUID.7:EBX[{bit}]");
-        }
-        for bit in [3, 4, 5, 7, 13, 16, 23, 24, 29, 30, 31] {
-            assert_eq!(seven.ecx >> bit & 1, 0, "CPUID.7:ECX[{bit}]");
-        }
-        for bit in [5, 11, 13, 15, 18, 19, 20, 22, 24, 25, 30] {
-            assert_eq!(seven.edx >> bit & 1, 0, "CPUID.7:EDX[{bit}]");
-        }
-        for leaf in [5, 0xA, 0x12, 0x14, 0x19, 0x1A, 0x1C, 0x1D, 0x1E, 0x1F, 0x20] {
-            assert_eq!(at(&table, leaf, 0), CpuidResult::default(), "{leaf:#x}");
-        }
-    }
-
-    #[test]
-    fn vector_features_follow_xfam() {
-        let table = CpuidTable::new(everything, &Machine { xfam: 3, ..MACHINE });
-        assert_eq!(table.xcr0(), 3);
-        assert_eq!(at(&table, 1, 0).ecx & leaf1_ecx::NEED_AVX, 0);
-        assert_eq!(at(&table, 7, 0).ebx & (LEAF7_EBX_AVX | LEAF7_EBX_AVX512), 0);
-    }
-
-    #[test]
-    fn xsave_leaves_follow_l2s_xcr0() {
-        let table = CpuidTable::new(everything, &MACHINE);
-        let of = |subleaf, xcr0| {
-            table.get(0xD, subleaf, || Dynamic {
-                os_xsave: true,
-                xcr0,
-            })
-        };
-        assert_eq!(
-            (of(0, 3).eax, of(0, 3).ebx, of(0, 3).ecx),
-            (0xE7, 576, 2688)
-        );
-        assert_eq!((of(0, 7).ebx, of(0, 0xE7).ebx), (832, 2688));
-        assert_eq!((of(1, 7).eax, of(1, 0xE7).ebx), (0xF, 2432));
-        assert_eq!((of(1, 7).ecx, of(1, 7).edx), (0, 0), "no supervisor state");
-        assert_eq!(of(9, 7), CpuidResult::default());
-        assert_eq!(of(2, 7).eax, 256);
-    }
-
-    #[test]
-    fn os_xsave_shows_cr4() {
-        let table = CpuidTable::new(everything, &MACHINE);
-        let ecx = |os_xsave| table.get(1, 0, || Dynamic { os_xsave, xcr0: 1 }).ecx;
-        assert_eq!((ecx(true) >> 27 & 1, ecx(false) >> 27 & 1), (1, 0));
-    }
-
-    #[test]
-    fn clocks_are_known_without_calibration() {
-        let table = CpuidTable::new(everything, &MACHINE);
-        let clock = at(&table, 0x15, 0);
-        assert_eq!((clock.eax, clock.ebx, clock.ecx), (1, 40, 25_000_000));
-        assert_eq!(at(&table, 0x16, 0).eax, 1000);
-        assert_eq!(at(&table, 0x8000_0007, 0).edx, 1 << 8);
-    }
-
-    #[test]
-    fn the_hypervisor_is_kvm_without_features() {
-        let table = CpuidTable::new(everything, &MACHINE);
-        let leaf = at(&table, 0x4000_0000, 0);
-        let mut signature = [0; 12];
-        for (bytes, register) in signature.chunks_mut(4).zip([leaf.ebx, leaf.ecx, leaf.edx]) {
-            bytes.copy_from_slice(&register.to_le_bytes());
-        }
-        assert_eq!(&signature, b"KVMKVMKVM\0\0\0");
-        assert_eq!(at(&table, 0x4000_0001, 0), CpuidResult::default());
-    }
-
-    #[test]
-    fn the_topology_is_one_processor() {
-        let table = CpuidTable::new(everything, &MACHINE);
-        for (subleaf, ebx, ecx) in [(0, 1, 0x100), (1, 1, 0x201), (2, 0, 2), (3, 0, 3)] {
-            let level = at(&table, 0xB, subleaf);
-            assert_eq!(
-                (level.eax, level.ebx, level.ecx, level.edx),
-                (0, ebx, ecx, 0)
-            );
-        }
-        assert_eq!(at(&table, 4, 0).eax & !0x3FFF, 0);
-        assert_eq!(at(&table, 4, 3), CpuidResult::default());
-    }
-
-    #[test]
-    fn addresses_are_48_bits_linear() {
-        let table = CpuidTable::new(everything, &MACHINE);
-        assert_eq!(at(&table, 0x8000_0008, 0).eax, 0x3034);
-        assert_eq!(table.physical_address_width(), 52);
-        assert_eq!(table.cr4(), 0x37_0FBF);
-    }
-}
+mod tests;
