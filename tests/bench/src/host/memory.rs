@@ -142,7 +142,7 @@ impl TdMemory {
         }
     }
 
-    /// Notes a page that TDH.MEM.PAGE.ADD has given.
+    /// Notes a 4 KiB page that the host has given.
     pub(crate) fn added(&mut self, gpa: u64, hpa: u64) {
         self.given.insert(
             gpa,
@@ -265,6 +265,36 @@ impl TdMemory {
             gpa += level.size();
         }
         Ok(())
+    }
+
+    /// Gives a 2 MiB page that the TD has not accepted yet as 4 KiB pages, because it accepts
+    /// those. Answers whether there was such a page.
+    pub(crate) fn split_pending(
+        &mut self,
+        module: &mut Module,
+        hardware: &mut Hardware,
+        gpa: u64,
+    ) -> Result<bool, MemoryError> {
+        let Some((start, given)) = self.given_at(gpa) else {
+            return Ok(false);
+        };
+        if given.shared || given.level != PageLevel::Page2M {
+            return Ok(false);
+        }
+        module
+            .tdh_mem_range_block(hardware, start, given.level)
+            .and_then(|()| module.tdh_mem_track())
+            .and_then(|()| module.tdh_mem_page_remove(hardware, start, given.level))
+            .map_err(MemoryError::Module)?;
+        self.given.remove(&start);
+        for offset in (0..given.level.size()).step_by(PAGE as usize) {
+            let (gpa, hpa) = (start + offset, given.hpa + offset);
+            module
+                .tdh_mem_page_aug(hardware, gpa, PageLevel::Page4K, hpa)
+                .map_err(MemoryError::Module)?;
+            self.added(gpa, hpa);
+        }
+        Ok(true)
     }
 
     /// Makes a range of RAM private again: the TD has to accept it.

@@ -281,7 +281,7 @@ impl Host {
                 Served::End(end) => Err(end),
             },
             reason::EXTERNAL_INTERRUPT => Ok(VpEnterInput::default()),
-            reason::EPT_VIOLATION => self.serve_ept_violation(registers.r8, vm),
+            reason::EPT_VIOLATION => self.serve_ept_violation(registers.r8, registers.rdx, vm),
             // The host has nothing to do with it, so it is L1's: a host-routed exit.
             _ if vm != 0 => Ok(resume_l1()),
             _ => Err(End::Stuck(format!(
@@ -292,8 +292,21 @@ impl Host {
     }
 
     /// An access that the secure or the shared EPT has nothing for.
-    fn serve_ept_violation(&mut self, gpa: u64, vm: u64) -> Result<VpEnterInput, End> {
+    fn serve_ept_violation(
+        &mut self,
+        gpa: u64,
+        extended_qualification: u64,
+        vm: u64,
+    ) -> Result<VpEnterInput, End> {
         let shared = gpa & self.shared_bit() != 0;
+        if !shared && accepts_small_page(extended_qualification) {
+            let (module, hardware) = (&mut self.module, &mut self.hardware);
+            match self.memory.split_pending(module, hardware, gpa) {
+                Ok(true) => return Ok(VpEnterInput::default()),
+                Ok(false) => {}
+                Err(error) => return Err(End::Stuck(format!("splitting {gpa:#x}: {error}"))),
+            }
+        }
         if !shared && self.memory.can_give(gpa) {
             return self
                 .memory
@@ -329,6 +342,12 @@ impl Host {
         self.hardware.deadline(Timer::LocalApic).is_some()
             || self.io_apic.is_open(io_apic::COM1_PIN)
     }
+}
+
+/// Whether an EPT violation is TDG.MEM.PAGE.ACCEPT of a 4 KiB page (TDX Module ABI, "Extended Exit
+/// Qualification": type 1 in bits 3:0, the requested level in bits 34:32).
+fn accepts_small_page(extended_qualification: u64) -> bool {
+    extended_qualification & 0xF == 1 && extended_qualification >> 32 & 7 == 0
 }
 
 /// Lets L1 see what the host got from an L2 VM.

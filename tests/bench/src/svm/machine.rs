@@ -13,6 +13,11 @@ use super::{Processor, exit};
 
 /// EFER.SVME: VMRUN demands it, guests do not see it.
 pub(super) const SVME: u64 = 1 << 12;
+/// Bits of access rights in VMX form.
+const ACCESSED: u32 = 1 << 0;
+const TASK_STATE_BUSY: u32 = 1 << 1;
+const CODE_OR_DATA: u32 = 1 << 4;
+const PRESENT: u32 = 1 << 7;
 const UNUSABLE: u32 = 1 << 16;
 const INVALID_OPCODE: u32 = 1 << 6;
 
@@ -132,7 +137,14 @@ impl VirtualMachine {
         let slot = *self.segment_slot(name);
         let attributes = u32::from(slot.attributes);
         let mut access_rights = attributes & 0xFF | (attributes & 0xF00) << 4;
-        if access_rights & 0x80 == 0 {
+        // QEMU loads CS and TR without the bits that the processor sets in a descriptor it loads:
+        // accessed, and busy.
+        if name == SegmentName::Tr {
+            access_rights |= TASK_STATE_BUSY;
+        } else if access_rights & CODE_OR_DATA != 0 {
+            access_rights |= ACCESSED;
+        }
+        if access_rights & PRESENT == 0 {
             access_rights |= UNUSABLE;
         }
         let table = matches!(name, SegmentName::Gdtr | SegmentName::Idtr);
