@@ -52,6 +52,17 @@ fn the_processors_translation_of_the_exit_counts() {
 }
 
 #[test]
+fn a_walk_for_more_rights_does_not_move_the_exits_page() {
+    // The exit reports the read of a read-modify-write; L2 has changed the entry since.
+    let mut machine = Machine::long();
+    machine.memory.map(MMIO, RAM_GPA, 0b011);
+    machine.set(Gpr::Rbx, MMIO);
+    let outcome = machine.run(MMIO, false, |a| a.or(dword_ptr(rbx), 1));
+    assert_eq!(outcome, Ok(Outcome::Completed));
+    assert_eq!(machine.device.seen.len(), 2);
+}
+
+#[test]
 fn page_faults_have_the_code_and_address_of_the_access() {
     let (mut machine, violation) = load();
     machine.memory.map(MMIO, 0, 0);
