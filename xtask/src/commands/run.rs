@@ -130,7 +130,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     eprintln!("booting {kernel_name} as L2, {} MiB", options.memory);
     let outcome = boot(options, &prepared)?;
     let steps = outcome.transcript.steps();
-    let wants_steps = !options.shell && options.initrd.is_none();
+    let wants_steps =
+        !options.shell && options.initrd.is_none() && !options.append.contains("tdp.mode=");
     let steps_ok = !wants_steps
         || (outcome.transcript.steps_finished()
             && !steps.is_empty()
