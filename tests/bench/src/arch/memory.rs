@@ -1,7 +1,7 @@
 //! The machine's memory: RAM by physical address, and device registers.
 //!
 //! RAM that this program's own image, heap and stacks use is *owned* and cannot be reached through
-//! [`read`], [`write`] and [`zero`]; the rest belongs to the simulated TD and its host.
+//! [`read()`], [`write()`] and [`zero()`]; the rest belongs to the simulated TD and its host.
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -114,22 +114,6 @@ pub(crate) fn write(address: u64, from: &[u8]) {
     mark_dirty(address, from.len() as u64);
     // SAFETY: as in `read`.
     unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), address as *mut u8, from.len()) };
-}
-
-/// Copies RAM to RAM; the ranges do not overlap.
-#[track_caller]
-pub(crate) fn copy(from: u64, to: u64, length: u64) {
-    check(from, length);
-    check(to, length);
-    assert!(
-        from + length <= to || to + length <= from,
-        "the ranges of a copy overlap"
-    );
-    mark_dirty(to, length);
-    // SAFETY: as in `read`, and the ranges are apart.
-    unsafe {
-        core::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, length as usize);
-    }
 }
 
 /// Clears RAM, and takes it for used from then on: whoever clears it is about to hand it out.

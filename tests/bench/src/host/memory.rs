@@ -90,7 +90,8 @@ impl TdMemory {
     /// RAM of `size` bytes: low up to the bench's own region, the rest from 4 GiB.
     pub(crate) fn new(size: u64, mut frames: Frames) -> Result<Self, MemoryError> {
         let low = size.min(memory::POOL_START) / LARGE_PAGE * LARGE_PAGE;
-        let mut ram = Vec::from([0..low]);
+        let mut ram = Vec::new();
+        ram.push(0..low);
         if size > memory::POOL_START {
             ram.push(GIB4..GIB4 + (size - low) / LARGE_PAGE * LARGE_PAGE);
         }

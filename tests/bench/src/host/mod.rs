@@ -183,11 +183,13 @@ impl Host {
         }
         for index in 0..self.options.faults.len() {
             match self.options.faults[index] {
-                Fault::HostRoute { reason, every } if self.l2_exits.is_multiple_of(every) => {
-                    if self.routes_requested <= self.host_routed(reason) {
-                        self.module.faults().route_to_host(reason);
-                        self.routes_requested = self.host_routed(reason) + 1;
-                    }
+                // One at a time: the next is asked for when the last has come true.
+                Fault::HostRoute { reason, every }
+                    if self.l2_exits.is_multiple_of(every)
+                        && self.routes_requested <= self.host_routed(reason) =>
+                {
+                    self.module.faults().route_to_host(reason);
+                    self.routes_requested = self.host_routed(reason) + 1;
                 }
                 Fault::LocalInterrupt { every } if self.l2_exits.is_multiple_of(every) => {
                     if let Some(vector) = self.local_apic.timer_vector() {

@@ -87,7 +87,7 @@ impl Host {
             _ => "other",
         };
         let asked = |fault: &Fault| matches!(fault, Fault::TdvmcallNonsense { what } if what == name || what == "all");
-        self.options.faults.iter().any(asked).then(|| Registers {
+        self.options.faults.iter().any(asked).then_some(Registers {
             rax: u64::MAX,
             r10: 0x0123_4567_89AB_CDEF,
             r11: u64::MAX,

@@ -126,6 +126,7 @@ fn write_descriptor_tables() {
         put(layout::IDT + vector * 16, gate);
         put(layout::IDT + vector * 16 + 8, handler >> 32);
     }
-    put(layout::GDT_POINTER, 7 * 8 - 1 | layout::GDT << 16);
+    const GDT_LIMIT: u64 = 7 * 8 - 1;
+    put(layout::GDT_POINTER, GDT_LIMIT | layout::GDT << 16);
     put(layout::IDT_POINTER, 0xFFF | layout::IDT << 16);
 }

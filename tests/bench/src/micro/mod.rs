@@ -42,13 +42,16 @@ struct Setup {
     shared_bit: u64,
 }
 
+/// A test's steps, made for a setup.
+type Steps = Box<dyn Fn(&Setup) -> Vec<Step>>;
+
 /// How a test's run is to end.
 type Ending = fn(&End) -> bool;
 
 /// One test: a TD, its L1's steps, perhaps an L2.
 struct Test {
     name: &'static str,
-    steps: Box<dyn Fn(&Setup) -> Vec<Step>>,
+    steps: Steps,
     program: Option<Program>,
     faults: Vec<Fault>,
     ending: Ending,

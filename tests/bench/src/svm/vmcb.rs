@@ -170,7 +170,7 @@ pub(crate) mod exit_code {
 #[repr(C)]
 pub(crate) struct Segment {
     pub(crate) selector: u16,
-    /// Descriptor bits 47:40 in [7:0], 55:52 in [11:8].
+    /// Descriptor bits 47:40 in \[7:0\], 55:52 in \[11:8\].
     pub(crate) attributes: u16,
     pub(crate) limit: u32,
     pub(crate) base: u64,
@@ -180,9 +180,9 @@ pub(crate) struct Segment {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct ControlArea {
-    /// CR reads in [15:0], writes in [31:16].
+    /// CR reads in \[15:0\], writes in \[31:16\].
     pub(crate) intercept_cr: u32,
-    /// DR reads in [15:0], writes in [31:16].
+    /// DR reads in \[15:0\], writes in \[31:16\].
     pub(crate) intercept_dr: u32,
     pub(crate) intercept_exceptions: u32,
     intercepts: [u32; 2],

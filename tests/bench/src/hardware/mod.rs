@@ -1,4 +1,8 @@
 //! The machine below the TDX module: four VMs on one processor, and its timer.
+//!
+//! [`Hardware`] is the module's platform; [`registers`] is the larger part of that.
+
+mod registers;
 
 use alloc::collections::BTreeMap;
 
@@ -12,9 +16,9 @@ use crate::arch::cpu::{self, Msr};
 use crate::arch::interrupts::{self, Noted};
 use crate::arch::memory;
 use crate::profile::Profile;
+use crate::svm::Processor;
 use crate::svm::machine::VirtualMachine;
 use crate::svm::nested_paging::Access;
-use crate::svm::{Processor, StateSaveArea};
 
 /// L1 and three L2 VMs.
 const VMS: usize = 4;
@@ -306,77 +310,11 @@ impl Platform for Hardware {
     }
 
     fn register(&mut self, vm: Vm, register: Register) -> u64 {
-        let pat_is_live = self.pat_owner == Some(index(vm));
-        let machine = &mut self.machines[index(vm)];
-        let control = &machine.control_registers;
-        match register {
-            Register::Cr0 => return control.cr0,
-            Register::Cr3 => return control.cr3,
-            Register::Cr4 => return control.cr4,
-            Register::Efer => return control.efer,
-            Register::InterruptShadow => return machine.interrupt_shadow(),
-            Register::Dr0 => return cpu::debug_address(0),
-            Register::Dr1 => return cpu::debug_address(1),
-            Register::Dr2 => return cpu::debug_address(2),
-            Register::Dr3 => return cpu::debug_address(3),
-            Register::TscAux => return cpu::rdmsr(Msr::TSC_AUX),
-            Register::SpecCtrl => return cpu::rdmsr(Msr::SPEC_CTRL),
-            Register::Xss => return cpu::rdmsr(Msr::XSS),
-            Register::Xcr0 => return cpu::xcr0(),
-            Register::Pat if pat_is_live => return cpu::rdmsr(Msr::PAT),
-            _ => {}
-        }
-        if let Some(number) = general_number(register) {
-            return machine.general(number);
-        }
-        let state = machine.state();
-        match register {
-            Register::Cpl => u64::from(state.cpl),
-            _ => state_slot(state, register).map_or(0, |slot| *slot),
-        }
+        self.read_register(index(vm), register)
     }
 
     fn set_register(&mut self, vm: Vm, register: Register, value: u64) {
-        let pat_is_live = self.pat_owner == Some(index(vm));
-        let machine = &mut self.machines[index(vm)];
-        let control = &mut machine.control_registers;
-        match register {
-            Register::Cr0 => return control.cr0 = value,
-            Register::Cr3 => return control.cr3 = value,
-            Register::Cr4 => return control.cr4 = value,
-            Register::Efer => return control.efer = value,
-            Register::InterruptShadow => return machine.set_interrupt_shadow(value),
-            Register::Dr0 | Register::Dr1 | Register::Dr2 | Register::Dr3 => {
-                let number = register as u8 - Register::Dr0 as u8;
-                if cpu::debug_address(number) != value {
-                    cpu::set_debug_address(number, value);
-                }
-                return;
-            }
-            Register::TscAux => return set_msr(Msr::TSC_AUX, value),
-            Register::SpecCtrl => return set_msr(Msr::SPEC_CTRL, value),
-            Register::Xss => return set_msr(Msr::XSS, value),
-            Register::Xcr0 => {
-                if cpu::xcr0() != value {
-                    cpu::set_xcr0(value);
-                }
-                return;
-            }
-            Register::Pat if pat_is_live => return set_msr(Msr::PAT, value),
-            _ => {}
-        }
-        if let Some(number) = general_number(register) {
-            return machine.set_general(number, value);
-        }
-        let state = machine.state();
-        match register {
-            Register::Cpl => state.cpl = value as u8 & 3,
-            _ => {
-                if let Some(slot) = state_slot(state, register) {
-                    *slot = value;
-                }
-            }
-        }
+        self.write_register(index(vm), register, value);
     }
 
     fn segment(&mut self, vm: Vm, name: SegmentName) -> Segment {
@@ -431,50 +369,10 @@ impl Platform for Hardware {
     }
 
     fn wrmsr(&mut self, msr: u32, value: u64) {
-        set_msr(Msr(msr), value);
+        registers::set_msr(Msr(msr), value);
     }
 
     fn xsetbv(&mut self, value: u64) -> bool {
         cpu::set_xcr0(value)
     }
-}
-
-/// Writes an MSR that TDX leaves to the TD.
-fn set_msr(msr: Msr, value: u64) {
-    const OWN: [Msr; 2] = [Msr::EFER, Msr::VM_HSAVE_PA];
-    assert!(!OWN.contains(&msr), "{msr:x?} is not the TD's");
-    if cpu::rdmsr(msr) != value {
-        // SAFETY: the module writes only MSRs that the TD owns while it runs; none of them
-        // changes how this program's code and memory are reached.
-        unsafe { cpu::wrmsr(msr, value) };
-    }
-}
-
-/// The number of a general register in instruction encodings.
-fn general_number(register: Register) -> Option<usize> {
-    Register::GENERAL
-        .iter()
-        .position(|&general| general == register)
-}
-
-/// Where the VMCB has a register.
-fn state_slot(state: &mut StateSaveArea, register: Register) -> Option<&mut u64> {
-    Some(match register {
-        Register::Rip => &mut state.rip,
-        Register::Rflags => &mut state.rflags,
-        Register::Cr2 => &mut state.cr2,
-        Register::Dr6 => &mut state.dr6,
-        Register::Dr7 => &mut state.dr7,
-        Register::Pat => &mut state.g_pat,
-        Register::DebugCtl => &mut state.debug_ctl,
-        Register::KernelGsBase => &mut state.kernel_gs_base,
-        Register::Star => &mut state.star,
-        Register::Lstar => &mut state.lstar,
-        Register::Cstar => &mut state.cstar,
-        Register::Fmask => &mut state.sfmask,
-        Register::SysenterCs => &mut state.sysenter_cs,
-        Register::SysenterEsp => &mut state.sysenter_esp,
-        Register::SysenterEip => &mut state.sysenter_eip,
-        _ => return None,
-    })
 }
