@@ -14,6 +14,18 @@ pub use place::{ACPI_LENGTH, EVENT_LOG_LENGTH, Layout, LowMemory, PlaceError};
 
 use alloc::vec::Vec;
 
+/// The firmware's whole work after a jump to the reset vector: a hard reset by port 0xCF9.
+///
+/// A kernel started without EFI on a machine with hardware-reduced ACPI takes this way and no other to
+/// reboot (Linux, `arch/x86/kernel/reboot.c`: BOOT_EFI, then BOOT_BIOS).
+const RESET_CODE: [u8; 9] = [
+    0xBA, 0xF9, 0x0C, // mov dx, 0CF9h
+    0xB0, 0x06, // mov al, 6
+    0xEE, // out dx, al
+    0xF4, // hlt
+    0xEB, 0xFD, // jmp to the hlt
+];
+
 /// Zero page, boot GDT and boot page tables: address and bytes of each piece.
 pub fn boot_structures(
     header: &SetupHeader,
@@ -25,6 +37,7 @@ pub fn boot_structures(
             zero_page::zero_page(header, layout).to_vec(),
         ),
         (LowMemory::GDT, entry::gdt().to_vec()),
+        (LowMemory::RESET_VECTOR, RESET_CODE.to_vec()),
     ];
     let tables = entry::page_tables()
         .zip((LowMemory::PAGE_TABLES..).step_by(0x1000))

@@ -1,7 +1,7 @@
 //! Where everything goes in L2's memory, and the E820 map that says so.
 //!
 //! The first MiB looks as on a PC: boot structures in conventional memory, the range from 0x9FC00
-//! to 1 MiB reserved and zero, but for the RSDP where a kernel searches for it. ACPI tables and the
+//! to 1 MiB reserved and zero, but for the RSDP where a kernel searches for it and the reset vector. ACPI tables and the
 //! TPM's event log take the top of low memory. L1's memory is in no entry.
 
 use super::header::SetupHeader;
@@ -31,6 +31,8 @@ impl LowMemory {
     pub const CONVENTIONAL_END: u64 = 0x9_FC00;
     /// The RSDP: first address of the area that OSPM searches (ACPI 6.5, section 5.2.5.1).
     pub const RSDP: u64 = 0xE_0000;
+    /// The reset vector, F000:FFF0 in real mode.
+    pub const RESET_VECTOR: u64 = 0xF_FFF0;
     /// The end of the first MiB.
     pub const END: u64 = 0x10_0000;
 }
