@@ -128,7 +128,12 @@ fn the_first_mib_is_a_pcs_without_a_bios() {
     assert_eq!(memory.read(0, 0x1000), [0; 0x1000]);
     assert_eq!(memory.read(0x9_F000, 0x4_1000), [0; 0x4_1000]);
     assert_eq!(memory.read(0xE_0000, 8), *b"RSD PTR ");
-    assert!(memory.read(0xE_0024, 0x1_FFCC).iter().all(|byte| *byte == 0));
+    assert!(
+        memory
+            .read(0xE_0024, 0x1_FFCC)
+            .iter()
+            .all(|byte| *byte == 0)
+    );
     // mov dx, 0CF9h; mov al, 6; out dx, al
     let reset = [0xBA, 0xF9, 0x0C, 0xB0, 0x06, 0xEE];
     assert_eq!(memory.read(0xF_FFF0, 6), reset);
