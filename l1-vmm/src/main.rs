@@ -189,7 +189,7 @@ fn run(ram: L2Ram, guest: &LoadedGuest, info: VpInfo) -> ! {
     log::info!("entering L2");
     let end = platform.run();
 
-    log::info!("L2 exits: {}", platform.statistics());
+    log::info!("{}", platform.statistics());
     log_high_water_marks();
     let (port, width, value) = match end {
         End::PowerOff => POWER_OFF,
