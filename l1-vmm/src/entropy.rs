@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn a_dead_generator_is_found_at_start() {
-        let rows: [(fn(u64) -> Option<u64>, EntropyError); 5] = [
+        type Generator = fn(u64) -> Option<u64>;
+        let rows: [(Generator, EntropyError); 5] = [
             (|_| None, EntropyError::Exhausted),
             (|_| Some(0), EntropyError::Repetition),
             (|_| Some(u64::MAX), EntropyError::Repetition),

@@ -7,7 +7,7 @@ use tdcall::{Td, hw::Hw};
 pub(crate) struct Fatal(pub(crate) &'static str);
 
 impl Fatal {
-    /// Tells the host by TDVMCALL<ReportFatalError> and stops for good.
+    /// Tells the host by `TDVMCALL<ReportFatalError>` and stops for good.
     pub(crate) fn report(self, td: &Td<Hw>) -> ! {
         loop {
             td.report_fatal_error(0, self.0);

@@ -65,7 +65,7 @@ fn build_page_tables(ram: &Ram, map: &Map, tables: u64) -> Result<(), Fatal> {
     let mut next = tables + 0x2000;
     ram.write_u64(tables, pdpt | TABLE);
     for gib in 0..4 {
-        ram.write_u64(pdpt + gib * 8, gib * GIB | LEAF);
+        ram.write_u64(pdpt + gib * 8, (gib * GIB) | LEAF);
     }
     for region in map.regions().filter(|region| region.end > FOUR_GIB) {
         let mut at = region.start.max(FOUR_GIB);

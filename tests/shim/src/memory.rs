@@ -101,7 +101,7 @@ impl Region {
         if (start >= ROM_START && end <= FOUR_GIB) || start == end {
             return Ok(None);
         }
-        if start % 4096 != 0 || end % 4096 != 0 {
+        if !start.is_multiple_of(4096) || end % 4096 != 0 {
             return Err(Fatal("a memory resource is not 4 KiB aligned"));
         }
         Ok(Some(Self {

@@ -87,7 +87,7 @@ fn load_segment(ram: &Ram, file: &[u8], program: &ProgramHeader, base: u64) -> R
     let end = address
         .checked_add(program.memory_size.get())
         .filter(|_| program.file_size.get() <= program.memory_size.get());
-    if !end.is_some_and(|end| end <= Runtime::PAYLOAD_SIZE) {
+    if end.is_none_or(|end| end > Runtime::PAYLOAD_SIZE) {
         return Err(Fatal("the payload needs more than 32 MiB of memory"));
     }
     let data = file
