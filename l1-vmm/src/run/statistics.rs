@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use l2_exit::mmio::CacheStatistics;
 use tdcall::vp_enter::{EntryStatus, Outcome};
 
 /// One more than the highest basic exit reason that is counted on its own.
@@ -21,6 +22,8 @@ pub struct Statistics {
     pub tpm_accesses: u64,
     /// Events injected again because an exit cut their delivery short.
     pub reinjected: u64,
+    /// Device accesses whose instruction was known, and those that took more than one TDCALL.
+    pub decoded: CacheStatistics,
 }
 
 impl Default for Statistics {
@@ -32,6 +35,7 @@ impl Default for Statistics {
             interrupted: 0,
             tpm_accesses: 0,
             reinjected: 0,
+            decoded: CacheStatistics::default(),
         }
     }
 }
@@ -79,7 +83,7 @@ impl Statistics {
 
 impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} L2 exits:", self.total())?;
+        write!(f, "{}:", self.total())?;
         for (reason, count) in self.reasons() {
             match reason_name(reason) {
                 Some(name) => write!(f, " {name} {count}")?,
@@ -88,8 +92,17 @@ impl fmt::Display for Statistics {
         }
         write!(
             f,
-            "; host-routed {}, interrupted {}, TPM accesses {}, re-injected {}",
-            self.host_routed, self.interrupted, self.tpm_accesses, self.reinjected
+            "; host-routed {}, interrupted {}, re-injected {}, TPM accesses {}",
+            self.host_routed, self.interrupted, self.reinjected, self.tpm_accesses
+        )?;
+        let CacheStatistics {
+            hits,
+            misses,
+            stale,
+        } = self.decoded;
+        write!(
+            f,
+            ", instructions known {hits}, decoded {misses}, stale {stale}"
         )
     }
 }
@@ -159,8 +172,9 @@ mod tests {
         }
         assert_eq!(
             statistics.to_string(),
-            "5 L2 exits: io 2 invalid-guest-state 1 ept-violation 1; \
-             host-routed 1, interrupted 2, TPM accesses 0, re-injected 0"
+            "5: io 2 invalid-guest-state 1 ept-violation 1; \
+             host-routed 1, interrupted 2, re-injected 0, TPM accesses 0, \
+             instructions known 0, decoded 0, stale 0"
         );
         assert_eq!((statistics.other, statistics.exits(30)), (1, 2));
     }

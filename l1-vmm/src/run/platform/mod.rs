@@ -137,6 +137,7 @@ impl<'t, E: Environment> Platform<'t, E> {
     pub fn statistics(&self) -> Statistics {
         let mut statistics = self.statistics.clone();
         statistics.tpm_accesses = self.devices.tpm_accesses();
+        statistics.decoded = self.decoded.statistics();
         statistics
     }
 
@@ -153,6 +154,11 @@ impl<'t, E: Environment> Platform<'t, E> {
     /// Brings L2's VMCS to what the devices ask for. In a run of TPM accesses nothing changes,
     /// and this makes no TDCALL.
     fn prepare_entry(&mut self) -> Result<(), Failure> {
+        // A deadline that passed while L1 was at work would end the next run before it began.
+        let expiry = self.devices.apic.timer_expiry();
+        if expiry.is_some_and(|expiry| expiry <= self.processor.tsc()) {
+            self.timer_exit();
+        }
         if self.devices.take_apic_mode_change() {
             let x2apic = self.devices.apic.mode() == Mode::X2Apic;
             self.vcpu.set_x2apic_native(x2apic)?;

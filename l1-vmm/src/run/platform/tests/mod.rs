@@ -4,6 +4,7 @@
 mod devices;
 mod exits;
 mod host_routed;
+mod interrupts;
 mod modes;
 mod tdcalls;
 

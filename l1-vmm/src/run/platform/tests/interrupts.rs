@@ -1,0 +1,158 @@
+//! Timers, HLT, and interrupts on their way into L2.
+
+use super::*;
+use crate::run::devices::apic::bits::Register as Apic;
+
+#[test]
+fn a_halt_sleeps_until_the_timer() {
+    let mut fixture = Fixture::new(&[0xF4]);
+    let apic = &mut fixture.platform.devices.apic;
+    apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
+    apic.write_msr(Apic::LVT_TIMER, 0x400EC, 0).unwrap();
+    apic.set_deadline(5_000_000);
+    let on = [(Register::Rflags, 0x202), (Register::InterruptShadow, 1)];
+    assert_eq!(fixture.exit_with(&on, HardwareExit::Hlt), Ok(()));
+    assert_eq!(fixture.rip(), 1);
+    assert_eq!(fixture.seen.borrow().halts, 1);
+    assert_eq!(fixture.seen.borrow().msrs, [(0x6E0, 5_000_000)]);
+    assert_eq!(
+        fixture.vmcs(VmcsField::GUEST_INTERRUPTIBILITY),
+        0,
+        "the STI shadow is over"
+    );
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert_eq!(
+        fixture.platform.devices.apic.status().svi,
+        0xEC,
+        "delivered at the entry"
+    );
+}
+
+#[test]
+fn a_halt_without_interrupts_is_for_good() {
+    let mut fixture = Fixture::new(&[0xF4]);
+    let off = [(Register::Rflags, 2)];
+    let end = fixture.exit_with(&off, HardwareExit::Hlt).unwrap_err();
+    assert_eq!(end, End::Halted { rip: UPPER + CODE });
+}
+
+#[test]
+fn the_deadline_is_the_modules_and_is_told_when_it_passed() {
+    let mut fixture = Fixture::new(&[0x0F, 0x30, 0x90]);
+    let apic = &mut fixture.platform.devices.apic;
+    apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
+    apic.write_msr(Apic::LVT_TIMER, 0x400EC, 0).unwrap();
+    let registers = [
+        (Register::Rcx, 0x6E0),
+        (Register::Rax, 90_000),
+        (Register::Rdx, 0),
+    ];
+    assert_eq!(
+        fixture.exit_with(&registers, HardwareExit::WriteMsr),
+        Ok(())
+    );
+    let armed = fixture.look(|platform, _| platform.timer);
+    assert_eq!(armed, Some(90_000));
+    fixture.model.push_run(|platform, _| {
+        platform.tsc = 100_000;
+        HardwareExit::Interrupt.into()
+    });
+    assert_eq!(fixture.platform.step(), Ok(()));
+    assert_eq!(fixture.platform.statistics().exits(52), 1);
+    assert_eq!(fixture.platform.devices.apic.status().rvi, 0xEC);
+    let armed = fixture.look(|platform, _| platform.timer);
+    assert_eq!(armed, None);
+}
+
+#[test]
+fn a_deadline_that_passes_in_l1_costs_no_entry() {
+    let mut fixture = Fixture::new(&[]);
+    let apic = &mut fixture.platform.devices.apic;
+    apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
+    apic.write_msr(Apic::LVT_TIMER, 0x400EC, 0).unwrap();
+    apic.set_deadline(90_000);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    fixture.model.with(|_, platform| platform.tsc = 100_000);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert_eq!(fixture.platform.statistics().exits(52), 0);
+    assert_eq!(fixture.platform.devices.apic.status().rvi, 0xEC);
+}
+
+#[test]
+fn a_pending_interrupt_of_l1_changes_nothing_for_l2() {
+    let mut fixture = Fixture::new(&[0x0F, 0x32]);
+    let result = fixture.exit_with(&[(Register::Rcx, 0x1AD)], HardwareExit::ReadMsr);
+    assert_eq!(result, Ok(()));
+    fixture.model.with(|module, _| module.post_interrupt(0xE0));
+    assert_eq!(fixture.platform.step(), Ok(()), "not entered");
+    assert_eq!(fixture.platform.statistics().interrupted, 1);
+    let injected = fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO);
+    assert_eq!(injected, 0x8000_0B0D, "still prepared");
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert_eq!(fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO) >> 31, 0);
+}
+
+#[test]
+fn an_nmi_to_self_waits_for_its_window() {
+    const NMI: u32 = 0x8000_0202;
+    let send = |fixture: &mut Fixture| {
+        let apic = &mut fixture.platform.devices.apic;
+        apic.write_msr(Apic::ICR, 0x0004_0400, 0).unwrap();
+    };
+    let mut fixture = Fixture::new(&[]);
+    send(&mut fixture);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    let information = fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO) as u32;
+    assert_eq!(
+        information & 0x7FFF_FFFF,
+        NMI & 0x7FFF_FFFF,
+        "injected at once"
+    );
+
+    let mut fixture = Fixture::new(&[]);
+    fixture.platform.vcpu.block_nmi().unwrap();
+    send(&mut fixture);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert!(fixture.platform.devices.apic.nmi_pending());
+    assert_ne!(
+        fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & 1 << 22,
+        0,
+        "window asked for"
+    );
+    fixture.exit(HardwareExit::NmiWindow).unwrap();
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert!(!fixture.platform.devices.apic.nmi_pending());
+    assert_eq!(fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & 1 << 22, 0);
+}
+
+#[test]
+fn virtualized_eois_of_level_interrupts_reach_the_io_apic() {
+    let mut fixture = Fixture::new(&[0x0F, 0x30]);
+    let devices = &mut fixture.platform.devices;
+    devices.apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
+    for (offset, value) in [(0x00u64, 0x22u32), (0x10, 0x8049)] {
+        devices.write_memory(0xFEC0_0000 + offset, || 0, &value.to_le_bytes());
+    }
+    devices.ioapic.set_line(9, true, &mut devices.apic);
+    assert_eq!(devices.apic.status().rvi, 0x49);
+    fixture.platform.vcpu.set_rflags(0x202);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert_eq!(fixture.vmcs(VmcsField::EOI_EXIT_BITMAP_1), 1 << 9);
+    assert_eq!(
+        fixture.platform.devices.apic.status().svi,
+        0x49,
+        "in service"
+    );
+    let eoi = [
+        (Register::Rcx, 0x80B),
+        (Register::Rax, 0),
+        (Register::Rdx, 0),
+    ];
+    fixture.exit_with(&eoi, HardwareExit::WriteMsr).unwrap();
+    assert_eq!(fixture.platform.statistics().exits(45), 1);
+    assert_eq!(
+        fixture.platform.devices.apic.status().rvi,
+        0x49,
+        "still asserted: again"
+    );
+}
