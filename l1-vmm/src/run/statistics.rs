@@ -83,7 +83,7 @@ impl Statistics {
 
 impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.total())?;
+        write!(f, "{} L2 exits:", self.total())?;
         for (reason, count) in self.reasons() {
             match reason_name(reason) {
                 Some(name) => write!(f, " {name} {count}")?,
@@ -172,7 +172,7 @@ mod tests {
         }
         assert_eq!(
             statistics.to_string(),
-            "5: io 2 invalid-guest-state 1 ept-violation 1; \
+            "5 L2 exits: io 2 invalid-guest-state 1 ept-violation 1; \
              host-routed 1, interrupted 2, re-injected 0, TPM accesses 0, \
              instructions known 0, decoded 0, stale 0"
         );
