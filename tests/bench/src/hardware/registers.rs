@@ -9,8 +9,11 @@ use crate::svm::StateSaveArea;
 impl Hardware {
     /// Reads a register of a VM.
     pub(super) fn read_register(&mut self, vm: usize, register: Register) -> u64 {
-        let pat_is_live = self.pat_owner == Some(vm);
         let machine = &mut self.machines[vm];
+        if let Some(number) = general_number(register) {
+            return machine.general(number);
+        }
+        let pat_is_live = self.pat_owner == Some(vm);
         let control = &machine.control_registers;
         match register {
             Register::Cr0 => return control.cr0,
@@ -29,9 +32,6 @@ impl Hardware {
             Register::Pat if pat_is_live => return cpu::rdmsr(Msr::PAT),
             _ => {}
         }
-        if let Some(number) = general_number(register) {
-            return machine.general(number);
-        }
         let state = machine.state();
         match register {
             Register::Cpl => u64::from(state.cpl),
@@ -41,8 +41,11 @@ impl Hardware {
 
     /// Writes a register of a VM.
     pub(super) fn write_register(&mut self, vm: usize, register: Register, value: u64) {
-        let pat_is_live = self.pat_owner == Some(vm);
         let machine = &mut self.machines[vm];
+        if let Some(number) = general_number(register) {
+            return machine.set_general(number, value);
+        }
+        let pat_is_live = self.pat_owner == Some(vm);
         let control = &mut machine.control_registers;
         match register {
             Register::Cr0 => return control.cr0 = value,
@@ -69,9 +72,6 @@ impl Hardware {
             Register::Pat if pat_is_live => return set_msr(Msr::PAT, value),
             _ => {}
         }
-        if let Some(number) = general_number(register) {
-            return machine.set_general(number, value);
-        }
         let state = machine.state();
         match register {
             Register::Cpl => state.cpl = value as u8 & 3,
@@ -95,11 +95,12 @@ pub(super) fn set_msr(msr: Msr, value: u64) {
     }
 }
 
-/// The number of a general register in instruction encodings.
+/// The number of a general register in instruction encodings, which is its number as a
+/// [`Register`] too.
 fn general_number(register: Register) -> Option<usize> {
-    Register::GENERAL
-        .iter()
-        .position(|&general| general == register)
+    const _: () = assert!(Register::GENERAL[15] as usize == 15);
+    let number = register as usize;
+    (number < Register::GENERAL.len()).then_some(number)
 }
 
 /// Where the VMCB has a register.

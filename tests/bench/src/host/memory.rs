@@ -54,8 +54,10 @@ struct Given {
 }
 
 /// Why memory could not be given or converted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum MemoryError {
+    /// The machine has no RAM there: QEMU needs a larger `-m`.
+    MissingRam(Range<u64>),
     /// The GPA is not the TD's RAM.
     NotRam,
     /// Only a part of a 2 MiB page would be converted.
@@ -69,6 +71,11 @@ pub(crate) enum MemoryError {
 impl fmt::Display for MemoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::MissingRam(range) => write!(
+                f,
+                "QEMU has no RAM at {:#x}-{:#x}: it needs a larger -m",
+                range.start, range.end
+            ),
             Self::NotRam => f.write_str("it is not the TD's RAM"),
             Self::PartOfLargePage => f.write_str("it is a part of a 2 MiB page"),
             Self::Exhausted => f.write_str("the host has no memory left"),
@@ -99,8 +106,7 @@ impl TdMemory {
             .iter()
             .find(|range| !memory::is_ram(range.start, range.end - range.start))
         {
-            crate::console::say!("QEMU has no memory at {missing:#x?}: start it with more -m");
-            return Err(MemoryError::Exhausted);
+            return Err(MemoryError::MissingRam(missing.clone()));
         }
         let legacy = frames
             .take(LEGACY_HOLE.end - LEGACY_HOLE.start)

@@ -209,10 +209,11 @@ impl Host {
     /// Looks at the machine's own interrupts.
     fn poll(&mut self) -> Result<(), End> {
         let noted = self.hardware.take_noted();
-        if noted.uart
-            && let Some(vector) = self.io_apic.raise(io_apic::COM1_PIN)
-        {
-            self.post(vector);
+        if noted.uart {
+            self.ports.note_progress();
+            if let Some(vector) = self.io_apic.raise(io_apic::COM1_PIN) {
+                self.post(vector);
+            }
         }
         if noted.timer {
             let now = rdtsc();

@@ -135,6 +135,11 @@ impl Ports {
         }
     }
 
+    /// Something else happened on a console.
+    pub(crate) fn note_progress(&mut self) {
+        self.progress = true;
+    }
+
     /// Whether something was written to a console since the last call.
     pub(crate) fn take_progress(&mut self) -> bool {
         take(&mut self.progress)
