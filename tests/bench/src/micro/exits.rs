@@ -12,6 +12,8 @@ use super::layout;
 use super::script::Step;
 use super::{Setup, Test};
 use crate::arch::cpu::rdtsc;
+use crate::host::End;
+use crate::options::Fault;
 
 /// An instruction that exits: what it is, its reason, qualification and length.
 struct Row {
@@ -22,6 +24,8 @@ struct Row {
     reason: u32,
     qualification: u64,
     length: u64,
+    /// Where it is in the program.
+    offset: u64,
 }
 
 const fn row(
@@ -38,7 +42,12 @@ const fn row(
         reason,
         qualification,
         length,
+        offset: 0,
     }
+}
+
+const fn behind(offset: u64, row: Row) -> Row {
+    Row { offset, ..row }
 }
 
 const fn controlled(control: (VmcsField, u32), row: Row) -> Row {
@@ -51,12 +60,31 @@ const fn controlled(control: (VmcsField, u32), row: Row) -> Row {
 const PRIMARY: VmcsField = VmcsField::PRIMARY_CONTROLS;
 
 /// The table (SDM volume 3, appendix C and table 28-3 on).
-const ROWS: [Row; 15] = [
+const ROWS: [Row; 22] = [
     row("exit-cpuid", Program::CpuidHlt, 10, 0, 2),
     row("exit-hlt", Program::Hlt, 12, 0, 1),
     row("exit-invd", Program::Invd, 13, 0, 2),
     row("exit-rdpmc", Program::Rdpmc, 15, 0, 2),
     controlled((PRIMARY, 12), row("exit-rdtsc", Program::Rdtsc, 16, 0, 2)),
+    controlled(
+        (PRIMARY, 9),
+        row("exit-invlpg", Program::Invlpg, 14, layout::L2_DATA, 7),
+    ),
+    row("exit-vmcall", Program::Vmcall, 18, 0, 3),
+    controlled(
+        (PRIMARY, 15),
+        row("exit-write-cr3", Program::WriteCr3, 28, 3, 3),
+    ),
+    controlled(
+        (PRIMARY, 16),
+        row("exit-read-cr3", Program::ReadCr3, 28, 3 | 1 << 4, 3),
+    ),
+    behind(2, row("exit-mwait", Program::Mwait, 36, 0, 3)),
+    behind(2, row("exit-monitor", Program::Monitor, 39, 0, 3)),
+    controlled(
+        (VmcsField::SECONDARY_CONTROLS, 2),
+        row("exit-sgdt", Program::Sgdt, 46, layout::L2_DATA, 7),
+    ),
     row("exit-write-cr0", Program::WriteCr0, 28, 0, 3),
     row("exit-write-cr4", Program::WriteCr4, 28, 4 | 3 << 8, 3),
     controlled(
@@ -94,6 +122,19 @@ pub(super) fn tests() -> Vec<Test> {
         .map(|row| Test::new(row.name, move |_| instruction(row)).with_l2(row.program))
         .collect();
     tests.extend([
+        Test::new("exit-host-routed", host_routed)
+            .with_l2(Program::CpuidHlt)
+            .with_fault(Fault::HostRoute {
+                reason: 10,
+                every: 1,
+            }),
+        Test::new("exit-never", |_| {
+            let mut steps = Vec::from(l2::prelude());
+            steps.push(enter("run L2", StatusCode::Success, 12));
+            steps
+        })
+        .with_l2(Program::Spin)
+        .ending(|end| matches!(end, End::Stuck(text) if text.contains("no progress"))),
         Test::new("exit-clts", clts).with_l2(Program::Clts),
         Test::new("exit-pause", pause).with_l2(Program::Pause),
         Test::new("exit-triple-fault", triple_fault).with_l2(Program::TripleFault),
@@ -133,7 +174,7 @@ fn instruction(row: &Row) -> Vec<Step> {
     steps.push(expect(
         "RIP is at the instruction",
         layout::GUEST_STATE + 0x88,
-        layout::L2_CODE,
+        layout::L2_CODE + row.offset,
     ));
     steps.push(expect(
         "R15 is in the image",
@@ -141,9 +182,18 @@ fn instruction(row: &Row) -> Vec<Step> {
         l2::pattern(Gpr::R15),
     ));
     if row.program != Program::Hlt {
-        steps.push(continue_at(row.length));
+        steps.push(continue_at(row.offset + row.length));
         steps.push(enter("run L2 on", StatusCode::Success, 12));
     }
+    steps
+}
+
+/// An exit that the host takes for itself, and gives to L1 as its own.
+fn host_routed(_: &Setup) -> Vec<Step> {
+    let mut steps = Vec::from(l2::prelude());
+    steps.push(enter("run L2", StatusCode::L2ExitHostRoutedAsync, 10).want(Gpr::R13, 0));
+    steps.push(continue_at(2));
+    steps.push(enter("run L2 on", StatusCode::Success, 12));
     steps
 }
 

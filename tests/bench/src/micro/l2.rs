@@ -99,6 +99,22 @@ programs! {
     Pause = l2_pause: "pause; hlt";
     /// MOV DR0, EAX.
     WriteDr0 = l2_write_dr0: "mov dr0, eax; hlt";
+    /// MOV CR3, EAX.
+    WriteCr3 = l2_write_cr3: "mov cr3, eax; hlt";
+    /// MOV EAX, CR3.
+    ReadCr3 = l2_read_cr3: "mov eax, cr3; hlt";
+    /// INVLPG.
+    Invlpg = l2_invlpg: "invlpg [{data}]; hlt";
+    /// SGDT.
+    Sgdt = l2_sgdt: "sgdt [{data}]; hlt";
+    /// MONITOR.
+    Monitor = l2_monitor: "xor ecx, ecx; monitor; hlt";
+    /// MWAIT.
+    Mwait = l2_mwait: "xor ecx, ecx; mwait; hlt";
+    /// VMCALL.
+    Vmcall = l2_vmcall: ".byte 0x0f, 0x01, 0xc1; hlt";
+    /// RDMSR of KERNEL_GS_BASE, then WRMSR of another value.
+    KernelGsBase = l2_kernel_gs_base: "mov ecx, 0xc0000102; rdmsr; mov [{data}], eax; mov eax, 0x2222; xor edx, edx; wrmsr; hlt";
     /// TDCALL.
     Tdcall = l2_tdcall: ".byte 0x66, 0x0f, 0x01, 0xcc; hlt";
     /// UD2 without an IDT: a triple fault.

@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use tdcall::field::FieldId;
 use tdcall::status::Code as StatusCode;
 use tdcall::vmcs::VmcsField;
 use tdcall::vp_enter::Gpr;
@@ -22,6 +23,7 @@ pub(super) fn tests() -> Vec<Test> {
     Vec::from([
         Test::new("state-vectors", vectors).with_l2(Program::Vectors),
         Test::new("state-vectors-kept", vectors_kept).with_l2(Program::CpuidHlt),
+        Test::new("state-kernel-gs-base", kernel_gs_base).with_l2(Program::KernelGsBase),
         Test::new("state-cr2", cr2).with_l2(Program::Cr2),
     ])
 }
@@ -80,5 +82,35 @@ fn cr2(_: &Setup) -> Vec<Step> {
     steps.push(enter("run L2", StatusCode::Success, 12));
     steps.push(expect("L1's CR2 in L2", layout::L2_DATA, 0x1111));
     steps.push(Step::new("L2's CR2 in L1", Code::ReadCr2).want(Gpr::Rax, 0x2222));
+    steps
+}
+
+/// An MSR that L1 leaves to L2: no exit, and one value for both.
+fn kernel_gs_base(_: &Setup) -> Vec<Step> {
+    const KERNEL_GS_BASE: u64 = 0xC000_0102;
+    // Reads of C0000000H and up are bitmap bytes 400H-7FFH, writes C00H-FFFH (SDM volume 3, "MSR
+    // Bitmaps"); MSR 102H is bit 2 of the fifth quadword.
+    const READ: u16 = 0x400 / 8 + 4;
+    const WRITE: u16 = 0xC00 / 8 + 4;
+    const ALL_BUT_BIT_2: u64 = !(1 << 2);
+    let open =
+        |what, qword| l2::write_field(what, FieldId::l2_msr_bitmap(l2::VM, qword), ALL_BUT_BIT_2);
+    let mut steps = Vec::from(l2::prelude());
+    steps.push(open("reads are L2's", READ));
+    steps.push(open("writes are L2's", WRITE));
+    steps.push(
+        Step::new("L1's KERNEL_GS_BASE", Code::Wrmsr)
+            .set(Gpr::Rcx, KERNEL_GS_BASE)
+            .set(Gpr::Rax, 0x1111)
+            .set(Gpr::Rdx, 0),
+    );
+    steps.push(enter("run L2", StatusCode::Success, 12));
+    steps.push(expect("L1's in L2", layout::L2_DATA, 0x1111));
+    steps.push(
+        Step::new("L2's in L1", Code::Rdmsr)
+            .set(Gpr::Rcx, KERNEL_GS_BASE)
+            .want(Gpr::Rax, 0x2222)
+            .want(Gpr::Rdx, 0),
+    );
     steps
 }
