@@ -76,7 +76,8 @@ impl Platform<'_> {
     /// Runs to the end; `on_line` sees each line of the guest's console as it comes.
     pub(crate) fn run(&self, on_line: &mut dyn FnMut(&str)) -> Result<Outcome> {
         let pack_file = self.file("pack");
-        std::fs::write(&pack_file, self.pack()?)?;
+        let pack = self.pack()?;
+        std::fs::write(&pack_file, &pack)?;
         let log = self.file("bench.log");
         let _ = std::fs::remove_file(&log);
         let mut command = Command::new("qemu-system-x86_64");
@@ -84,7 +85,12 @@ impl Platform<'_> {
             Gpaw::Bits48 => ("max,vendor=GenuineIntel,phys-bits=48,la57=off", 48),
             Gpaw::Bits52 => ("max,vendor=GenuineIntel,phys-bits=52", 52),
         };
-        common_arguments(&mut command, cpu, self.machine_memory_mib(), self.clock);
+        common_arguments(
+            &mut command,
+            cpu,
+            self.machine_memory_mib(pack.len()),
+            self.clock,
+        );
         let mut append = format!("gpaw={gpaw} memory={}", self.memory_mib);
         for option in self.options {
             append.push(' ');
@@ -142,10 +148,14 @@ impl Platform<'_> {
         pack::pack(&files)
     }
 
-    /// The TD's low memory, the bench above it, and the TD's high memory at 4 GiB.
-    fn machine_memory_mib(&self) -> u64 {
+    /// The TD's low memory, the bench above it, and above that the pack file, which QEMU loads at
+    /// the end of low memory, or (q35 then has 2 GiB of it) the TD's high memory at 4 GiB.
+    fn machine_memory_mib(&self, pack_size: usize) -> u64 {
         match self.memory_mib.saturating_sub(BENCH_START_MIB) {
-            0 => BENCH_END_MIB,
+            0 => {
+                let pack = (pack_size as u64).div_ceil(1 << 20) + 1;
+                (BENCH_END_MIB + pack).min(SPLIT_MIB - 1)
+            }
             high => (BENCH_END_MIB + high).max(SPLIT_MIB),
         }
     }

@@ -139,13 +139,20 @@ impl Transcript {
             Some(result) => {
                 let text = |key| result.get(key).and_then(Value::as_str);
                 match (text("reason"), text("text")) {
-                    (Some(reason), Some(text)) => format!("{reason}: {text}"),
+                    (Some(reason), Some(text)) => format!("{reason}: {}", self.whole(text)),
                     (Some(reason), None) => reason.to_owned(),
                     _ => result.to_string(),
                 }
             }
             None => "the bench said nothing of the end".to_owned(),
         }
+    }
+
+    /// A message as the log has it: TDVMCALL<ReportFatalError> carries only its first 64 bytes.
+    fn whole<'a>(&'a self, text: &'a str) -> &'a str {
+        let lines = self.log.iter().rev();
+        let found = lines.filter_map(|line| line.find(text).and_then(|at| line.get(at..)));
+        found.max_by_key(|found| found.len()).unwrap_or(text)
     }
 
     /// Lines that name a failure: for the summary.
