@@ -6,6 +6,7 @@
 //! * `check-image` says whether a finished td-shim image can launch the L1 VMM.
 
 mod bad_input;
+mod blob_guests;
 mod commands;
 mod debian;
 mod figures;

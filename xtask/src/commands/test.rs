@@ -3,7 +3,7 @@
 use super::run::{self, BASE_COMMAND_LINE, Prepared, Window};
 use crate::images::{self, root};
 use crate::machine::{Clock, Gpaw, Guest, Outcome, Platform};
-use crate::{bad_input, progress};
+use crate::{bad_input, blob_guests, progress};
 use anyhow::{Context, Result};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,6 +17,9 @@ pub(crate) struct Options {
     /// Only what boots on the bench.
     #[arg(long, conflicts_with = "hosted")]
     bench: bool,
+    /// Only the L2 blobs whose name contains this.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "bench"])]
+    blob: Option<String>,
 }
 
 /// What passed and what failed.
@@ -47,16 +50,19 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let started = Instant::now();
     crate::host::prepare()?;
     let mut tally = Tally::default();
-    if !options.bench {
+    if !options.bench && options.blob.is_none() {
         lints(&mut tally);
         unit_tests(&mut tally)?;
     }
     if !options.hosted {
         let prepared = run::prepare(None, None, Window::Accepted)?;
-        micro_guests(&mut tally, &prepared);
-        debian_boot(&mut tally, &prepared);
-        other_boots(&mut tally, &prepared);
-        bad_input::check(&mut tally, &prepared);
+        if options.blob.is_none() {
+            micro_guests(&mut tally, &prepared);
+            debian_boot(&mut tally, &prepared);
+            other_boots(&mut tally, &prepared);
+            bad_input::check(&mut tally, &prepared);
+        }
+        blob_guests::check(&mut tally, &prepared, options.blob.as_deref().unwrap_or(""));
     }
     println!("\n{:.0} s", started.elapsed().as_secs_f64());
     for name in &tally.failed {

@@ -1,0 +1,240 @@
+//! What L1 answers to MSRs, CPUID and string I/O, and its timer.
+
+use super::program::{Blob, GENERAL_PROTECTION, NO_FAULT, Program};
+use super::runtime::place;
+use super::{Guest, L1Image};
+use anyhow::Result;
+use iced_x86::code_asm::{
+    CodeAssembler, dx, eax, ecx, edx, qword_ptr, r8d, r9d, r10d, r11d, rax, rcx, rdx, rsi,
+};
+
+const IA32_APIC_BASE: u32 = 0x1B;
+const IA32_TSC_DEADLINE: u32 = 0x6E0;
+const IA32_EFER: u32 = 0xC000_0080;
+const X2APIC_ID: u32 = 0x802;
+const X2APIC_VERSION: u32 = 0x803;
+const X2APIC_SPURIOUS: u32 = 0x80F;
+const X2APIC_LVT_TIMER: u32 = 0x832;
+/// TSC-deadline mode.
+const DEADLINE_MODE: u32 = 2 << 17;
+const TIMER_VECTOR: u32 = 0x40;
+/// How often the timer's interrupt came.
+const TIMER_COUNT: u64 = place::COUNTS + TIMER_VECTOR as u64 * 8;
+
+pub(super) fn guests() -> Vec<Guest> {
+    vec![Guest {
+        prints: &["@outs four by four, and in one go", "@outs backwards"],
+        ..Guest::new("MSRs, CPUID, timer, string output", write)
+    }]
+}
+
+fn write(_: &L1Image) -> Result<Blob> {
+    let mut p = Program::new()?;
+    msrs(&mut p)?;
+    cpuid(&mut p)?;
+    timer(&mut p)?;
+    string_output(&mut p)?;
+    p.power_off()?;
+    p.assemble()
+}
+
+fn rdmsr(a: &mut CodeAssembler, msr: u32) -> Result<()> {
+    a.mov(ecx, msr)?;
+    a.rdmsr()?;
+    a.shl(rdx, 32)?;
+    a.or(rax, rdx)?;
+    Ok(())
+}
+
+fn wrmsr(a: &mut CodeAssembler, msr: u32, value: u64) -> Result<()> {
+    a.mov(ecx, msr)?;
+    a.mov(eax, value as u32)?;
+    a.mov(edx, (value >> 32) as u32)?;
+    a.wrmsr()?;
+    Ok(())
+}
+
+fn msrs(p: &mut Program) -> Result<()> {
+    for (name, msr, value) in [
+        // x2APIC mode, bootstrap processor.
+        ("IA32_APIC_BASE", IA32_APIC_BASE, 0xFEE0_0D00),
+        ("x2APIC: ID", X2APIC_ID, 0),
+        // LMA, LME, and NXE, which TDX fixes.
+        ("IA32_EFER", IA32_EFER, 0xD00),
+        ("IA32_FEATURE_CONTROL: locked, no VMX", 0x3A, 1),
+        ("IA32_MCG_CAP: no banks", 0x179, 0),
+        ("IA32_TSC_DEADLINE", IA32_TSC_DEADLINE, 0),
+    ] {
+        rdmsr(&mut p.a, msr)?;
+        p.check(name, value)?;
+    }
+    rdmsr(&mut p.a, X2APIC_VERSION)?;
+    p.a.and(eax, 0xF0)?;
+    p.check("x2APIC: version", 0x10)?;
+    for msr in [0x1234, 0x480, 0xC001_1029, 0x4000_0000, 0x80C, 0x831] {
+        p.check_fault(&format!("RDMSR {msr:#x}"), GENERAL_PROTECTION, |a| {
+            rdmsr(a, msr)
+        })?;
+        p.check_fault(&format!("WRMSR {msr:#x}"), GENERAL_PROTECTION, |a| {
+            wrmsr(a, msr, 0)
+        })?;
+    }
+    p.check_fault("WRMSR of the x2APIC ID", GENERAL_PROTECTION, |a| {
+        wrmsr(a, X2APIC_ID, 0)
+    })?;
+    p.check_fault("x2APIC mode cannot go to xAPIC", GENERAL_PROTECTION, |a| {
+        wrmsr(a, IA32_APIC_BASE, 0xFEE0_0900)
+    })?;
+    p.check_fault("EFER: reserved bit", GENERAL_PROTECTION, |a| {
+        wrmsr(a, IA32_EFER, 0xD02)
+    })?;
+    p.check_fault("EFER: LME while paging is on", GENERAL_PROTECTION, |a| {
+        wrmsr(a, IA32_EFER, 0xC00)
+    })?;
+    p.check_fault("EFER: SCE", NO_FAULT, |a| wrmsr(a, IA32_EFER, 0xD01))?;
+    rdmsr(&mut p.a, IA32_EFER)?;
+    p.check("EFER: SCE is kept", 0xD01)
+}
+
+fn cpuid(p: &mut Program) -> Result<()> {
+    const CHECKS: [(&str, u32, [Option<u32>; 4]); 5] = [
+        (
+            "0x40000000",
+            0x4000_0000,
+            [
+                Some(0x4000_0001),
+                Some(u32::from_le_bytes(*b"KVMK")),
+                Some(u32::from_le_bytes(*b"VMKV")),
+                Some(u32::from_le_bytes(*b"M\0\0\0")),
+            ],
+        ),
+        ("0x40000001", 0x4000_0001, [Some(0); 4]),
+        ("0x21", 0x21, [Some(0); 4]),
+        (
+            "0x15: a TSC of 1 GHz",
+            0x15,
+            [Some(1), Some(40), Some(25_000_000), Some(0)],
+        ),
+        ("0x12: no SGX", 0x12, [Some(0); 4]),
+    ];
+    for (name, leaf, registers) in CHECKS {
+        read_leaf(&mut p.a, leaf)?;
+        p.a.xor(eax, eax)?;
+        for (register, value) in [r8d, r9d, r10d, r11d].into_iter().zip(registers) {
+            if let Some(value) = value {
+                p.a.xor(register, value as i32)?;
+                p.a.or(eax, register)?;
+            }
+        }
+        p.check(&format!("CPUID {name}"), 0)?;
+    }
+    // VMX and SMX off; x2APIC, TSC deadline and hypervisor on.
+    read_leaf(&mut p.a, 1)?;
+    p.a.mov(eax, r10d)?;
+    p.a.and(
+        eax,
+        (1_u32 << 5 | 1 << 6 | 1 << 21 | 1 << 24 | 1 << 31) as i32,
+    )?;
+    p.check("CPUID 1: features", 1 << 21 | 1 << 24 | 1 << 31)
+}
+
+/// R8D to R11D: EAX to EDX. RBX stays.
+fn read_leaf(a: &mut CodeAssembler, leaf: u32) -> Result<()> {
+    use iced_x86::code_asm::{ebx, rbx};
+    a.push(rbx)?;
+    a.mov(eax, leaf)?;
+    a.xor(ecx, ecx)?;
+    a.cpuid()?;
+    a.mov(r8d, eax)?;
+    a.mov(r9d, ebx)?;
+    a.mov(r10d, ecx)?;
+    a.mov(r11d, edx)?;
+    a.pop(rbx)?;
+    Ok(())
+}
+
+/// Has the APIC timer interrupt in `ticks`.
+pub(super) fn arm_timer(a: &mut CodeAssembler, ticks: u32) -> Result<()> {
+    wrmsr(a, X2APIC_SPURIOUS, 0x1FF)?;
+    wrmsr(a, X2APIC_LVT_TIMER, u64::from(DEADLINE_MODE | TIMER_VECTOR))?;
+    a.mov(qword_ptr(TIMER_COUNT), 0)?;
+    a.rdtsc()?;
+    a.shl(rdx, 32)?;
+    a.or(rax, rdx)?;
+    a.add(rax, ticks as i32)?;
+    a.mov(rdx, rax)?;
+    a.shr(rdx, 32)?;
+    a.mov(ecx, IA32_TSC_DEADLINE)?;
+    a.wrmsr()?;
+    Ok(())
+}
+
+/// Until its interrupt came, running or halted.
+pub(super) fn wait_for_timer(a: &mut CodeAssembler, running: bool) -> Result<()> {
+    let mut again = a.create_label();
+    a.sti()?;
+    a.set_label(&mut again)?;
+    if !running {
+        a.hlt()?;
+    }
+    a.cmp(qword_ptr(TIMER_COUNT), 0)?;
+    a.je(again)?;
+    a.cli()?;
+    Ok(())
+}
+
+fn timer(p: &mut Program) -> Result<()> {
+    for (name, running) in [("running", true), ("halted", false)] {
+        arm_timer(&mut p.a, 300_000)?;
+        wait_for_timer(&mut p.a, running)?;
+        p.a.mov(rax, qword_ptr(TIMER_COUNT))?;
+        p.check(&format!("TSC deadline comes once, {name}"), 1)?;
+        rdmsr(&mut p.a, IA32_TSC_DEADLINE)?;
+        p.check(&format!("TSC deadline is cleared, {name}"), 0)?;
+    }
+    // A deadline in the past interrupts at once.
+    wrmsr(&mut p.a, IA32_TSC_DEADLINE, 1)?;
+    wait_for_timer(&mut p.a, true)?;
+    p.a.mov(rax, qword_ptr(TIMER_COUNT))?;
+    p.check("TSC deadline in the past", 2)?;
+    // Interrupts stay pending while they are off.
+    arm_timer(&mut p.a, 1000)?;
+    p.a.mov(ecx, 20_000)?;
+    let mut again = p.a.create_label();
+    p.a.set_label(&mut again)?;
+    p.a.dec(rcx)?;
+    p.a.jnz(again)?;
+    p.a.mov(rax, qword_ptr(TIMER_COUNT))?;
+    p.check("no interrupt while they are off", 0)?;
+    wait_for_timer(&mut p.a, true)?;
+    p.a.mov(rax, qword_ptr(TIMER_COUNT))?;
+    p.check("and one when they are on", 1)
+}
+
+fn string_output(p: &mut Program) -> Result<()> {
+    let text = b"@outs four by four, and in one go\n";
+    let forwards = p.data(text);
+    let mut reversed = b"@outs backwards\n".to_vec();
+    reversed.reverse();
+    let backwards = p.data(&reversed);
+    p.a.lea(rsi, qword_ptr(forwards))?;
+    p.a.mov(ecx, text.len() as u32)?;
+    p.a.mov(dx, 0x3F8)?;
+    p.a.rep().outsb()?;
+    p.a.mov(rax, rcx)?;
+    p.check("rep outsb counts down", 0)?;
+    p.a.std()?;
+    p.a.lea(rsi, qword_ptr(backwards))?;
+    p.a.add(rsi, reversed.len() as i32 - 1)?;
+    p.a.mov(ecx, reversed.len() as u32)?;
+    p.a.mov(dx, 0x3F8)?;
+    p.a.rep().outsb()?;
+    p.a.cld()?;
+    p.a.lea(rax, qword_ptr(backwards))?;
+    p.a.sub(rax, rsi)?;
+    p.check("rep outsb ends before the first byte", 1)?;
+    p.a.mov(dx, 0x71)?;
+    p.a.in_(eax, dx)?;
+    p.a.shr(eax, 8)?;
+    p.check("ports behind the clock are empty", 0xFF_FFFF)
+}
