@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use tdx_module::HardwareExit;
 use tdx_module::platform::{Event, EventKind, Intercepts, Segment, SegmentName};
 
 use super::nested_paging::NestedPaging;
@@ -74,7 +75,12 @@ impl VirtualMachine {
     pub(crate) fn run(&mut self, processor: &mut Processor) -> exit::Ended {
         // No NMI ever blocks the window for them here.
         if self.wanted.nmi_window && self.event.is_none() {
-            return exit::Ended::without_running(tdx_module::platform::HardwareExit::NmiWindow);
+            return exit::Ended::without_running(HardwareExit::NmiWindow);
+        }
+        if self.control_registers.is_real_mode() {
+            // Its addresses would be the machine's: see `unpaged`.
+            crate::console::say!("a VM in real mode can not be run on QEMU's nested paging");
+            return exit::Ended::without_running(HardwareExit::Invalid);
         }
         let event = self.event.take();
         self.vmcb.control.event_injection = event.map_or(EventInformation::new(), injection);

@@ -51,7 +51,12 @@ pub(crate) struct ControlRegisters {
 impl ControlRegisters {
     /// Whether the VM has to be run on our tables.
     fn is_unpaged(&self) -> bool {
-        self.cr0 & CR0_PG == 0 && self.cr0 & CR0_PE != 0
+        self.cr0 & CR0_PG == 0
+    }
+
+    /// Whether the VM is in real mode, which no page tables of ours can stand in for.
+    pub(super) fn is_real_mode(&self) -> bool {
+        self.cr0 & CR0_PE == 0
     }
 
     /// What the processor is given.
