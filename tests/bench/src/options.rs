@@ -51,7 +51,7 @@ pub(crate) struct Options {
     pub(crate) test: Option<String>,
     /// `fault=FAULT,...`
     pub(crate) faults: Vec<Fault>,
-    /// `watchdog=SECONDS` of virtual time without progress; 0 for none.
+    /// `watchdog=SECONDS` of virtual time without progress, here in milliseconds; 0 for none.
     pub(crate) watchdog: u64,
     /// `marks=1`: L2's writes to port 0x80 print the counters.
     pub(crate) marks: bool,
@@ -68,7 +68,7 @@ impl Default for Options {
             l2_vms: 1,
             test: None,
             faults: Vec::new(),
-            watchdog: 60,
+            watchdog: 60_000,
             marks: false,
             debug: false,
         }
@@ -116,7 +116,7 @@ impl Options {
                     self.faults.push(parse_fault(fault)?);
                 }
             }
-            "watchdog" => self.watchdog = number(value)?,
+            "watchdog" => self.watchdog = number(value)?.checked_mul(1000)?,
             "marks" => self.marks = number(value)? != 0,
             "debug" => self.debug = number(value)? != 0,
             _ => return None,

@@ -187,11 +187,15 @@ impl Hardware {
         self.next_deadline().is_some_and(|deadline| deadline <= now)
     }
 
+    /// Arms the machine's timer, unless it comes early enough as it is: writing to it is slow, and
+    /// an interrupt that finds nothing expired is dropped.
     fn arm(&mut self) {
-        let next = self.next_deadline();
-        if next != self.armed {
-            interrupts::set_timer(next);
-            self.armed = next;
+        let Some(next) = self.next_deadline() else {
+            return;
+        };
+        if self.armed.is_none_or(|armed| next < armed) {
+            interrupts::set_timer(Some(next));
+            self.armed = Some(next);
         }
     }
 
@@ -315,6 +319,18 @@ impl Platform for Hardware {
 
     fn set_register(&mut self, vm: Vm, register: Register, value: u64) {
         self.write_register(index(vm), register, value);
+    }
+
+    fn general_registers(&mut self, vm: Vm) -> [u64; 16] {
+        self.machines[index(vm)].all_general()
+    }
+
+    fn set_general_registers(&mut self, vm: Vm, values: &[u64; 16]) {
+        self.machines[index(vm)].set_all_general(values);
+    }
+
+    fn carry_over(&mut self, from: Vm, to: Vm) {
+        self.carry_over_state(index(from), index(to));
     }
 
     fn segment(&mut self, vm: Vm, name: SegmentName) -> Segment {

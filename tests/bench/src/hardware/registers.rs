@@ -84,6 +84,31 @@ impl Hardware {
     }
 }
 
+impl Hardware {
+    /// Copies what VMRUN, VMLOAD and VMSAVE switch of [`Register::UNSWITCHED`]. The others of them
+    /// stay in the processor.
+    pub(super) fn carry_over_state(&mut self, from: usize, to: usize) {
+        let StateSaveArea {
+            cr2,
+            dr6,
+            kernel_gs_base,
+            star,
+            lstar,
+            cstar,
+            sfmask,
+            ..
+        } = *self.machines[from].state();
+        let state = self.machines[to].state();
+        state.cr2 = cr2;
+        state.dr6 = dr6;
+        state.kernel_gs_base = kernel_gs_base;
+        state.star = star;
+        state.lstar = lstar;
+        state.cstar = cstar;
+        state.sfmask = sfmask;
+    }
+}
+
 /// Writes an MSR that TDX leaves to the TD.
 pub(super) fn set_msr(msr: Msr, value: u64) {
     const OWN: [Msr; 2] = [Msr::EFER, Msr::VM_HSAVE_PA];

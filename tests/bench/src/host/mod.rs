@@ -33,8 +33,8 @@ use memory::{Frames, TdMemory};
 use ports::{MachineRequest, Ports};
 use tdvmcall::Served;
 
-/// TSC ticks a second, under `-icount shift=0`.
-const TICKS_PER_SECOND: u64 = 1_000_000_000;
+/// TSC ticks a millisecond, under `-icount shift=0`.
+const TICKS_PER_MILLISECOND: u64 = 1_000_000;
 /// Basic exit reasons of a TD exit (SDM volume 3, appendix C).
 mod reason {
     pub(super) const EXTERNAL_INTERRUPT: u32 = 1;
@@ -233,7 +233,7 @@ impl Host {
 
     fn restart_watchdog(&mut self) {
         if self.options.watchdog != 0 {
-            let limit = self.options.watchdog.saturating_mul(TICKS_PER_SECOND);
+            let limit = self.options.watchdog.saturating_mul(TICKS_PER_MILLISECOND);
             self.hardware
                 .set_deadline(Timer::Watchdog, Some(rdtsc().saturating_add(limit)));
         }
@@ -248,9 +248,12 @@ impl Host {
             self.restart_watchdog();
             return Ok(());
         }
+        let limit = match self.options.watchdog {
+            whole if whole.is_multiple_of(1000) => format!("{} s", whole / 1000),
+            milliseconds => format!("{milliseconds} ms"),
+        };
         Err(End::Stuck(format!(
-            "no progress for {} s of virtual time",
-            self.options.watchdog
+            "no progress for {limit} of virtual time"
         )))
     }
 

@@ -33,8 +33,8 @@ use crate::options::{Fault, Options};
 use l2::Program;
 use script::Step;
 
-/// Seconds of virtual time that a test may take.
-const LIMIT: u64 = 2;
+/// Milliseconds of virtual time without progress that end a test.
+const LIMIT: u64 = 200;
 
 /// What a test's steps may depend on.
 #[derive(Clone, Copy, Debug)]

@@ -67,7 +67,7 @@ impl VirtualMachine {
             runs_unpaged: false,
             wanted: Intercepts::default(),
         };
-        machine.set_intercepts(Intercepts::default());
+        machine.apply_intercepts(Intercepts::default());
         machine
     }
 
@@ -107,6 +107,20 @@ impl VirtualMachine {
             4 => self.vmcb.save.rsp = value,
             _ => self.registers.slot[number] = value,
         }
+    }
+
+    /// All general registers, in instruction encoding order.
+    pub(crate) fn all_general(&self) -> [u64; 16] {
+        let mut values = self.registers.slot;
+        values[0] = self.vmcb.save.rax;
+        values[4] = self.vmcb.save.rsp;
+        values
+    }
+
+    pub(crate) fn set_all_general(&mut self, values: &[u64; 16]) {
+        self.registers.slot = *values;
+        self.vmcb.save.rax = values[0];
+        self.vmcb.save.rsp = values[4];
     }
 
     /// The saved state, for registers that the VMCB has.
@@ -185,6 +199,12 @@ impl VirtualMachine {
     }
 
     pub(crate) fn set_intercepts(&mut self, wanted: Intercepts) {
+        if wanted != self.wanted {
+            self.apply_intercepts(wanted);
+        }
+    }
+
+    fn apply_intercepts(&mut self, wanted: Intercepts) {
         self.wanted = wanted;
         self.apply_cr_intercepts();
         let control = &mut self.vmcb.control;

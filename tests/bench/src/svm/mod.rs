@@ -14,7 +14,7 @@ mod vmcb;
 use alloc::boxed::Box;
 
 use crate::arch::cpu::{Msr, rdmsr, wrmsr};
-use run::{FxState, GeneralRegisters, HostState};
+use run::{GeneralRegisters, HostState, SseState};
 pub(crate) use vmcb::StateSaveArea;
 use vmcb::Vmcb;
 
@@ -23,7 +23,7 @@ pub(crate) struct Processor {
     host: Box<HostState>,
     /// Held because VM_HSAVE_PA refers to it.
     _save_area: Box<HostState>,
-    extended: Box<FxState>,
+    sse: Box<SseState>,
 }
 
 impl Processor {
@@ -35,8 +35,10 @@ impl Processor {
         let mut host = Box::new(HostState([0; 4096]));
         let save_address = save_area.0.as_ptr().expose_provenance() as u64;
         // SAFETY: SVME and SCE change nothing for running code; the save area is a page of its
-        // own that lives as long as the processor; VMSAVE writes another such page.
+        // own that lives as long as the processor; VMSAVE writes another such page. FNINIT sets
+        // the x87 state that VMs start with, which no code here uses.
         unsafe {
+            core::arch::asm!("fninit", options(nomem, nostack));
             wrmsr(Msr::EFER, rdmsr(Msr::EFER) | SVME | SCE);
             wrmsr(Msr::VM_HSAVE_PA, save_address);
             core::arch::asm!("vmsave rax", in("rax") &raw mut *host, options(nostack));
@@ -44,7 +46,7 @@ impl Processor {
         Self {
             host,
             _save_area: save_area,
-            extended: Box::new(FxState::new()),
+            sse: Box::new(SseState::new()),
         }
     }
 
@@ -57,7 +59,7 @@ impl Processor {
             run::vmrun(
                 vmcb,
                 registers,
-                &raw mut *self.extended,
+                &raw mut *self.sse,
                 &raw mut *self.host,
             );
         }

@@ -18,24 +18,25 @@ pub(crate) struct GeneralRegisters {
     pub(crate) left: u64,
 }
 
-/// An FXSAVE image: the only extended state that this program's own code changes.
+/// The SSE registers: the only extended state that this program's own code changes. It has no x87
+/// and no VEX-encoded instructions.
 ///
 /// All VMs share one, as they share the processor's registers on TDX: the module switches no
-/// vector state. The upper halves of YMM, PKRU and XCR0 just stay in the processor.
+/// vector state. The x87 state, the upper halves of YMM, PKRU and XCR0 just stay in the processor.
 #[derive(Clone, Debug)]
 #[repr(C, align(16))]
-pub(crate) struct FxState([u8; 512]);
+pub(crate) struct SseState {
+    xmm: [u128; 16],
+    mxcsr: u32,
+}
 
-impl FxState {
-    /// The state after reset: all exceptions masked, everything else zero.
+impl SseState {
+    /// The state after reset (SDM volume 1, 10.2.3).
     pub(crate) const fn new() -> Self {
-        let mut image = [0; 512];
-        // FCW 0x037F, MXCSR 0x1F80 (SDM volume 1, 8.1.5 and 10.2.3).
-        image[0] = 0x7F;
-        image[1] = 0x03;
-        image[24] = 0x80;
-        image[25] = 0x1F;
-        Self(image)
+        Self {
+            xmm: [0; 16],
+            mxcsr: 0x1F80,
+        }
     }
 }
 
@@ -50,7 +51,7 @@ impl FxState {
 pub(crate) unsafe extern "sysv64" fn vmrun(
     vmcb: *mut Vmcb,
     registers: *mut GeneralRegisters,
-    extended: *mut FxState,
+    sse: *mut SseState,
     host: *mut HostState,
 ) {
     naked_asm!(
@@ -63,7 +64,23 @@ pub(crate) unsafe extern "sysv64" fn vmrun(
         "push rdx",
         "push rcx",
         "push rsi",
-        "fxrstor64 [rdx]",
+        "ldmxcsr [rdx + {mxcsr}]",
+        "movaps xmm0, [rdx + 0x00]",
+        "movaps xmm1, [rdx + 0x10]",
+        "movaps xmm2, [rdx + 0x20]",
+        "movaps xmm3, [rdx + 0x30]",
+        "movaps xmm4, [rdx + 0x40]",
+        "movaps xmm5, [rdx + 0x50]",
+        "movaps xmm6, [rdx + 0x60]",
+        "movaps xmm7, [rdx + 0x70]",
+        "movaps xmm8, [rdx + 0x80]",
+        "movaps xmm9, [rdx + 0x90]",
+        "movaps xmm10, [rdx + 0xa0]",
+        "movaps xmm11, [rdx + 0xb0]",
+        "movaps xmm12, [rdx + 0xc0]",
+        "movaps xmm13, [rdx + 0xd0]",
+        "movaps xmm14, [rdx + 0xe0]",
+        "movaps xmm15, [rdx + 0xf0]",
         "mov r8, rdi",
         "rdtsc",
         "shl rdx, 32",
@@ -116,7 +133,23 @@ pub(crate) unsafe extern "sysv64" fn vmrun(
         "or rax, rdx",
         "mov [rsi + {left}], rax",
         "mov rdx, [rsp + 16]",
-        "fxsave64 [rdx]",
+        "stmxcsr [rdx + {mxcsr}]",
+        "movaps [rdx + 0x00], xmm0",
+        "movaps [rdx + 0x10], xmm1",
+        "movaps [rdx + 0x20], xmm2",
+        "movaps [rdx + 0x30], xmm3",
+        "movaps [rdx + 0x40], xmm4",
+        "movaps [rdx + 0x50], xmm5",
+        "movaps [rdx + 0x60], xmm6",
+        "movaps [rdx + 0x70], xmm7",
+        "movaps [rdx + 0x80], xmm8",
+        "movaps [rdx + 0x90], xmm9",
+        "movaps [rdx + 0xa0], xmm10",
+        "movaps [rdx + 0xb0], xmm11",
+        "movaps [rdx + 0xc0], xmm12",
+        "movaps [rdx + 0xd0], xmm13",
+        "movaps [rdx + 0xe0], xmm14",
+        "movaps [rdx + 0xf0], xmm15",
         "mov dword ptr [rsp], 0x1f80",
         "ldmxcsr [rsp]",
         "cld",
@@ -131,6 +164,7 @@ pub(crate) unsafe extern "sysv64" fn vmrun(
         "ret",
         entered = const offset_of!(GeneralRegisters, entered),
         left = const offset_of!(GeneralRegisters, left),
+        mxcsr = const offset_of!(SseState, mxcsr),
     )
 }
 
