@@ -33,7 +33,6 @@ pub struct Module {
     pub(crate) vcpu: Vcpu,
     pub(crate) faults: Faults,
     pub(crate) statistics: Statistics,
-    running: Option<(Vm, u64)>,
 }
 
 impl Module {
@@ -45,21 +44,15 @@ impl Module {
             vcpu: Vcpu::new(),
             faults: Faults::default(),
             statistics: Statistics::default(),
-            running: None,
         }
     }
 
     /// The machine has stopped running the VM that the last [`Action::Run`] named.
     pub fn handle_exit<P: Platform>(&mut self, platform: &mut P, exited: Exited) -> Action {
-        if let Some((vm, started)) = self.running.take() {
-            self.statistics
-                .count_run(vm, platform.tsc().wrapping_sub(started));
-        }
-        let action = match self.vcpu.current {
+        match self.vcpu.current {
             Vm::L1 => l1::handle_exit(self, platform, exited),
             Vm::L2(vm) => l2::handle_exit(self, platform, vm, exited),
-        };
-        self.note_start(platform, action)
+        }
     }
 
     /// Requests of a test for behaviour that needs load or an attacker.
@@ -70,13 +63,5 @@ impl Module {
     /// What has happened so far.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
-    }
-
-    /// Notes when a VM starts to run.
-    pub(crate) fn note_start<P: Platform>(&mut self, platform: &mut P, action: Action) -> Action {
-        if let Action::Run(vm) = action {
-            self.running = Some((vm, platform.tsc()));
-        }
-        action
     }
 }

@@ -1,6 +1,5 @@
 //! What the module counted: the currency of the bench's reports.
 
-use crate::platform::Vm;
 use alloc::collections::BTreeMap;
 
 /// Who got an L2 exit.
@@ -22,8 +21,6 @@ pub struct Statistics {
     l2_exits: BTreeMap<(u32, Route), u64>,
     td_exits: BTreeMap<u32, u64>,
     virtualization_exceptions: BTreeMap<u32, u64>,
-    runs: BTreeMap<Vm, u64>,
-    cycles: BTreeMap<Vm, u64>,
 }
 
 impl Statistics {
@@ -52,16 +49,6 @@ impl Statistics {
         &self.virtualization_exceptions
     }
 
-    /// How often each VM was run.
-    pub fn runs(&self) -> &BTreeMap<Vm, u64> {
-        &self.runs
-    }
-
-    /// TSC cycles spent in each VM. Under QEMU's `-icount shift=0` a cycle is an instruction.
-    pub fn cycles(&self) -> &BTreeMap<Vm, u64> {
-        &self.cycles
-    }
-
     pub(crate) fn count_tdcall(&mut self, leaf: u64) {
         *self.tdcalls.entry(leaf).or_default() += 1;
     }
@@ -80,10 +67,5 @@ impl Statistics {
 
     pub(crate) fn count_virtualization_exception(&mut self, reason: u32) {
         *self.virtualization_exceptions.entry(reason).or_default() += 1;
-    }
-
-    pub(crate) fn count_run(&mut self, vm: Vm, cycles: u64) {
-        *self.runs.entry(vm).or_default() += 1;
-        *self.cycles.entry(vm).or_default() += cycles;
     }
 }

@@ -108,11 +108,10 @@ impl Module {
                 );
             }
         }
-        let action = match self.vcpu.current {
+        match self.vcpu.current {
             Vm::L1 => self.run_l1(platform),
             Vm::L2(vm) => l2::td_entry(self, platform, vm, last_td_exit),
-        };
-        self.note_start(platform, action)
+        }
     }
 
     fn check_vp_enter(&self, input: &VpEnterInput) -> Result<(), Status> {

@@ -50,7 +50,7 @@ pub(crate) fn vp_enter<P: Platform>(
     }
     let entry = translate(module, gpa, vapic).map_err(LeafEnd::TdExit)?;
     module.vcpu.l2_mut(vm).entry = entry;
-    super::transition::carry_over(platform, Vm::L1, Vm::L2(vm));
+    platform.carry_over(Vm::L1, Vm::L2(vm));
     module.vcpu.current = Vm::L2(vm);
 
     let mut guest = Guest::new(module, platform, vm);
@@ -113,20 +113,15 @@ impl Guest<'_> {
         let mut bytes = [0; GuestState::ABI_SIZE];
         let hpa = self.l2.entry.guest_state_hpa;
         self.platform.read(hpa, &mut bytes);
-        let mut words = bytes
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|word| u64::from_le_bytes(*word));
+        let words = bytes.as_chunks::<8>().0;
+        let word = |index: usize| u64::from_le_bytes(words[index]);
         let status = u16::from_le_bytes([bytes[0x98], bytes[0x99]]);
-        for register in Register::GENERAL
-            .into_iter()
-            .chain([Register::Rflags, Register::Rip])
-        {
-            self.set_register(register, words.next().unwrap_or(0));
-        }
-        self.l2
-            .set_cell(VmcsField::GUEST_SSP, words.next().unwrap_or(0));
+        let vm = self.vm();
+        let general = core::array::from_fn(word);
+        self.platform.set_general_registers(vm, &general);
+        self.set_register(Register::Rflags, word(16));
+        self.set_register(Register::Rip, word(17));
+        self.l2.set_cell(VmcsField::GUEST_SSP, word(18));
         self.l2
             .set_cell(VmcsField::GUEST_INTERRUPT_STATUS, status.into());
         self.l2.vectoring = None;
@@ -135,12 +130,17 @@ impl Guest<'_> {
     /// Writes the state back to L1's memory.
     pub(super) fn save(&mut self) {
         let mut bytes = [0; GuestState::ABI_SIZE];
-        let ssp = self.l2.cell(VmcsField::GUEST_SSP);
-        let words = Register::GENERAL
+        let vm = self.vm();
+        let others = [
+            self.register(Register::Rflags),
+            self.register(Register::Rip),
+            self.l2.cell(VmcsField::GUEST_SSP),
+        ];
+        let words = self
+            .platform
+            .general_registers(vm)
             .into_iter()
-            .chain([Register::Rflags, Register::Rip])
-            .map(|register| self.platform.register(Vm::L2(self.index), register))
-            .chain([ssp]);
+            .chain(others);
         for (place, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
         }

@@ -39,12 +39,22 @@ impl Guest<'_> {
             address_bits: if cr4 & cr4::LA57 != 0 { 57 } else { 48 },
             event: self.entry_event(),
         };
-        self.are_control_registers_valid(&state)
-            && self.are_msrs_valid(&state)
-            && (state.virtual_8086 || self.are_segments_valid(&state))
-            && self.are_descriptor_tables_valid(&state)
+        self.are_registers_valid(&state)
             && self.are_rip_and_rflags_valid(&state)
             && self.is_non_register_state_valid(&state)
+    }
+
+    /// The checks of what only a VMCS field can give L2.
+    fn are_registers_valid(&mut self, state: &State) -> bool {
+        if self.l2.registers_accepted && !state.virtual_8086 {
+            return true;
+        }
+        let valid = self.are_control_registers_valid(state)
+            && self.are_msrs_valid(state)
+            && (state.virtual_8086 || self.are_segments_valid(state))
+            && self.are_descriptor_tables_valid(state);
+        self.l2.registers_accepted = valid && !state.virtual_8086;
+        valid
     }
 
     fn are_control_registers_valid(&mut self, state: &State) -> bool {

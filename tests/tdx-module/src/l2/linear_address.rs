@@ -3,7 +3,8 @@
 use super::guest::Guest;
 use super::instruction::segment_name;
 use crate::platform::{Register, SegmentName};
-use iced_x86::{Instruction, InstructionInfoFactory};
+use alloc::vec::Vec;
+use iced_x86::{Instruction, InstructionInfoFactory, OpKind};
 
 /// Bytes of an IDT gate in long mode.
 const GATE_SIZE: u64 = 16;
@@ -54,12 +55,27 @@ impl Guest<'_> {
         Some(self.linear(address))
     }
 
-    /// What the instruction at RIP, or the delivery of an event, may access as data.
-    fn candidates(&mut self) -> alloc::vec::Vec<Candidate> {
-        let mut candidates = alloc::vec::Vec::new();
-        if let Some(instruction) = self.fetch() {
+    /// The explicit memory operands of an instruction: what nearly every exit is by.
+    fn operands(&mut self, instruction: &Instruction) -> impl Iterator<Item = Candidate> + use<> {
+        let size = instruction.memory_size().size().max(1) as u64;
+        let explicit = [0, 1].map(|operand| {
+            let is_memory = instruction.op_kind(operand) == OpKind::Memory;
+            (is_memory && operand < instruction.op_count())
+                .then(|| self.operand_address(instruction, operand))
+                .flatten()
+        });
+        explicit
+            .into_iter()
+            .flatten()
+            .map(move |address| Candidate { address, size })
+    }
+
+    /// Everything that an instruction, or the delivery of an event, may access as data.
+    fn candidates(&mut self, instruction: Option<&Instruction>) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        if let Some(instruction) = instruction {
             let mut factory = InstructionInfoFactory::new();
-            for memory in factory.info(&instruction).used_memory() {
+            for memory in factory.info(instruction).used_memory() {
                 let address =
                     memory.virtual_address(0, |register, _, _| self.address_part(register));
                 if let Some(address) = address {
@@ -100,21 +116,35 @@ impl Guest<'_> {
     /// The linear address of the data access that ended at `gpa`, or whose translation read a
     /// paging-structure entry there.
     pub(super) fn data_address(&mut self, gpa: u64, page_walk: bool) -> Option<u64> {
-        for candidate in self.candidates() {
-            let last = candidate.address.wrapping_add(candidate.size - 1);
-            let mut address = candidate.address;
-            // Page by page; the first part starts at the operand, the others at their page.
-            while address <= last {
-                let walk = self.space().walk(address);
-                if page_walk {
-                    if walk.entries().contains(&(gpa & !7)) || walk.entries().contains(&gpa) {
-                        return Some(address);
-                    }
-                } else if walk.gpa.is_some_and(|found| found >> 12 == gpa >> 12) {
-                    return Some(address & !0xfff | gpa & 0xfff);
-                }
-                address = (address & !0xfff).checked_add(0x1000)?;
+        let instruction = self.fetch();
+        if let Some(instruction) = &instruction {
+            let mut operands = self.operands(instruction);
+            if let Some(address) =
+                operands.find_map(|operand| self.address_in(operand, gpa, page_walk))
+            {
+                return Some(address);
             }
+        }
+        self.candidates(instruction.as_ref())
+            .into_iter()
+            .find_map(|candidate| self.address_in(candidate, gpa, page_walk))
+    }
+
+    /// The linear address in a candidate whose translation is, or whose walk reads, `gpa`.
+    fn address_in(&mut self, candidate: Candidate, gpa: u64, page_walk: bool) -> Option<u64> {
+        let last = candidate.address.wrapping_add(candidate.size - 1);
+        let mut address = candidate.address;
+        // Page by page; the first part starts at the operand, the others at their page.
+        while address <= last {
+            let walk = self.space().walk(address);
+            if page_walk {
+                if walk.entries().contains(&(gpa & !7)) || walk.entries().contains(&gpa) {
+                    return Some(address);
+                }
+            } else if walk.gpa.is_some_and(|found| found >> 12 == gpa >> 12) {
+                return Some(address & !0xfff | gpa & 0xfff);
+            }
+            address = (address & !0xfff).checked_add(0x1000)?;
         }
         None
     }

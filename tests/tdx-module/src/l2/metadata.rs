@@ -170,6 +170,7 @@ impl Guest<'_> {
             return Err(VALUE_NOT_VALID);
         }
         self.set_field(index, new);
+        self.l2.registers_accepted = false;
         Ok(shown)
     }
 

@@ -43,6 +43,9 @@ pub(crate) struct L2 {
     /// L1's own bitmaps; the module's are rules, see [`super::msr_policy`].
     pub(super) msr_bitmaps: Vec<u64>,
     pub(super) controls: L2Ctls,
+    /// The processor has accepted the registers, and L1 has written no field since: what an exit
+    /// saves, the next entry can load.
+    pub(super) registers_accepted: bool,
     pub(super) tsc_deadline: u64,
     pub(super) entry: Entry,
     /// The event whose delivery the last exit cut short, until somebody delivers it.
@@ -72,6 +75,7 @@ impl L2 {
             },
             msr_bitmaps: vec![u64::MAX; MSR_BITMAP_QWORDS],
             controls: L2Ctls::new(),
+            registers_accepted: false,
             tsc_deadline: NO_DEADLINE,
             entry: Entry::default(),
             vectoring: None,
@@ -100,10 +104,12 @@ impl L2 {
     }
 
     /// A field that lives in the VMCS itself.
+    #[inline]
     pub(super) fn cell(&self, field: VmcsField) -> u64 {
         index_of(field).map_or(0, |index| self.cells[index])
     }
 
+    #[inline]
     pub(super) fn set_cell(&mut self, field: VmcsField, value: u64) {
         if let Some(index) = index_of(field) {
             self.cells[index] = value;

@@ -204,18 +204,10 @@ pub(super) fn exit_to_l1<P: Platform>(
     let registers = guest.outputs(code, &exit);
     guest.l2.vectoring = None;
     guest.l2.last_exit = exit;
-    carry_over(platform, Vm::L2(vm), Vm::L1);
+    platform.carry_over(Vm::L2(vm), Vm::L1);
     platform.set_timer(None);
     module.vcpu.l1.apic.accept_posted();
     module.complete_tdcall(platform, &registers)
-}
-
-/// State that the module does not switch: the VM that runs next has what the last one left.
-pub(super) fn carry_over<P: Platform>(platform: &mut P, from: Vm, to: Vm) {
-    for register in Register::UNSWITCHED {
-        let value = platform.register(from, register);
-        platform.set_register(to, register, value);
-    }
 }
 
 impl Guest<'_> {
@@ -231,45 +223,12 @@ impl Guest<'_> {
             .with_blocking_by_sti(sti)
             .with_blocking_by_mov_ss(mov_ss);
         self.set_interruptibility(state);
-        self.note_segments();
         let long_mode = self.register(Register::Efer) & efer::LMA != 0;
         let entry = EntryControls::from_bits(self.l2.cell(VmcsField::ENTRY_CONTROLS) as u32)
             .with_ia32e_mode_guest(long_mode);
         self.l2
             .set_cell(VmcsField::ENTRY_CONTROLS, entry.into_bits().into());
         self.take_vectoring(vectoring);
-    }
-
-    /// Loading a segment register sets the accessed bit, and LTR the busy bit, of the hidden part
-    /// too. Hardware that caches the descriptor as it was before is corrected.
-    fn note_segments(&mut self) {
-        const ACCESSED: u32 = 1 << 0;
-        const CODE_OR_DATA: u32 = 1 << 4;
-        const BUSY: u32 = 1 << 1;
-        const UNUSABLE: u32 = 1 << 16;
-        for name in [
-            SegmentName::Es,
-            SegmentName::Cs,
-            SegmentName::Ss,
-            SegmentName::Ds,
-            SegmentName::Fs,
-            SegmentName::Gs,
-            SegmentName::Tr,
-        ] {
-            let mut segment = self.segment(name);
-            let set = if name == SegmentName::Tr {
-                BUSY
-            } else if segment.access_rights & CODE_OR_DATA != 0 {
-                ACCESSED
-            } else {
-                0
-            };
-            let usable = segment.access_rights & UNUSABLE == 0;
-            if usable && segment.access_rights & set != set {
-                segment.access_rights |= set;
-                self.platform.set_segment(Vm::L2(self.index), name, segment);
-            }
-        }
     }
 
     /// Whether an event is an exception that L1 asked to exit on.

@@ -264,8 +264,38 @@ pub(super) fn look_up(code: u32) -> Lookup {
 }
 
 /// The place of a field in [`FIELDS`].
+#[inline]
 pub(super) fn index_of(field: VmcsField) -> Option<usize> {
-    FIELDS.binary_search_by_key(&field, |row| row.field).ok()
+    let place = PLACES[slot(field)?];
+    (place != NO_PLACE).then_some(place.into())
+}
+
+/// What [`PLACES`] has where no field is.
+const NO_PLACE: u8 = u8::MAX;
+
+/// The place in [`FIELDS`] of each field, by [`slot`].
+static PLACES: [u8; 1 << 10] = {
+    let mut places = [NO_PLACE; 1 << 10];
+    let mut index = 0;
+    while index < FIELDS.len() {
+        match slot(FIELDS[index].field) {
+            Some(slot) => places[slot] = index as u8,
+            None => panic!("a field's encoding has more bits than a slot"),
+        }
+        index += 1;
+    }
+    assert!(FIELDS.len() < NO_PLACE as usize);
+    places
+};
+
+/// The bits of an encoding that tell fields apart, next to each other: width in 14:13, type in
+/// 11:10, index in 6:1 (no field has a larger index). `None` for an encoding with any other bit.
+const fn slot(field: VmcsField) -> Option<usize> {
+    let code = field.0 as usize;
+    if code & !0x6c7e != 0 {
+        return None;
+    }
+    Some(code >> 13 << 8 | (code >> 10 & 3) << 6 | code >> 1 & 0x3f)
 }
 
 #[cfg(test)]
@@ -276,6 +306,14 @@ mod tests {
     fn fields_are_sorted_and_low_halves() {
         assert!(FIELDS.is_sorted_by(|a, b| a.field < b.field));
         assert!(FIELDS.iter().all(|row| row.field.0 & 1 == 0));
+    }
+
+    #[test]
+    fn every_field_is_found_at_its_place_and_nothing_else_is() {
+        for code in 0..=u16::MAX {
+            let place = FIELDS.iter().position(|row| row.field.0 == code);
+            assert_eq!(index_of(VmcsField(code)), place, "{code:#x}");
+        }
     }
 
     #[test]

@@ -137,47 +137,65 @@ impl Module {
 
 /// The general registers of `vm` but RSP.
 pub(crate) fn read_registers<P: Platform>(platform: &mut P, vm: Vm) -> Registers {
-    let mut read = |register| platform.register(vm, register);
+    let [
+        rax,
+        rcx,
+        rdx,
+        rbx,
+        _,
+        rbp,
+        rsi,
+        rdi,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
+    ] = platform.general_registers(vm);
     Registers {
-        rax: read(Register::Rax),
-        rcx: read(Register::Rcx),
-        rdx: read(Register::Rdx),
-        rbx: read(Register::Rbx),
-        rbp: read(Register::Rbp),
-        rsi: read(Register::Rsi),
-        rdi: read(Register::Rdi),
-        r8: read(Register::R8),
-        r9: read(Register::R9),
-        r10: read(Register::R10),
-        r11: read(Register::R11),
-        r12: read(Register::R12),
-        r13: read(Register::R13),
-        r14: read(Register::R14),
-        r15: read(Register::R15),
+        rax,
+        rcx,
+        rdx,
+        rbx,
+        rbp,
+        rsi,
+        rdi,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
     }
 }
 
 /// Sets the general registers of `vm` but RSP.
 pub(crate) fn write_registers<P: Platform>(platform: &mut P, vm: Vm, registers: &Registers) {
-    for (register, value) in [
-        (Register::Rax, registers.rax),
-        (Register::Rcx, registers.rcx),
-        (Register::Rdx, registers.rdx),
-        (Register::Rbx, registers.rbx),
-        (Register::Rbp, registers.rbp),
-        (Register::Rsi, registers.rsi),
-        (Register::Rdi, registers.rdi),
-        (Register::R8, registers.r8),
-        (Register::R9, registers.r9),
-        (Register::R10, registers.r10),
-        (Register::R11, registers.r11),
-        (Register::R12, registers.r12),
-        (Register::R13, registers.r13),
-        (Register::R14, registers.r14),
-        (Register::R15, registers.r15),
-    ] {
-        platform.set_register(vm, register, value);
-    }
+    let rsp = platform.register(vm, Register::Rsp);
+    let values = [
+        registers.rax,
+        registers.rcx,
+        registers.rdx,
+        registers.rbx,
+        rsp,
+        registers.rbp,
+        registers.rsi,
+        registers.rdi,
+        registers.r8,
+        registers.r9,
+        registers.r10,
+        registers.r11,
+        registers.r12,
+        registers.r13,
+        registers.r14,
+        registers.r15,
+    ];
+    platform.set_general_registers(vm, &values);
 }
 
 #[cfg(test)]

@@ -95,7 +95,26 @@ pub trait Platform {
     fn register(&mut self, vm: Vm, register: Register) -> u64;
     /// Writes a register of a VM that is not running.
     fn set_register(&mut self, vm: Vm, register: Register, value: u64);
-    /// Reads a segment register.
+    /// Reads the general registers of a VM that is not running, in the order of
+    /// [`Register::GENERAL`].
+    fn general_registers(&mut self, vm: Vm) -> [u64; 16] {
+        Register::GENERAL.map(|register| self.register(vm, register))
+    }
+    /// Writes them.
+    fn set_general_registers(&mut self, vm: Vm, values: &[u64; 16]) {
+        for (register, value) in Register::GENERAL.into_iter().zip(values) {
+            self.set_register(vm, register, *value);
+        }
+    }
+    /// Gives `to` what `from` left in the registers of [`Register::UNSWITCHED`].
+    fn carry_over(&mut self, from: Vm, to: Vm) {
+        for register in Register::UNSWITCHED {
+            let value = self.register(from, register);
+            self.set_register(to, register, value);
+        }
+    }
+    /// Reads a segment register. Its access rights are those of VMX hardware, where loading a
+    /// segment register sets the accessed bit, and LTR the busy bit, of the hidden part too.
     fn segment(&mut self, vm: Vm, name: SegmentName) -> Segment;
     /// Writes a segment register.
     fn set_segment(&mut self, vm: Vm, name: SegmentName, segment: Segment);

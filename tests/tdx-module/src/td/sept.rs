@@ -5,7 +5,9 @@
 //! same page (an alias has no address of its own: L2's GPAs are L1's).
 
 use crate::platform::{Permissions, Platform, Vm};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use core::cell::Cell;
 use tdcall::attributes::VmAttributes;
 use tdcall::{PageLevel, VmIndex};
 
@@ -78,6 +80,53 @@ pub(crate) enum Walk {
 #[derive(Debug, Default)]
 pub(crate) struct SecureEpt {
     leaves: BTreeMap<u64, Leaf>,
+    cache: TranslationCache,
+}
+
+/// Translations of mapped 4 KiB pages that were looked up lately. Any change of any leaf empties
+/// it, so that it has nothing that the leaves do not say.
+#[derive(Debug)]
+struct TranslationCache {
+    /// What an entry must have been made in to count.
+    generation: u64,
+    entries: Box<[Cell<Translation>; TranslationCache::ENTRIES]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Translation {
+    generation: u64,
+    gpa: u64,
+    hpa: u64,
+}
+
+impl Default for TranslationCache {
+    fn default() -> TranslationCache {
+        TranslationCache {
+            // No entry's.
+            generation: 1,
+            entries: Box::new([const { Cell::new(Translation::NONE) }; Self::ENTRIES]),
+        }
+    }
+}
+
+impl Translation {
+    const NONE: Translation = Translation {
+        generation: 0,
+        gpa: 0,
+        hpa: 0,
+    };
+}
+
+impl TranslationCache {
+    const ENTRIES: usize = 64;
+
+    fn entry(&self, page: u64) -> &Cell<Translation> {
+        &self.entries[(page >> 12) as usize % Self::ENTRIES]
+    }
+
+    fn empty(&mut self) {
+        self.generation += 1;
+    }
 }
 
 impl SecureEpt {
@@ -99,6 +148,7 @@ impl SecureEpt {
 
     /// Adds a page where [`walk`](Self::walk) finds nothing.
     pub(crate) fn insert<P: Platform>(&mut self, platform: &mut P, leaf: Leaf) {
+        self.cache.empty();
         self.leaves.insert(leaf.gpa, leaf);
         apply(platform, &leaf);
     }
@@ -110,6 +160,7 @@ impl SecureEpt {
         gpa: u64,
         change: impl FnOnce(&mut Leaf),
     ) {
+        self.cache.empty();
         if let Some(leaf) = self.leaves.get_mut(&gpa) {
             change(leaf);
             apply(platform, leaf);
@@ -118,6 +169,7 @@ impl SecureEpt {
 
     /// Takes a page out, with its aliases.
     pub(crate) fn remove<P: Platform>(&mut self, platform: &mut P, gpa: u64) {
+        self.cache.empty();
         if let Some(leaf) = self.leaves.remove(&gpa) {
             platform.unmap(Vm::L1, leaf.gpa, leaf.level);
             for vm in l2_vms() {
@@ -128,8 +180,22 @@ impl SecureEpt {
 
     /// Where a private GPA is in machine memory, if the guest may use it now.
     pub(crate) fn mapped(&self, gpa: u64) -> Option<u64> {
+        let page = gpa & !0xfff;
+        let entry = self.cache.entry(page);
+        let cached = entry.get();
+        if cached.gpa == page && cached.generation == self.cache.generation {
+            return Some(cached.hpa + (gpa - page));
+        }
         let leaf = self.find(gpa)?;
-        (leaf.state == LeafState::Mapped).then(|| leaf.hpa + (gpa - leaf.gpa))
+        if leaf.state != LeafState::Mapped {
+            return None;
+        }
+        entry.set(Translation {
+            generation: self.cache.generation,
+            gpa: page,
+            hpa: leaf.hpa + (page - leaf.gpa),
+        });
+        Some(leaf.hpa + (gpa - leaf.gpa))
     }
 }
 

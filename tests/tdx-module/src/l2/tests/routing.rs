@@ -244,24 +244,3 @@ fn the_monitor_trap_flag_ends_the_td() {
     };
     assert_eq!(exit.registers.rax, 0x6000_0002_0000_0025);
 }
-
-#[test]
-fn loaded_segments_are_accessed_and_busy_whatever_the_hardware_cached() {
-    let l1 = L1::with_l2(&[0xf4]);
-    l1.model.push_run(|platform, vm| {
-        for (name, access_rights) in [
-            (SegmentName::Tr, 0x89),
-            (SegmentName::Cs, 0xc09a),
-            (SegmentName::Fs, 0x1_0000),
-        ] {
-            let mut segment = platform.segment(vm, name);
-            segment.access_rights = access_rights;
-            platform.set_segment(vm, name, segment);
-        }
-        HardwareExit::Hlt.into()
-    });
-    l1.enter();
-    assert_eq!(l1.get(VmcsField::GUEST_TR_ACCESS_RIGHTS), 0x8b);
-    assert_eq!(l1.get(VmcsField::GUEST_CS_ACCESS_RIGHTS), 0xc09b);
-    assert_eq!(l1.get(VmcsField::GUEST_FS_ACCESS_RIGHTS), 0x1_0000);
-}
