@@ -2,7 +2,7 @@
 
 use super::{CODE, L1, TSC_DEADLINE_MSR, VM};
 use crate::Module;
-use crate::platform::{Action, Event, Exited, HardwareExit, Platform, Register, SegmentName, Vm};
+use crate::platform::{Action, Event, Exited, HardwareExit, Platform, Register, Vm};
 use crate::test_platform::TestPlatform;
 use crate::{Route, VpEnterInput};
 use tdcall::field::{FieldId, L2Ctls};
