@@ -1,7 +1,8 @@
 //! The memory functions that compiled code calls by name.
 //!
-//! They are string instructions: short, and fast wherever the processor (or an emulator of one)
-//! moves whole blocks at a time.
+//! Large blocks are string instructions: short, and fast wherever the processor (or an emulator of
+//! one) moves whole blocks at a time. Small copies, which are most, take plain moves: a string
+//! instruction has a cost to start. None of them touches a vector register.
 
 use core::arch::naked_asm;
 
@@ -12,11 +13,29 @@ use core::arch::naked_asm;
 pub unsafe extern "sysv64" fn memcpy(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
     naked_asm!(
         "mov rax, rdi",
+        "cmp rdx, 8",
+        "jb 4f",
+        "cmp rdx, 256",
+        "ja 3f",
+        // The last eight bytes are read first, so that `memmove` may come here to move down.
+        "mov r8, [rsi + rdx - 8]",
+        "lea r9, [rdi + rdx - 8]",
+        "2:",
+        "mov rcx, [rsi]",
+        "mov [rdi], rcx",
+        "add rsi, 8",
+        "add rdi, 8",
+        "cmp rdi, r9",
+        "jb 2b",
+        "mov [r9], r8",
+        "ret",
+        "3:",
         "mov rcx, rdx",
         "shr rcx, 3",
         "rep movsq",
+        "and edx, 7",
+        "4:",
         "mov ecx, edx",
-        "and ecx, 7",
         "rep movsb",
         "ret",
     )
@@ -73,6 +92,15 @@ pub unsafe extern "sysv64" fn memset(to: *mut u8, byte: i32, count: usize) -> *m
 pub unsafe extern "sysv64" fn memcmp(left: *const u8, right: *const u8, count: usize) -> i32 {
     naked_asm!(
         "xor ecx, ecx",
+        "4:",
+        "lea rax, [rcx + 8]",
+        "cmp rax, rdx",
+        "ja 2f",
+        "mov r8, [rdi + rcx]",
+        "cmp r8, [rsi + rcx]",
+        "jne 2f",
+        "mov rcx, rax",
+        "jmp 4b",
         "2:",
         "cmp rcx, rdx",
         "je 3f",
