@@ -54,6 +54,8 @@ struct Guest {
     options: &'static [&'static str],
     /// Further lines of the console.
     prints: &'static [&'static str],
+    /// What L1 must have counted at least once, in the words of its statistics.
+    counts: &'static [&'static str],
     ends: Ends,
 }
 
@@ -67,6 +69,7 @@ impl Guest {
             window: true,
             options: &[],
             prints: &[],
+            counts: &[],
             ends: Ends::PowerOff,
         }
     }
@@ -105,6 +108,9 @@ pub(crate) fn check(tally: &mut Tally, prepared: &Prepared, filter: &str) {
     let chosen: Vec<Guest> = guests()
         .filter(|guest| guest.name.contains(filter))
         .collect();
+    if chosen.is_empty() {
+        return tally.count("L2 blobs", Err(anyhow::anyhow!("none is named {filter:?}")));
+    }
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     for group in chosen.chunks(processors) {
         let runs = std::thread::scope(|scope| {
@@ -251,10 +257,16 @@ impl Guest {
             !console.iter().any(|line| line.contains("@still running")),
             "L2 ran on"
         );
-        self.check_end(outcome)
+        for name in self.counts {
+            ensure!(
+                count(outcome, name).is_some_and(|count| count > 0),
+                "L1 counted no {name}"
+            );
+        }
+        self.check_end(outcome, blob)
     }
 
-    fn check_end(&self, outcome: &Outcome) -> Result<()> {
+    fn check_end(&self, outcome: &Outcome, blob: &Blob) -> Result<()> {
         let result = outcome.transcript.result();
         let reason = outcome
             .transcript
@@ -283,7 +295,8 @@ impl Guest {
                     console.iter().all(String::is_empty),
                     "L2 printed something: {console:?}"
                 );
-                for words in says {
+                let reported = blob.reported.iter().map(String::as_str);
+                for words in says.iter().copied().chain(reported) {
                     ensure!(line.contains(words), "L1 does not say {words:?}: {line}");
                 }
             }
@@ -291,4 +304,15 @@ impl Guest {
         }
         Ok(())
     }
+}
+
+/// A number of L1's statistics: "... NAME 12, ...".
+fn count(outcome: &Outcome, name: &str) -> Option<u64> {
+    let line = outcome
+        .transcript
+        .log
+        .iter()
+        .rfind(|line| line.contains("L2 exits: "))?;
+    let (_, rest) = line.split_once(&format!(" {name} "))?;
+    rest.split([',', ' ', ';']).next()?.parse().ok()
 }

@@ -6,6 +6,7 @@
 use super::kernel::{BASE, ENTRY};
 use super::runtime::{self, place};
 use anyhow::{Result, ensure};
+use iced_x86::BlockEncoderOptions;
 use iced_x86::code_asm::{
     CodeAssembler, CodeLabel, al, byte_ptr, cr3, dword_ptr, dx, eax, ecx, ptr, qword_ptr, rax, rbx,
     rcx, rdi, rdx, rsi, rsp,
@@ -58,6 +59,8 @@ pub(super) struct Program {
     data: Vec<(CodeLabel, Vec<u8>)>,
     parts: Vec<(u64, Vec<u8>)>,
     checks: Vec<String>,
+    last: Option<CodeLabel>,
+    touched: Option<u64>,
 }
 
 /// A program as it runs.
@@ -66,6 +69,8 @@ pub(super) struct Blob {
     pub(super) code: Vec<u8>,
     /// Names of the checks in the order in which they print.
     pub(super) checks: Vec<String>,
+    /// What a report of the run's end must name: where L2 was, what it touched.
+    pub(super) reported: Vec<String>,
 }
 
 impl Program {
@@ -81,6 +86,8 @@ impl Program {
             data: Vec::new(),
             parts: Vec::new(),
             checks: Vec::new(),
+            last: None,
+            touched: None,
         };
         program.start()?;
         Ok(program)
@@ -188,6 +195,20 @@ impl Program {
         Ok(())
     }
 
+    /// The next instruction must be L2's last.
+    pub(super) fn ends_here(&mut self) -> Assembled {
+        let mut last = self.a.create_label();
+        self.a.set_label(&mut last)?;
+        self.last = Some(last);
+        Ok(())
+    }
+
+    /// The next instruction must be L2's last, because it touches this guest-physical address.
+    pub(super) fn ends_touching(&mut self, address: u64) -> Assembled {
+        self.touched = Some(address);
+        self.ends_here()
+    }
+
     /// ACPI S5.
     pub(super) fn power_off(&mut self) -> Assembled {
         self.a.mov(dx, 0x605)?;
@@ -213,7 +234,15 @@ impl Program {
             self.a.set_label(&mut label)?;
             self.a.db(&bytes)?;
         }
-        let code = self.a.assemble(ENTRY)?;
+        let code = self
+            .a
+            .assemble_options(ENTRY, BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS)?;
+        let mut reported = Vec::new();
+        if let Some(label) = &self.last {
+            reported.push(format!(" at {:#x}", code.label_ip(label)?));
+        }
+        reported.extend(self.touched.map(|address| format!(" {address:#x}")));
+        let code = code.inner.code_buffer;
         let mut whole = vec![0; (ENTRY - BASE) as usize];
         whole.extend_from_slice(&code);
         ensure!(
@@ -230,6 +259,7 @@ impl Program {
         Ok(Blob {
             code: whole,
             checks: self.checks,
+            reported,
         })
     }
 

@@ -25,23 +25,29 @@ const LARGE_PAGE: u64 = 0x1F_FFFF;
 pub(super) fn guests() -> Vec<Guest> {
     vec![
         Guest::new("TPM window", window),
-        Guest::new("TPM window, instructions that L1 knows", window_known),
+        Guest {
+            counts: &["instructions known"],
+            ..Guest::new("TPM window, instructions that L1 knows", window_known)
+        },
         Guest {
             gpaw: Gpaw::Bits52,
             ..Guest::new("TPM window, GPAW 52", window_52)
         },
         Guest {
-            options: &["fault=busy:25:40,host-route:48:3,l1-interrupt:5"],
+            options: &["fault=busy:25:4,host-route:48:3,l1-interrupt:5"],
+            counts: &["host-routed", "instructions known"],
             ..Guest::new("TPM window, host in the way", window_known)
         },
         Guest {
             window: false,
             options: &["window=hole"],
+            counts: &["host-routed"],
             ..Guest::new("TPM window, host-routed", window)
         },
         Guest {
             window: false,
             options: &["window=hole"],
+            counts: &["host-routed"],
             gpaw: Gpaw::Bits52,
             ..Guest::new("TPM window, host-routed, GPAW 52", window_52)
         },
