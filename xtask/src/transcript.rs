@@ -148,7 +148,7 @@ impl Transcript {
         }
     }
 
-    /// A message as the log has it: TDVMCALL<ReportFatalError> carries only its first 64 bytes.
+    /// A message as the log has it: `TDVMCALL<ReportFatalError>` carries only its first 64 bytes.
     fn whole<'a>(&'a self, text: &'a str) -> &'a str {
         let lines = self.log.iter().rev();
         let found = lines.filter_map(|line| line.find(text).and_then(|at| line.get(at..)));
