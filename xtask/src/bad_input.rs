@@ -1,8 +1,9 @@
 //! What must end in one clear line and a failure, not in a hang: bad files, bad hosts.
 
 use crate::commands::run::{BASE_COMMAND_LINE, Prepared};
-use crate::commands::test::Tally;
+use crate::commands::test::{Tally, in_pairs};
 use crate::machine::{Clock, Gpaw, Guest, Platform};
+use crate::progress;
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,9 +38,12 @@ impl Case {
 
 /// Runs every case.
 pub(crate) fn check(tally: &mut Tally, prepared: &Prepared) {
-    for case in cases() {
-        let name = format!("bad input: {}", case.name);
-        tally.count(&name, case.run(prepared));
+    let cases = cases();
+    let step = progress::step("bad input");
+    let results = in_pairs(&cases, |case| case.run(prepared));
+    step.done();
+    for (case, result) in cases.iter().zip(results) {
+        tally.count(&format!("bad input: {}", case.name), result);
     }
 }
 
@@ -98,17 +102,26 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    fn run(self, prepared: &Prepared) -> Result<()> {
+    /// A name for this case's files.
+    fn file_name(&self) -> String {
+        let words = self
+            .name
+            .chars()
+            .map(|c| if c.is_alphanumeric() { c } else { '-' });
+        format!("bad-{}", words.collect::<String>())
+    }
+
+    fn run(&self, prepared: &Prepared) -> Result<()> {
         let file = |data: &Option<Vec<u8>>, name: &str, usual: &PathBuf| -> Result<PathBuf> {
             let Some(data) = data else {
                 return Ok(usual.clone());
             };
-            let path = prepared.folder.join(name);
+            let path = prepared.folder.join(format!("{}.{name}", self.file_name()));
             std::fs::write(&path, data)?;
             Ok(path)
         };
-        let kernel = file(&self.kernel, "bad-kernel", &prepared.kernel)?;
-        let initrd = file(&self.initrd, "bad-initrd", &prepared.initrd)?;
+        let kernel = file(&self.kernel, "kernel", &prepared.kernel)?;
+        let initrd = file(&self.initrd, "initrd", &prepared.initrd)?;
         let usual = format!("{BASE_COMMAND_LINE} quiet tdp.mode=boot");
         let options: Vec<String> = self
             .options
@@ -128,7 +141,7 @@ impl Case {
             clock: Clock::Counted,
             options: &options,
             folder: &prepared.folder,
-            name: "bad-input",
+            name: &self.file_name(),
             interactive: false,
             limit: Duration::from_secs(120),
         }

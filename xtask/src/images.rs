@@ -10,8 +10,11 @@ use tdshim_config::image::{self, Parts};
 pub(crate) struct Images {
     /// The bench, a PVH kernel for QEMU.
     pub(crate) bench: PathBuf,
-    /// The L1 VMM's ELF file, the payload of the shim or of td-shim.
+    /// The L1 VMM's ELF file, with its symbols.
     pub(crate) l1_vmm: PathBuf,
+    /// The same without debug information: the payload of the shim or of
+    /// td-shim.
+    pub(crate) payload: Vec<u8>,
     /// The built-in shim's ELF file.
     pub(crate) shim: PathBuf,
 }
@@ -46,6 +49,7 @@ pub(crate) fn build() -> Result<Images> {
     Ok(Images {
         bench: release.join("bench"),
         l1_vmm: release.join("l1-vmm"),
+        payload: strip(&release.join("l1-vmm"))?,
         shim: release.join("shim"),
     })
 }
@@ -81,29 +85,28 @@ fn cargo_build(package: &str) -> Result<()> {
     Ok(())
 }
 
-impl Images {
-    /// The payload as it goes into an image: without debug information.
-    pub(crate) fn stripped_payload(&self) -> Result<Vec<u8>> {
-        let to = work_folder()?.join("l1-vmm.elf");
-        let status = Command::new("strip")
-            .args(["--strip-all", "-o"])
-            .arg(&to)
-            .arg(&self.l1_vmm)
-            .status()
-            .context("cannot run strip (package binutils)")?;
-        if !status.success() {
-            bail!("strip failed on {}", self.l1_vmm.display());
-        }
-        Ok(std::fs::read(to)?)
+/// An ELF file as it goes into an image: without debug information. It is kept in the work folder.
+fn strip(file: &Path) -> Result<Vec<u8>> {
+    let to = work_folder()?.join("l1-vmm.elf");
+    let status = Command::new("strip")
+        .args(["--strip-all", "-o"])
+        .arg(&to)
+        .arg(file)
+        .status()
+        .context("cannot run strip (package binutils)")?;
+    if !status.success() {
+        bail!("strip failed on {}", file.display());
     }
+    Ok(std::fs::read(to)?)
+}
 
+impl Images {
     /// The firmware image of the built-in shim.
     pub(crate) fn assemble(&self, back_tpm_window: bool) -> Result<Vec<u8>> {
-        let payload = self.stripped_payload()?;
         let shim = std::fs::read(&self.shim)?;
         Ok(image::assemble(Parts {
             shim: &shim,
-            payload: &payload,
+            payload: &self.payload,
             back_tpm_window,
         })?)
     }

@@ -76,9 +76,16 @@ pub(crate) struct Profile {
     pub(crate) first_l2_entry: Option<u64>,
     pub(crate) l2_exits: u64,
     pub(crate) tpm_exit_count: u64,
+    /// The longest of L1's intervals for the window since [`Profile::take_longest_tpm_exit`].
+    longest_tpm_exit: u64,
 }
 
 impl Profile {
+    /// What L1 spent at most on one exit for the TPM window since this was last asked.
+    pub(crate) fn take_longest_tpm_exit(&mut self) -> u64 {
+        core::mem::take(&mut self.longest_tpm_exit)
+    }
+
     pub(crate) fn new(entry_cost: u64) -> Self {
         Self {
             entry_cost,
@@ -92,6 +99,7 @@ impl Profile {
             first_l2_entry: None,
             l2_exits: 0,
             tpm_exit_count: 0,
+            longest_tpm_exit: 0,
         }
     }
 
@@ -133,6 +141,7 @@ impl Profile {
             return;
         }
         if interval.tpm_window {
+            self.longest_tpm_exit = self.longest_tpm_exit.max(interval.instructions);
             self.tpm_exits.push(interval.instructions);
             self.tpm_tdcalls.push(interval.tdcalls.into());
         } else {

@@ -247,7 +247,7 @@ fn boot_figure(
 }
 
 fn size_figures(prepared: &Prepared, platform: &Outcome) -> Result<Vec<Figure>> {
-    let image = prepared.images.stripped_payload()?.len();
+    let image = prepared.images.payload.len();
     let mut figures = vec![Figure {
         name: "L1 image, stripped".to_owned(),
         value: format!("{} KiB", image / 1024),

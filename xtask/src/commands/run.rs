@@ -162,6 +162,10 @@ fn boot(options: &Options, prepared: &Prepared) -> Result<Outcome> {
         command_line.push_str(&options.append);
     }
     let mut bench_options = vec![options.window.option()];
+    if options.shell {
+        // People think longer than machines.
+        bench_options.push("watchdog=0".to_owned());
+    }
     bench_options.extend(options.bench_options.iter().cloned());
     let platform = Platform {
         bench: &prepared.images.bench,

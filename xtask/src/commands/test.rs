@@ -223,94 +223,150 @@ fn count_micro_guests(tally: &mut Tally, suite: &str, outcome: &Outcome) {
 /// The Debian kernel with every TPM step, twice: all pass, and both runs are the same to the byte.
 fn debian_boot(tally: &mut Tally, prepared: &Prepared) {
     let step = progress::step("booting Debian's kernel with all TPM steps, twice side by side");
-    let (first, second) = std::thread::scope(|scope| {
-        let second = scope.spawn(|| {
-            boot(
-                prepared,
-                "steps-b",
-                "quiet tdp.mode=steps",
-                Gpaw::Bits48,
-                Window::Accepted,
-            )
-        });
-        let first = boot(
-            prepared,
-            "steps-a",
-            "quiet tdp.mode=steps",
-            Gpaw::Bits48,
-            Window::Accepted,
-        );
-        (first, second.join())
+    let steps = |file| Boot {
+        file,
+        words: "quiet tdp.mode=steps",
+        ..PLAIN
+    };
+    let mut outcomes = in_pairs(&[steps("steps-a"), steps("steps-b")], |case| {
+        case.run(prepared)
     });
     step.done();
-    match &first {
-        Err(error) => tally.count("Debian boot", Err(anyhow::anyhow!("{error:#}"))),
+    let same = if outcomes.iter().all(Result::is_ok) {
+        same_files(prepared, "steps-a", "steps-b")
+    } else {
+        Err(anyhow::anyhow!("a run did not end"))
+    };
+    match outcomes.swap_remove(0) {
+        Err(error) => tally.count("Debian boot", Err(error)),
         Ok(outcome) => {
-            for passed in outcome.transcript.steps() {
-                let result = if passed.passed {
+            for step in outcome.transcript.steps() {
+                let result = if step.passed {
                     Ok(())
                 } else {
                     Err(anyhow::anyhow!("see {}", prepared.folder.display()))
                 };
-                tally.count(&format!("L2: {}", passed.name), result);
+                tally.count(&format!("L2: {}", step.name), result);
             }
-            tally.count(
-                "Debian boot",
-                ended_well(outcome).and_then(|()| steps_finished(outcome)),
-            );
+            let whole = ended_well(&outcome).and_then(|()| steps_finished(&outcome));
+            tally.count("Debian boot", whole);
         }
     }
-    let same = match (first, second) {
-        (Ok(_), Ok(Ok(_))) => same_files(prepared, "steps-a", "steps-b"),
-        _ => Err(anyhow::anyhow!("a run did not end")),
-    };
     tally.count("two runs are the same to the byte", same);
 }
 
-/// The other route of the TPM window, and the other shared bit.
+/// A boot to user space and how it must end.
+struct Boot {
+    name: &'static str,
+    file: &'static str,
+    gpaw: Gpaw,
+    window: Window,
+    memory_mib: u64,
+    words: &'static str,
+    ends: &'static str,
+}
+
+const PLAIN: Boot = Boot {
+    name: "",
+    file: "",
+    gpaw: Gpaw::Bits48,
+    window: Window::Accepted,
+    memory_mib: 1024,
+    words: "quiet tdp.mode=boot",
+    ends: "poweroff",
+};
+
+/// Boots beside the one with the TPM steps: each differs from it in one thing.
+const OTHER_BOOTS: [Boot; 5] = [
+    Boot {
+        name: "boot: TPM window host-routed",
+        file: "boot-hole",
+        window: Window::Hole,
+        ..PLAIN
+    },
+    Boot {
+        name: "boot: GPAW 52",
+        file: "boot-gpaw52",
+        gpaw: Gpaw::Bits52,
+        ..PLAIN
+    },
+    Boot {
+        name: "boot: memory above 4 GiB",
+        file: "boot-high",
+        memory_mib: 3000,
+        ..PLAIN
+    },
+    Boot {
+        name: "boot: a kernel that wants the xAPIC",
+        file: "boot-xapic",
+        words: "quiet nox2apic tdp.mode=boot",
+        ..PLAIN
+    },
+    Boot {
+        name: "boot: the guest reboots",
+        file: "boot-reboot",
+        words: "quiet tdp.mode=reboot",
+        ends: "reboot",
+        ..PLAIN
+    },
+];
+
 fn other_boots(tally: &mut Tally, prepared: &Prepared) {
-    let cases = [
-        ("boot, TPM window host-routed", Gpaw::Bits48, Window::Hole),
-        ("boot, GPAW 52", Gpaw::Bits52, Window::Accepted),
-    ];
-    for (name, gpaw, window) in cases {
-        let outcome = boot(prepared, "other", "quiet tdp.mode=boot", gpaw, window);
-        let result = outcome.and_then(|outcome| {
-            ended_well(&outcome)?;
-            anyhow::ensure!(outcome.to_user_space.is_some(), "no user space");
-            Ok(())
-        });
-        tally.count(name, result);
+    let step = progress::step("booting in other ways");
+    let results = in_pairs(&OTHER_BOOTS, |case| {
+        let outcome = case.run(prepared)?;
+        anyhow::ensure!(outcome.to_user_space.is_some(), "no user space");
+        let ended = outcome.transcript.result();
+        anyhow::ensure!(ended == case.ends, "it ended with {ended}");
+        Ok(())
+    });
+    step.done();
+    for (case, result) in OTHER_BOOTS.iter().zip(results) {
+        tally.count(case.name, result);
     }
 }
 
-fn boot(
-    prepared: &Prepared,
-    name: &str,
-    words: &str,
-    gpaw: Gpaw,
-    window: Window,
-) -> Result<Outcome> {
-    let image = prepared.images.assemble(window == Window::Accepted)?;
-    let options = [window.option()];
-    Platform {
-        bench: &prepared.images.bench,
-        image: &image,
-        guest: Some(Guest {
-            kernel: &prepared.kernel,
-            initrd: Some(&prepared.initrd),
-            command_line: &format!("{BASE_COMMAND_LINE} {words}"),
-        }),
-        memory_mib: 1024,
-        gpaw,
-        clock: Clock::Counted,
-        options: &options,
-        folder: &prepared.folder,
-        name,
-        interactive: false,
-        limit: run::LIMIT,
+impl Boot {
+    fn run(&self, prepared: &Prepared) -> Result<Outcome> {
+        let image = prepared.images.assemble(self.window == Window::Accepted)?;
+        let options = [self.window.option()];
+        Platform {
+            bench: &prepared.images.bench,
+            image: &image,
+            guest: Some(Guest {
+                kernel: &prepared.kernel,
+                initrd: Some(&prepared.initrd),
+                command_line: &format!("{BASE_COMMAND_LINE} {}", self.words),
+            }),
+            memory_mib: self.memory_mib,
+            gpaw: self.gpaw,
+            clock: Clock::Counted,
+            options: &options,
+            folder: &prepared.folder,
+            name: self.file,
+            interactive: false,
+            limit: run::LIMIT,
+        }
+        .run(&mut |_| {})
     }
-    .run(&mut |_| {})
+}
+
+/// Does something for every case, two at a time: a run keeps one processor busy.
+pub(crate) fn in_pairs<C: Sync, R: Send>(cases: &[C], act: impl Fn(&C) -> R + Sync) -> Vec<R> {
+    let mut results = Vec::with_capacity(cases.len());
+    for pair in cases.chunks(2) {
+        let (first, second) = std::thread::scope(|scope| {
+            let second = pair.get(1).map(|case| scope.spawn(|| act(case)));
+            let first = pair.first().map(&act);
+            let second = second.map(|thread| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            (first, second)
+        });
+        results.extend(first.into_iter().chain(second));
+    }
+    results
 }
 
 fn ended_well(outcome: &Outcome) -> Result<()> {

@@ -32,6 +32,7 @@ impl Host {
         let value = self
             .hardware
             .register(Vm::L2(VmIndex::FIRST), Register::Rax);
+        let longest = self.hardware.profile.take_longest_tpm_exit();
         let profile = &self.hardware.profile;
         let tdcalls = self.module.statistics().tdcalls().values().sum();
         Object::new()
@@ -42,6 +43,7 @@ impl Host {
             .number("tdcalls", tdcalls)
             .number("l1", profile.l1)
             .number("l2", profile.l2)
+            .number("longest_tpm_exit", longest)
             .print();
     }
 
