@@ -142,6 +142,8 @@ struct L1Image {
     symbols: Vec<(String, u64)>,
     /// The memory that L1 takes besides.
     region: u64,
+    /// The firmware image that does not ask for pages in the TPM window.
+    without_window: Vec<u8>,
 }
 
 impl L1Image {
@@ -165,6 +167,7 @@ impl L1Image {
             start: 0,
             symbols,
             region: 0,
+            without_window: prepared.images.assemble(false)?,
         };
         let (outcome, _) = Guest::new("locate", ends::power_off).boot(prepared, &nowhere, 0)?;
         let (image, region) = outcome
@@ -209,7 +212,7 @@ impl Guest {
         std::fs::write(&kernel, bz_image(&blob.code))?;
         let firmware = match self.window {
             true => &prepared.image,
-            false => &prepared.images.assemble(false)?,
+            false => &image.without_window,
         };
         let options: Vec<String> = self.options.iter().map(|&word| word.to_owned()).collect();
         let outcome = Platform {
