@@ -20,7 +20,11 @@ use super::instruction::Instruction;
 use crate::guest::{Code, Part};
 use crate::memory::GuestMemory;
 
-const ENTRIES: usize = 64;
+/// Sets of the cache; a power of two.
+const SETS: usize = 64;
+/// Instructions of one set. A kernel has a few dozen that reach devices, and no two of them may
+/// drive each other out for good.
+const WAYS: usize = 4;
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -29,9 +33,44 @@ struct Entry {
     instruction: Instruction,
 }
 
-/// Decoded instructions, by linear address: direct-mapped, no allocation.
+/// The instructions of one set.
+#[derive(Clone, Copy)]
+struct Set {
+    ways: [Option<Entry>; WAYS],
+    /// The way that is given up next, once all are taken.
+    oldest: u8,
+}
+
+impl Set {
+    const EMPTY: Self = Self {
+        ways: [None; WAYS],
+        oldest: 0,
+    };
+
+    fn find(&self, rip: u64) -> Option<&Entry> {
+        self.ways.iter().flatten().find(|entry| entry.rip == rip)
+    }
+
+    /// Where an instruction is, or may be put.
+    fn place(&mut self, rip: u64) -> Option<&mut Option<Entry>> {
+        let known = |way: &Option<Entry>| way.is_some_and(|entry| entry.rip == rip);
+        let way = self
+            .ways
+            .iter()
+            .position(known)
+            .or_else(|| self.ways.iter().position(Option::is_none))
+            .unwrap_or_else(|| {
+                let oldest = usize::from(self.oldest) % WAYS;
+                self.oldest = self.oldest.wrapping_add(1);
+                oldest
+            });
+        self.ways.get_mut(way)
+    }
+}
+
+/// Decoded instructions, by linear address: set-associative, no allocation.
 pub struct DecodeCache {
-    entries: [Option<Entry>; ENTRIES],
+    sets: [Set; SETS],
     statistics: CacheStatistics,
 }
 
@@ -56,7 +95,7 @@ impl DecodeCache {
     /// An empty cache.
     pub const fn new() -> Self {
         Self {
-            entries: [None; ENTRIES],
+            sets: [Set::EMPTY; SETS],
             statistics: CacheStatistics {
                 hits: 0,
                 misses: 0,
@@ -67,7 +106,7 @@ impl DecodeCache {
 
     /// Forgets every instruction.
     pub fn clear(&mut self) {
-        self.entries = [None; ENTRIES];
+        self.sets = [Set::EMPTY; SETS];
     }
 
     /// How the cache did since it was made.
@@ -77,11 +116,7 @@ impl DecodeCache {
 
     /// The instruction at `rip`, if it is known and its bytes are still where they were.
     pub(super) fn look_up<M: GuestMemory>(&mut self, rip: u64, memory: &M) -> Option<Instruction> {
-        let entry = self
-            .entries
-            .get(slot(rip))?
-            .as_ref()
-            .filter(|entry| entry.rip == rip)?;
+        let entry = self.sets.get(set(rip))?.find(rip)?;
         if is_unchanged(&entry.code, memory) {
             return Some(entry.instruction);
         }
@@ -101,16 +136,22 @@ impl DecodeCache {
 
     /// Forgets the instruction at `rip`.
     pub(super) fn drop_stale(&mut self, rip: u64) {
-        if let Some(entry) = self.entries.get_mut(slot(rip)) {
-            *entry = None;
-            self.statistics.stale += 1;
+        let Some(set) = self.sets.get_mut(set(rip)) else {
+            return;
+        };
+        for way in &mut set.ways {
+            if way.is_some_and(|entry| entry.rip == rip) {
+                *way = None;
+                self.statistics.stale += 1;
+            }
         }
     }
 
     /// Keeps an instruction found at `rip` in `code`.
     pub(super) fn insert(&mut self, rip: u64, code: &Code, instruction: Instruction) {
-        if let Some(entry) = self.entries.get_mut(slot(rip)) {
-            *entry = Some(Entry {
+        let set = self.sets.get_mut(set(rip));
+        if let Some(way) = set.and_then(|set| set.place(rip)) {
+            *way = Some(Entry {
                 rip,
                 code: trim(code, instruction.length),
                 instruction,
@@ -119,9 +160,9 @@ impl DecodeCache {
     }
 }
 
-/// Instructions that follow each other closely get different slots.
-const fn slot(rip: u64) -> usize {
-    (rip ^ rip >> 6 ^ rip >> 12) as usize % ENTRIES
+/// Instructions that follow each other closely get different sets.
+const fn set(rip: u64) -> usize {
+    (rip ^ rip >> 6 ^ rip >> 12) as usize % SETS
 }
 
 /// Only the bytes that belong to the instruction.
@@ -160,4 +201,53 @@ fn is_unchanged<M: GuestMemory>(code: &Code, memory: &M) -> bool {
         return false;
     }
     now.get(..length) == code.bytes.get(..length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::instruction::decode;
+    use super::*;
+    use crate::memory::MemoryError;
+
+    /// MOV EAX, [RBX + 0x18], wherever it is read.
+    const CODE: [u8; 3] = [0x8B, 0x43, 0x18];
+
+    struct Everywhere;
+
+    impl GuestMemory for Everywhere {
+        fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+            for (address, byte) in (gpa..).zip(into) {
+                *byte = CODE[(address % 0x10) as usize];
+            }
+            Ok(())
+        }
+
+        fn write(&self, _: u64, _: &[u8]) -> Result<(), MemoryError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn instructions_of_one_set_are_kept_until_there_is_one_too_many() {
+        let mut code = Code::default();
+        code.bytes[..3].copy_from_slice(&CODE);
+        code.length = 3;
+        code.parts[0] = Part {
+            gpa: 0x1000,
+            length: 3,
+        };
+        let rip = |index: u64| 0xFFFF_FFFF_8100_0000 + (index << 18);
+        let count = WAYS as u64;
+        let mut cache = DecodeCache::new();
+        for index in 0..=count {
+            assert_eq!(set(rip(index)), set(rip(0)));
+            let instruction = decode(64, rip(index), &CODE).unwrap();
+            cache.insert(rip(index), &code, instruction);
+            let first_known = u64::from(index == count);
+            for known in first_known..=index {
+                assert!(cache.look_up(rip(known), &Everywhere).is_some());
+            }
+        }
+        assert!(cache.look_up(rip(0), &Everywhere).is_none());
+    }
 }
