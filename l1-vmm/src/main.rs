@@ -36,6 +36,9 @@ use tdcall::field::FieldId;
 use tdcall::ghci::Width;
 use tdcall::leaf::VpInfo;
 
+/// Name and version; `cargo xtask check-image` knows the image by its start.
+const MARK: &str = concat!("tdp-vtpm l1-vmm ", env!("CARGO_PKG_VERSION"));
+
 /// The L2 VM that L1 runs.
 const L2: VmIndex = VmIndex::FIRST;
 
@@ -54,7 +57,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     debug_port::start();
     heap::start();
     let base = image::start();
-    log::info!("l1-vmm {} at {base:#x}", env!("CARGO_PKG_VERSION"));
+    log::info!("{MARK} at {base:#x}");
     random::start().or_fatal(FatalCode::Entropy);
     thread::start().or_fatal(FatalCode::Entropy);
     let info = configuration();

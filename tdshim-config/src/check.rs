@@ -53,6 +53,7 @@ pub fn image(image: &[u8]) -> Vec<Finding> {
     );
     findings.sections(&metadata);
     findings.window(&metadata);
+    findings.copied_shim(image);
     if let Some((place, payload)) = findings.payload(image, &metadata) {
         findings.payload_elf(place, payload);
     }
@@ -174,6 +175,43 @@ impl Findings {
         }
     }
 
+    /// td-shim's reset code copies itself to 1 MiB, as many bytes as the linked *file* had: a stripped
+    /// file can be shorter than the program it holds.
+    fn copied_shim(&mut self, image: &[u8]) {
+        let Some((start, length)) = reset_vector_parameters(image) else {
+            return;
+        };
+        let Some(program) = image.get(start..) else {
+            return;
+        };
+        let Ok(file) = ElfFile64::<object::Endianness>::parse(program) else {
+            return;
+        };
+        let endian = file.endian();
+        let needed = file
+            .elf_program_headers()
+            .iter()
+            .filter(|segment| segment.p_type(endian) == elf::PT_LOAD)
+            .map(|segment| {
+                segment
+                    .p_vaddr(endian)
+                    .saturating_add(segment.p_filesz(endian))
+            })
+            .max()
+            .unwrap_or(0);
+        if needed > length {
+            self.fail(
+                "td-shim",
+                format!("its reset code copies {length:#x} bytes of it, but it has {needed:#x}: link a td-shim that is not stripped"),
+            );
+        } else {
+            self.pass(
+                "td-shim",
+                format!("{needed:#x} bytes, of which the reset code copies all"),
+            );
+        }
+    }
+
     /// Finds the payload: in its own section, or in the volume at the start of the first BFV.
     fn payload<'a>(
         &mut self,
@@ -242,6 +280,17 @@ impl Findings {
             }
         }
     }
+}
+
+/// File offset and length of the program that td-shim's reset code copies: the two u32 at the
+/// image's end - 0x50 (td-shim, `ResetVectorParams`). `None` if this is not td-shim's reset code.
+fn reset_vector_parameters(image: &[u8]) -> Option<(usize, u64)> {
+    let at = image.len().checked_sub(0x50)?;
+    let [a, b, c, d, e, f, g, h] = *image.get(at..)?.first_chunk()?;
+    let base = u64::from(u32::from_le_bytes([a, b, c, d]));
+    let length = u64::from(u32::from_le_bytes([e, f, g, h]));
+    let start = (base + image.len() as u64).checked_sub(IMAGE_END)?;
+    (length != 0).then_some((start as usize, length))
 }
 
 /// The bytes by which the L1 VMM's ELF file is known.
