@@ -20,8 +20,8 @@ const GIB4: u64 = 1 << 32;
 const LEGACY_HOLE: Range<u64> = 0xA_0000..0x10_0000;
 
 /// The end of low RAM that the host gives in small pages, as a host whose memory is fragmented
-/// would: firmware and L1 live there, and convert parts of it.
-const SMALL_PAGES: u64 = 64 << 20;
+/// would. Few, because accepting and aliasing each takes a call.
+const SMALL_PAGES: u64 = 4 << 20;
 /// A TD with less RAM than this has large pages only.
 const SMALL_PAGES_FROM: u64 = 128 << 20;
 

@@ -56,12 +56,7 @@ impl Processor {
         // but in `arch::interrupts`; only `VirtualMachine` calls this, whose VMCB always has the
         // intercepts and whose tables hold what `crate::platform` may map.
         unsafe {
-            run::vmrun(
-                vmcb,
-                registers,
-                &raw mut *self.sse,
-                &raw mut *self.host,
-            );
+            run::vmrun(vmcb, registers, &raw mut *self.sse, &raw mut *self.host);
         }
     }
 }
