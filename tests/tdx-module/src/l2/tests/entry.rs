@@ -87,6 +87,25 @@ fn bad_guest_state_is_exit_reason_33() {
 }
 
 #[test]
+fn what_l1_writes_between_two_entries_is_checked() {
+    let l1 = L1::with_l2(&[0xf4]);
+    let rows = [
+        (VmcsField::GUEST_TR_ACCESS_RIGHTS, 0x89, 0x8b),
+        (VmcsField::GUEST_IDTR_LIMIT, 0x1_0000, 0),
+        (VmcsField::GUEST_PAT, 2, 6),
+        (VmcsField::GUEST_DR7, 1 << 32, 0x400),
+    ];
+    for (field, bad, good) in rows {
+        l1.model.push_exit(HardwareExit::Hlt);
+        assert_eq!(l1.enter().rax, 12);
+        l1.set(field, bad);
+        assert_eq!(l1.enter().rax, 0x8000_0021, "{field:x?}");
+        assert_eq!(l1.enter().rax, 0x8000_0021, "{field:x?}");
+        l1.set(field, good);
+    }
+}
+
+#[test]
 fn l2_inherits_what_is_not_switched_and_leaves_its_own() {
     let l1 = L1::with_l2(&[0xf4]);
     l1.model.with(|_, platform| {
