@@ -8,18 +8,19 @@ use super::{Effect, LocalApic, Mode, VapicPage};
 use crate::run::devices::ioapic::{Message, MessageSink};
 
 impl<P: VapicPage> LocalApic<P> {
-    /// Sets a vector's request, unless the APIC is disabled.
-    pub fn request(&mut self, vector: u8, level_triggered: bool) {
+    /// Sets a vector's request, unless the APIC is disabled. Whether it did.
+    pub fn request(&mut self, vector: u8, level_triggered: bool) -> bool {
         if vector < 16 {
             self.error(ErrorStatus::new().with_receive_illegal_vector(true));
-            return;
+            return false;
         }
         if self.mode == Mode::Disabled || !self.spurious_vector().enabled() {
-            return;
+            return false;
         }
         self.set_bit(Register::TMR, vector, level_triggered);
         self.set_bit(Register::IRR, vector, true);
         self.changed = true;
+        true
     }
 
     /// An exit for a virtualized EOI: the CPU has ended `vector` already.
@@ -94,21 +95,24 @@ impl<P: VapicPage> LocalApic<P> {
 }
 
 impl<P: VapicPage> MessageSink for LocalApic<P> {
-    fn deliver(&mut self, message: Message) {
+    fn deliver(&mut self, message: Message) -> bool {
         let destination = match (message.destination, self.mode) {
             // An I/O APIC without interrupt remapping has eight bits for the destination.
             (0xFF, Mode::X2Apic) => u32::MAX,
             (destination, _) => u32::from(destination),
         };
         if !self.is_destination(destination, message.logical) {
-            return;
+            return false;
         }
         match message.delivery_mode {
             DELIVERY_FIXED | DELIVERY_LOWEST_PRIORITY => {
-                self.request(message.vector, message.level_triggered);
+                self.request(message.vector, message.level_triggered)
             }
-            DELIVERY_NMI => self.nmi_pending = true,
-            _ => {}
+            DELIVERY_NMI => {
+                self.nmi_pending = true;
+                false
+            }
+            _ => false,
         }
     }
 }

@@ -27,8 +27,9 @@ pub struct Message {
 
 /// Where interrupt messages go: the local APIC.
 pub trait MessageSink {
-    /// Delivers `message` if it is meant for this APIC.
-    fn deliver(&mut self, message: Message);
+    /// Delivers `message` if it is meant for this APIC. Whether its end will be heard of: an
+    /// APIC accepted it, as an interrupt with a vector.
+    fn deliver(&mut self, message: Message) -> bool;
 }
 
 /// The I/O APIC's state.
@@ -167,14 +168,15 @@ impl IoApic {
         if entry.masked() || !*line || entry.level_triggered() && entry.remote_irr() {
             return;
         }
-        entry.set_remote_irr(entry.level_triggered());
-        sink.deliver(Message {
+        let accepted = sink.deliver(Message {
             vector: entry.vector(),
             delivery_mode: entry.delivery_mode(),
             destination: entry.destination(),
             logical: entry.logical(),
             level_triggered: entry.level_triggered(),
         });
+        // Nobody would end what nobody took, and the pin would be dead for good.
+        entry.set_remote_irr(accepted && entry.level_triggered());
     }
 }
 
@@ -199,8 +201,18 @@ mod tests {
     struct Sent(Vec<Message>);
 
     impl MessageSink for Sent {
-        fn deliver(&mut self, message: Message) {
+        fn deliver(&mut self, message: Message) -> bool {
             self.0.push(message);
+            true
+        }
+    }
+
+    /// No APIC takes anything.
+    struct Nobody;
+
+    impl MessageSink for Nobody {
+        fn deliver(&mut self, _: Message) -> bool {
+            false
         }
     }
 
@@ -272,6 +284,17 @@ mod tests {
         apic.write(EOI, 0x31, &mut sent);
         assert_eq!(sent.0.len(), 2);
         assert!(!redirection(&mut apic, 9).remote_irr());
+    }
+
+    #[test]
+    fn a_level_that_nobody_accepts_is_sent_again() {
+        let (mut apic, mut sent) = (IoApic::new(), Sent::default());
+        program(&mut apic, 9, 0x31 | LEVEL, &mut sent);
+        apic.set_line(9, true, &mut Nobody);
+        assert!(!redirection(&mut apic, 9).remote_irr());
+        apic.set_line(9, true, &mut sent);
+        assert_eq!(sent.0.len(), 1);
+        assert!(redirection(&mut apic, 9).remote_irr());
     }
 
     #[test]
