@@ -65,6 +65,13 @@ pub enum GuestError {
         /// The host removed the page and added it again.
         pending: bool,
     },
+    /// An access to L2's own memory at its shared address. All of L2's memory is private: there
+    /// is nothing, and never will be.
+    #[error("access to {gpa:#x} as shared memory, of which L2 has none")]
+    SharedMemory {
+        /// Guest-physical address without the shared bit.
+        gpa: u64,
+    },
     /// An instruction that L1 cannot execute in L2's place.
     #[error(transparent)]
     Emulation(#[from] EmulationError),

@@ -54,6 +54,9 @@ impl<E: Environment> Platform<'_, E> {
         if self.devices.window(gpa).is_none() {
             match self.memory.owner(gpa) {
                 Owner::Nobody => {}
+                Owner::L2 if violation.gpa != gpa => {
+                    return Err(self.guest_error(GuestError::SharedMemory { gpa }));
+                }
                 // The host took long to map the page, or has mapped it by now: try again.
                 Owner::L2 if host_routed => return Ok(()),
                 Owner::L2 => {

@@ -42,6 +42,26 @@ fn the_shared_bit_does_not_hide_the_window() {
 }
 
 #[test]
+fn l2_memory_at_its_shared_address_is_not_waited_for() {
+    let mut fixture = Fixture::with(&LOAD, false);
+    // L2's own mapping of its memory with the shared bit set.
+    fixture.model.write(
+        PAGE_TABLES + 0x1000 + 8 * 3,
+        &(SHARED | 0x83u64).to_le_bytes(),
+    );
+    let registers = [(Register::Rbx, 0xC000_1000)];
+    let end = fixture.exit_with(&registers, fault(SHARED | 0x1000));
+    let error = GuestError::SharedMemory { gpa: 0x1000 };
+    assert_eq!(
+        end,
+        Err(End::GuestError {
+            rip: UPPER + CODE,
+            error
+        })
+    );
+}
+
+#[test]
 fn holes_read_all_ones() {
     let mut fixture = Fixture::with(&LOAD, false);
     fixture
