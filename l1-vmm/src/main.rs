@@ -198,7 +198,9 @@ fn run(ram: L2Ram, guest: &LoadedGuest, info: VpInfo) -> ! {
         End::PowerOff => POWER_OFF,
         End::Reset => RESET,
         End::Halted { .. } | End::TripleFault { .. } | End::GuestError { .. } => {
-            log::info!("L2 registers: {}", platform.snapshot());
+            if let Some(registers) = platform.snapshot(info.attributes) {
+                log::info!("L2 registers: {registers}");
+            }
             fatal(FatalCode::Run, format_args!("{end}"))
         }
         End::Failure(_) => fatal(FatalCode::Run, format_args!("{end}")),

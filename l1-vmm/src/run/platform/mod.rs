@@ -12,7 +12,7 @@ mod tdvmcall;
 use l2_exit::exit::{ControlRegisterAccess, Exit, Origin, Reason};
 use l2_exit::mmio::DecodeCache;
 use l2_exit::{Event, Vcpu, mmio};
-use tdcall::field::FieldId;
+use tdcall::field::{FieldId, TdAttributes};
 use tdcall::{Td, vp_enter};
 
 use super::devices::Devices;
@@ -141,9 +141,10 @@ impl<'t, E: Environment> Platform<'t, E> {
         statistics
     }
 
-    /// L2's registers, for a report.
-    pub fn snapshot(&self) -> Snapshot {
-        self.vcpu.snapshot()
+    /// L2's registers, for a report to the host, in a TD whose `attributes` let the host read them
+    /// anyway. In any other, a host that takes a page away would learn what L2 was working on.
+    pub fn snapshot(&self, attributes: TdAttributes) -> Option<Snapshot> {
+        attributes.debug().then(|| self.vcpu.snapshot())
     }
 
     /// The TPM, once L2 is over.

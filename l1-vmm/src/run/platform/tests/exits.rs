@@ -210,11 +210,19 @@ fn state_that_the_processor_refuses_is_reported_with_the_registers() {
             error: GuestError::InvalidState { qualification: 0 }
         }
     );
-    let report = alloc::format!("{}", fixture.platform.snapshot());
+    let debug = TdAttributes::new().with_debug(true);
+    let report = alloc::format!("{}", fixture.platform.snapshot(debug).unwrap());
     assert!(
         report.contains("cr3 0x10000") && report.contains("rflags 0x0"),
         "{report}"
     );
+}
+
+#[test]
+fn registers_are_for_the_host_of_a_debug_td_only() {
+    let fixture = Fixture::new(&[]);
+    let production = TdAttributes::from_bits(!TdAttributes::new().with_debug(true).into_bits());
+    assert_eq!(fixture.platform.snapshot(production), None);
 }
 
 #[test]
