@@ -51,14 +51,16 @@ impl<E: Environment> Platform<'_, E> {
         Ok(())
     }
 
+    /// `mask`: the bits of the general register that the instruction uses.
     pub(super) fn access_control_register(
         &mut self,
         access: ControlRegisterAccess,
+        mask: u64,
     ) -> Result<(), Refusal> {
         let (vcpu, memory) = (&mut self.vcpu, &self.memory);
         match access {
             ControlRegisterAccess::Write { number, from } => {
-                let value = vcpu.gpr(from);
+                let value = vcpu.gpr(from) & mask;
                 match number {
                     0 => control_registers::write_cr0(vcpu, memory, value),
                     3 => control_registers::write_cr3(vcpu, memory, value),
@@ -76,7 +78,7 @@ impl<E: Environment> Platform<'_, E> {
                     8 => u64::from(self.devices.apic.task_priority() >> 4),
                     _ => return Err(Refusal::INVALID_OPCODE),
                 };
-                self.vcpu.set_gpr(to, value);
+                self.vcpu.set_gpr(to, value & mask);
                 Ok(())
             }
             ControlRegisterAccess::Clts => control_registers::clear_ts(vcpu),

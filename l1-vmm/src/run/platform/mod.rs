@@ -281,7 +281,16 @@ impl<'t, E: Environment> Platform<'t, E> {
     }
 
     fn control_register(&mut self, exit: &Exit, access: ControlRegisterAccess) -> Result<(), End> {
-        self.instruction(exit, |platform| platform.access_control_register(access))
+        // Outside 64-bit code the operand has 32 bits (SDM Vol. 2, "MOV—Move to/from Control
+        // Registers"); what the upper half of the register holds is left over.
+        let mask = if exit.is_64_bit(&self.vcpu) {
+            u64::MAX
+        } else {
+            u64::from(u32::MAX)
+        };
+        self.instruction(exit, |platform| {
+            platform.access_control_register(access, mask)
+        })
     }
 
     fn completed(&mut self, outcome: l2_exit::Outcome) {

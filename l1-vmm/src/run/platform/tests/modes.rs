@@ -54,6 +54,15 @@ fn leaving_and_entering_ia32e_mode() {
 }
 
 #[test]
+fn the_operand_has_32_bits_outside_64_bit_code() {
+    const LEFT_OVER: u64 = 0xFFFF_FFFF << 32;
+    let mut fixture = compatibility(&MOV_CR0);
+    write(&mut fixture, LEFT_OVER | LONG_CR0 & !CR0_PG).unwrap();
+    assert_eq!(fixture.platform.vcpu.pending_injection(), None);
+    assert_eq!(fixture.platform.vcpu.cr0(), LONG_CR0 & !CR0_PG);
+}
+
+#[test]
 fn caches_are_disabled_in_the_shadow_only() {
     let mut fixture = Fixture::new(&MOV_CR0);
     let value = LONG_CR0 | 3 << 29;
@@ -138,10 +147,10 @@ fn lmsw_cannot_leave_protected_mode() {
     let mut fixture = Fixture::new(&[]);
     let Fixture { platform, .. } = &mut fixture;
     let lmsw = ControlRegisterAccess::Lmsw { value: 0xFFFE };
-    platform.access_control_register(lmsw).unwrap();
+    platform.access_control_register(lmsw, u64::MAX).unwrap();
     assert_eq!(platform.vcpu.cr0(), LONG_CR0 | 0xE);
     platform
-        .access_control_register(ControlRegisterAccess::Clts)
+        .access_control_register(ControlRegisterAccess::Clts, u64::MAX)
         .unwrap();
     assert_eq!(platform.vcpu.cr0(), LONG_CR0 | 0x6);
 }
