@@ -18,13 +18,15 @@ pub(super) fn fadt(dsdt: u64) -> FADT {
         .flag(Flags::PwrButton)
         .flag(Flags::SlpButton)
         .flag(Flags::ResetRegSup)
-        .flag(Flags::Headless)
-        .flag(Flags::HwReducedAcpi);
+        .flag(Flags::Headless);
     fadt.iapc_boot_arch = VGA_NOT_PRESENT.into();
     fadt.reset_reg = byte_port(platform::RESET);
     fadt.reset_value = platform::RESET_VALUE;
-    fadt.sleep_control_reg = byte_port(platform::SLEEP_CONTROL);
-    fadt.sleep_status_reg = byte_port(platform::SLEEP_STATUS);
+    fadt.sci_int = platform::SCI.into();
+    fadt.pm1a_evt_blk = u32::from(platform::PM1_EVENT).into();
+    fadt.pm1_evt_len = 4;
+    fadt.pm1a_cnt_blk = u32::from(platform::PM1_CONTROL).into();
+    fadt.pm1_cnt_len = 2;
     fadt.finalize()
 }
 
@@ -42,12 +44,15 @@ fn byte_port(port: u16) -> GAS {
 const MADT_REVISION: u8 = 6;
 
 /// Multiple APIC Description Table (ACPI 6.5, section 5.2.12). PCAT_COMPAT is 0: there is no 8259
-/// pair.
+/// pair. The override says where the SCI is: without a legacy interrupt table Linux asks here.
 pub(super) fn madt() -> Sdt {
     const FLAGS: u32 = 0;
     const PROCESSOR_LOCAL_APIC: [u8; 8] = [0, 8, 0, 0, 1, 0, 0, 0];
     const IO_APIC: [u8; 4] = [1, 12, 0, 0];
     const GSI_BASE: u32 = 0;
+    const SOURCE: u8 = platform::SCI as u8;
+    const INTERRUPT_SOURCE_OVERRIDE: [u8; 4] = [2, 10, 0, SOURCE];
+    const ACTIVE_HIGH_LEVEL: u16 = 0b1101;
     let mut madt = header(*b"APIC", MADT_REVISION);
     madt.append_slice(&platform::LOCAL_APIC.to_le_bytes());
     madt.append_slice(&FLAGS.to_le_bytes());
@@ -55,6 +60,9 @@ pub(super) fn madt() -> Sdt {
     madt.append_slice(&IO_APIC);
     madt.append_slice(&platform::IO_APIC.to_le_bytes());
     madt.append_slice(&GSI_BASE.to_le_bytes());
+    madt.append_slice(&INTERRUPT_SOURCE_OVERRIDE);
+    madt.append_slice(&u32::from(platform::SCI).to_le_bytes());
+    madt.append_slice(&ACTIVE_HIGH_LEVEL.to_le_bytes());
     madt
 }
 

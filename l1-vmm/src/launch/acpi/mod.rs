@@ -1,12 +1,12 @@
 //! The ACPI tables that describe L2's platform.
 //!
-//! The platform is *hardware-reduced* (ACPI 6.5, section 4.1 "Hardware-Reduced ACPI"): no PM1 event
-//! block, no SCI, no PM timer, no FACS. That is what it has, and it is also what keeps Linux quiet
-//! on a machine without an 8259 and a PIT: told so, the kernel looks for neither, and routes I/O
-//! APIC pins below 16 without the legacy interrupt table that it would otherwise consult in vain.
+//! The platform is not *hardware-reduced* (ACPI 6.5, section 4.1) although it has little hardware: a
+//! kernel started without EFI on a hardware-reduced machine reboots through real mode, and never tries
+//! the FADT's reset register (Linux, `arch/x86/kernel/reboot.c`). So there is a PM1 block, whose
+//! events never happen, and an SCI that is never raised; no PM timer and no FACS.
 //!
 //! There is no power or sleep button, no keyboard controller, no VGA and no PCI. Power-off is the
-//! S5 write to the sleep control register, reboot the FADT's reset register.
+//! S5 write to PM1a_CNT, reboot the FADT's reset register.
 //!
 //! [`Tables::build`] is the only entry: it turns a place in L2's memory into bytes to put there.
 
@@ -29,11 +29,12 @@ const OEM_REVISION: u32 = 1;
 
 /// I/O ports and memory that the tables name and the device models answer at.
 pub mod platform {
-    /// SLEEP_CONTROL_REG: bits 4:2 SLP_TYP, bit 5 SLP_EN. The high byte of what would be PM1a_CNT
-    /// at 0x604.
-    pub const SLEEP_CONTROL: u16 = 0x605;
-    /// SLEEP_STATUS_REG: bit 7 WAK_STS. The high byte of what would be PM1a_STS at 0x600.
-    pub const SLEEP_STATUS: u16 = 0x601;
+    /// PM1a_EVT_BLK: status and enable, two bytes each.
+    pub const PM1_EVENT: u16 = 0x600;
+    /// PM1a_CNT_BLK: bits 12:10 SLP_TYP, bit 13 SLP_EN.
+    pub const PM1_CONTROL: u16 = 0x604;
+    /// The system control interrupt's I/O APIC pin: level-triggered, active high.
+    pub const SCI: u16 = 9;
     /// SLP_TYP of S5.
     pub const SLEEP_TYPE_S5: u8 = 0;
     /// RESET_REG.
@@ -183,15 +184,16 @@ mod tests {
     }
 
     #[test]
-    fn the_fadt_is_hardware_reduced_and_can_sleep_and_reset() {
+    fn the_fadt_has_a_pm1_block_and_can_sleep_and_reset() {
         let fadt = find(&Tables::build(AT, None), b"FACP");
         assert_eq!((fadt.len(), fadt[8]), (276, 6));
-        assert_eq!(u32_at(&fadt, 112) >> 20 & 1, 1, "HW_REDUCED_ACPI");
+        assert_eq!(u32_at(&fadt, 112) >> 20 & 1, 0, "HW_REDUCED_ACPI");
         assert_eq!(u32_at(&fadt, 112) >> 10 & 1, 1, "RESET_REG_SUP");
         let register = |at: usize| (fadt[at], fadt[at + 1], u64_at(&fadt, at + 4));
         assert_eq!((register(116), fadt[128]), ((1, 8, 0xCF9), 6));
-        assert_eq!(register(244), (1, 8, 0x605));
-        assert_eq!(register(256), (1, 8, 0x601));
+        assert_eq!((fadt[46], fadt[47]), (9, 0), "SCI_INT");
+        assert_eq!((u32_at(&fadt, 56), fadt[88]), (0x600, 4), "PM1a_EVT_BLK");
+        assert_eq!((u32_at(&fadt, 64), fadt[89]), (0x604, 2), "PM1a_CNT_BLK");
         assert_eq!(
             u16::from_le_bytes([fadt[109], fadt[110]]),
             4,
@@ -205,7 +207,7 @@ mod tests {
         assert_eq!((u32_at(&madt, 36), u32_at(&madt, 40)), (0xFEE0_0000, 0));
         assert_eq!(madt[44..52], [0, 8, 0, 0, 1, 0, 0, 0]);
         assert_eq!(madt[52..64], [1, 12, 0, 0, 0, 0, 0xC0, 0xFE, 0, 0, 0, 0]);
-        assert_eq!(madt.len(), 64);
+        assert_eq!(madt[64..], [2, 10, 0, 9, 9, 0, 0, 0, 0x0D, 0]);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use alloc::vec::Vec;
 
 /// The firmware's whole work after a jump to the reset vector: a hard reset by port 0xCF9.
 ///
-/// A kernel started without EFI on a machine with hardware-reduced ACPI takes this way and no other to
-/// reboot (Linux, `arch/x86/kernel/reboot.c`: BOOT_EFI, then BOOT_BIOS).
+/// The way a kernel reboots that was told `reboot=bios`, or that found no other (Linux,
+/// `arch/x86/kernel/reboot.c`: BOOT_BIOS).
 const RESET_CODE: [u8; 9] = [
     0xBA, 0xF9, 0x0C, // mov dx, 0CF9h
     0xB0, 0x06, // mov al, 6
