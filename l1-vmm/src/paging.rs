@@ -1,7 +1,12 @@
 //! L1's own page tables: 4-level, built once before they are used.
 //!
 //! The first mapping of an address wins, so special regions (the image's own sections, guard
-//! pages) are mapped first and RAM around them afterwards, with pages as large as fit.
+//! pages) are mapped first and RAM around them afterwards, with pages as large as fit. Aliases
+//! have addresses of their own, from [`ALIASES`] on: RAM that the host reports there must not win
+//! over an alias, nor an alias over RAM.
+
+/// Where identity mappings end and aliases begin.
+pub const ALIASES: u64 = 0x6000_0000_0000;
 
 /// One page table of any level.
 #[derive(Clone, Debug)]
@@ -47,8 +52,8 @@ pub enum PagingError {
     /// An address or a length is not a multiple of 4 KiB.
     #[error("a region to map at {0:#x} is not one of whole pages")]
     Unaligned(u64),
-    /// An address is beyond the lower half of the address space.
-    #[error("a region to map ends at {0:#x}, beyond 128 TiB")]
+    /// An address is beyond the part of the address space that is for such a mapping.
+    #[error("a region to map ends at {0:#x}, beyond what L1 maps there")]
     TooHigh(u64),
 }
 
@@ -101,29 +106,43 @@ impl<'a> PageTables<'a> {
         self.used
     }
 
-    /// Maps `length` bytes at `linear` to the same address. What is mapped already stays as it is.
+    /// Maps `length` bytes at `linear`, below [`ALIASES`], to the same address. What is mapped
+    /// already stays as it is.
     pub fn map_identity(
         &mut self,
         linear: u64,
         length: u64,
         access: Access,
     ) -> Result<(), PagingError> {
-        self.map(linear, linear, length, access)
+        self.map(linear, linear, length, access, ALIASES)
     }
 
-    /// Maps `length` bytes at `linear` to `physical`. What is mapped already stays as it is.
+    /// Maps `length` bytes at `offset` behind [`ALIASES`] to `physical`. What is mapped already
+    /// stays as it is.
     ///
     /// `physical` may have the SHARED bit.
-    pub fn map(
+    pub fn map_alias(
+        &mut self,
+        offset: u64,
+        physical: u64,
+        length: u64,
+        access: Access,
+    ) -> Result<(), PagingError> {
+        let linear = ALIASES.saturating_add(offset);
+        self.map(linear, physical, length, access, END)
+    }
+
+    fn map(
         &mut self,
         linear: u64,
         physical: u64,
         length: u64,
         access: Access,
+        limit: u64,
     ) -> Result<(), PagingError> {
         let end = linear
             .checked_add(length)
-            .filter(|&end| end <= END)
+            .filter(|&end| end <= limit)
             .ok_or(PagingError::TooHigh(linear.saturating_add(length)))?;
         if (linear | physical | length) & 0xFFF != 0 {
             return Err(PagingError::Unaligned(linear));
@@ -271,14 +290,9 @@ mod tests {
         let mut tables = PageTables::new(&mut pool, BASE, false).unwrap();
         let shared = 1 << 51;
         tables
-            .map(
-                0x6000_0000_0000,
-                shared | 0x20_0000,
-                2 * MIB,
-                Access::ReadWrite,
-            )
+            .map_alias(0x20_0000, shared | 0x20_0000, 2 * MIB, Access::ReadWrite)
             .unwrap();
-        let (entry, at) = walk(&tables, 0x6000_0000_1000).unwrap();
+        let (entry, at) = walk(&tables, ALIASES + 0x20_1000).unwrap();
         assert_eq!(at, shared | 0x20_1000);
         assert_ne!(entry & NO_EXECUTE, 0);
     }
@@ -307,9 +321,29 @@ mod tests {
             Err(PagingError::Unaligned(0x800))
         );
         assert_eq!(
-            tables.map_identity(END - 0x1000, 0x2000, Access::Read),
+            tables.map_alias(END - ALIASES - 0x1000, 0, 0x2000, Access::Read),
             Err(PagingError::TooHigh(END + 0x1000))
         );
+        assert_eq!(
+            tables.map_alias(!0xFFF, 0, 0x1000, Access::Read),
+            Err(PagingError::TooHigh(u64::MAX))
+        );
+    }
+
+    #[test]
+    fn ram_where_aliases_are_is_refused() {
+        let mut pool = pool(16);
+        let mut tables = PageTables::new(&mut pool, BASE, true).unwrap();
+        for (start, length) in [(ALIASES + 0x20_0000, 2 * MIB), (ALIASES - MIB, 2 * MIB)] {
+            assert_eq!(
+                tables.map_identity(start, length, Access::ReadWrite),
+                Err(PagingError::TooHigh(start + length))
+            );
+            assert_eq!(walk(&tables, start), None);
+        }
+        tables
+            .map_identity(ALIASES - MIB, MIB, Access::ReadWrite)
+            .unwrap();
     }
 
     proptest! {

@@ -9,12 +9,12 @@ use core::arch::x86_64::__cpuid;
 use core::slice;
 
 use l1_vmm::launch::gpa_range::GpaRange;
-use l1_vmm::paging::{Access, PageTable, PageTables, PagingError};
+use l1_vmm::paging::{ALIASES, Access, PageTable, PageTables, PagingError};
 
 use super::image;
 
 /// Where shared memory is mapped; the address without the SHARED bit is added.
-pub(crate) const SHARED_WINDOW: u64 = 0x6000_0000_0000;
+pub(crate) const SHARED_WINDOW: u64 = ALIASES;
 
 /// The firmware image of td-shim: the last 16 MiB below 4 GiB.
 const FIRMWARE: (u64, u64) = (0xFF00_0000, 0x100_0000);
@@ -50,8 +50,8 @@ pub(crate) fn start(
         let pages = range.align_outward(0x1000);
         tables.map_identity(pages.start(), pages.length(), Access::ReadWrite)?;
     }
-    tables.map(
-        SHARED_WINDOW + shared.start(),
+    tables.map_alias(
+        shared.start(),
         shared_bit | shared.start(),
         shared.length(),
         Access::ReadWrite,
