@@ -33,9 +33,9 @@ pub trait Processor {
     /// CPUID as L1 sees it.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult;
 
-    /// TDG.VP.ENTER with `state`, around which the state that the module does not switch is
-    /// switched: L2's vector registers, XCR0, IA32_XSS, CR2, DR0 to DR3 and DR6 are loaded
-    /// before and saved after, and L1's put back (TDX Module ABI, TDG.VP.ENTER).
+    /// TDG.VP.ENTER with `state`, around which the state that the module does not switch and
+    /// L1 uses is switched: L2's vector registers, XCR0 and CR2 are loaded before and saved
+    /// after, and L1's put back (TDX Module ABI, TDG.VP.ENTER).
     fn enter<R: RawTdcall>(
         &mut self,
         td: &Td<R>,
