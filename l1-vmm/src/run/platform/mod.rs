@@ -210,6 +210,10 @@ impl<'t, E: Environment> Platform<'t, E> {
                 self.devices.apply(effect);
                 Ok(())
             }
+            Reason::ApicWrite { offset } => {
+                self.devices.apic.virtualized_write(offset);
+                Ok(())
+            }
             Reason::ControlRegister(access) => self.control_register(exit, access),
             Reason::Xsetbv => self.instruction(exit, Self::xsetbv),
             Reason::Tdcall => self.tdcall(exit),

@@ -57,7 +57,7 @@ impl<P: VapicPage> LocalApic<P> {
                 Ok(Effect::None)
             }
             Register::SELF_IPI => {
-                self.request(value as u8, false);
+                self.self_ipi(value as u8);
                 Ok(Effect::None)
             }
             register => Ok(self.write(register, value as u32, now)),

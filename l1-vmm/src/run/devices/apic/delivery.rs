@@ -23,6 +23,22 @@ impl<P: VapicPage> LocalApic<P> {
         true
     }
 
+    /// SELF_IPI, written as an MSR.
+    pub(super) fn self_ipi(&mut self, vector: u8) {
+        if vector < 16 {
+            self.error(ErrorStatus::new().with_send_illegal_vector(true));
+        }
+        self.request(vector, false);
+    }
+
+    /// An exit for a write that the CPU has stored at `offset` and leaves to L1: SELF_IPI of an
+    /// illegal vector, and nothing else (SDM Vol. 3C, "Virtualizing MSR-Based APIC Accesses").
+    pub fn virtualized_write(&mut self, offset: u16) {
+        if offset == Register::SELF_IPI.offset() {
+            self.self_ipi(self.get(Register::SELF_IPI) as u8);
+        }
+    }
+
     /// An exit for a virtualized EOI: the CPU has ended `vector` already.
     pub fn virtualized_eoi(&self, vector: u8) -> Effect {
         if self.bit(Register::TMR, vector) {

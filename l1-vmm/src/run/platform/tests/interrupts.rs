@@ -156,3 +156,22 @@ fn virtualized_eois_of_level_interrupts_reach_the_io_apic() {
         "still asserted: again"
     );
 }
+
+#[test]
+fn a_self_ipi_of_an_illegal_vector_is_an_apic_error() {
+    // WRMSR.
+    let mut fixture = Fixture::new(&[0x0F, 0x30]);
+    let registers = [
+        (Register::Rcx, 0x83F),
+        (Register::Rax, 5),
+        (Register::Rdx, 0),
+    ];
+    assert_eq!(
+        fixture.exit_with(&registers, HardwareExit::WriteMsr),
+        Ok(())
+    );
+    assert_eq!(fixture.rip(), 2);
+    let apic = &mut fixture.platform.devices.apic;
+    apic.write_msr(Apic::ESR, 0, 0).unwrap();
+    assert_eq!(apic.read_msr(Apic::ESR, 0), Ok(1 << 5 | 1 << 6));
+}
