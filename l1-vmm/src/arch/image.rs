@@ -2,7 +2,8 @@
 
 use l1_vmm::launch::gpa_range::GpaRange;
 
-/// Pages of 4 KiB that stay unmapped below each stack.
+/// Bytes that stay unmapped below each interrupt stack. All code on them is Rust, which probes the
+/// stack page by page.
 const GUARD: u64 = 0x1000;
 /// Bytes of one interrupt stack with its guard page.
 const INTERRUPT_STACK: u64 = 0x5000;
@@ -56,8 +57,12 @@ pub(crate) fn interrupt_stack_top(index: usize) -> u64 {
     stacks_start() + (index as u64 + 1) * INTERRUPT_STACK
 }
 
-/// The guard pages.
+/// The guard pages: one below each interrupt stack, and all between the last of them and the main
+/// stack.
 pub(crate) fn guard_pages() -> impl Iterator<Item = GpaRange> {
-    (0..=INTERRUPT_STACKS as u64)
-        .filter_map(|index| GpaRange::with_length(stacks_start() + index * INTERRUPT_STACK, GUARD))
+    let main = stacks_start() + INTERRUPT_STACKS as u64 * INTERRUPT_STACK;
+    (0..INTERRUPT_STACKS as u64)
+        .map(|index| GpaRange::with_length(stacks_start() + index * INTERRUPT_STACK, GUARD))
+        .chain([GpaRange::new(main, stack_bottom())])
+        .flatten()
 }
