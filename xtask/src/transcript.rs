@@ -18,6 +18,9 @@ pub(crate) struct Phase {
     pub(crate) microseconds: u64,
 }
 
+/// The bench's name of the phase in which L2 runs.
+const FIRST_L2_ENTRY: &str = "first-l2-entry";
+
 /// Everything a run said.
 pub(crate) struct Transcript {
     /// Lines of the guest's console.
@@ -74,8 +77,11 @@ impl Transcript {
         self.console.iter().any(|line| line.starts_with("@steps "))
     }
 
+    /// The moments of the boot, in order: the bench's records, L1's first line, and the guest's first
+    /// program, by the guest's own clock.
     pub(crate) fn phases(&self) -> Vec<Phase> {
-        self.records
+        let mut phases: Vec<Phase> = self
+            .records
             .iter()
             .filter_map(|record| {
                 Some(Phase {
@@ -84,7 +90,44 @@ impl Transcript {
                     microseconds: record.get("tsc")?.as_u64()? / 1000,
                 })
             })
-            .collect()
+            .collect();
+        phases.extend(self.l1_start());
+        let entered = phases.iter().find(|phase| phase.name == FIRST_L2_ENTRY);
+        phases.extend(
+            entered
+                .zip(self.guest_uptime())
+                .map(|(entered, uptime)| Phase {
+                    name: "user-space (first-l2-entry + the guest's uptime)".to_owned(),
+                    microseconds: entered.microseconds + uptime,
+                }),
+        );
+        phases.sort_by_key(|phase| phase.microseconds);
+        phases
+    }
+
+    /// When L1 wrote its first line: "[  0.131000] L1: …".
+    fn l1_start(&self) -> Option<Phase> {
+        let line = self.log.iter().find(|line| line.contains("] L1: "))?;
+        let seconds: f64 = line
+            .strip_prefix('[')?
+            .split(']')
+            .next()?
+            .trim()
+            .parse()
+            .ok()?;
+        Some(Phase {
+            name: "l1-vmm".to_owned(),
+            microseconds: (seconds * 1e6) as u64,
+        })
+    }
+
+    /// The guest's uptime when its first program ran, in microseconds.
+    fn guest_uptime(&self) -> Option<u64> {
+        let seconds = self
+            .console
+            .iter()
+            .find_map(|line| line.strip_prefix("@userspace "))?;
+        Some((seconds.trim().parse::<f64>().ok()? * 1e6) as u64)
     }
 
     /// The last record that has this key.
@@ -168,6 +211,17 @@ impl Transcript {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn phases_of_all_levels_are_in_order() {
+        let console = vec!["@userspace 0.5".into()];
+        let log = "@{\"phase\":\"first-instruction\",\"tsc\":1000000}\n[  0.002000] L1: up\n\
+                   @{\"phase\":\"first-l2-entry\",\"tsc\":3000000}\n";
+        let phases = Transcript::new(console, log).phases();
+        let moments: Vec<u64> = phases.iter().map(|phase| phase.microseconds).collect();
+        assert_eq!(moments, [1000, 2000, 3000, 503_000]);
+        assert_eq!(phases[1].name, "l1-vmm");
+    }
 
     #[test]
     fn lines_become_steps_phases_and_counters() {
