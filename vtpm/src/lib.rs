@@ -28,6 +28,8 @@ mod engine;
 mod locality;
 pub mod reference;
 pub mod tis;
+mod trust_domain;
 
 pub use engine::{Engine, EngineFailure};
 pub use locality::Locality;
+pub use trust_domain::{QuoteError, QuoteStatus, TrustDomain, TrustDomainError};
