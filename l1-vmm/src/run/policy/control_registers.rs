@@ -157,7 +157,9 @@ fn enable_paging<R: RawTdcall, M: GuestMemory>(
 
 fn disable_paging<R: RawTdcall>(vcpu: &mut L2Vcpu<'_, R>) -> Result {
     let efer = vcpu.efer();
-    let in_64_bit_code = vcpu.segment(SegmentRegister::Cs).access_rights.long();
+    // Outside IA-32e mode CS.L means nothing (SDM Vol. 3A, "Segment Descriptors").
+    let in_64_bit_code =
+        efer & EFER_LMA != 0 && vcpu.segment(SegmentRegister::Cs).access_rights.long();
     if in_64_bit_code || vcpu.cr4() & CR4_PCIDE != 0 {
         return Err(Refusal::GENERAL_PROTECTION);
     }

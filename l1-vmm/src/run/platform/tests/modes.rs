@@ -54,6 +54,27 @@ fn leaving_and_entering_ia32e_mode() {
 }
 
 #[test]
+fn the_l_bit_of_cs_counts_in_ia32e_mode_only() {
+    let mut fixture = compatibility(&MOV_CR0);
+    write(&mut fixture, LONG_CR0 & !CR0_PG).unwrap();
+    fixture.platform.vcpu.set_efer(0).unwrap();
+    fixture.platform.vcpu.set_cr4(0).unwrap();
+    // The first 4 MiB to themselves.
+    fixture.platform.vcpu.set_cr3(0x4000).unwrap();
+    fixture.model.write(0x4000, &0x83u32.to_le_bytes());
+    fixture
+        .platform
+        .vcpu
+        .set_segment(SegmentRegister::Cs, code_segment(0xA09B))
+        .unwrap();
+    for value in [LONG_CR0, LONG_CR0 & !CR0_PG] {
+        write(&mut fixture, value).unwrap();
+        assert_eq!(fixture.platform.vcpu.pending_injection(), None);
+        assert_eq!(fixture.platform.vcpu.cr0(), value);
+    }
+}
+
+#[test]
 fn the_operand_has_32_bits_outside_64_bit_code() {
     const LEFT_OVER: u64 = 0xFFFF_FFFF << 32;
     let mut fixture = compatibility(&MOV_CR0);
