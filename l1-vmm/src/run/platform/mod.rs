@@ -190,7 +190,12 @@ impl<'t, E: Environment> Platform<'t, E> {
         match (exit.origin, exit.reason) {
             (Origin::HostRoutedTdvmcall, _) => return Ok(()),
             (Origin::HostRouted, Reason::EptViolation(_)) => {}
-            // The host woke L1 for something that is none of L1's business, or stale.
+            // The module reports L2's last exit, which it may have had to end at the host before
+            // it could tell L1. An EOI does not happen again. Told a second time, it only makes
+            // the I/O APIC look at its level-triggered pins once more.
+            (Origin::HostRouted, Reason::VirtualizedEoi { .. }) => {}
+            // The host woke L1 for something that is none of L1's business, or stale: L2 comes to
+            // the same exit again if there is cause for it.
             (Origin::HostRouted, _) => return Ok(()),
             _ => self.stale_hints = 0,
         }

@@ -125,36 +125,48 @@ fn an_nmi_to_self_waits_for_its_window() {
     assert_eq!(fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & 1 << 22, 0);
 }
 
+/// L2 handles a level-triggered interrupt and ends it. Whether the module tells L1 of that exit
+/// itself or only once the host wakes L1, the pin, still asserted, interrupts again.
 #[test]
 fn virtualized_eois_of_level_interrupts_reach_the_io_apic() {
-    let mut fixture = Fixture::new(&[0x0F, 0x30]);
-    let devices = &mut fixture.platform.devices;
-    devices.apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
-    for (offset, value) in [(0x00u64, 0x22u32), (0x10, 0x8049)] {
-        devices.write_memory(0xFEC0_0000 + offset, || 0, &value.to_le_bytes());
+    for host_routed in [false, true] {
+        let mut fixture = Fixture::new(&[0x0F, 0x30]);
+        let devices = &mut fixture.platform.devices;
+        devices.apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
+        for (offset, value) in [(0x00u64, 0x22u32), (0x10, 0x8049)] {
+            devices.write_memory(0xFEC0_0000 + offset, || 0, &value.to_le_bytes());
+        }
+        devices.ioapic.set_line(9, true, &mut devices.apic);
+        assert_eq!(devices.apic.status().rvi, 0x49);
+        fixture.platform.vcpu.set_rflags(0x202);
+        fixture.exit(HardwareExit::Interrupt).unwrap();
+        assert_eq!(fixture.vmcs(VmcsField::EOI_EXIT_BITMAP_1), 1 << 9);
+        assert_eq!(
+            fixture.platform.devices.apic.status().svi,
+            0x49,
+            "in service"
+        );
+        if host_routed {
+            fixture
+                .model
+                .with(|module, _| module.faults().route_to_host(45));
+        }
+        let eoi = [
+            (Register::Rcx, 0x80B),
+            (Register::Rax, 0),
+            (Register::Rdx, 0),
+        ];
+        fixture.exit_with(&eoi, HardwareExit::WriteMsr).unwrap();
+        let statistics = fixture.platform.statistics();
+        assert_eq!(statistics.exits(45), 1);
+        // The external interrupt before is the host's to route in any case.
+        assert_eq!(statistics.host_routed, 1 + u64::from(host_routed));
+        assert_eq!(
+            fixture.platform.devices.apic.status().rvi,
+            0x49,
+            "still asserted: again"
+        );
     }
-    devices.ioapic.set_line(9, true, &mut devices.apic);
-    assert_eq!(devices.apic.status().rvi, 0x49);
-    fixture.platform.vcpu.set_rflags(0x202);
-    fixture.exit(HardwareExit::Interrupt).unwrap();
-    assert_eq!(fixture.vmcs(VmcsField::EOI_EXIT_BITMAP_1), 1 << 9);
-    assert_eq!(
-        fixture.platform.devices.apic.status().svi,
-        0x49,
-        "in service"
-    );
-    let eoi = [
-        (Register::Rcx, 0x80B),
-        (Register::Rax, 0),
-        (Register::Rdx, 0),
-    ];
-    fixture.exit_with(&eoi, HardwareExit::WriteMsr).unwrap();
-    assert_eq!(fixture.platform.statistics().exits(45), 1);
-    assert_eq!(
-        fixture.platform.devices.apic.status().rvi,
-        0x49,
-        "still asserted: again"
-    );
 }
 
 #[test]
