@@ -87,6 +87,9 @@ pub enum Owner {
 pub trait L2Memory: GuestMemory {
     /// Whose the page at `gpa` (without the shared bit) is. Device windows are nobody's.
     fn owner(&self, gpa: u64) -> Owner;
+
+    /// Whether all `length` bytes at `gpa` are L2's. Takes no longer for a long range.
+    fn is_l2(&self, gpa: u64, length: u64) -> bool;
 }
 
 /// A device behind a window of guest-physical addresses.

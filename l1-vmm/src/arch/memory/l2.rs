@@ -28,10 +28,11 @@ impl L2Ram {
     }
 
     fn check(&self, gpa: u64, length: usize) -> Result<(), MemoryError> {
-        GpaRange::with_length(gpa, length as u64)
-            .filter(|range| self.l2.contains(range))
-            .map(drop)
-            .ok_or(MemoryError { gpa })
+        if L2Memory::is_l2(self, gpa, length as u64) {
+            Ok(())
+        } else {
+            Err(MemoryError { gpa })
+        }
     }
 }
 
@@ -65,6 +66,11 @@ impl L2Memory for L2Ram {
         } else {
             Owner::Nobody
         }
+    }
+
+    #[inline]
+    fn is_l2(&self, gpa: u64, length: u64) -> bool {
+        GpaRange::with_length(gpa, length).is_some_and(|range| self.l2.contains(&range))
     }
 }
 

@@ -1,7 +1,7 @@
 //! EPT violations: accesses to devices, to nothing, and to what L2 must not reach.
 
 use l2_exit::exit::{EptViolation, Exit, Origin};
-use l2_exit::{GuestMemory, MmioBus, mmio};
+use l2_exit::{MmioBus, mmio};
 
 use super::Platform;
 use crate::run::devices::Devices;
@@ -95,16 +95,5 @@ impl<E: Environment> Platform<'_, E> {
             }
             Err(error) => Err(self.guest_error(error)),
         }
-    }
-
-    /// Whether every byte of a range is memory that L2 may itself read.
-    pub(super) fn is_l2_memory(&self, gpa: u64, length: u64) -> bool {
-        const PAGE: u64 = 0x1000;
-        let mut byte = [0];
-        gpa.checked_add(length).is_some_and(|end| {
-            (gpa..end)
-                .step_by(PAGE as usize)
-                .all(|page| self.memory.read(page, &mut byte).is_ok())
-        })
     }
 }

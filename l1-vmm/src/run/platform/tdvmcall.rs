@@ -13,7 +13,7 @@ use tdcall::status::{Code, Operand, Status};
 use super::Platform;
 use super::memory::Bus;
 use crate::run::end::{End, GuestError};
-use crate::run::environment::Environment;
+use crate::run::environment::{Environment, L2Memory};
 use crate::run::policy::Refusal;
 
 const OPERAND_INVALID_RAX: Status = Status::operand_invalid(Operand::RAX);
@@ -144,7 +144,7 @@ impl<E: Environment> Platform<'_, E> {
 
     /// L2 has no shared memory, so the only conversion that succeeds is none.
     fn map_gpa(&self, gpa: u64, size: u64) -> Reply {
-        if gpa & self.shared_bit == 0 && self.is_l2_memory(gpa, size) {
+        if gpa & self.shared_bit == 0 && self.memory.is_l2(gpa, size) {
             Reply::SUCCESS
         } else {
             Reply::INVALID_OPERAND
@@ -222,7 +222,7 @@ impl<E: Environment> Platform<'_, E> {
         let level = page & 0b111;
         let (gpa, length) = (page & !0b111, 0x1000u64 << (9 * level.min(1)));
         let aligned = gpa & (length - 1) == 0;
-        if level > 1 || !aligned || gpa & self.shared_bit != 0 || !self.is_l2_memory(gpa, length) {
+        if level > 1 || !aligned || gpa & self.shared_bit != 0 || !self.memory.is_l2(gpa, length) {
             return OPERAND_INVALID_RCX;
         }
         Status::SUCCESS

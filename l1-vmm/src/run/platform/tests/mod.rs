@@ -177,6 +177,10 @@ impl L2Memory for Ram {
             _ => Owner::Nobody,
         }
     }
+
+    fn is_l2(&self, gpa: u64, length: u64) -> bool {
+        gpa.checked_add(length).is_some_and(|end| end <= L1_START)
+    }
 }
 
 struct Page(Model);

@@ -101,6 +101,11 @@ fn nothing_becomes_shared_and_nothing_is_quoted() {
         (0x10001, [0x1000, 0x1000, 0, 0], 0),
         (0x10001, [SHARED | 0x1000, 0x1000, 0, 0], INVALID_OPERAND),
         (0x10001, [L1_START, 0x1000, 0, 0], INVALID_OPERAND),
+        (0x10001, [0, L1_START, 0, 0], 0),
+        (0x10001, [0x1000, L1_START, 0, 0], INVALID_OPERAND),
+        // The length of most of the address space is no work.
+        (0x10001, [0, SHARED - 0x1000, 0, 0], INVALID_OPERAND),
+        (0x10001, [0x1000, !0xFFF, 0, 0], INVALID_OPERAND),
         (0x10002, [0x1000, 0x1000, 0, 0], INVALID_OPERAND),
         (0x10004, [0x30, 0, 0, 0], INVALID_OPERAND | 3),
         (0x10005, [0x1000, 0x2000, 0, 0], INVALID_OPERAND),
