@@ -4,9 +4,30 @@
 //! pages) are mapped first and RAM around them afterwards, with pages as large as fit. Aliases
 //! have addresses of their own, from [`ALIASES`] on: RAM that the host reports there must not win
 //! over an alias, nor an alias over RAM.
+//!
+//! Nothing is mapped to the first 64 KiB of the address space, so that an access through a null
+//! pointer faults. The memory there is L2's like any other, and its page tables or descriptors may
+//! be in it: it has an alias ([`linear`]).
 
 /// Where identity mappings end and aliases begin.
 pub const ALIASES: u64 = 0x6000_0000_0000;
+
+/// No identity mapping is below.
+pub const NULL_END: u64 = 0x1_0000;
+
+/// Where what is below [`NULL_END`] is mapped, behind [`ALIASES`]: above any address that an alias
+/// of memory below 4 GiB takes.
+const LOW_ALIAS: u64 = 1 << 40;
+
+/// The linear address of memory at `physical`, and how many bytes from there on lie together.
+#[inline]
+pub const fn linear(physical: u64) -> (u64, u64) {
+    if physical < NULL_END {
+        (ALIASES + LOW_ALIAS + physical, NULL_END - physical)
+    } else {
+        (physical, ALIASES.saturating_sub(physical))
+    }
+}
 
 /// One page table of any level.
 #[derive(Clone, Debug)]
@@ -115,6 +136,18 @@ impl<'a> PageTables<'a> {
         access: Access,
     ) -> Result<(), PagingError> {
         self.map(linear, linear, length, access, ALIASES)
+    }
+
+    /// Maps `length` bytes of RAM to the same address, and what of them is below [`NULL_END`] to
+    /// its alias instead, both for reads and writes. What is mapped already stays as it is.
+    pub fn map_ram(&mut self, start: u64, length: u64) -> Result<(), PagingError> {
+        let end = start
+            .checked_add(length)
+            .ok_or(PagingError::TooHigh(u64::MAX))?;
+        let (low, high) = (start.min(NULL_END), end.min(NULL_END));
+        self.map_alias(LOW_ALIAS + low, low, high - low, Access::ReadWrite)?;
+        let rest = start.max(NULL_END);
+        self.map_identity(rest, end.saturating_sub(rest), Access::ReadWrite)
     }
 
     /// Maps `length` bytes at `offset` behind [`ALIASES`] to `physical`. What is mapped already
@@ -282,6 +315,37 @@ mod tests {
         assert_eq!(walk(&tables, (7 << 30) + 5).unwrap().1, (7 << 30) + 5);
         // Root, one PDPT, one directory and one table around the code.
         assert_eq!(tables.used(), 4);
+    }
+
+    #[test]
+    fn null_pointers_fault_and_low_memory_has_an_alias() {
+        let mut pool = pool(16);
+        let mut tables = PageTables::new(&mut pool, BASE, true).unwrap();
+        // As an E820 map may have it: a page is missing.
+        tables.map_ram(0, 0x4000).unwrap();
+        tables.map_ram(0x5000, 0x9_A000).unwrap();
+        tables.map_ram(MIB, 1 << 30).unwrap();
+        for page in (0..NULL_END).step_by(0x1000) {
+            assert_eq!(walk(&tables, page), None);
+            let (alias, together) = linear(page + 8);
+            assert_eq!(together, NULL_END - page - 8);
+            let (entry, at) = walk(&tables, alias).unzip();
+            let is_ram = page != 0x4000;
+            assert_eq!(at, is_ram.then_some(page + 8));
+            assert_eq!(
+                entry.map(|entry| entry & (WRITABLE | NO_EXECUTE)),
+                is_ram.then_some(WRITABLE | NO_EXECUTE)
+            );
+        }
+        for address in [NULL_END, 0x9_E123, 0x10_0000, 0x1234_5678] {
+            assert_eq!(linear(address).0, address);
+            assert_eq!(walk(&tables, address).unwrap().1, address);
+        }
+        assert_eq!(walk(&tables, 0x9_F000), None);
+        assert_eq!(
+            tables.map_ram(0x1000, u64::MAX),
+            Err(PagingError::TooHigh(u64::MAX))
+        );
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! L1's own address space.
 //!
 //! Everything is mapped to its own address: the image by its sections (code read and execute,
-//! constants read, the rest read and write, guard pages not at all), RAM and what td-shim handed over read
-//! and write without execute, the firmware image read-only. Shared memory has an alias at
-//! [`SHARED_WINDOW`], because the address with the SHARED bit is no canonical linear address.
+//! constants read, the rest read and write, guard pages not at all), RAM
+//! and what td-shim handed over read and write without execute, the firmware image read-only. Shared
+//! memory has an alias at [`SHARED_WINDOW`], because the address with the SHARED bit is no canonical
+//! linear address; so has the RAM at the addresses of null pointers ([`l1_vmm::paging::linear`]).
 
 use core::arch::x86_64::__cpuid;
 use core::slice;
@@ -48,7 +49,7 @@ pub(crate) fn start(
     tables.map_identity(shared.start(), shared.length(), Access::None)?;
     for range in memory {
         let pages = range.align_outward(0x1000);
-        tables.map_identity(pages.start(), pages.length(), Access::ReadWrite)?;
+        tables.map_ram(pages.start(), pages.length())?;
     }
     tables.map_alias(
         shared.start(),

@@ -2,6 +2,7 @@
 
 use l1_vmm::launch::gpa_range::{GpaRange, GpaRanges};
 use l1_vmm::launch::plan::MemoryPlan;
+use l1_vmm::paging::linear;
 use l1_vmm::run::{L2Memory, Owner};
 use l2_exit::{GuestMemory, MemoryError};
 
@@ -18,7 +19,7 @@ impl L2Ram {
     /// Access to the RAM that `plan` gives to L2; `all` is everything that is memory of this TD.
     ///
     /// # Safety
-    /// 1: L1's page tables map the plan's L2 ranges to themselves, writable; 2: none of L1's own
+    /// 1: L1's page tables map the plan's L2 ranges, writable, where [`linear`] says; 2: none of L1's own
     /// objects is in them, which is what a plan is for.
     pub(crate) unsafe fn new(plan: &MemoryPlan, all: GpaRanges) -> Self {
         Self {
@@ -36,20 +37,38 @@ impl L2Ram {
     }
 }
 
+/// How many of `length` bytes at `gpa` have linear addresses in a row. The others follow at an
+/// address of their own.
+#[inline]
+fn first_part(gpa: u64, length: usize) -> usize {
+    let (_, together) = linear(gpa);
+    usize::try_from(together).map_or(length, |together| together.min(length))
+}
+
 impl GuestMemory for L2Ram {
     #[inline]
     fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
         self.check(gpa, into.len())?;
+        let (first, rest) = into.split_at_mut(first_part(gpa, into.len()));
         // SAFETY: all of it is L2's RAM, so mapped and no object of L1's (contract of `new`).
-        unsafe { copy_out(gpa, into) };
+        unsafe { copy_out(linear(gpa).0, first) };
+        if !rest.is_empty() {
+            // SAFETY: as above.
+            unsafe { copy_out(gpa + first.len() as u64, rest) };
+        }
         Ok(())
     }
 
     #[inline]
     fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
         self.check(gpa, from.len())?;
+        let (first, rest) = from.split_at(first_part(gpa, from.len()));
         // SAFETY: all of it is L2's RAM, so mapped and no object of L1's (contract of `new`).
-        unsafe { copy_in(gpa, from) };
+        unsafe { copy_in(linear(gpa).0, first) };
+        if !rest.is_empty() {
+            // SAFETY: as above.
+            unsafe { copy_in(gpa + first.len() as u64, rest) };
+        }
         Ok(())
     }
 }
