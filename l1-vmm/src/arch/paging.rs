@@ -1,7 +1,7 @@
 //! L1's own address space.
 //!
 //! Everything is mapped to its own address: the image by its sections (code read and execute,
-//! constants read, the rest read and write, guard pages not at all), RAM
+//! constants and the page tables themselves read, the rest read and write, guard pages not at all), RAM
 //! and what td-shim handed over read and write without execute, the firmware image read-only. Shared
 //! memory has an alias at [`SHARED_WINDOW`], because the address with the SHARED bit is no canonical
 //! linear address; so has the RAM at the addresses of null pointers ([`l1_vmm::paging::linear`]).
@@ -44,6 +44,9 @@ pub(crate) fn start(
     let rest = image::end() - image::constant_end();
     tables.map_identity(start, text, Access::ReadExecute)?;
     tables.map_identity(image::text_end(), constant, Access::Read)?;
+    // CR0.WP is set (`extended_state`): once these tables are in use, nothing changes them.
+    let pool_length = image::page_tables_end() - pool_start;
+    tables.map_identity(pool_start, pool_length, Access::Read)?;
     tables.map_identity(image::constant_end(), rest, Access::ReadWrite)?;
     tables.map_identity(FIRMWARE.0, FIRMWARE.1, Access::Read)?;
     tables.map_identity(shared.start(), shared.length(), Access::None)?;
