@@ -38,7 +38,7 @@ impl Hw {
 
 impl RawTdcall for Hw {
     /// TDG.VP.ENTER by this way leaves L2's vector registers, MXCSR and x87 state in the
-    /// processor: the caller switches them around the call with [`tdcall_every_register`].
+    /// processor: the caller switches them around the call with [`tdcall_between_barriers`].
     fn tdcall(&self, registers: &mut Registers) {
         match registers.rax & 0xFFFF {
             number::VP_VMCALL | number::VP_ENTER => {
@@ -73,9 +73,27 @@ impl RawTdcall for Hw {
     }
 }
 
-/// Loads every register of a [`Registers`], executes, stores every register.
+/// What TDG.VP.ENTER leaves to L1 of the control over indirect branch prediction: IA32_SPEC_CTRL is
+/// not switched between the levels, and no barrier is between them (TDX Module ABI, TDG.VP.ENTER).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Speculation {
+    /// The processor has IA32_PRED_CMD with IBPB, which then comes before the entry and after the
+    /// exit: predictions of one level do not steer the other (SDM Vol. 3A, "Indirect Branch
+    /// Prediction Barrier").
+    pub barrier: bool,
+    /// The processor has IA32_SPEC_CTRL, which is then switched.
+    pub control: bool,
+    /// IA32_SPEC_CTRL of L1.
+    pub l1: u64,
+    /// IA32_SPEC_CTRL of L2: loaded before the entry, saved after the exit.
+    pub l2: u64,
+}
+
+/// Loads every register of a [`Registers`], executes, stores every register. `first` and `last` are
+/// around all that and may use RAX, RCX, RDX and RSI; `last` comes before any indirect branch.
 macro_rules! tdcall_body {
-    ($($before:literal,)* ; $($after:literal,)*) => {
+    ($($first:literal,)* ; $($before:literal,)* ; $($after:literal,)* ; $($last:literal,)*) => {
         naked_asm!(
             "push rbp",
             "push rbx",
@@ -83,6 +101,7 @@ macro_rules! tdcall_body {
             "push r13",
             "push r14",
             "push r15",
+            $($first,)*
             "push rdi",
             "mov rax, [rdi]",
             "mov rcx, [rdi + 0x08]",
@@ -120,6 +139,7 @@ macro_rules! tdcall_body {
             "mov [rdi + 0x68], r14",
             "mov [rdi + 0x70], r15",
             "add rsp, 8",
+            $($last,)*
             "pop r15",
             "pop r14",
             "pop r13",
@@ -141,7 +161,56 @@ macro_rules! tdcall_body {
 /// caller puts MXCSR and the x87 control word back to what the ABI demands.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn tdcall_every_register(registers: *mut Registers) {
-    tdcall_body!(;)
+    tdcall_body!(;;;)
+}
+
+/// [`tdcall_every_register`] for TDG.VP.ENTER, with what `speculation` asks for: the exit's part is
+/// done before the first return or other indirect branch, which L2 may have trained.
+///
+/// # Safety
+/// As [`tdcall_every_register`]; `speculation` is valid for reads and writes, and names only
+/// registers that CPUID says are there, with values that they take.
+#[unsafe(naked)]
+pub unsafe extern "sysv64" fn tdcall_between_barriers(
+    registers: *mut Registers,
+    speculation: *mut Speculation,
+) {
+    tdcall_body!(
+        "push rsi",
+        "cmp byte ptr [rsi], 0",
+        "je 2f",
+        "mov ecx, 0x49", // IA32_PRED_CMD
+        "mov eax, 1", // IBPB
+        "xor edx, edx",
+        "wrmsr",
+        "2:",
+        "cmp byte ptr [rsi + 1], 0",
+        "je 3f",
+        "mov ecx, 0x48", // IA32_SPEC_CTRL
+        "mov eax, [rsi + 0x10]",
+        "mov edx, [rsi + 0x14]",
+        "wrmsr",
+        "3:",
+        ;;;
+        "pop rsi",
+        "cmp byte ptr [rsi + 1], 0",
+        "je 4f",
+        "mov ecx, 0x48",
+        "rdmsr",
+        "mov [rsi + 0x10], eax",
+        "mov [rsi + 0x14], edx",
+        "mov eax, [rsi + 0x08]",
+        "mov edx, [rsi + 0x0C]",
+        "wrmsr",
+        "4:",
+        "cmp byte ptr [rsi], 0",
+        "je 5f",
+        "mov ecx, 0x49",
+        "mov eax, 1",
+        "xor edx, edx",
+        "wrmsr",
+        "5:",
+    )
 }
 
 /// STI, TDCALL, CLI.
@@ -150,7 +219,7 @@ pub unsafe extern "sysv64" fn tdcall_every_register(registers: *mut Registers) {
 /// As [`tdcall_every_register`]; interrupt handlers are installed.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn sti_tdcall_cli(registers: *mut Registers) {
-    tdcall_body!("sti",; "cli",)
+    tdcall_body!(; "sti",; "cli",;)
 }
 
 #[cfg(test)]
@@ -166,5 +235,9 @@ mod tests {
         assert_eq!(offset_of!(Registers, rdi), 0x30);
         assert_eq!(offset_of!(Registers, r8), 0x38);
         assert_eq!(offset_of!(Registers, r15), 0x70);
+        assert_eq!(offset_of!(Speculation, barrier), 0);
+        assert_eq!(offset_of!(Speculation, control), 1);
+        assert_eq!(offset_of!(Speculation, l1), 0x08);
+        assert_eq!(offset_of!(Speculation, l2), 0x10);
     }
 }

@@ -1,9 +1,9 @@
-//! The state that TDG.VP.ENTER does not switch: vector registers, XCR0 and CR2.
+//! The state that TDG.VP.ENTER does not switch: vector registers, XCR0, CR2 and IA32_SPEC_CTRL.
 //!
 //! At every entry L2's vector state is loaded and at every exit saved, with all state components of
 //! [`components`] whatever L2's XCR0 says, so nothing of L1's (keys pass through vector registers)
 //! is ever in a register that L2 can read. L1 then runs on with its registers in their initial
-//! state. XCR0 is read at the exit: L2 can have changed it without L1's doing.
+//! state. XCR0 and IA32_SPEC_CTRL are read at the exit: L2 can have changed them without L1's doing.
 //!
 //! Not here because L1 never uses them, so that L2's values simply stay in the processor: DR0 to
 //! DR3 and DR6 (DR7, which arms them, is switched), IA32_XSS (L1 uses no XSAVES), STAR, LSTAR,
@@ -15,7 +15,7 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
 use tdcall::Registers;
-use tdcall::hw::tdcall_every_register;
+use tdcall::hw::{Speculation, tdcall_between_barriers};
 use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr::wrmsr;
 
@@ -27,8 +27,9 @@ const OFFERED: u64 = 0xE7;
 /// Room for the components above in standard format.
 const AREA: usize = 0xA80;
 
-const IA32_PRED_CMD: u32 = 0x49;
-const PRED_CMD_IBPB: u64 = 1;
+const IA32_SPEC_CTRL: u32 = 0x48;
+/// IA32_SPEC_CTRL of L1: IBRS, which in a processor with TDX is of the enhanced kind and stays set.
+const SPEC_CTRL_IBRS: u64 = 1;
 
 /// An XSAVE area in standard format (SDM volume 1, "XSAVE Area") and what goes with it.
 #[repr(C, align(64))]
@@ -57,7 +58,7 @@ struct Static {
     l2: UnsafeCell<State>,
     l1: State,
     components: UnsafeCell<u64>,
-    ibpb: UnsafeCell<bool>,
+    speculation: UnsafeCell<Speculation>,
 }
 
 // SAFETY: one processor; used by main code only, never by a handler.
@@ -67,7 +68,12 @@ static STATE: Static = Static {
     l2: UnsafeCell::new(State::initial()),
     l1: State::initial(),
     components: UnsafeCell::new(1),
-    ibpb: UnsafeCell::new(false),
+    speculation: UnsafeCell::new(Speculation {
+        barrier: false,
+        control: false,
+        l1: SPEC_CTRL_IBRS,
+        l2: 0,
+    }),
 };
 
 /// Enables SSE and XSAVE for L1, with every component that L2 may use.
@@ -83,17 +89,21 @@ pub(super) fn start() {
     let supported = cpuid(0xD, 0);
     let components = (u64::from(supported.edx) << 32 | u64::from(supported.eax)) & OFFERED;
     let speculation_control = cpuid(7, 0).edx & 1 << 26 != 0;
-    let ibpb = speculation_control || cpuid(0x8000_0008, 0).ebx & 1 << 12 != 0;
+    let barrier = speculation_control || cpuid(0x8000_0008, 0).ebx & 1 << 12 != 0;
     // SAFETY: enables what CPUID says is there (1: OSFXSR and OSXMMEXCPT for SSE, OSXSAVE for
-    // XSAVE; 2: x87 and SSE are always among the components, as XCR0 demands); L1 has no state in
-    // the new components yet. Nobody else uses `STATE` (see `Static`).
+    // XSAVE; 2: x87 and SSE are always among the components, as XCR0 demands; 3: IBRS); L1 has no
+    // state in the new components yet. Nobody else uses `STATE` (see `Static`).
     unsafe {
         let cr0 = cr0() - Cr0::CR0_EMULATE_COPROCESSOR - Cr0::CR0_TASK_SWITCHED;
         cr0_write(cr0 | Cr0::CR0_MONITOR_COPROCESSOR | Cr0::CR0_WRITE_PROTECT);
         cr4_write(cr4() | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE | Cr4::CR4_ENABLE_OS_XSAVE);
         _xsetbv(0, components);
         *STATE.components.get() = components;
-        *STATE.ibpb.get() = ibpb;
+        (*STATE.speculation.get()).barrier = barrier;
+        (*STATE.speculation.get()).control = speculation_control;
+        if speculation_control {
+            wrmsr(IA32_SPEC_CTRL, SPEC_CTRL_IBRS);
+        }
     }
     let needed = cpuid(0xD, 0).ebx as usize;
     if needed > AREA {
@@ -131,37 +141,32 @@ pub(crate) fn set_l2_cr2(value: u64) {
 /// TDG.VP.ENTER with `registers`.
 #[inline]
 pub(super) fn enter(registers: &mut Registers) {
-    // SAFETY: nobody else uses `STATE` (see `Static`).
-    let (components, ibpb) = unsafe { (*STATE.components.get(), *STATE.ibpb.get()) };
-    // Indirect branch predictions of one level must not steer the other (SDM volume 3,
-    // "Indirect Branch Prediction Barrier").
-    let barrier = || {
-        if ibpb {
-            // SAFETY: CPUID says that the command exists; it changes no architectural state.
-            unsafe { wrmsr(IA32_PRED_CMD, PRED_CMD_IBPB) };
-        }
-    };
-    barrier();
     // SAFETY: the areas are 64-byte aligned and hold every component (checked by `start`), XCR0
-    // has every component, nobody else uses `STATE`; the TDCALL is covered by the contract
-    // under which `Instruction` was made.
+    // has every component, `speculation` names what CPUID has, nobody else uses `STATE` (see
+    // `Static`); the TDCALL is covered by the contract under which `Instruction` was made.
     unsafe {
-        switch_and_enter(registers, STATE.l2.get(), &raw const STATE.l1, components);
+        switch_and_enter(
+            registers,
+            STATE.l2.get(),
+            &raw const STATE.l1,
+            *STATE.components.get(),
+            STATE.speculation.get(),
+        );
     }
-    barrier();
 }
 
 /// Loads L2's state, executes, saves L2's state, loads L1's initial state.
 ///
 /// # Safety
 /// `l2` and `l1` are XSAVE areas for `components`, which are those in XCR0, and nobody else uses
-/// them; otherwise as [`tdcall_every_register`].
+/// them; otherwise as [`tdcall_between_barriers`].
 #[unsafe(naked)]
 unsafe extern "sysv64" fn switch_and_enter(
     registers: *mut Registers,
     l2: *mut State,
     l1: *const State,
     components: u64,
+    speculation: *mut Speculation,
 ) {
     naked_asm!(
         "push rbx",
@@ -184,6 +189,7 @@ unsafe extern "sysv64" fn switch_and_enter(
         "xor ecx, ecx",
         "xsetbv",
         "2:",
+        "mov rsi, r8",
         "call {tdcall}",
         "mov rax, cr2",
         "mov [rbx + {cr2}], rax",
@@ -207,6 +213,6 @@ unsafe extern "sysv64" fn switch_and_enter(
         "ret",
         xcr0 = const offset_of!(State, xcr0),
         cr2 = const offset_of!(State, cr2),
-        tdcall = sym tdcall_every_register,
+        tdcall = sym tdcall_between_barriers,
     )
 }
