@@ -1,6 +1,6 @@
 //! Building the freestanding programs and the firmware image.
 
-use crate::progress;
+use crate::{progress, reproducible};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +27,11 @@ pub(crate) fn root() -> PathBuf {
 
 /// Cargo's target folder.
 pub(crate) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+    let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    // A relative one is relative to where the task was started.
+    folder
+        .and_then(|folder| std::path::absolute(folder).ok())
+        .unwrap_or_else(|| root().join("target"))
 }
 
 /// Where xtask keeps what it fetched and made.
@@ -40,16 +44,43 @@ pub(crate) fn work_folder() -> Result<PathBuf> {
 /// Builds all programs.
 pub(crate) fn build() -> Result<Images> {
     let step = progress::step("building the bench, the shim and the L1 VMM");
-    // One package a time: features of one must not reach another.
-    for package in ["l1-vmm", "shim", "bench"] {
-        cargo_build(package)?;
-    }
+    let images = build_at(&root(), &target(), &PACKAGES, None)?;
     step.done();
-    let release = target().join("release");
+    Ok(images)
+}
+
+/// The freestanding programs; the first two make the firmware image.
+pub(crate) const PACKAGES: [&str; 3] = ["l1-vmm", "shim", "bench"];
+
+/// Builds programs of the checkout in `root` into `target`, with one more environment variable.
+pub(crate) fn build_at(
+    root: &Path,
+    target: &Path,
+    packages: &[&str],
+    variable: Option<(&str, &Path)>,
+) -> Result<Images> {
+    let flags = reproducible::rust_flags(root, target)?;
+    // One package a time: features of one must not reach another.
+    for package in packages {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["build", "--quiet", "--release", "--package", package])
+            .current_dir(root)
+            .env("CARGO_TARGET_DIR", target)
+            .env(reproducible::FLAGS_VARIABLE, &flags)
+            .envs(variable);
+        let status = cargo.status().context("cannot run cargo")?;
+        if !status.success() {
+            bail!("building {package} failed");
+        }
+    }
+    let release = target.join("release");
+    let kept = target.join("xtask");
+    std::fs::create_dir_all(&kept).with_context(|| kept.display().to_string())?;
     Ok(Images {
         bench: release.join("bench"),
         l1_vmm: release.join("l1-vmm"),
-        payload: strip(&release.join("l1-vmm"))?,
+        payload: strip(&release.join("l1-vmm"), &kept.join("l1-vmm.elf"))?,
         shim: release.join("shim"),
     })
 }
@@ -73,24 +104,11 @@ pub(crate) fn build_guest_program(package: &str) -> Result<PathBuf> {
     Ok(target_dir.join("release").join(package))
 }
 
-fn cargo_build(package: &str) -> Result<()> {
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "--package", package])
-        .current_dir(root())
-        .status()
-        .context("cannot run cargo")?;
-    if !status.success() {
-        bail!("building {package} failed");
-    }
-    Ok(())
-}
-
-/// An ELF file as it goes into an image: without debug information. It is kept in the work folder.
-fn strip(file: &Path) -> Result<Vec<u8>> {
-    let to = work_folder()?.join("l1-vmm.elf");
+/// An ELF file as it goes into an image: without debug information.
+fn strip(file: &Path, to: &Path) -> Result<Vec<u8>> {
     let status = Command::new("strip")
         .args(["--strip-all", "-o"])
-        .arg(&to)
+        .arg(to)
         .arg(file)
         .status()
         .context("cannot run strip (package binutils)")?;

@@ -3,6 +3,7 @@
 //! * `run` builds the images and boots a guest on the simulated TDX platform;
 //! * `test` runs everything continuous integration runs;
 //! * `bench` measures the figures the project promises;
+//! * `reproduce` builds the images a second time elsewhere and compares them;
 //! * `check-image` says whether a finished td-shim image can launch the L1 VMM.
 
 mod bad_input;
@@ -18,6 +19,7 @@ mod names;
 mod pack;
 mod progress;
 mod report;
+mod reproducible;
 mod swtpm;
 mod transcript;
 
@@ -42,6 +44,8 @@ enum Command {
     Bench(commands::bench::Options),
     /// Say whether a finished td-shim image can launch the L1 VMM, or what is wrong with it.
     CheckImage(commands::check_image::Options),
+    /// Build the images again from a copy of the checkout elsewhere, and say whether they are the same.
+    Reproduce(commands::reproduce::Options),
     /// Build the firmware image (shim, metadata, L1 VMM) and write it to a file.
     Image(commands::image::Options),
 }
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Command::Test(options) => commands::test::run(&options),
         Command::Bench(options) => commands::bench::run(&options),
         Command::CheckImage(options) => commands::check_image::run(&options),
+        Command::Reproduce(options) => commands::reproduce::run(&options),
         Command::Image(options) => commands::image::run(&options),
     };
     match result {

@@ -1,6 +1,7 @@
 //! `cargo xtask image`: the firmware image as a file.
 
 use crate::images;
+use crate::reproducible::sha384;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use tdshim_config::measurement::mrtd;
@@ -17,7 +18,7 @@ pub(crate) struct Options {
     back_tpm_window: bool,
 }
 
-/// Builds and writes the image; prints its size and MRTD.
+/// Builds and writes the image; prints its size, digest and MRTD.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     crate::host::prepare()?;
     let image = images::build()?.assemble(options.back_tpm_window)?;
@@ -25,6 +26,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         .with_context(|| options.output.display().to_string())?;
     let metadata = Metadata::find(&image)?;
     println!("{}: {} bytes", options.output.display(), image.len());
-    println!("MRTD {}", hex::encode(mrtd(&image, &metadata)));
+    println!("SHA-384 {}", sha384(&image));
+    println!("MRTD    {}", hex::encode(mrtd(&image, &metadata)));
     Ok(true)
 }

@@ -3,5 +3,6 @@
 pub(crate) mod bench;
 pub(crate) mod check_image;
 pub(crate) mod image;
+pub(crate) mod reproduce;
 pub(crate) mod run;
 pub(crate) mod test;

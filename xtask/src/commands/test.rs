@@ -1,8 +1,9 @@
 //! `cargo xtask test`: everything continuous integration runs.
 
 use super::run::{self, BASE_COMMAND_LINE, Prepared, Window};
-use crate::images::{self, root};
+use crate::images::{self, PACKAGES, root};
 use crate::machine::{Clock, Gpaw, Guest, Outcome, Platform};
+use crate::reproducible::{self, Scope};
 use crate::{bad_input, blob_guests, progress};
 use anyhow::{Context, Result};
 use std::process::Command;
@@ -57,6 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if !options.hosted {
         let prepared = run::prepare(None, None, Window::Accepted)?;
         if options.blob.is_none() {
+            reproducible_image(&mut tally, &prepared);
             micro_guests(&mut tally, &prepared);
             debian_boot(&mut tally, &prepared);
             other_boots(&mut tally, &prepared);
@@ -88,20 +90,22 @@ fn succeed(mut command: Command) -> Result<()> {
     anyhow::bail!("{:?} failed", command.get_args().next().unwrap_or_default())
 }
 
-/// The programs that run on bare metal: checked one by one, because features that hosted crates turn
-/// on (`std`) must not reach them.
-const FREESTANDING: [&str; 3] = ["l1-vmm", "shim", "bench"];
+/// A build from another place gives the same firmware image.
+fn reproducible_image(tally: &mut Tally, prepared: &Prepared) {
+    let step = progress::step("building the firmware image again elsewhere");
+    let result = reproducible::check(&prepared.images, Scope::FirmwareImage);
+    step.done();
+    tally.count("reproducible image", result);
+}
 
+/// Programs that run on bare metal are checked one by one, because features that hosted crates turn
+/// on (`std`) must not reach them.
 fn lints(tally: &mut Tally) {
     let step = progress::step("formatting, lints, documentation");
     tally.count("fmt", succeed(cargo(&["fmt", "--all", "--check"])));
     let hosted: Vec<&str> = ["--workspace"]
         .into_iter()
-        .chain(
-            FREESTANDING
-                .iter()
-                .flat_map(|package| ["--exclude", package]),
-        )
+        .chain(PACKAGES.iter().flat_map(|package| ["--exclude", package]))
         .collect();
     let deny = ["--", "-D", "warnings"];
     let mut clippy = cargo(&["clippy", "--quiet", "--all-targets"]);
@@ -120,7 +124,7 @@ fn lints(tally: &mut Tally) {
     let mut doc = cargo(&["doc", "--quiet", "--no-deps", "--document-private-items"]);
     doc.args(&hosted).env("RUSTDOCFLAGS", "-D warnings");
     tally.count("doc: hosted crates", succeed(doc));
-    for package in FREESTANDING {
+    for package in PACKAGES {
         let mut clippy = cargo(&["clippy", "--quiet", "--release", "--package", package]);
         clippy.args(deny);
         tally.count(&format!("clippy: {package}"), succeed(clippy));
