@@ -5,6 +5,8 @@
 //! * [`launch`]: from td-shim's hand-off to a Linux kernel in L2's memory: memory plan, L2's pages,
 //!   the files from the host, boot protocol, ACPI tables.
 //! * [`run`]: L2's virtual platform and the loop that runs it.
+//! * [`trust_domain`]: measurement registers, reports and quotes, as the vTPM wants them.
+//! * [`shared_buffer`]: memory shared with the host.
 //!
 //! The image (`main.rs`) brings what needs the machine: entry code, page tables, interrupt and #VE
 //! handlers, the heap, the C runtime of the TPM engine, access to physical memory. The library has no
@@ -30,3 +32,5 @@ pub mod entropy;
 pub mod launch;
 pub mod paging;
 pub mod run;
+pub mod shared_buffer;
+pub mod trust_domain;

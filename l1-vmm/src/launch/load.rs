@@ -5,10 +5,11 @@ use super::boot::{
     EntryState, KernelError, Layout, LowMemory, PlaceError, SetupHeader, boot_structures,
     canonical_setup,
 };
-use super::fw_cfg::{FwCfg, FwCfgError, Item, SharedBuffer};
+use super::fw_cfg::{FwCfg, FwCfgError, Item};
 use super::gpa_range::GpaRange;
 use super::image::{LaunchedFile, LaunchedImage, Measurer};
 use super::plan::MemoryPlan;
+use crate::shared_buffer::SharedBuffer;
 use alloc::vec::Vec;
 use l2_exit::MemoryError;
 use tdcall::RawTdcall;

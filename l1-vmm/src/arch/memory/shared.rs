@@ -1,7 +1,7 @@
 //! Memory shared with the host.
 
-use l1_vmm::launch::fw_cfg::SharedBuffer;
 use l1_vmm::launch::gpa_range::GpaRange;
+use l1_vmm::shared_buffer::SharedBuffer;
 use tdcall::Gpa;
 use tdcall::tdvmcall::MapGpaError;
 

@@ -2,25 +2,11 @@
 //! Interface").
 
 use super::PORT_DMA;
+use crate::shared_buffer::SharedBuffer;
 use core::hint::spin_loop;
 use tdcall::ghci::Width;
 use tdcall::tdvmcall::VmcallError;
 use tdcall::{RawTdcall, Td};
-
-/// Memory that the host can read and write, made shared by MapGPA before it is used here.
-///
-/// Every access is a copy of bytes that can change at any moment; there is no reference into it.
-/// Offsets and lengths passed here stay inside [`Self::length`].
-pub trait SharedBuffer {
-    /// Guest-physical address without the SHARED bit, which is how the host's devices address it.
-    fn gpa(&self) -> u64;
-    /// Bytes.
-    fn length(&self) -> usize;
-    /// Copies out of the buffer, each byte read once.
-    fn read(&self, offset: usize, into: &mut [u8]);
-    /// Copies into the buffer.
-    fn write(&self, offset: usize, from: &[u8]);
-}
 
 /// Why a transfer failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

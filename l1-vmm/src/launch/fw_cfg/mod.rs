@@ -10,8 +10,9 @@
 
 mod dma;
 
-pub use dma::{DmaError, SharedBuffer};
+pub use dma::DmaError;
 
+use crate::shared_buffer::SharedBuffer;
 use alloc::vec;
 use tdcall::ghci::Width;
 use tdcall::tdvmcall::VmcallError;
