@@ -24,7 +24,7 @@ impl Default for Tcb {
     fn default() -> Tcb {
         Tcb {
             report_key: Sha256::digest(b"simulated platform report key").into(),
-            cpusvn: [0; 16],
+            cpusvn: [2, 2, 2, 2, 3, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0],
             tee_tcb_svn: [5, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             mrseam: sha384(b"simulated TDX module"),
         }
@@ -71,7 +71,8 @@ impl Module {
         }
     }
 
-    pub(crate) fn report(&self, report_data: [u8; 64]) -> TdReport {
+    /// The TDREPORT that TDG.MR.REPORT gives.
+    pub fn report(&self, report_data: [u8; 64]) -> TdReport {
         let td_info = self.td_info();
         let tee_tcb_info = self.tee_tcb_info();
         let mut report_mac = ReportMac {
@@ -96,6 +97,12 @@ impl Module {
             reserved: [0; 17],
             td_info,
         }
+    }
+
+    /// Whether the MAC is one of this platform, for its CPUSVN: what ENCLU\[EVERIFYREPORT2\] tells a
+    /// quoting enclave. The hashes in it are the caller's to compare.
+    pub fn is_local_report(&self, report_mac: &ReportMac) -> bool {
+        report_mac.cpusvn == self.configuration.tcb.cpusvn && self.verifies(report_mac)
     }
 
     /// Whether the MAC is one of this platform.
