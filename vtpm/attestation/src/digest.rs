@@ -1,0 +1,255 @@
+//! The hash algorithms of a TPM's PCR banks.
+//!
+//! Identifiers: TCG Algorithm Registry, table "TPM_ALG_ID". Sizes: FIPS 180-4.
+
+use core::fmt;
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
+
+/// A hash algorithm, in order of its TPM_ALG_ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// TPM_ALG_SHA1.
+    Sha1,
+    /// TPM_ALG_SHA256.
+    Sha256,
+    /// TPM_ALG_SHA384.
+    Sha384,
+    /// TPM_ALG_SHA512.
+    Sha512,
+}
+
+impl Algorithm {
+    /// All four, in order of their identifiers.
+    pub const ALL: [Self; 4] = [Self::Sha1, Self::Sha256, Self::Sha384, Self::Sha512];
+
+    /// TPM_ALG_ID.
+    pub const fn id(self) -> u16 {
+        match self {
+            Self::Sha1 => 0x0004,
+            Self::Sha256 => 0x000B,
+            Self::Sha384 => 0x000C,
+            Self::Sha512 => 0x000D,
+        }
+    }
+
+    /// The algorithm of a TPM_ALG_ID.
+    pub const fn from_id(id: u16) -> Option<Self> {
+        match id {
+            0x0004 => Some(Self::Sha1),
+            0x000B => Some(Self::Sha256),
+            0x000C => Some(Self::Sha384),
+            0x000D => Some(Self::Sha512),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a digest.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+
+    /// Lower-case name, as Linux and tpm2-tools write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// The digest of some bytes.
+    pub fn digest(self, data: &[u8]) -> Digest {
+        match self {
+            Self::Sha1 => Digest::of(self, &Sha1::digest(data)),
+            Self::Sha256 => Digest::of(self, &Sha256::digest(data)),
+            Self::Sha384 => Digest::of(self, &Sha384::digest(data)),
+            Self::Sha512 => Digest::of(self, &Sha512::digest(data)),
+        }
+    }
+}
+
+/// One digest, or the value of a register that is extended with digests.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest {
+    algorithm: Algorithm,
+    /// Zero behind the algorithm's size.
+    bytes: [u8; 64],
+}
+
+impl Digest {
+    /// A digest's bytes; `None` if their number is not the algorithm's.
+    pub fn new(algorithm: Algorithm, bytes: &[u8]) -> Option<Self> {
+        (bytes.len() == algorithm.size()).then(|| Self::of(algorithm, bytes))
+    }
+
+    /// All bytes zero: a register after reset.
+    pub const fn zero(algorithm: Algorithm) -> Self {
+        Self {
+            algorithm,
+            bytes: [0; 64],
+        }
+    }
+
+    /// All bytes 0xFF: a resettable PCR before a D-RTM.
+    pub fn ones(algorithm: Algorithm) -> Self {
+        Self::of(algorithm, &[0xFF; 64])
+    }
+
+    fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
+        let mut digest = Self::zero(algorithm);
+        for (to, from) in digest.bytes.iter_mut().zip(bytes).take(algorithm.size()) {
+            *to = *from;
+        }
+        digest
+    }
+
+    /// Its algorithm.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// As many bytes as the algorithm has.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes
+            .get(..self.algorithm.size())
+            .unwrap_or(&self.bytes)
+    }
+
+    /// The value of a register that held `self`, after an extend with `digest`: the digest of both
+    /// (TPM 2.0 Library, part 1, "Extend of a PCR"). RTMRs are extended in the same way, in SHA-384.
+    ///
+    /// `None` if `digest` is of another algorithm.
+    pub fn extended(&self, digest: &Self) -> Option<Self> {
+        let mut both = [0; 128];
+        let size = self.algorithm.size();
+        let bytes = self.bytes().iter().chain(digest.bytes());
+        for (to, from) in both.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        let both = both.get(..2 * size)?;
+        (self.algorithm == digest.algorithm).then(|| self.algorithm.digest(both))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{self}", self.algorithm.name())
+    }
+}
+
+/// Lower-case hexadecimal.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bytes()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The register of a TDX module's RTMR, or any other SHA-384 register, after an extend.
+pub fn extend_sha384(register: &[u8; 48], digest: &[u8; 48]) -> [u8; 48] {
+    Sha384::new()
+        .chain_update(register)
+        .chain_update(digest)
+        .finalize()
+        .into()
+}
+
+/// SHA-256 of several pieces, one behind the other.
+pub(crate) fn sha256<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    pieces
+        .into_iter()
+        .fold(Sha256::new(), |hash, piece| hash.chain_update(piece))
+        .finalize()
+        .into()
+}
+
+/// SHA-384 of some bytes.
+pub fn sha384(data: &[u8]) -> [u8; 48] {
+    Sha384::digest(data).into()
+}
+
+/// The digests of one thing in all four algorithms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digests {
+    /// SHA-1.
+    pub sha1: [u8; 20],
+    /// SHA-256.
+    pub sha256: [u8; 32],
+    /// SHA-384.
+    pub sha384: [u8; 48],
+    /// SHA-512.
+    pub sha512: [u8; 64],
+}
+
+impl Digests {
+    /// Of some bytes.
+    pub fn of(data: &[u8]) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.update(data);
+        hasher.finish()
+    }
+
+    /// The one of an algorithm.
+    pub fn get(&self, algorithm: Algorithm) -> Digest {
+        let bytes: &[u8] = match algorithm {
+            Algorithm::Sha1 => &self.sha1,
+            Algorithm::Sha256 => &self.sha256,
+            Algorithm::Sha384 => &self.sha384,
+            Algorithm::Sha512 => &self.sha512,
+        };
+        Digest::of(algorithm, bytes)
+    }
+
+    /// All four, in order of their algorithms' identifiers.
+    pub fn all(&self) -> [Digest; 4] {
+        Algorithm::ALL.map(|algorithm| self.get(algorithm))
+    }
+}
+
+/// Bytes that are hashed with one algorithm before the next has its turn: they stay in the first-level
+/// cache, so that a file is read from memory once.
+const STRIDE: usize = 8 * 1024;
+
+/// All four algorithms over one stream of bytes, in one pass.
+#[derive(Clone, Default)]
+pub struct Hasher {
+    sha1: Sha1,
+    sha256: Sha256,
+    sha384: Sha384,
+    sha512: Sha512,
+}
+
+impl Hasher {
+    /// Of an empty stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next bytes of the stream.
+    pub fn update(&mut self, data: &[u8]) {
+        for stride in data.chunks(STRIDE) {
+            self.sha1.update(stride);
+            self.sha256.update(stride);
+            self.sha384.update(stride);
+            self.sha512.update(stride);
+        }
+    }
+
+    /// The digests of everything so far.
+    pub fn finish(self) -> Digests {
+        Digests {
+            sha1: self.sha1.finalize().into(),
+            sha256: self.sha256.finalize().into(),
+            sha384: self.sha384.finalize().into(),
+            sha512: self.sha512.finalize().into(),
+        }
+    }
+}

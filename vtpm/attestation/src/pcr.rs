@@ -1,0 +1,100 @@
+//! Banks of PCRs as values.
+
+use crate::digest::{Algorithm, Digest};
+use alloc::vec::Vec;
+
+/// PCRs of a bank (TCG PC Client Platform TPM Profile, "PCR Requirements").
+pub const COUNT: usize = 24;
+
+/// The PCRs of one algorithm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bank {
+    algorithm: Algorithm,
+    values: [Digest; COUNT],
+}
+
+/// Why a PCR could not be set or extended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PcrError {
+    /// There is no such PCR.
+    #[error("there is no PCR {0}: a bank has PCRs 0 to 23")]
+    NoSuchPcr(u32),
+    /// A digest of another algorithm than the bank's.
+    #[error("a {} digest does not fit a {} bank", digest.name(), bank.name())]
+    OtherAlgorithm {
+        /// Of the bank.
+        bank: Algorithm,
+        /// Of the digest.
+        digest: Algorithm,
+    },
+}
+
+impl Bank {
+    /// As TPM2_Startup(CLEAR) leaves it: PCRs 17 to 22 all ones, all others zero (TCG PC Client
+    /// Platform TPM Profile, table "PCR Initial and Reset Values").
+    pub fn at_startup(algorithm: Algorithm) -> Self {
+        let mut values = [Digest::zero(algorithm); COUNT];
+        for value in values.iter_mut().take(23).skip(17) {
+            *value = Digest::ones(algorithm);
+        }
+        Self { algorithm, values }
+    }
+
+    /// From values in order; `None` unless there are 24 of one algorithm.
+    pub fn from_values(values: &[Digest]) -> Option<Self> {
+        let values: [Digest; COUNT] = values.try_into().ok()?;
+        let [first, ..] = &values;
+        let algorithm = first.algorithm();
+        values
+            .iter()
+            .all(|value| value.algorithm() == algorithm)
+            .then_some(Self { algorithm, values })
+    }
+
+    /// Its algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// PCR 0 to 23.
+    pub fn values(&self) -> &[Digest; COUNT] {
+        &self.values
+    }
+
+    /// The value of a PCR.
+    pub fn value(&self, pcr: u32) -> Result<Digest, PcrError> {
+        let index = usize::try_from(pcr).map_err(|_| PcrError::NoSuchPcr(pcr))?;
+        let value = self.values.get(index).ok_or(PcrError::NoSuchPcr(pcr))?;
+        Ok(*value)
+    }
+
+    /// Gives a PCR a value.
+    pub fn set(&mut self, pcr: u32, value: Digest) -> Result<(), PcrError> {
+        let index = usize::try_from(pcr).map_err(|_| PcrError::NoSuchPcr(pcr))?;
+        let place = self.values.get_mut(index).ok_or(PcrError::NoSuchPcr(pcr))?;
+        if value.algorithm() != self.algorithm {
+            return Err(PcrError::OtherAlgorithm {
+                bank: self.algorithm,
+                digest: value.algorithm(),
+            });
+        }
+        *place = value;
+        Ok(())
+    }
+
+    /// TPM2_PCR_Extend of one PCR.
+    pub fn extend(&mut self, pcr: u32, digest: &Digest) -> Result<(), PcrError> {
+        let value = self.value(pcr)?;
+        let extended = value.extended(digest).ok_or(PcrError::OtherAlgorithm {
+            bank: self.algorithm,
+            digest: digest.algorithm(),
+        })?;
+        self.set(pcr, extended)
+    }
+}
+
+/// A bank of every algorithm, as TPM2_Startup(CLEAR) leaves them.
+pub fn banks_at_startup() -> Vec<Bank> {
+    Algorithm::ALL.map(Bank::at_startup).into()
+}

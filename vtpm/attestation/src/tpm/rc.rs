@@ -1,0 +1,20 @@
+//! TPM_RC (TPM 2.0 Library, part 2, "TPM_RC (Response Codes)").
+
+/// Success.
+pub const SUCCESS: u32 = 0x000;
+/// TPM2_Startup is needed first.
+pub const INITIALIZE: u32 = 0x100;
+/// Failure mode.
+pub const FAILURE: u32 = 0x101;
+/// The NV index is locked.
+pub const NV_LOCKED: u32 = 0x148;
+/// No room for the NV index.
+pub const NV_SPACE: u32 = 0x14B;
+/// The NV index exists already.
+pub const NV_DEFINED: u32 = 0x14C;
+/// A handle that is not correct for its use; with the number of the handle or parameter in bits 8 to 11.
+pub const HANDLE: u32 = 0x08B;
+/// The TPM is in its lockout.
+pub const LOCKOUT: u32 = 0x921;
+/// The TPM asks for the command again.
+pub const RETRY: u32 = 0x922;
