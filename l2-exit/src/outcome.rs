@@ -19,12 +19,13 @@ pub enum Outcome {
 }
 
 /// Why L1 cannot execute an instruction in L2's place. L2 did something that no guest this VMM
-/// is for does; entering it again would exit the same way.
+/// is for does; entering it again would exit the same way. Its words name addresses, but nothing
+/// that the addresses hold: who reads them may be somebody L2 has secrets from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmulationError {
     /// No implemented instruction: SSE and wider moves, read-modify-write beyond the ALU group.
-    #[error("instruction {instruction} at {linear:#x} cannot be emulated")]
+    #[error("the instruction at {linear:#x} cannot be emulated")]
     Unsupported {
         /// Linear address of the instruction.
         linear: u64,
@@ -61,7 +62,7 @@ pub enum EmulationError {
         write: bool,
     },
     /// No operand of the instruction at RIP is where the exit says the access was.
-    #[error("instruction {instruction} at {linear:#x} does not access {gpa:#x}")]
+    #[error("the instruction at {linear:#x} does not access {gpa:#x}")]
     Elsewhere {
         /// Linear address of the instruction.
         linear: u64,
@@ -76,6 +77,18 @@ pub enum EmulationError {
         /// The qualification.
         qualification: u64,
     },
+}
+
+impl EmulationError {
+    /// The bytes of the instruction, as far as they were fetched.
+    pub const fn instruction(&self) -> Option<InstructionBytes> {
+        match self {
+            Self::Unsupported { instruction, .. } | Self::Elsewhere { instruction, .. } => {
+                Some(*instruction)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The bytes of an instruction, for a report.

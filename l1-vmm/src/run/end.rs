@@ -3,7 +3,7 @@
 use core::fmt;
 
 use l2_exit::exit::{TaskSwitch, TaskSwitchSource};
-use l2_exit::{EmulationError, Event};
+use l2_exit::{EmulationError, Event, InstructionBytes};
 use tdcall::field::FieldId;
 use tdcall::leaf::{MetadataError, VpEnterError};
 use tdcall::vmcs::VmcsField;
@@ -156,7 +156,7 @@ impl fmt::Display for End {
     }
 }
 
-/// L2's registers, for a report.
+/// L2's registers and code, for a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// General registers, RIP, RFLAGS and interrupt status.
@@ -165,6 +165,8 @@ pub struct Snapshot {
     pub control: [u64; 4],
     /// CS selector and base.
     pub code: (u16, u64),
+    /// The instruction that could not be emulated.
+    pub instruction: Option<InstructionBytes>,
 }
 
 impl fmt::Display for Snapshot {
@@ -187,7 +189,11 @@ impl fmt::Display for Snapshot {
             f,
             " cr0 {cr0:#x} cr3 {cr3:#x} cr4 {cr4:#x} efer {efer:#x} interrupts {:#06x}",
             self.state.interrupt_status
-        )
+        )?;
+        match &self.instruction {
+            Some(instruction) => write!(f, " instruction {instruction}"),
+            None => Ok(()),
+        }
     }
 }
 

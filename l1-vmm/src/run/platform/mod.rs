@@ -11,7 +11,7 @@ mod tdvmcall;
 
 use l2_exit::exit::{ControlRegisterAccess, Exit, Origin, Reason};
 use l2_exit::mmio::DecodeCache;
-use l2_exit::{Event, Vcpu, mmio};
+use l2_exit::{Event, InstructionBytes, Vcpu, mmio};
 use tdcall::field::{FieldId, TdAttributes};
 use tdcall::{Td, vp_enter};
 
@@ -57,6 +57,8 @@ pub struct Platform<'t, E: Environment> {
     deadline: Deadline,
     /// Host-routed exits in a row that made no sense.
     stale_hints: u32,
+    /// The instruction that could not be emulated.
+    unexecuted: Option<InstructionBytes>,
     statistics: Statistics,
 }
 
@@ -105,6 +107,7 @@ impl<'t, E: Environment> Platform<'t, E> {
             shared_bit: layout.shared_bit,
             deadline: Deadline::Set(None),
             stale_hints: 0,
+            unexecuted: None,
             statistics: Statistics::default(),
         })
     }
@@ -141,10 +144,14 @@ impl<'t, E: Environment> Platform<'t, E> {
         statistics
     }
 
-    /// L2's registers, for a report to the host, in a TD whose `attributes` let the host read them
-    /// anyway. In any other, a host that takes a page away would learn what L2 was working on.
+    /// L2's registers and code, for a report to the host, in a TD whose `attributes` let the host
+    /// read them anyway. In any other, a host that takes a page away or sends L1 stale hints would
+    /// learn what L2 was working on.
     pub fn snapshot(&self, attributes: TdAttributes) -> Option<Snapshot> {
-        attributes.debug().then(|| self.vcpu.snapshot())
+        attributes.debug().then(|| Snapshot {
+            instruction: self.unexecuted,
+            ..self.vcpu.snapshot()
+        })
     }
 
     /// The TPM, once L2 is over.
@@ -308,10 +315,14 @@ impl<'t, E: Environment> Platform<'t, E> {
         }
     }
 
-    fn guest_error(&self, error: impl Into<GuestError>) -> End {
+    fn guest_error(&mut self, error: impl Into<GuestError>) -> End {
+        let error = error.into();
+        if let GuestError::Emulation(error) = &error {
+            self.unexecuted = error.instruction();
+        }
         End::GuestError {
             rip: self.vcpu.rip(),
-            error: error.into(),
+            error,
         }
     }
 }

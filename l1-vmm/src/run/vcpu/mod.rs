@@ -112,6 +112,7 @@ impl<'t, R: RawTdcall> L2Vcpu<'t, R> {
             state: self.state,
             control: [self.cr0(), self.cr3(), self.cr4(), self.efer()],
             code: (self.cs.selector, self.cs.base),
+            instruction: None,
         }
     }
 

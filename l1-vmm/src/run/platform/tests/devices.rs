@@ -89,17 +89,19 @@ fn l2_memory_without_a_mapping_is_reported() {
 }
 
 #[test]
-fn an_instruction_that_cannot_be_emulated_is_reported() {
+fn code_is_for_the_host_of_a_debug_td_only() {
     // MOVAPS XMM0, [RBX].
     let mut fixture = Fixture::new(&[0x0F, 0x28, 0x03]);
     let end = fixture
         .exit_with(&[(Register::Rbx, TPM)], fault(TPM, false))
         .unwrap_err();
-    let text = alloc::format!("{end}");
-    assert!(
-        text.contains("0f2803") && text.contains("0xffffff8000020000"),
-        "{text}"
+    assert_eq!(
+        alloc::format!("{end}"),
+        "L2 at 0xffffff8000020000: the instruction at 0xffffff8000020000 cannot be emulated"
     );
+    let debug = TdAttributes::new().with_debug(true);
+    let report = alloc::format!("{}", fixture.platform.snapshot(debug).unwrap());
+    assert!(report.contains(" instruction 0f2803"), "{report}");
 }
 
 #[test]
