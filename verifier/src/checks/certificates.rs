@@ -1,0 +1,366 @@
+//! Certificates of the CA that L1 made at this boot: its own, and those of the EKs and the AK.
+
+use super::{broken, same};
+use crate::{
+    certificate::Certificate,
+    check::{Checked, Finding},
+    evidence::Evidence,
+    quote::TdQuote,
+    td_body::{TdBody, consistent_report},
+};
+use attestation::{
+    claims::ca_report_data,
+    digest::{extend_sha384, sha384},
+    event_log::{Event, Log},
+    journal::Start,
+    report::TD_REPORT_SIZE,
+};
+use x509_cert::{
+    der::{Decode, asn1::OctetStringRef, oid::ObjectIdentifier},
+    name::Name,
+};
+
+/// The TD quote or TDREPORT in the CA's certificate (`docs/measurement.md`, section 7).
+const TD_QUOTE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.113741.1.5.5.4.2");
+/// The CC event log in the CA's certificate.
+const CC_EVENT_LOG: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.113741.1.5.5.4.3");
+/// tcg-kp-EKCertificate (TCG EK Credential Profile, "Extended Key Usage").
+const EK_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.1");
+/// tcg-kp-AIKCertificate (TCG OID Registry).
+const AK_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.3");
+/// TPMManufacturer, TPMModel, TPMVersion (TCG EK Credential Profile, "Subject Alternative Name").
+const TPM_ATTRIBUTES: [(&str, ObjectIdentifier); 3] = [
+    (
+        "TPMManufacturer",
+        ObjectIdentifier::new_unwrap("2.23.133.2.1"),
+    ),
+    ("TPMModel", ObjectIdentifier::new_unwrap("2.23.133.2.2")),
+    ("TPMVersion", ObjectIdentifier::new_unwrap("2.23.133.2.3")),
+];
+
+/// The journal's `start`.
+pub(super) fn start<'a>(evidence: &'a Evidence<'_>) -> Result<&'a Start, Finding> {
+    let journal = evidence
+        .journal
+        .as_ref()
+        .map_err(broken("the journal does not parse"))?;
+    match journal.first() {
+        Some(attestation::journal::Record::Start(start)) => Ok(start),
+        _ => Err(broken("the journal does not begin with start")("no start")),
+    }
+}
+
+fn parse(bytes: &[u8], whose: &str) -> Result<Certificate, Finding> {
+    Certificate::parse(bytes).map_err(|error| {
+        Finding::failed(
+            format!("the {whose} certificate cannot be used"),
+            "one X.509 certificate, DER",
+            error.to_string(),
+        )
+    })
+}
+
+pub(super) fn ca_of(evidence: &Evidence<'_>) -> Result<Certificate, Finding> {
+    parse(&evidence.bundle.ca_certificate.0, "CA")
+}
+
+pub(super) fn ca(evidence: &Evidence<'_>) -> Checked {
+    let ca = ca_of(evidence)?;
+    let start = start(evidence)?;
+    same(
+        "the CA's key is not the one that the journal names: another CA than L1's issued these certificates",
+        &start.ca[..],
+        &sha384(ca.spki())[..],
+    )?;
+    if !ca.is_signed_by(&ca) {
+        return Err(Finding::failed(
+            "the CA's certificate is not signed with its own key: it was changed after L1 made it",
+            "a valid self-signature",
+            format!("subject {}, issuer {}", ca.subject(), ca.issuer()),
+        ));
+    }
+    let is_ca = ca
+        .basic_constraints()
+        .map_err(broken("the CA's certificate is malformed"))?
+        .is_some_and(|(critical, constraints)| critical && constraints.ca);
+    let may_sign = ca
+        .key_usage()
+        .map_err(broken("the CA's certificate is malformed"))?
+        .is_some_and(|(_, usage)| usage.key_cert_sign());
+    if !is_ca || !may_sign {
+        return Err(Finding::failed(
+            "the CA's certificate is not a CA's",
+            "basic constraints cA, critical; key usage keyCertSign",
+            format!("cA: {is_ca}, keyCertSign: {may_sign}"),
+        ));
+    }
+    usable(&ca, "CA", evidence.now)?;
+    Ok(Finding::passed(
+        "the CA's certificate is signed with its own key, and the journal names this key",
+        ca.subject(),
+    ))
+}
+
+/// What holds for every certificate here.
+fn usable(certificate: &Certificate, whose: &str, now: u64) -> Result<(), Finding> {
+    if let Some(extension) = certificate.unknown_critical() {
+        return Err(Finding::failed(
+            format!("the {whose} certificate has a critical extension that is not known"),
+            "none",
+            extension.to_string(),
+        ));
+    }
+    if !certificate.is_valid_at(now) {
+        return Err(Finding::failed(
+            format!("the {whose} certificate is not valid at the time of verification"),
+            now.to_string(),
+            "outside its validity",
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn ca_quote(evidence: &Evidence<'_>) -> Checked {
+    let ca = ca_of(evidence)?;
+    let content = extension(&ca, TD_QUOTE, "a TD quote or TDREPORT")?;
+    let (body, what) = if content.len() == TD_REPORT_SIZE {
+        let report = consistent_report(content).ok_or_else(|| {
+            broken("the TDREPORT in the CA's certificate contradicts itself")("its hashes")
+        })?;
+        let sentence = "its TDREPORT is of this TD and over its key (whose MAC can be checked on its platform only; the journal in the quote vouches for the key)";
+        (TdBody::from(&report), sentence)
+    } else {
+        let quote = TdQuote::parse(content)
+            .map_err(broken("what the CA's certificate carries is no TD quote"))?;
+        quote.verify_signatures().map_err(|problem| {
+            Finding::failed(
+                format!("the TD quote in the CA's certificate: {problem}"),
+                "a valid signature",
+                "an invalid one",
+            )
+        })?;
+        quote
+            .verify_chain(evidence.collateral, evidence.now)
+            .map_err(broken(
+                "the TD quote in the CA's certificate does not lead to the trusted root",
+            ))?;
+        (
+            quote.body().clone(),
+            "its TD quote is of this TD and over its key",
+        )
+    };
+    same(
+        "the quote in the CA's certificate is not over the CA's key: it was made for another key",
+        &ca_report_data(ca.spki())[..],
+        &body.report_data[..],
+    )?;
+    let td = evidence
+        .td()
+        .map_err(broken("there is no TD to compare the CA's with"))?;
+    let difference = td
+        .differences(&body)
+        .into_iter()
+        .find(|(field, ..)| !["RTMR3", "REPORTDATA"].contains(field));
+    if let Some((field, expected, found)) = difference {
+        return Err(Finding::failed(
+            format!("the CA's certificate is of another TD: {field} differs"),
+            expected,
+            found,
+        ));
+    }
+    let log = super::event_log::cc_log(evidence)?;
+    let Some(events) = events_until(log, &body.rtmr[3]) else {
+        return Err(Finding::failed(
+            "RTMR3 in the CA's quote is not one that the journal went through",
+            "RTMR3 after one of the journal's records",
+            hex::encode(body.rtmr[3]),
+        ));
+    };
+    let own_log = extension(&ca, CC_EVENT_LOG, "a CC event log")?;
+    let own = Log::parse(own_log).map_err(broken(
+        "the CC event log in the CA's certificate does not parse",
+    ))?;
+    let begins_so = own.events.len() >= events && starts_with(&log.events, &own.events);
+    if !begins_so {
+        return Err(Finding::failed(
+            "the CC event log in the CA's certificate is not the beginning of this one",
+            format!("{events} events of this log, or more"),
+            format!("{} events, others among them", own.events.len()),
+        ));
+    }
+    Ok(Finding::passed(what, ca.subject()))
+}
+
+/// How many events of the log it takes until RTMR3 is `rtmr3`.
+fn events_until(log: &Log<'_>, rtmr3: &[u8; 48]) -> Option<usize> {
+    let mut register = [0; 48];
+    for (index, event) in log.events.iter().enumerate() {
+        if event.register == u32::from(attestation::journal::RTMR) + 1 && event.extends() {
+            register = extend_sha384(&register, &crate::cc_event::digest(event));
+        }
+        if register == *rtmr3 {
+            return Some(index + 1);
+        }
+    }
+    None
+}
+
+/// Whether the events of `own` are the first of `events`.
+fn starts_with(events: &[Event<'_>], own: &[Event<'_>]) -> bool {
+    events.len() >= own.len() && own.iter().zip(events).all(|(own, event)| own == event)
+}
+
+/// The bytes in an extension that is an OCTET STRING.
+fn extension<'a>(
+    certificate: &'a Certificate,
+    id: ObjectIdentifier,
+    what: &str,
+) -> Result<&'a [u8], Finding> {
+    certificate
+        .extension(id)
+        .and_then(|(_, content)| <&OctetStringRef>::from_der(content).ok())
+        .map(OctetStringRef::as_bytes)
+        .ok_or_else(|| {
+            Finding::failed(
+                format!("the CA's certificate does not carry {what}"),
+                format!("extension {id}"),
+                "none",
+            )
+        })
+}
+
+/// What all certificates of keys have: the CA's signature, no CA of their own, one purpose, and the TPM's name.
+fn of_key(
+    evidence: &Evidence<'_>,
+    certificate: &Certificate,
+    whose: &str,
+    purpose: ObjectIdentifier,
+) -> Result<(), Finding> {
+    let ca = ca_of(evidence)?;
+    if !certificate.is_signed_by(&ca) {
+        return Err(Finding::failed(
+            format!("the {whose} certificate is not signed by the CA of this TD"),
+            ca.subject(),
+            certificate.issuer(),
+        ));
+    }
+    let malformed = || broken("a certificate is malformed");
+    let is_ca = certificate
+        .basic_constraints()
+        .map_err(malformed())?
+        .is_some_and(|(_, constraints)| constraints.ca);
+    if is_ca {
+        return Err(Finding::failed(
+            format!("the {whose} certificate is a CA's"),
+            "not a CA",
+            "a CA",
+        ));
+    }
+    if !certificate.has_purpose(purpose).map_err(malformed())? {
+        return Err(Finding::failed(
+            format!("the {whose} certificate is for another purpose"),
+            format!("extended key usage {purpose}"),
+            "without it",
+        ));
+    }
+    let Some((critical, name)) = certificate
+        .alternative_directory_name()
+        .map_err(malformed())?
+    else {
+        return Err(Finding::failed(
+            format!("the {whose} certificate does not name the TPM"),
+            "subject alternative name with a directory name",
+            "none",
+        ));
+    };
+    if certificate.subject_is_empty() && !critical {
+        return Err(Finding::failed(
+            format!(
+                "the {whose} certificate has neither a subject nor a critical alternative name"
+            ),
+            "critical subject alternative name",
+            "not critical",
+        ));
+    }
+    for (attribute, id) in TPM_ATTRIBUTES {
+        if !has_attribute(&name, id) {
+            return Err(Finding::failed(
+                format!("the {whose} certificate does not say what TPM it is of"),
+                attribute,
+                name.to_string(),
+            ));
+        }
+    }
+    usable(certificate, whose, evidence.now)
+}
+
+fn has_attribute(name: &Name, id: ObjectIdentifier) -> bool {
+    name.iter().any(|attribute| attribute.oid == id)
+}
+
+/// The EK certificates: RSA-2048, P-256, P-384.
+pub(super) fn ek_certificates(
+    evidence: &Evidence<'_>,
+) -> Result<[(&'static str, Certificate); 3], Finding> {
+    let [rsa, p256, p384] = &evidence.bundle.ek_certificates;
+    Ok([
+        ("RSA EK", parse(&rsa.0, "RSA EK")?),
+        ("P-256 EK", parse(&p256.0, "P-256 EK")?),
+        ("P-384 EK", parse(&p384.0, "P-384 EK")?),
+    ])
+}
+
+pub(super) fn eks(evidence: &Evidence<'_>) -> Checked {
+    for (whose, certificate) in &ek_certificates(evidence)? {
+        of_key(evidence, certificate, whose, EK_PURPOSE)?;
+        let usage = certificate
+            .key_usage()
+            .map_err(broken("an EK certificate is malformed"))?
+            .map(|(_, usage)| usage);
+        let (fits, expected) = match certificate.key().kind() {
+            "RSA" => (
+                usage.is_some_and(|usage| usage.key_encipherment()),
+                "keyEncipherment",
+            ),
+            _ => (
+                usage.is_some_and(|usage| usage.key_agreement()),
+                "keyAgreement",
+            ),
+        };
+        if !fits || usage.is_some_and(|usage| usage.digital_signature()) {
+            return Err(Finding::failed(
+                format!("the {whose} certificate is for another use of the key"),
+                format!("key usage {expected}"),
+                "another",
+            ));
+        }
+    }
+    Ok(Finding::passed(
+        "the CA of this TD signed the three EK certificates, and they have the profile of the TCG",
+        "RSA, P-256, P-384",
+    ))
+}
+
+pub(super) fn ak_certificate(evidence: &Evidence<'_>) -> Result<Certificate, Finding> {
+    parse(&evidence.bundle.ak_certificate.0, "AK")
+}
+
+pub(super) fn ak(evidence: &Evidence<'_>) -> Checked {
+    let certificate = ak_certificate(evidence)?;
+    of_key(evidence, &certificate, "AK", AK_PURPOSE)?;
+    let signs = certificate
+        .key_usage()
+        .map_err(broken("the AK certificate is malformed"))?
+        .is_some_and(|(_, usage)| usage.digital_signature());
+    if !signs {
+        return Err(Finding::failed(
+            "the AK certificate is for another use of the key",
+            "key usage digitalSignature",
+            "another",
+        ));
+    }
+    Ok(Finding::passed(
+        "the CA of this TD signed the AK certificate",
+        certificate.key().to_string(),
+    ))
+}

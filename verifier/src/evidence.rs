@@ -1,0 +1,143 @@
+//! The evidence in its parts, each parsed once.
+
+use crate::{
+    cc_event,
+    collateral::Collateral,
+    policy::Policy,
+    quote::TdQuote,
+    td_body::{TdBody, consistent_report},
+};
+use attestation::{
+    bundle::{Bundle, Pcrs},
+    claims::Claims,
+    digest::{Algorithm, Digest},
+    event_log::Log,
+    journal::Record,
+    pcr::{self, Bank},
+    report::Report as NvReport,
+};
+
+/// Everything that the checks look at.
+pub(crate) struct Evidence<'a> {
+    pub(crate) bundle: &'a Bundle,
+    pub(crate) policy: &'a Policy,
+    pub(crate) collateral: &'a Collateral,
+    /// Unix seconds.
+    pub(crate) now: u64,
+    /// As the relying party gave it.
+    pub(crate) nonce: &'a [u8],
+    pub(crate) report: Result<NvReport<'a>, String>,
+    pub(crate) claims: Result<Claims, String>,
+    /// `None` if the bundle has none.
+    pub(crate) quote: Option<Result<TdQuote, String>>,
+    pub(crate) cc_log: Result<Log<'a>, String>,
+    pub(crate) tcg_log: Result<Log<'a>, String>,
+    pub(crate) banks: Result<Vec<Bank>, String>,
+    /// The records of RTMR3, in order.
+    pub(crate) journal: Result<Vec<Record>, String>,
+}
+
+fn said<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, String> {
+    result.map_err(|error| error.to_string())
+}
+
+impl<'a> Evidence<'a> {
+    pub(crate) fn new(
+        bundle: &'a Bundle,
+        policy: &'a Policy,
+        collateral: &'a Collateral,
+        now: u64,
+        nonce: &'a [u8],
+    ) -> Evidence<'a> {
+        let report = said(NvReport::parse(&bundle.report.0));
+        let claims = match &report {
+            Ok(report) => said(Claims::from_json(report.claims)),
+            Err(error) => Err(error.clone()),
+        };
+        let cc_log = said(Log::parse(&bundle.cc_event_log.0));
+        let journal = match &cc_log {
+            Ok(log) => journal(log),
+            Err(error) => Err(error.clone()),
+        };
+        Evidence {
+            bundle,
+            policy,
+            collateral,
+            now,
+            nonce,
+            report,
+            claims,
+            quote: bundle
+                .td_quote
+                .as_ref()
+                .map(|quote| said(TdQuote::parse(&quote.0))),
+            cc_log,
+            tcg_log: said(Log::parse(&bundle.tcg_event_log.0)),
+            banks: banks(&bundle.pcrs),
+            journal,
+        }
+    }
+
+    /// The TD: as the quote has it, or without a quote as the TDREPORT has it.
+    pub(crate) fn td(&self) -> Result<TdBody, String> {
+        match &self.quote {
+            Some(Ok(quote)) => Ok(quote.body().clone()),
+            Some(Err(error)) => Err(error.clone()),
+            None => self.reported_td(),
+        }
+    }
+
+    /// The TD as the TDREPORT beside the claims has it.
+    pub(crate) fn reported_td(&self) -> Result<TdBody, String> {
+        let report = self.report.as_ref().map_err(Clone::clone)?;
+        consistent_report(report.td_report)
+            .map(|report| TdBody::from(&report))
+            .ok_or_else(|| "the hashes in the TDREPORT are not those of its parts".to_owned())
+    }
+}
+
+/// The records of the journal: every event of RTMR3 is one, and its digest is that of its data.
+fn journal(log: &Log<'_>) -> Result<Vec<Record>, String> {
+    let rtmr3 = u32::from(attestation::journal::RTMR) + 1;
+    log.events
+        .iter()
+        .filter(|event| event.register == rtmr3)
+        .enumerate()
+        .map(|(index, event)| {
+            let record =
+                cc_event::record(event).map_err(|error| format!("record {index}: {error}"))?;
+            match event.digest(Algorithm::Sha384) {
+                Some(digest) if *digest == Algorithm::Sha384.digest(event.data) => Ok(record),
+                _ => Err(format!(
+                    "record {index}: its digest is not that of its data"
+                )),
+            }
+        })
+        .collect()
+}
+
+/// The banks of the bundle that have values, in order of their algorithms.
+fn banks(pcrs: &Pcrs) -> Result<Vec<Bank>, String> {
+    let mut banks = Vec::new();
+    for (algorithm, values) in [
+        (Algorithm::Sha1, &pcrs.sha1),
+        (Algorithm::Sha256, &pcrs.sha256),
+        (Algorithm::Sha384, &pcrs.sha384),
+        (Algorithm::Sha512, &pcrs.sha512),
+    ] {
+        let name = algorithm.name();
+        match (values.len(), algorithm) {
+            (0, Algorithm::Sha256) => return Err("the SHA-256 bank is missing".into()),
+            (0, _) => continue,
+            (pcr::COUNT, _) => {}
+            (count, _) => return Err(format!("{name}: {count} values, not {}", pcr::COUNT)),
+        }
+        let values = values
+            .iter()
+            .map(|value| Digest::new(algorithm, &hex::decode(value).ok()?))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| format!("{name}: a value is not {} bytes of hex", algorithm.size()))?;
+        banks.extend(Bank::from_values(&values));
+    }
+    Ok(banks)
+}

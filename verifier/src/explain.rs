@@ -1,0 +1,194 @@
+//! Every measured event, in words.
+
+use crate::cc_event::CcEvent;
+use attestation::{
+    bundle::Bundle,
+    event_log::{Event, Log, event_type_name},
+    journal::{Mode, Record, StartupType},
+    launch,
+    tpm::cc,
+};
+use std::fmt::Write;
+
+/// What the events of both logs and the records of the journal are, one a line. Logs that do not parse say so.
+pub fn explain(bundle: &Bundle) -> String {
+    let mut text = String::new();
+    heading(&mut text, "CC event log", &bundle.cc_event_log.0);
+    if let Ok(log) = Log::parse(&bundle.cc_event_log.0) {
+        for event in &log.events {
+            let register = match event.register {
+                0 => "MRTD".to_owned(),
+                index => format!("RTMR{}", index.wrapping_sub(1)),
+            };
+            line(
+                &mut text,
+                &register,
+                event,
+                &CcEvent::of(event).describe(event),
+            );
+        }
+    }
+    text.push('\n');
+    heading(&mut text, "TCG event log", &bundle.tcg_event_log.0);
+    if let Ok(log) = Log::parse(&bundle.tcg_event_log.0) {
+        for event in &log.events {
+            let register = format!("PCR {}", event.register);
+            line(&mut text, &register, event, &pcr_event(event));
+        }
+    }
+    text
+}
+
+fn heading(text: &mut String, name: &str, bytes: &[u8]) {
+    // Writing to a `String` does not fail, here and below.
+    let _ = match Log::parse(bytes) {
+        Ok(log) => writeln!(
+            text,
+            "{name}: {} events, {} bytes",
+            log.events.len(),
+            log.length
+        ),
+        Err(error) => writeln!(text, "{name}: {error}"),
+    };
+}
+
+fn line(text: &mut String, register: &str, event: &Event<'_>, what: &str) {
+    let name = event_type_name(event.event_type).unwrap_or("type not known");
+    let digest = event.digests.last().map(ToString::to_string);
+    let digest = digest.as_deref().unwrap_or("");
+    let start = digest.get(..16).unwrap_or(digest);
+    let _ = writeln!(text, "  {register:<6} {start}…  {name:<26} {what}");
+}
+
+/// What an event of the TCG log is (`docs/measurement.md`, section 2).
+pub(crate) fn pcr_event(event: &Event<'_>) -> String {
+    let data = event.data;
+    match (event.register, data) {
+        (0, launch::MRTD) => "MRTD: td-shim and L1".into(),
+        (1, launch::RTMR0) => {
+            "RTMR0 as td-shim left it: the host's description of the machine".into()
+        }
+        (4, launch::KERNEL) => "kernel of L2".into(),
+        (9, launch::INITRD) => "initrd of L2".into(),
+        (0..8, data) if data == launch::SEPARATOR => "end of L1's part".into(),
+        (0, data) if crtm_version(data).is_some() => {
+            format!("version of L1: {}", crtm_version(data).unwrap_or_default())
+        }
+        (8, data) if data.starts_with(launch::COMMAND_LINE_PREFIX) => {
+            let line = data.get(launch::COMMAND_LINE_PREFIX.len()..);
+            format!(
+                "command line of L2: {}",
+                line.unwrap_or_default().escape_ascii()
+            )
+        }
+        _ => format!("not known: {} bytes of data", data.len()),
+    }
+}
+
+/// The version in the data of EV_S_CRTM_VERSION.
+pub(crate) fn crtm_version(data: &[u8]) -> Option<String> {
+    let (units, rest) = data.as_chunks::<2>();
+    let units: Vec<u16> = units.iter().map(|unit| u16::from_le_bytes(*unit)).collect();
+    let text = String::from_utf16(&units).ok()?;
+    let version = text.strip_prefix("tdp-vtpm l1-vmm ")?.strip_suffix('\0')?;
+    rest.is_empty().then(|| version.to_owned())
+}
+
+/// What a record of the journal says.
+pub(crate) fn record(record: &Record) -> String {
+    match record {
+        Record::Start(start) => {
+            let mode = match start.mode {
+                Mode::Ephemeral => "ephemeral",
+                Mode::Persistent => "persistent",
+            };
+            let state = match &start.state {
+                Some(state) => format!("state {}…", short(state)),
+                None => "no earlier state".into(),
+            };
+            let names: Vec<_> = start
+                .eks
+                .iter()
+                .map(|name| short(name.as_bytes()))
+                .collect();
+            format!(
+                "start: engine {}, interface {}, {mode}, PCR mirror {}, {state}, EKs {}, AK {}…, CA {}…",
+                start.engine,
+                start.interface,
+                start.mirror.name(),
+                names.join(" "),
+                short(start.ak.as_bytes()),
+                short(&start.ca),
+            )
+        }
+        Record::Startup(StartupType::Clear) => "TPM2_Startup(CLEAR)".into(),
+        Record::Startup(StartupType::State) => "TPM2_Startup(STATE)".into(),
+        Record::Reset => "TPM reset".into(),
+        Record::Shutdown(StartupType::Clear) => "TPM2_Shutdown(CLEAR)".into(),
+        Record::Shutdown(StartupType::State) => "TPM2_Shutdown(STATE)".into(),
+        Record::Clear => "TPM2_Clear".into(),
+        Record::Hierarchy {
+            command,
+            handle,
+            parameters,
+        } => format!(
+            "{} by {handle:#x}, parameters {}",
+            command_name(*command),
+            hex::encode(parameters)
+        ),
+        Record::NvIndex {
+            defined,
+            index,
+            attributes,
+        } => {
+            let what = if *defined { "defined" } else { "undefined" };
+            format!("NV index {index:#010x} {what}, attributes {attributes:#010x}")
+        }
+        Record::NvCommit { state } => format!("permanent state is now {}…", short(state)),
+        Record::PcrExtend { pcr, digests } => {
+            let digest = digests.last().map(|digest| short(digest.bytes()));
+            format!("PCR {pcr} extended with {}…", digest.unwrap_or_default())
+        }
+        Record::PcrReset { pcr } => format!("PCR {pcr} reset"),
+        Record::PcrValue { pcr, values } => {
+            let value = values.last().map(|value| short(value.bytes()));
+            format!("PCR {pcr} has value {}…", value.unwrap_or_default())
+        }
+        Record::PcrSummary { changes, banks } => {
+            format!("{changes} changes of PCRs so far, banks {}…", short(banks))
+        }
+        Record::LogFull { records } => {
+            format!("no room for more records after {records}: the journal ends here")
+        }
+        _ => "a record that this version cannot explain".into(),
+    }
+}
+
+fn short(bytes: &[u8]) -> String {
+    hex::encode(bytes.get(..8).unwrap_or(bytes))
+}
+
+/// The commands that the journal's `hierarchy` records are of (TPM 2.0 Library, part 2, table "TPM_CC Constants").
+pub(crate) const HIERARCHY_COMMANDS: [(u32, &str); 8] = [
+    (cc::HIERARCHY_CONTROL, "TPM2_HierarchyControl"),
+    (cc::CHANGE_EPS, "TPM2_ChangeEPS"),
+    (cc::CHANGE_PPS, "TPM2_ChangePPS"),
+    (cc::CLEAR_CONTROL, "TPM2_ClearControl"),
+    (cc::HIERARCHY_CHANGE_AUTH, "TPM2_HierarchyChangeAuth"),
+    (cc::PCR_ALLOCATE, "TPM2_PCR_Allocate"),
+    (cc::SET_PRIMARY_POLICY, "TPM2_SetPrimaryPolicy"),
+    (
+        cc::DICTIONARY_ATTACK_PARAMETERS,
+        "TPM2_DictionaryAttackParameters",
+    ),
+];
+
+pub(crate) fn command_name(command: u32) -> String {
+    HIERARCHY_COMMANDS
+        .iter()
+        .find(|(code, _)| *code == command)
+        .map_or_else(
+            || format!("command {command:#x}"),
+            |(_, name)| (*name).to_owned(),
+        )
+}

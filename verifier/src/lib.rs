@@ -1,0 +1,94 @@
+//! Checks the evidence of a vTPM in a partitioned TD, offline.
+//!
+//! A relying party gives [`verify`] a bundle of evidence, the nonce it asked with, a [`Policy`] and the [`Collateral`] of a
+//! trusted root. It gets a [`Report`]: one [`Check`] for each link of the chain
+//!
+//! ```text
+//! trusted root → PCK → quoting enclave → TD quote → REPORTDATA = claims → nonce
+//!                                          ├─ MRTD, attributes           = policy
+//!                                          ├─ RTMR0–2 = CC event log     = policy: firmware, kernel, command line, initrd
+//!                                          └─ RTMR3   = journal          = policy: the vTPM and its life
+//!                                               └─ CA, EKs, AK → TPM quote → PCRs = TCG event log = claims = journal
+//! ```
+//!
+//! * [`check`]: the checks and what each rests on. Where a link is broken, that check alone fails; what rests on it is *not
+//!   reached*.
+//! * [`policy`]: what a relying party accepts; a TOML file, documented in this crate's README.
+//! * [`collateral`]: the trusted root and what its owner says of platforms, from files.
+//! * [`explain()`]: every measured event of both logs, in words.
+//!
+//! Everything in a bundle is hostile until a check has passed: nothing in here panics on it, and the time that a
+//! verification takes is bounded by the bundle's size. What is not checked, and why, is in the report as a skipped check.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+pub mod cc_event;
+pub mod certificate;
+pub mod check;
+mod checks;
+pub mod collateral;
+mod evidence;
+mod explain;
+pub mod files;
+pub mod policy;
+pub mod public_key;
+pub mod quote;
+pub mod td_attributes;
+pub mod td_body;
+pub mod tpm_signature;
+
+pub use attestation::bundle::Bundle;
+pub use check::{Check, Id, Outcome, Report};
+pub use collateral::Collateral;
+pub use explain::explain;
+pub use policy::Policy;
+
+use check::Finding;
+use evidence::Evidence;
+
+/// Largest bundle that is read.
+pub const BUNDLE_LIMIT: usize = 16 << 20;
+
+/// Checks a bundle: `now` in Unix seconds, `nonce` as the relying party gave it to the guest.
+pub fn verify(
+    bundle: &Bundle,
+    policy: &Policy,
+    collateral: &Collateral,
+    now: u64,
+    nonce: &[u8],
+) -> Report {
+    let evidence = Evidence::new(bundle, policy, collateral, now, nonce);
+    check::run(|id| checks::make(id, &evidence))
+}
+
+/// As [`verify`], for a bundle as JSON. One that does not parse fails [`Id::BundleFormat`].
+pub fn verify_json(
+    json: &[u8],
+    policy: &Policy,
+    collateral: &Collateral,
+    now: u64,
+    nonce: &[u8],
+) -> Report {
+    let problem = match json.len() {
+        0..=BUNDLE_LIMIT => match Bundle::from_json(json) {
+            Ok(bundle) => return verify(&bundle, policy, collateral, now, nonce),
+            Err(error) => error.to_string(),
+        },
+        more => format!("{more} bytes"),
+    };
+    check::run(|_| {
+        Err(Finding::failed(
+            "this is not a bundle of evidence",
+            "JSON as docs/measurement.md, section 9, has it",
+            problem.clone(),
+        ))
+    })
+}

@@ -1,0 +1,428 @@
+//! The policy file: TOML, every key documented in this crate's README.
+
+use super::{
+    Allowed, FirmwarePolicy, LaunchPolicy, MaskedBits, PcrPolicy, Policy, QuotePolicy,
+    Sha384Digest, TcbPolicy, TcbStatus, TdPolicy, VtpmPolicy,
+};
+use attestation::{
+    digest::Algorithm,
+    journal::{Mode, PcrMirror},
+};
+use serde::Deserialize;
+use sha2::{Digest, Sha384};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// Largest image, kernel or initrd that a policy may name.
+const FILE_LIMIT: u64 = 1 << 30;
+
+/// Why a policy file is not one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// The text is not TOML, or has a key that does not exist; the message names the place.
+    #[error("the policy is not well-formed: {0}")]
+    Syntax(#[from] Box<toml::de::Error>),
+    /// A value is not one that its key takes.
+    #[error("policy key {key}: {problem}")]
+    Value {
+        /// The key, with its table.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file that the policy names cannot be read.
+    #[error("policy key {key}: cannot read {}: {source}", path.display())]
+    File {
+        /// The key, with its table.
+        key: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A firmware image that the policy names has no TDX metadata, so no MRTD.
+    #[error("policy key td.image: {} is not a TDX firmware image: {problem}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Values {
+    Word(String),
+    List(Vec<String>),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    quote: QuoteTable,
+    tcb: TcbTable,
+    td: TdTable,
+    firmware: FirmwareTable,
+    launch: LaunchTable,
+    vtpm: VtpmTable,
+    pcr: PcrTable,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct QuoteTable {
+    required: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TcbTable {
+    statuses: Option<Vec<TcbStatus>>,
+    advisories: Option<Values>,
+    min_evaluation_data_number: Option<u32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TdTable {
+    mrtd: Option<Values>,
+    image: Option<PathBuf>,
+    debug: Option<bool>,
+    attributes: Option<String>,
+    attributes_mask: Option<String>,
+    xfam: Option<String>,
+    xfam_mask: Option<String>,
+    mrconfigid: Option<Values>,
+    mrowner: Option<Values>,
+    mrownerconfig: Option<Values>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FirmwareTable {
+    td_hob: Option<Values>,
+    other: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LaunchTable {
+    kernel: Option<Values>,
+    kernel_file: Option<PathBuf>,
+    command_line: Option<Values>,
+    command_line_digest: Option<Values>,
+    initrd: Option<Values>,
+    initrd_file: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct VtpmTable {
+    engines: Option<Values>,
+    interfaces: Option<Values>,
+    modes: Option<Values>,
+    mirror: Option<Values>,
+    state: Option<Values>,
+    allow_clear: Option<bool>,
+    allow_hierarchy_changes: Option<bool>,
+    allow_log_full: Option<bool>,
+    max_resets: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PcrTable {
+    beyond_log: Option<Vec<u8>>,
+    sha1: BTreeMap<String, Vec<String>>,
+    sha256: BTreeMap<String, Vec<String>>,
+    sha384: BTreeMap<String, Vec<String>>,
+    sha512: BTreeMap<String, Vec<String>>,
+}
+
+impl Policy {
+    /// The policy in a file; files that it names are relative to its directory.
+    ///
+    /// # Errors
+    /// The file, or one that it names, cannot be read, or has a key or value that does not exist.
+    pub fn read(path: &Path) -> Result<Policy, PolicyError> {
+        let text = std::fs::read_to_string(path).map_err(|source| PolicyError::File {
+            key: "(the policy itself)".into(),
+            path: path.into(),
+            source,
+        })?;
+        Policy::parse(&text, path.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// The policy in `text`; files that it names are relative to `directory`.
+    ///
+    /// # Errors
+    /// As [`Policy::read`].
+    pub fn parse(text: &str, directory: &Path) -> Result<Policy, PolicyError> {
+        let file: File = toml::from_str(text).map_err(Box::new)?;
+        let source = Source { directory };
+        let defaults = Policy::default();
+        Ok(Policy {
+            quote: QuotePolicy {
+                required: file.quote.required.unwrap_or(defaults.quote.required),
+            },
+            tcb: tcb(file.tcb, defaults.tcb)?,
+            td: source.td(file.td)?,
+            firmware: FirmwarePolicy {
+                td_hob: digests("firmware.td_hob", file.firmware.td_hob)?,
+                other: file
+                    .firmware
+                    .other
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|value| digest("firmware.other", value))
+                    .collect::<Result<_, _>>()?,
+            },
+            launch: source.launch(file.launch)?,
+            vtpm: vtpm(file.vtpm, defaults.vtpm)?,
+            pcr: pcr(&file.pcr)?,
+        })
+    }
+}
+
+fn tcb(table: TcbTable, defaults: TcbPolicy) -> Result<TcbPolicy, PolicyError> {
+    let statuses = table.statuses.unwrap_or(defaults.statuses);
+    if statuses.contains(&TcbStatus::Revoked) {
+        return Err(invalid("tcb.statuses", "Revoked is never accepted"));
+    }
+    Ok(TcbPolicy {
+        statuses,
+        advisories: match table.advisories {
+            None => defaults.advisories,
+            some => strings("tcb.advisories", some)?,
+        },
+        min_evaluation_data_number: table.min_evaluation_data_number.unwrap_or_default(),
+    })
+}
+
+fn vtpm(table: VtpmTable, defaults: VtpmPolicy) -> Result<VtpmPolicy, PolicyError> {
+    Ok(VtpmPolicy {
+        engines: strings("vtpm.engines", table.engines)?,
+        interfaces: strings("vtpm.interfaces", table.interfaces)?,
+        modes: allowed("vtpm.modes", table.modes, |word| match word {
+            "ephemeral" => Some(Mode::Ephemeral),
+            "persistent" => Some(Mode::Persistent),
+            _ => None,
+        })?,
+        mirror: allowed("vtpm.mirror", table.mirror, PcrMirror::from_name)?,
+        state: digests("vtpm.state", table.state)?,
+        allow_clear: table.allow_clear.unwrap_or(defaults.allow_clear),
+        allow_hierarchy_changes: table
+            .allow_hierarchy_changes
+            .unwrap_or(defaults.allow_hierarchy_changes),
+        allow_log_full: table.allow_log_full.unwrap_or(defaults.allow_log_full),
+        max_resets: table.max_resets,
+    })
+}
+
+fn pcr(table: &PcrTable) -> Result<PcrPolicy, PolicyError> {
+    let mut values = BTreeMap::new();
+    for (name, algorithm, bank) in [
+        ("sha1", Algorithm::Sha1, &table.sha1),
+        ("sha256", Algorithm::Sha256, &table.sha256),
+        ("sha384", Algorithm::Sha384, &table.sha384),
+        ("sha512", Algorithm::Sha512, &table.sha512),
+    ] {
+        for (pcr, allowed) in bank {
+            let key = format!("pcr.{name}.{pcr}");
+            let index: u8 = match pcr.parse() {
+                Ok(index) if index < 24 => index,
+                _ => return Err(invalid(&key, "there are PCRs 0 to 23")),
+            };
+            let allowed = allowed
+                .iter()
+                .map(|value| match hex::decode(value) {
+                    Ok(bytes) if bytes.len() == algorithm.size() => Ok(bytes),
+                    _ => Err(invalid(
+                        &key,
+                        format!("`{value}` is not {} bytes of hex", algorithm.size()),
+                    )),
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            values.insert((algorithm.id(), index), allowed);
+        }
+    }
+    let beyond_log = match &table.beyond_log {
+        None => (10..24).collect(),
+        Some(pcrs) => pcrs.clone(),
+    };
+    if beyond_log.iter().any(|pcr| !(10..24).contains(pcr)) {
+        return Err(invalid(
+            "pcr.beyond_log",
+            "only PCRs 10 to 23 can be listed",
+        ));
+    }
+    Ok(PcrPolicy { values, beyond_log })
+}
+
+/// Where the files of a policy are.
+struct Source<'a> {
+    directory: &'a Path,
+}
+
+impl Source<'_> {
+    fn td(&self, table: TdTable) -> Result<TdPolicy, PolicyError> {
+        let mut mrtd = digests("td.mrtd", table.mrtd)?;
+        if let Some(image) = &table.image {
+            add(&mut mrtd, "td.image", self.mrtd_of(image)?)?;
+        }
+        Ok(TdPolicy {
+            mrtd,
+            debug: table.debug.unwrap_or(false),
+            attributes: masked("td.attributes", table.attributes, table.attributes_mask)?,
+            xfam: masked("td.xfam", table.xfam, table.xfam_mask)?,
+            mrconfigid: digests("td.mrconfigid", table.mrconfigid)?,
+            mrowner: digests("td.mrowner", table.mrowner)?,
+            mrownerconfig: digests("td.mrownerconfig", table.mrownerconfig)?,
+        })
+    }
+
+    fn launch(&self, table: LaunchTable) -> Result<LaunchPolicy, PolicyError> {
+        let mut kernel = digests("launch.kernel", table.kernel)?;
+        if let Some(path) = &table.kernel_file {
+            let file = self.bytes("launch.kernel_file", path)?;
+            let digest = attestation::launch::kernel_digests(&file).sha384;
+            add(&mut kernel, "launch.kernel_file", digest)?;
+        }
+        let mut command_line = allowed("launch.command_line", table.command_line, |line| {
+            Some(Sha384::digest(line).into())
+        })?;
+        match digests("launch.command_line_digest", table.command_line_digest)? {
+            Allowed::Unsaid => {}
+            Allowed::OneOf(values) => {
+                for value in values {
+                    add(&mut command_line, "launch.command_line_digest", value)?;
+                }
+            }
+            _ => return Err(invalid("launch.command_line_digest", "a list of digests")),
+        }
+        let mut initrd = digests("launch.initrd", table.initrd)?;
+        if let Some(path) = &table.initrd_file {
+            let file = self.bytes("launch.initrd_file", path)?;
+            add(
+                &mut initrd,
+                "launch.initrd_file",
+                Sha384::digest(file).into(),
+            )?;
+        }
+        Ok(LaunchPolicy {
+            kernel,
+            command_line,
+            initrd,
+        })
+    }
+
+    fn mrtd_of(&self, path: &Path) -> Result<Sha384Digest, PolicyError> {
+        let image = self.bytes("td.image", path)?;
+        let metadata = tdshim_config::metadata::Metadata::find(&image).map_err(|problem| {
+            PolicyError::Image {
+                path: path.into(),
+                problem: problem.to_string(),
+            }
+        })?;
+        Ok(tdshim_config::measurement::mrtd(&image, &metadata))
+    }
+
+    fn bytes(&self, key: &str, path: &Path) -> Result<Vec<u8>, PolicyError> {
+        let path = self.directory.join(path);
+        crate::files::read_bounded(&path, FILE_LIMIT).map_err(|source| PolicyError::File {
+            key: key.into(),
+            path,
+            source,
+        })
+    }
+}
+
+fn invalid(key: &str, problem: impl Into<String>) -> PolicyError {
+    PolicyError::Value {
+        key: key.into(),
+        problem: problem.into(),
+    }
+}
+
+fn add<T>(allowed: &mut Allowed<T>, key: &str, value: T) -> Result<(), PolicyError> {
+    match allowed {
+        Allowed::Unsaid => *allowed = Allowed::OneOf(vec![value]),
+        Allowed::OneOf(values) => values.push(value),
+        Allowed::Any | Allowed::Absent => {
+            return Err(invalid(
+                key,
+                "contradicts `any` or `none` of the same table",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// `"any"`, `"none"`, one value or a list of values.
+fn allowed<T>(
+    key: &str,
+    values: Option<Values>,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Allowed<T>, PolicyError> {
+    let list = match values {
+        None => return Ok(Allowed::Unsaid),
+        Some(Values::Word(word)) if word == "any" => return Ok(Allowed::Any),
+        Some(Values::Word(word)) if word == "none" => return Ok(Allowed::Absent),
+        Some(Values::Word(word)) => vec![word],
+        Some(Values::List(list)) => list,
+    };
+    let values = list
+        .iter()
+        .map(|value| {
+            parse(value).ok_or_else(|| invalid(key, format!("`{value}` is not a value it takes")))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Allowed::OneOf(values))
+}
+
+fn strings(key: &str, values: Option<Values>) -> Result<Allowed<String>, PolicyError> {
+    allowed(key, values, |value| Some(value.to_owned()))
+}
+
+fn digests(key: &str, values: Option<Values>) -> Result<Allowed<Sha384Digest>, PolicyError> {
+    allowed(key, values, parse_digest)
+}
+
+fn digest(key: &str, value: &str) -> Result<Sha384Digest, PolicyError> {
+    parse_digest(value).ok_or_else(|| invalid(key, format!("`{value}` is not 48 bytes of hex")))
+}
+
+fn parse_digest(value: &str) -> Option<Sha384Digest> {
+    let mut digest = [0; 48];
+    hex::decode_to_slice(value, &mut digest).ok()?;
+    Some(digest)
+}
+
+/// A 64-bit field as a number in hex, most significant digit first.
+fn masked(
+    key: &str,
+    value: Option<String>,
+    mask: Option<String>,
+) -> Result<Option<MaskedBits>, PolicyError> {
+    let number = |key: &str, text: &str| {
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        u64::from_str_radix(digits, 16)
+            .map_err(|_| invalid(key, format!("`{text}` is not 64 bits in hex")))
+    };
+    let mask_key = format!("{key}_mask");
+    match (value, mask) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(invalid(&mask_key, format!("needs {key} beside it"))),
+        (Some(value), mask) => Ok(Some(MaskedBits {
+            value: number(key, &value)?,
+            mask: match mask {
+                Some(mask) => number(&mask_key, &mask)?,
+                None => u64::MAX,
+            },
+        })),
+    }
+}
