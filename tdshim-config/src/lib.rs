@@ -7,7 +7,7 @@
 //! * [`layout`]: where the parts of our own image lie, and what td-shim puts where at run time;
 //! * [`hob`]: the HOB lists from the host to the shim and from the shim to its payload;
 //! * [`firmware_volume`]: the wrapping in which an image carries its payload;
-//! * [`event_log`]: records of the confidential-computing event log;
+//! * [`ccel`]: the ACPI table of the confidential-computing event log;
 //! * with feature `std`, [`image`] assembles an image, [`measurement`] computes its MRTD and
 //!   [`check`] says whether a finished one fits.
 //!
@@ -24,7 +24,7 @@
     )
 )]
 
-pub mod event_log;
+pub mod ccel;
 pub mod firmware_volume;
 pub mod guid;
 pub mod hob;

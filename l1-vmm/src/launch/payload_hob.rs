@@ -171,7 +171,7 @@ pub(crate) mod tests {
     use crate::launch::e820::E820Kind;
     use alloc::vec::Vec;
     use proptest::prelude::*;
-    use tdshim_config::event_log::Ccel;
+    use tdshim_config::ccel::Ccel;
     use tdshim_config::hob::{Cpu, E820Entry, GUID_EXTENSION, Header};
     use tdshim_config::layout::Runtime;
     use zerocopy::IntoBytes;

@@ -2,12 +2,12 @@
 
 use crate::fatal::Fatal;
 use crate::ram::Ram;
+use attestation::event_log::{
+    EV_PLATFORM_CONFIG_FLAGS, EV_SEPARATOR, RecordHeader, SpecId, TD_HOB_EVENT_NAME,
+};
 use sha2::{Digest, Sha384};
 use tdcall::hw::Hw;
 use tdcall::{Gpa, Td};
-use tdshim_config::event_log::{
-    ALG_SHA384, EV_PLATFORM_CONFIG_FLAGS, EV_SEPARATOR, RecordHeader, SpecId, TD_HOB_EVENT_NAME,
-};
 use tdshim_config::layout::Runtime;
 use zerocopy::IntoBytes;
 
@@ -66,14 +66,7 @@ impl<'a> EventLog<'a> {
         event: &[&[u8]],
     ) -> Result<(), Fatal> {
         let event_size: usize = event.iter().map(|part| part.len()).sum();
-        let header = RecordHeader {
-            register: (u32::from(register) + 1).into(),
-            event_type: event_type.into(),
-            digest_count: 1.into(),
-            algorithm: ALG_SHA384.into(),
-            digest,
-            event_size: (event_size as u32).into(),
-        };
+        let header = RecordHeader::new(register, event_type, digest, event_size as u32);
         let size = size_of::<RecordHeader>() + event_size;
         if self.end - self.next < size as u64 {
             return Err(Fatal("the event log is full"));

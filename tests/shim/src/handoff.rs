@@ -4,7 +4,7 @@ use crate::fatal::Fatal;
 use crate::memory::Map;
 use crate::ram::Ram;
 use core::arch::asm;
-use tdshim_config::event_log::Ccel;
+use tdshim_config::ccel::Ccel;
 use tdshim_config::guid::{Guid, HOB_ACPI_TABLE, HOB_E820};
 use tdshim_config::hob::{self, Cpu, E820Entry, FirmwareVolume, Handoff, Header};
 use tdshim_config::layout::Runtime;

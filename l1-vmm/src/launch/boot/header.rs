@@ -6,7 +6,9 @@
 //! own.
 
 use alloc::vec::Vec;
-use core::ops::Range;
+pub use attestation::launch::canonical_setup;
+pub(super) use attestation::launch::loader_field as field;
+use attestation::launch::without_loader_fields;
 
 /// Offset of the first field in the file and in the zero page.
 const START: usize = 0x1F1;
@@ -25,49 +27,6 @@ pub(super) const LOADED_HIGH: u8 = 1;
 const XLF_KERNEL_64: u16 = 1;
 /// `xloadflags`: kernel, command line and initrd may lie above 4 GiB.
 const XLF_CAN_BE_LOADED_ABOVE_4G: u16 = 2;
-
-/// Fields of the header that are written to, by offset.
-pub(super) mod field {
-    /// vid_mode.
-    pub(crate) const VID_MODE: usize = 0x1FA;
-    /// type_of_loader.
-    pub(crate) const TYPE_OF_LOADER: usize = 0x210;
-    /// loadflags.
-    pub(crate) const LOADFLAGS: usize = 0x211;
-    /// setup_move_size.
-    pub(crate) const SETUP_MOVE_SIZE: usize = 0x212;
-    /// code32_start.
-    pub(crate) const CODE32_START: usize = 0x214;
-    /// ramdisk_image.
-    pub(crate) const RAMDISK_IMAGE: usize = 0x218;
-    /// ramdisk_size.
-    pub(crate) const RAMDISK_SIZE: usize = 0x21C;
-    /// heap_end_ptr.
-    pub(crate) const HEAP_END_PTR: usize = 0x224;
-    /// ext_loader_ver.
-    pub(crate) const EXT_LOADER_VER: usize = 0x226;
-    /// ext_loader_type.
-    pub(crate) const EXT_LOADER_TYPE: usize = 0x227;
-    /// cmd_line_ptr.
-    pub(crate) const CMD_LINE_PTR: usize = 0x228;
-    /// setup_data.
-    pub(crate) const SETUP_DATA: usize = 0x250;
-}
-
-/// What a boot loader writes: offset and bytes of each field.
-const WRITTEN_BY_LOADER: [Range<usize>; 11] = [
-    field::VID_MODE..field::VID_MODE + 2,
-    field::TYPE_OF_LOADER..field::TYPE_OF_LOADER + 1,
-    field::LOADFLAGS..field::LOADFLAGS + 1,
-    field::SETUP_MOVE_SIZE..field::SETUP_MOVE_SIZE + 2,
-    field::CODE32_START..field::CODE32_START + 4,
-    field::RAMDISK_IMAGE..field::RAMDISK_IMAGE + 4,
-    field::RAMDISK_SIZE..field::RAMDISK_SIZE + 4,
-    field::HEAP_END_PTR..field::HEAP_END_PTR + 2,
-    field::EXT_LOADER_VER..field::EXT_LOADER_TYPE + 1,
-    field::CMD_LINE_PTR..field::CMD_LINE_PTR + 4,
-    field::SETUP_DATA..field::SETUP_DATA + 8,
-];
 
 /// Why a file is not a kernel that L1 can start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -220,29 +179,6 @@ impl SetupHeader {
     pub const ZERO_PAGE_OFFSET: usize = START;
 }
 
-/// The setup code as it is measured: with the fields zeroed that any boot loader overwrites.
-///
-/// QEMU fills them in before L1 sees them, and L1 uses none of the host's values; zeroed, the
-/// digest follows from the kernel file alone.
-pub fn canonical_setup(setup: &[u8]) -> Vec<u8> {
-    without_loader_fields(setup, 0)
-}
-
-/// `bytes` begin at file offset `start`.
-fn without_loader_fields(bytes: &[u8], start: usize) -> Vec<u8> {
-    let mut copy = bytes.to_vec();
-    for field in WRITTEN_BY_LOADER {
-        let place = field
-            .start
-            .checked_sub(start)
-            .zip(field.end.checked_sub(start));
-        if let Some(place) = place.and_then(|(from, to)| copy.get_mut(from..to)) {
-            place.fill(0);
-        }
-    }
-    copy
-}
-
 /// Little-endian fields by offset.
 struct Fields<'a>(&'a [u8]);
 
@@ -329,7 +265,7 @@ pub(crate) mod tests {
     fn what_a_boot_loader_writes_does_not_change_the_measured_bytes() {
         let one = setup(0x8000);
         let mut other = one.clone();
-        for field in WRITTEN_BY_LOADER {
+        for field in attestation::launch::WRITTEN_BY_LOADER {
             other[field].fill(0x5A);
         }
         assert_eq!(canonical_setup(&one), canonical_setup(&other));
