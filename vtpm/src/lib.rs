@@ -24,12 +24,20 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod attested;
 mod engine;
+mod evidence;
+pub mod identity;
 mod locality;
+pub mod log;
+mod platform;
+mod recorder;
 pub mod reference;
+pub mod state;
 pub mod tis;
 mod trust_domain;
 
 pub use engine::{Engine, EngineFailure};
 pub use locality::Locality;
+pub use platform::CommandError;
 pub use trust_domain::{QuoteError, QuoteStatus, TrustDomain, TrustDomainError};

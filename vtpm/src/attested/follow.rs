@@ -1,0 +1,182 @@
+//! What follows a command: records in the journal, and what it asks of the evidence.
+
+use alloc::vec::Vec;
+
+use attestation::digest::{Algorithm, Digest};
+use attestation::journal::{PcrMirror, Record, StartupType};
+use attestation::pcr;
+use attestation::tpm::Fields;
+
+use super::command::{Command, Effect, Response};
+use super::{Attested, Withheld};
+use crate::platform::NvAttributes;
+use crate::{Engine, TrustDomain};
+
+/// The PCRs that a dynamic launch resets (TCG PC Client Platform TPM Profile, table "PCR Initial
+/// and Reset Values").
+const DYNAMIC: core::ops::RangeInclusive<u8> = 17..=22;
+
+impl<E: Engine, T: TrustDomain> Attested<E, T> {
+    /// Attributes of the index that the command would undefine.
+    pub(super) fn attributes_of_undefined(&mut self, command: Command<'_>) -> Option<NvAttributes> {
+        let index = command.undefines()?;
+        Some(self.platform.nv_public(index).ok()??.attributes)
+    }
+
+    /// The engine has executed `command` and answers `response`. On an error the guest must not have
+    /// the response.
+    pub(super) fn follow(
+        &mut self,
+        command: Command<'_>,
+        response: Response<'_>,
+        undefined: Option<NvAttributes>,
+    ) -> Result<(), Withheld> {
+        let effect = match response.is_success() {
+            true => command.effect(response),
+            false => Effect::Other,
+        };
+        self.record_effect(effect, undefined)?;
+        // A command that failed may have changed the state too: a wrong authorization is counted.
+        let evidence_only = matches!(effect, Effect::UserData | Effect::Selector);
+        if evidence_only {
+            self.forget_commits();
+        } else {
+            self.record_commit()?;
+        }
+        match effect {
+            Effect::UserData => self.report_to_guest(),
+            Effect::Selector => self.window_to_guest(),
+            Effect::Clear => {
+                self.ak_lost = true;
+                self.restore_ak();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A dynamic launch is complete.
+    pub(super) fn follow_dynamic_launch(&mut self) -> Result<(), Withheld> {
+        self.recorder.pcrs_changed();
+        self.record_values(DYNAMIC)?;
+        self.record_commit()
+    }
+
+    fn record_effect(
+        &mut self,
+        effect: Effect<'_>,
+        undefined: Option<NvAttributes>,
+    ) -> Result<(), Withheld> {
+        let record = match effect {
+            Effect::Other | Effect::UserData | Effect::Selector => return Ok(()),
+            Effect::Startup(kind) => return self.started(kind),
+            Effect::PcrExtend { pcr, digests } => return self.extended(pcr, digests),
+            Effect::PcrReset { pcr } => return self.pcr_reset(pcr),
+            Effect::Shutdown(kind) => Record::Shutdown(kind),
+            Effect::Clear => Record::Clear,
+            Effect::Hierarchy {
+                command,
+                handle,
+                parameters,
+            } => Record::Hierarchy {
+                command,
+                handle,
+                parameters: parameters.to_vec(),
+            },
+            Effect::NvDefined { index } => Record::NvIndex {
+                defined: true,
+                index,
+                attributes: self
+                    .platform
+                    .nv_public(index)?
+                    .map_or(0, |public| public.attributes.bits()),
+            },
+            Effect::NvUndefined { index } => match undefined {
+                Some(attributes) if attributes.contains(NvAttributes::PLATFORMCREATE) => {
+                    Record::NvIndex {
+                        defined: false,
+                        index,
+                        attributes: attributes.bits(),
+                    }
+                }
+                _ => return Ok(()),
+            },
+        };
+        Ok(self.recorder.record(&record)?)
+    }
+
+    fn record_commit(&mut self) -> Result<(), Withheld> {
+        match self.commits.as_ref().and_then(|commits| commits.take()) {
+            Some(state) => Ok(self.recorder.record(&Record::NvCommit { state })?),
+            None => Ok(()),
+        }
+    }
+
+    fn started(&mut self, kind: StartupType) -> Result<(), Withheld> {
+        self.recorder.record(&Record::Startup(kind))?;
+        self.recorder.pcrs_changed();
+        match kind {
+            StartupType::Clear => Ok(()),
+            StartupType::State => self.record_values(0..=LAST),
+        }
+    }
+
+    /// `pcr` is TPM_RH_NULL when nothing is extended.
+    fn extended(&mut self, pcr: u32, digests: &[u8]) -> Result<(), Withheld> {
+        let Some(pcr) = index(pcr) else {
+            return Ok(());
+        };
+        self.recorder.pcrs_changed();
+        if self.recorder.mirror() != PcrMirror::Full {
+            return Ok(());
+        }
+        match digest_values(digests, &self.banks) {
+            Some(digests) => Ok(self.recorder.pcr_extended(pcr, &digests)?),
+            None => self.record_values(pcr..=pcr),
+        }
+    }
+
+    fn pcr_reset(&mut self, pcr: u32) -> Result<(), Withheld> {
+        let Some(pcr) = index(pcr) else {
+            return Ok(());
+        };
+        self.recorder.pcrs_changed();
+        match self.recorder.mirror() {
+            PcrMirror::Full => Ok(self.recorder.record(&Record::PcrReset { pcr })?),
+            PcrMirror::Off | PcrMirror::Summary => Ok(()),
+        }
+    }
+
+    /// With [`PcrMirror::Full`], what these PCRs hold now.
+    fn record_values(&mut self, pcrs: core::ops::RangeInclusive<u8>) -> Result<(), Withheld> {
+        if self.recorder.mirror() != PcrMirror::Full {
+            return Ok(());
+        }
+        for pcr in pcrs {
+            let values = self.platform.values(pcr, &self.banks)?;
+            self.recorder.record(&Record::PcrValue { pcr, values })?;
+        }
+        Ok(())
+    }
+}
+
+const LAST: u8 = pcr::COUNT as u8 - 1;
+
+/// The PCR of a TPMI_DH_PCR.
+fn index(handle: u32) -> Option<u8> {
+    u8::try_from(handle).ok().filter(|pcr| *pcr <= LAST)
+}
+
+/// TPML_DIGEST_VALUES, as far as these banks go.
+fn digest_values(bytes: &[u8], banks: &[Algorithm]) -> Option<Vec<Digest>> {
+    let mut fields = Fields::new(bytes);
+    let mut digests = Vec::new();
+    for _ in 0..fields.u32().ok()? {
+        let algorithm = fields.hash().ok()?;
+        let digest = Digest::new(algorithm, fields.bytes(algorithm.size()).ok()?)?;
+        if banks.contains(&algorithm) {
+            digests.push(digest);
+        }
+    }
+    Some(digests)
+}

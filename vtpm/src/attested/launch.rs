@@ -1,0 +1,88 @@
+//! The measured launch of L2, and what a reset repeats of it.
+
+use alloc::vec::Vec;
+use attestation::digest::Digest;
+use attestation::journal::{PcrMirror, Record, StartupType};
+use attestation::tpm::{rh, template};
+
+use super::{Attested, Withheld};
+use crate::platform::{AUTHORIZATION, Platform};
+use crate::{CommandError, Engine, TrustDomain, TrustDomainError};
+
+/// Why the TPM could not be started and closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PowerUpError {
+    #[error("{0}")]
+    Command(#[from] CommandError),
+    #[error("{0}")]
+    TrustDomain(#[from] TrustDomainError),
+}
+
+impl From<PowerUpError> for Withheld {
+    fn from(error: PowerUpError) -> Self {
+        match error {
+            PowerUpError::Command(error) => Self::Command(error),
+            PowerUpError::TrustDomain(error) => Self::Unattested(error),
+        }
+    }
+}
+
+/// TPM2_Startup(CLEAR), and a platform hierarchy that is nobody's but L1's.
+pub(super) fn power_up<E: Engine, T: TrustDomain>(
+    platform: &mut Platform<E>,
+    trust_domain: &mut T,
+) -> Result<(), PowerUpError> {
+    platform.startup()?;
+    let mut authorization = [0; AUTHORIZATION];
+    trust_domain.random(&mut authorization)?;
+    platform.close(authorization)?;
+    Ok(())
+}
+
+impl<E: Engine, T: TrustDomain> Attested<E, T> {
+    /// After _TPM_Init.
+    pub(super) fn restart(&mut self) -> Result<(), Withheld> {
+        self.recorder.record(&Record::Reset)?;
+        power_up(&mut self.platform, &mut self.recorder.trust_domain)?;
+        self.measure_launch()?;
+        self.restore_ak();
+        self.forget_commits();
+        Ok(())
+    }
+
+    /// After TPM2_Startup(CLEAR): records it, and extends PCRs with what was launched.
+    pub(super) fn measure_launch(&mut self) -> Result<(), Withheld> {
+        self.recorder.record(&Record::Startup(StartupType::Clear))?;
+        for (pcr, measurement) in &self.launch {
+            let digests: Vec<Digest> = self
+                .banks
+                .iter()
+                .map(|bank| measurement.digests.get(*bank))
+                .collect();
+            self.platform.extend(*pcr, &digests)?;
+            self.recorder.pcrs_changed();
+            if self.recorder.mirror() == PcrMirror::Full {
+                self.recorder.pcr_extended(*pcr, &digests)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the AK back to its handle if the guest has cleared it away. Needs a free transient slot
+    /// and empty authorizations of owner and endorsement, which TPM2_Clear leaves; where it has not
+    /// got them it is tried again with the next report.
+    pub(super) fn restore_ak(&mut self) {
+        if !self.ak_lost || self.platform.read_public(rh::AK).is_ok() {
+            self.ak_lost = false;
+            return;
+        }
+        let Ok(key) = self.platform.create_endorsement(&template::ak_rsa_2048()) else {
+            return;
+        };
+        if key.public == self.keys.ak && self.platform.persist(&key, rh::AK).is_ok() {
+            self.ak_lost = false;
+        }
+        let _ = self.platform.flush(key);
+        self.forget_commits();
+    }
+}

@@ -1,0 +1,143 @@
+//! The certificate authority of one boot of L1.
+
+use alloc::format;
+use alloc::vec::Vec;
+use core::str::FromStr;
+
+use der::{Decode, Encode};
+use p384::ecdsa::{DerSignature, SigningKey};
+use sha2::{Digest, Sha256};
+use spki::{EncodePublicKey, SubjectPublicKeyInfoOwned};
+use x509_cert::builder::{Builder, CertificateBuilder, profile::BuilderProfile};
+use x509_cert::name::Name;
+use x509_cert::serial_number::SerialNumber;
+use x509_cert::time::{Time, Validity};
+
+use super::CertificateError;
+use super::profile::{AuthorityProfile, KeyProfile, KeyUse, TpmIdentity};
+use crate::{TrustDomain, TrustDomainError};
+
+/// A P-384 key, and what it certifies.
+///
+/// Signing is deterministic (RFC 6979): once it has its key the authority needs no random numbers.
+pub struct CertificateAuthority {
+    key: SigningKey,
+    public: SubjectPublicKeyInfoOwned,
+    public_der: Vec<u8>,
+    name: Name,
+}
+
+/// How often a draw that is no P-384 scalar is drawn again. Each fails with a chance of 2^-190.
+const DRAWS: usize = 4;
+
+impl CertificateAuthority {
+    /// Draws a new key.
+    pub fn generate(trust_domain: &mut impl TrustDomain) -> Result<Self, AuthorityError> {
+        let mut key = None;
+        for _ in 0..DRAWS {
+            let mut scalar = [0; 48];
+            trust_domain.random(&mut scalar)?;
+            key = SigningKey::from_slice(&scalar).ok();
+            scalar.fill(0);
+            if key.is_some() {
+                break;
+            }
+        }
+        let key = key.ok_or(TrustDomainError::Random)?;
+        Ok(Self::new(key)?)
+    }
+
+    fn new(key: SigningKey) -> Result<Self, CertificateError> {
+        let public_der = key.verifying_key().to_public_key_der()?.into_vec();
+        let public = SubjectPublicKeyInfoOwned::from_der(&public_der)?;
+        // Part of the key's digest, so that the authorities of two boots have two names.
+        let digest = Sha256::digest(&public_der);
+        let prefix = digest
+            .iter()
+            .take(8)
+            .fold(0, |prefix: u64, byte| prefix << 8 | u64::from(*byte));
+        Ok(Self {
+            key,
+            public,
+            public_der,
+            name: Name::from_str(&format!("CN=TDP vTPM CA {prefix:016x}"))?,
+        })
+    }
+
+    /// SubjectPublicKeyInfo in DER.
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_der
+    }
+
+    /// Its own certificate in DER, with `evidence` (a TD quote, else a TDREPORT) for its key and the
+    /// CC event log that `evidence` covers.
+    pub fn certificate(
+        &self,
+        evidence: &[u8],
+        event_log: &[u8],
+    ) -> Result<Vec<u8>, CertificateError> {
+        let profile = AuthorityProfile {
+            name: self.name.clone(),
+            evidence,
+            event_log,
+        };
+        self.sign(profile, self.public.clone(), evidence)
+    }
+
+    /// The certificate in DER of a key of the TPM.
+    pub fn certify(
+        &self,
+        public: SubjectPublicKeyInfoOwned,
+        key_use: KeyUse,
+        tpm: &TpmIdentity,
+    ) -> Result<Vec<u8>, CertificateError> {
+        let profile = KeyProfile {
+            issuer: self.name.clone(),
+            key_use,
+            tpm,
+        };
+        self.sign(profile, public, &[])
+    }
+
+    fn sign(
+        &self,
+        profile: impl BuilderProfile,
+        public: SubjectPublicKeyInfoOwned,
+        content: &[u8],
+    ) -> Result<Vec<u8>, CertificateError> {
+        let serial_number = serial_number(&public.to_der()?, content)?;
+        let builder = CertificateBuilder::new(profile, serial_number, always()?, public)?;
+        let certificate = builder.build::<_, DerSignature>(&self.key)?;
+        Ok(certificate.to_der()?)
+    }
+}
+
+/// Positive, and different for different certificates.
+fn serial_number(public: &[u8], content: &[u8]) -> Result<SerialNumber, der::Error> {
+    let digest = Sha256::new()
+        .chain_update(public)
+        .chain_update(content)
+        .finalize();
+    let mut number: [u8; 16] = core::array::from_fn(|at| digest.get(at).copied().unwrap_or(0));
+    if let Some(first) = number.first_mut() {
+        *first = *first & 0x3f | 0x40;
+    }
+    SerialNumber::new(&number)
+}
+
+/// From 1970 to 9999 (RFC 5280, section 4.1.2.5): there is no clock here that could be trusted.
+fn always() -> Result<Validity, der::Error> {
+    let epoch = der::DateTime::new(1970, 1, 1, 0, 0, 0)?;
+    Ok(Validity::new(Time::from(epoch), Time::INFINITY))
+}
+
+/// Why there is no authority.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorityError {
+    /// Its key could not be drawn.
+    #[error("the CA's key: {0}")]
+    TrustDomain(#[from] TrustDomainError),
+    /// Its name or public key could not be encoded.
+    #[error("{0}")]
+    Certificate(#[from] CertificateError),
+}

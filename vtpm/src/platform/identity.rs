@@ -1,0 +1,94 @@
+//! What the TPM says of itself.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use attestation::digest::Algorithm;
+use attestation::tpm::{PcrSelection, cc};
+
+use super::{CommandError, Platform, unreadable};
+use crate::Engine;
+use crate::identity::TpmIdentity;
+
+/// TPM_CAP_PCRS.
+const CAP_PCRS: u32 = 5;
+/// TPM_CAP_TPM_PROPERTIES.
+const CAP_TPM_PROPERTIES: u32 = 6;
+
+/// TPM_PT (TPM 2.0 Library, part 2, table "TPM_PT").
+mod property {
+    pub(super) const FIXED: u32 = 0x100;
+    pub(super) const LEVEL: u32 = 0x101;
+    pub(super) const REVISION: u32 = 0x102;
+    pub(super) const MANUFACTURER: u32 = 0x105;
+    pub(super) const VENDOR_STRINGS: [u32; 4] = [0x106, 0x107, 0x108, 0x109];
+    pub(super) const FIRMWARE_VERSION_1: u32 = 0x10B;
+    /// Of the group of fixed properties.
+    pub(super) const COUNT: u32 = 64;
+}
+
+impl<E: Engine> Platform<E> {
+    /// As its certificates name it.
+    pub(crate) fn identity(&mut self) -> Result<TpmIdentity, CommandError> {
+        let mut fields = self
+            .run(cc::GET_CAPABILITY, |command| {
+                command
+                    .u32(CAP_TPM_PROPERTIES)
+                    .u32(property::FIXED)
+                    .u32(property::COUNT)
+            })?
+            .parameters;
+        let mut properties = Vec::new();
+        let mut read = || {
+            // moreData and the capability.
+            fields.u8()?;
+            fields.u32()?;
+            for _ in 0..fields.u32()? {
+                properties.push((fields.u32()?, fields.u32()?));
+            }
+            Ok(())
+        };
+        read().map_err(unreadable(cc::GET_CAPABILITY))?;
+        let value = |property| {
+            properties
+                .iter()
+                .find(|(id, _)| *id == property)
+                .map_or(0, |(_, value)| *value)
+        };
+        let model: Vec<u8> = property::VENDOR_STRINGS
+            .into_iter()
+            .flat_map(|part| value(part).to_be_bytes())
+            .take_while(|byte| *byte != 0)
+            .collect();
+        Ok(TpmIdentity {
+            manufacturer: value(property::MANUFACTURER),
+            model: String::from_utf8_lossy(&model).trim().into(),
+            version: value(property::FIRMWARE_VERSION_1),
+            level: value(property::LEVEL),
+            revision: value(property::REVISION),
+        })
+    }
+
+    /// The PCR banks that are allocated, in order of their algorithms.
+    pub(crate) fn allocated_banks(&mut self) -> Result<Vec<Algorithm>, CommandError> {
+        let mut fields = self
+            .run(cc::GET_CAPABILITY, |command| {
+                command.u32(CAP_PCRS).u32(0).u32(1)
+            })?
+            .parameters;
+        let mut read = || {
+            fields.u8()?;
+            fields.u32()?;
+            PcrSelection::read(&mut fields)
+        };
+        let selection = read().map_err(unreadable(cc::GET_CAPABILITY))?;
+        let mut banks: Vec<_> = selection
+            .0
+            .iter()
+            .filter(|select| select.pcrs != [0; 3])
+            .map(|select| select.bank)
+            .collect();
+        banks.sort();
+        Ok(banks)
+    }
+}
