@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use spin::Mutex;
+use zeroize::Zeroizing;
 
 use crate::state::{self, StateError, StateKind};
 
@@ -28,7 +29,8 @@ pub struct NvError;
 /// Where the engine's permanent state (seeds, hierarchies, NV indices, evicted keys) is kept.
 ///
 /// The state is secret and its digest only finds accidents: who needs it kept from or unchanged by
-/// others seals it in the store.
+/// others seals it in the store. This crate erases its own copies when it is done with them; what a
+/// store keeps is the store's to erase.
 pub trait NvStore: Send {
     /// The state that was stored last, or `None` when there never was one: the engine then
     /// manufactures itself with new seeds. Called once, by [`Tpm::open`](crate::Tpm::open).
@@ -79,7 +81,7 @@ pub(crate) struct Host {
     pub(crate) clock: Clock,
     pub(crate) store: Box<dyn NvStore>,
     /// The permanent state as the engine last committed it, without envelope.
-    pub(crate) permanent: Option<Vec<u8>>,
+    pub(crate) permanent: Option<Zeroizing<Vec<u8>>>,
     pub(crate) locality: u8,
     pub(crate) fault: Option<Fault>,
 }
@@ -90,8 +92,12 @@ impl Host {
         clock: Clock,
         mut store: Box<dyn NvStore>,
     ) -> Result<Self, StateError> {
-        let permanent = match store.load().map_err(|NvError| StateError::Store)? {
-            Some(kept) => Some(state::unwrap(StateKind::Permanent, &kept)?.to_vec()),
+        let kept = store.load().map_err(|NvError| StateError::Store)?;
+        let permanent = match kept.map(Zeroizing::new) {
+            Some(kept) => {
+                let permanent = state::unwrap(StateKind::Permanent, &kept)?;
+                Some(Zeroizing::new(permanent.to_vec()))
+            }
             None => None,
         };
         Ok(Self {
@@ -116,10 +122,10 @@ impl Host {
 
     /// Keeps what the engine commits, here and in the store.
     pub(crate) fn commit(&mut self, permanent: &[u8]) -> Result<(), NvError> {
-        let kept = state::wrap(StateKind::Permanent, permanent);
+        let kept = Zeroizing::new(state::wrap(StateKind::Permanent, permanent));
         let result = self.store.store(&kept);
         match result {
-            Ok(()) => self.permanent = Some(permanent.to_vec()),
+            Ok(()) => self.permanent = Some(Zeroizing::new(permanent.to_vec())),
             Err(NvError) => self.fail(Fault::Nv),
         }
         result

@@ -6,6 +6,8 @@ use core::ffi::{c_uchar, c_void};
 use core::ptr;
 use core::slice;
 
+use zeroize::{Zeroize, Zeroizing};
+
 use crate::engine::{OPENSSL_cpuid_setup, TPM2Interface, blob, free, result};
 use crate::error::{ExecuteError, OpenError};
 use crate::host::{self, Clock, Entropy, Fault, Host, NvStore};
@@ -118,7 +120,7 @@ impl Tpm {
             )
         };
         // It may hold authorization values.
-        command.fill(0);
+        command.zeroize();
         if code == result::SUCCESS && block == own_response {
             Ok(response as usize)
         } else {
@@ -163,7 +165,7 @@ impl Tpm {
         // SAFETY: the engine gave a block of `malloc` that is ours now, of that length.
         let blob = unsafe { slice::from_raw_parts_mut(block, length as usize) };
         let wrapped = state::wrap(kind, blob);
-        blob.fill(0);
+        blob.zeroize();
         // SAFETY: from `malloc`, ours, not used again.
         unsafe { free(block.cast::<c_void>()) };
         Ok(wrapped)
@@ -189,7 +191,7 @@ impl Tpm {
         power_off();
         let former = host::with(|host| {
             host.fault = None;
-            host.permanent.replace(permanent.to_vec())
+            host.permanent.replace(Zeroizing::new(permanent.to_vec()))
         });
         let states = [
             (blob::PERMANENT, Some(permanent)),

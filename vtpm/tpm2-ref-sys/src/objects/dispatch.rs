@@ -50,7 +50,7 @@ unsafe extern "C" fn load(
         return result::RETRY;
     }
     let copy = host::with(|host| {
-        let permanent = host.permanent.as_deref()?;
+        let permanent = host.permanent.as_ref()?;
         Some((malloc_copy(permanent), permanent.len() as u32))
     });
     match copy {
