@@ -15,6 +15,50 @@ pub(crate) enum Window {
     Hole,
 }
 
+/// `quote=VALUE`: what the host makes of GetQuote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Quote {
+    /// `ok`: it has a quoting service.
+    #[default]
+    Ok,
+    /// `none`: it has none, and says so in the buffer, as QEMU does.
+    None,
+    /// `refused`: the TDVMCALL is not supported.
+    Refused,
+    /// `late`: the quote takes two minutes.
+    Late,
+    /// `fail`: the service fails.
+    Fail,
+    /// `other-td`: a quote of a TD with another MRTD.
+    OtherTd,
+    /// `stale`: a quote of the request before.
+    Stale,
+    /// `garbage`: as many bytes as a quote has.
+    Garbage,
+    /// `truncated`: the first half of the quote.
+    Truncated,
+    /// `huge`: a length that goes beyond the buffer.
+    Huge,
+}
+
+impl Quote {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "ok" => Self::Ok,
+            "none" => Self::None,
+            "refused" => Self::Refused,
+            "late" => Self::Late,
+            "fail" => Self::Fail,
+            "other-td" => Self::OtherTd,
+            "stale" => Self::Stale,
+            "garbage" => Self::Garbage,
+            "truncated" => Self::Truncated,
+            "huge" => Self::Huge,
+            _ => return None,
+        })
+    }
+}
+
 /// Something the host or the module does wrong on purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -49,6 +93,8 @@ pub(crate) struct Options {
     pub(crate) l2_vms: u8,
     /// `test=NAME`: run micro-guests instead of an image.
     pub(crate) test: Option<String>,
+    /// `quote=VALUE`
+    pub(crate) quote: Quote,
     /// `fault=FAULT,...`
     pub(crate) faults: Vec<Fault>,
     /// `watchdog=SECONDS` of virtual time without progress, here in milliseconds; 0 for none.
@@ -67,6 +113,7 @@ impl Default for Options {
             window: Window::Accepted,
             l2_vms: 1,
             test: None,
+            quote: Quote::Ok,
             faults: Vec::new(),
             watchdog: 60_000,
             marks: false,
@@ -110,6 +157,7 @@ impl Options {
                 }
             }
             "l2vms" => self.l2_vms = number(value)?.try_into().ok()?,
+            "quote" => self.quote = Quote::parse(value)?,
             "test" => self.test = Some(value.to_string()),
             "fault" => {
                 for fault in value.split(',') {

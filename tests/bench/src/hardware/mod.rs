@@ -34,6 +34,8 @@ pub(crate) enum Timer {
     LocalApic = 1,
     /// The end of a run without progress.
     Watchdog = 2,
+    /// When the next quote is made.
+    Quote = 3,
 }
 
 /// A page that the host shares with the TD.
@@ -54,7 +56,7 @@ pub(crate) struct Hardware {
     shared_access: [bool; VMS],
     /// RDMSR of EFER is to look like one that ends no run.
     efer_reads: [bool; VMS],
-    deadlines: [Option<u64>; 3],
+    deadlines: [Option<u64>; 4],
     armed: Option<u64>,
     noted: Noted,
     pub(crate) profile: Profile,
@@ -80,7 +82,7 @@ impl Hardware {
             shared_bit,
             shared_access: [true, false, false, false],
             efer_reads: [false; VMS],
-            deadlines: [None; 3],
+            deadlines: [None; 4],
             armed: None,
             noted: Noted::default(),
             profile: Profile::new(0),

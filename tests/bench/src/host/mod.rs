@@ -2,7 +2,8 @@
 //! also its tester: it can be told to misbehave.
 //!
 //! * [`build`], [`hob`], [`memory`]: the TD and its memory.
-//! * [`tdvmcall`]: requests of the TD, on [`ports`], [`fw_cfg`], [`io_apic`] and [`local_apic`].
+//! * [`tdvmcall`]: requests of the TD, on [`ports`], [`fw_cfg`], [`io_apic`], [`local_apic`] and
+//!   [`quote`].
 //! * [`summary`]: what is printed of a run.
 
 pub(crate) mod build;
@@ -12,6 +13,7 @@ mod io_apic;
 mod local_apic;
 pub(crate) mod memory;
 mod ports;
+mod quote;
 mod summary;
 mod tdvmcall;
 
@@ -31,6 +33,7 @@ use io_apic::IoApic;
 use local_apic::LocalApic;
 use memory::{Frames, TdMemory};
 use ports::{MachineRequest, Ports};
+use quote::QuoteService;
 use tdvmcall::Served;
 
 /// TSC ticks a millisecond, under `-icount shift=0`.
@@ -75,6 +78,7 @@ pub(crate) struct Host {
     ports: Ports,
     io_apic: IoApic,
     local_apic: LocalApic,
+    quotes: QuoteService,
     /// L2 exits so far; requests for host-routed ones that were made.
     l2_exits: u64,
     routes_requested: u64,
@@ -99,6 +103,7 @@ impl Host {
             memory,
             io_apic: IoApic::new(),
             local_apic: LocalApic::new(),
+            quotes: QuoteService::default(),
             l2_exits: 0,
             routes_requested: 0,
             progress_seen: 0,
@@ -215,6 +220,7 @@ impl Host {
                 self.post(vector);
             }
         }
+        self.finish_quotes();
         if noted.timer {
             let now = rdtsc();
             if let Some(vector) = self.local_apic.expire(now, &mut self.hardware) {
@@ -343,9 +349,13 @@ impl Host {
         Ok(())
     }
 
-    /// Whether an interrupt can still come: a deadline, or input on COM1.
+    /// Whether an interrupt can still come: a deadline, a quote, or input on COM1.
     fn can_wake(&self) -> bool {
-        self.hardware.deadline(Timer::LocalApic).is_some()
+        let quote = self
+            .quotes
+            .event_vector
+            .and(self.hardware.deadline(Timer::Quote));
+        self.hardware.deadline(Timer::LocalApic).or(quote).is_some()
             || self.io_apic.is_open(io_apic::COM1_PIN)
     }
 }

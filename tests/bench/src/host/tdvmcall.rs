@@ -16,7 +16,7 @@ use crate::options::Fault;
 const MAP_GPA_MAX: u64 = 2 << 20;
 const PAGE: u64 = 4096;
 /// Vectors that SetupEventNotifyInterrupt takes.
-const EVENT_VECTORS: core::ops::RangeInclusive<u64> = 32..=255;
+const EVENT_VECTORS: core::ops::RangeInclusive<u8> = 32..=255;
 
 /// What becomes of the TD after a TDVMCALL.
 pub(super) enum Served {
@@ -132,19 +132,6 @@ impl Host {
         }
     }
 
-    /// GHCI 3.3, GetQuote: a host without a quoting service (QEMU without
-    /// `quote-generation-socket`) refuses it, once the buffer is found to be one.
-    fn get_quote(&self, call: &Registers) -> CompletionStatus {
-        let shared_bit = self.shared_bit();
-        if call.r12 & shared_bit == 0 || call.r13 == 0 {
-            return CompletionStatus::InvalidOperand;
-        }
-        if !call.r12.is_multiple_of(PAGE) || !call.r13.is_multiple_of(PAGE) {
-            return CompletionStatus::AlignError;
-        }
-        CompletionStatus::SubfuncUnsupported
-    }
-
     /// GHCI 3.4, ReportFatalError, with the text as Linux passes it.
     fn fatal_error(&mut self, call: &Registers) -> End {
         let words = [
@@ -169,9 +156,13 @@ impl Host {
 
     /// GHCI 3.5, SetupEventNotifyInterrupt.
     fn setup_event_notify(&mut self, call: &Registers) -> CompletionStatus {
-        if !EVENT_VECTORS.contains(&call.r12) {
+        let Some(vector) = u8::try_from(call.r12)
+            .ok()
+            .filter(|vector| EVENT_VECTORS.contains(vector))
+        else {
             return CompletionStatus::InvalidOperand;
-        }
+        };
+        self.quotes.event_vector = Some(vector);
         CompletionStatus::Success
     }
 

@@ -96,7 +96,7 @@ fn ports(_: &Setup) -> Vec<Step> {
 
 /// What a host refuses, with the status it must give.
 fn refusals(setup: &Setup) -> Vec<Step> {
-    use CompletionStatus::{AlignError, InvalidOperand, SubfuncUnsupported, Success};
+    use CompletionStatus::{AlignError, InvalidOperand, Success};
     Vec::from([
         call("no such sub-function", 0x7777, InvalidOperand),
         call("Service", sub_function::SERVICE, InvalidOperand),
@@ -128,9 +128,9 @@ fn refusals(setup: &Setup) -> Vec<Step> {
         .set(Gpr::R12, 0x1000)
         .set(Gpr::R13, 0x1000),
         call(
-            "GetQuote without a service",
+            "GetQuote of memory that is not shared",
             sub_function::GET_QUOTE,
-            SubfuncUnsupported,
+            InvalidOperand,
         )
         .set(Gpr::R12, 0x1000 | setup.shared_bit)
         .set(Gpr::R13, 0x1000),

@@ -214,6 +214,12 @@ micro_load:
 micro_store:
   mov [rdi], rax
   ret
+// RCX bytes from [RSI] to [RDI]
+.globl micro_copy
+micro_copy:
+  cld
+  rep movsb
+  ret
 .globl micro_out
 micro_out:
   out dx, al
@@ -357,6 +363,8 @@ codes! {
     Load = micro_load;
     /// \[RDI\] = RAX.
     Store = micro_store;
+    /// RCX bytes from \[RSI\] to \[RDI\].
+    Copy = micro_copy;
     /// OUT DX, AL.
     Out = micro_out;
     /// IN AL, DX.

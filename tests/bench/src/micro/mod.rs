@@ -14,6 +14,7 @@ mod l2;
 mod layout;
 mod leaves;
 mod memory_conversion;
+mod quotes;
 mod record;
 mod script;
 mod state;
@@ -29,7 +30,7 @@ use crate::hardware::Hardware;
 use crate::host::memory::Frames;
 use crate::host::{End, Host};
 use crate::json::Object;
-use crate::options::{Fault, Options};
+use crate::options::{Fault, Options, Quote};
 use l2::Program;
 use script::Step;
 
@@ -54,6 +55,7 @@ struct Test {
     steps: Steps,
     program: Option<Program>,
     faults: Vec<Fault>,
+    quote: Quote,
     ending: Ending,
 }
 
@@ -64,6 +66,7 @@ impl Test {
             steps: Box::new(steps),
             program: None,
             faults: Vec::new(),
+            quote: Quote::Ok,
             ending: |end| *end == End::VendorCall(layout::DONE),
         }
     }
@@ -77,6 +80,12 @@ impl Test {
     /// With a fault of the host or the module.
     fn with_fault(mut self, fault: Fault) -> Self {
         self.faults.push(fault);
+        self
+    }
+
+    /// With a host that makes this of GetQuote.
+    fn with_quote(mut self, quote: Quote) -> Self {
+        self.quote = quote;
         self
     }
 
@@ -96,6 +105,7 @@ pub(crate) fn run(name: &str, options: &Options, frames: Frames, hardware: Hardw
         virtualization::tests(),
         memory_conversion::tests(),
         calls::tests(),
+        quotes::tests(),
         interrupts::tests(),
         exits::tests(),
         state::tests(),
@@ -144,6 +154,7 @@ fn run_one(
     let mut options = options.clone();
     options.memory = layout::RAM_SIZE;
     options.watchdog = LIMIT;
+    options.quote = test.quote;
     options.faults.extend(test.faults.iter().cloned());
     let setup = Setup {
         shared_bit: options.gpaw.shared_bit(),
