@@ -95,6 +95,9 @@ pub(crate) struct Options {
     pub(crate) test: Option<String>,
     /// `quote=VALUE`
     pub(crate) quote: Quote,
+    /// `fwcfg=NAME:VALUE`, any number of times: files of fw_cfg, as QEMU's
+    /// `-fw_cfg name=NAME,string=VALUE`.
+    pub(crate) fw_cfg_files: Vec<(String, String)>,
     /// `fault=FAULT,...`
     pub(crate) faults: Vec<Fault>,
     /// `watchdog=SECONDS` of virtual time without progress, here in milliseconds; 0 for none.
@@ -114,6 +117,7 @@ impl Default for Options {
             l2_vms: 1,
             test: None,
             quote: Quote::Ok,
+            fw_cfg_files: Vec::new(),
             faults: Vec::new(),
             watchdog: 60_000,
             marks: false,
@@ -158,6 +162,11 @@ impl Options {
             }
             "l2vms" => self.l2_vms = number(value)?.try_into().ok()?,
             "quote" => self.quote = Quote::parse(value)?,
+            "fwcfg" => {
+                let (name, content) = value.split_once(':')?;
+                self.fw_cfg_files
+                    .push((name.to_string(), content.to_string()));
+            }
             "test" => self.test = Some(value.to_string()),
             "fault" => {
                 for fault in value.split(',') {

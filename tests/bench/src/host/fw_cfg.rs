@@ -2,6 +2,7 @@
 //! docs/specs/fw_cfg.rst). Kernel, initrd and command line reach L1 through it.
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use tdcall::ghci::Width;
@@ -33,6 +34,8 @@ mod key {
     pub(super) const SETUP_SIZE: u16 = 0x17;
     pub(super) const SETUP_DATA: u16 = 0x18;
     pub(super) const FILE_DIRECTORY: u16 = 0x19;
+    /// The first file's; the others follow.
+    pub(super) const FIRST_FILE: u16 = 0x20;
 }
 
 /// The traditional interface and DMA.
@@ -87,8 +90,7 @@ impl FwCfg {
         let mut items = BTreeMap::from([
             (key::SIGNATURE, Item::File(b"QEMU")),
             (key::ID, number(ID_TRADITIONAL_AND_DMA)),
-            // A directory without files: a big-endian count.
-            (key::FILE_DIRECTORY, Item::File(&[0; 4])),
+            (key::FILE_DIRECTORY, directory(&options.fw_cfg_files)),
         ]);
         if let Some(kernel) = pack.file("kernel") {
             let setup_size = setup_size(kernel.bytes);
@@ -108,6 +110,9 @@ impl FwCfg {
         command_line.push(0);
         items.insert(key::CMDLINE_SIZE, size(&command_line));
         items.insert(key::CMDLINE_DATA, Item::Made(command_line));
+        for (key, (_, content)) in (key::FIRST_FILE..).zip(&options.fw_cfg_files) {
+            items.insert(key, Item::Made(content.clone().into_bytes()));
+        }
         for fault in &options.faults {
             if let Fault::FwCfgSize { item, value } = fault {
                 items.insert(*item, number(*value));
@@ -227,6 +232,23 @@ impl FwCfg {
 fn shared(td_memory: &TdMemory, gpa: u64, length: usize) -> Option<u64> {
     let (hpa, rest) = td_memory.shared(gpa)?;
     (length as u64 <= rest).then_some(hpa)
+}
+
+/// FWCfgFiles: a count, and for each file its size, key and name. Integers are big-endian.
+fn directory(files: &[(String, String)]) -> Item {
+    const NAME_SIZE: usize = 56;
+    let mut directory = (files.len() as u32).to_be_bytes().to_vec();
+    for (key, (name, content)) in (key::FIRST_FILE..).zip(files) {
+        directory.extend_from_slice(&(content.len() as u32).to_be_bytes());
+        directory.extend_from_slice(&key.to_be_bytes());
+        directory.extend_from_slice(&[0; 2]);
+        let mut padded = [0; NAME_SIZE];
+        for (to, from) in padded[..NAME_SIZE - 1].iter_mut().zip(name.bytes()) {
+            *to = from;
+        }
+        directory.extend_from_slice(&padded);
+    }
+    Item::Made(directory)
 }
 
 fn number(value: u32) -> Item {
