@@ -247,8 +247,12 @@ impl Metadata {
         Self::parse(image.get(offset as usize..).ok_or(outside)?, offset, length)
     }
 
-    /// Checks a descriptor and its sections; `image_size` bounds the data in the file.
-    fn parse(bytes: &[u8], offset: u64, image_size: u64) -> Result<Self, MetadataError> {
+    /// The most bytes that a descriptor and its sections have.
+    pub const LENGTH_MAX: usize = size_of::<Descriptor>() + SECTIONS_MAX * size_of::<RawSection>();
+
+    /// Checks a descriptor, which begins `bytes`, and its sections; `offset` says where it was, for
+    /// errors, and `image_size` bounds the data in the file.
+    pub fn parse(bytes: &[u8], offset: u64, image_size: u64) -> Result<Self, MetadataError> {
         let (descriptor, rest) = Descriptor::read_from_prefix(bytes)
             .map_err(|_| MetadataError::PointerOutside { offset })?;
         if descriptor.signature != SIGNATURE {

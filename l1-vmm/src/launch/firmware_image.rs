@@ -9,11 +9,9 @@
 
 use super::gpa_range::GpaRange;
 use tdshim_config::guid::{GUIDED_TABLE_FOOTER, Guid, TDX_METADATA, TDX_METADATA_OFFSET};
-use tdshim_config::layout::{DESCRIPTOR_OFFSET_FROM_END, IMAGE_END, TPM_WINDOW};
-use tdshim_config::metadata::{
-    Descriptor, RawSection, SECTIONS_MAX, SIGNATURE, SectionKind, VERSION,
-};
-use zerocopy::{FromBytes, IntoBytes, little_endian as le};
+use tdshim_config::layout::{DESCRIPTOR_OFFSET_FROM_END, IMAGE_END, IMAGE_SIZE_MAX, TPM_WINDOW};
+use tdshim_config::metadata::{Metadata, MetadataError};
+use zerocopy::{FromBytes, little_endian as le};
 
 /// The bytes at the image's end that hold the GUIDed table with td-shim's one entry, and the
 /// pointer.
@@ -54,6 +52,9 @@ pub enum FirmwareImageError {
     /// There is no TDX metadata where the pointer leads.
     #[error("there is no TDX metadata at {0:#x}, where the firmware image's pointer leads")]
     NoMetadata(u64),
+    /// td-shim and the host would have refused such metadata.
+    #[error("the firmware image's metadata: {0}")]
+    Metadata(#[from] MetadataError),
 }
 
 /// Reads the metadata of the firmware image that ends at 4 GiB.
@@ -79,18 +80,28 @@ pub fn tpm_window(
     };
     let descriptor = descriptor.unwrap_or(0);
     let outside = FirmwareImageError::PointerOutside(descriptor);
-    let header = size_of::<Guid>() as u64;
     let room = GpaRange::new(descriptor, IMAGE_END - TAIL as u64).ok_or(outside)?;
-    let start = descriptor.checked_sub(header).ok_or(outside)?;
+    let mut guid = Guid::default();
+    let guid_at = descriptor.checked_sub(guid.len() as u64).ok_or(outside)?;
     // Below this, no private page need be: a read there would end in the host.
-    if start < LOWEST_IMAGE || room.length() < size_of::<Descriptor>() as u64 {
+    if guid_at < IMAGE_END - IMAGE_SIZE_MAX {
         return Err(outside);
     }
-    read_descriptor(memory, start, room).ok_or(FirmwareImageError::NoMetadata(descriptor))
+    memory.read(guid_at, &mut guid);
+    if guid != TDX_METADATA {
+        return Err(FirmwareImageError::NoMetadata(descriptor));
+    }
+    let mut bytes = [0; Metadata::LENGTH_MAX];
+    let length = usize::try_from(room.length()).map_or(bytes.len(), |room| room.min(bytes.len()));
+    let bytes = bytes.get_mut(..length).ok_or(outside)?;
+    memory.read(descriptor, bytes);
+    let metadata = Metadata::parse(bytes, descriptor, IMAGE_SIZE_MAX)?;
+    Ok(if metadata.backs_tpm_window() {
+        TpmWindow::Private
+    } else {
+        TpmWindow::HostRouted
+    })
 }
-
-/// td-shim takes nothing lower in its ROM window for firmware (`td-layout`, 16 MiB image).
-const LOWEST_IMAGE: u64 = IMAGE_END - tdshim_config::layout::IMAGE_SIZE_MAX;
 
 /// The distance from the image's end of the descriptor, if the GUIDed table has it first.
 fn distance_in_table(tail: &[u8; TAIL]) -> Option<u32> {
@@ -103,47 +114,14 @@ fn distance_in_table(tail: &[u8; TAIL]) -> Option<u32> {
     (footer == GUIDED_TABLE_FOOTER && entry == TDX_METADATA_OFFSET).then_some(distance.get())
 }
 
-/// `None` if this is no descriptor; `room` is where it and its sections may lie.
-fn read_descriptor(memory: &impl FirmwareMemory, start: u64, room: GpaRange) -> Option<TpmWindow> {
-    let mut metadata_guid = Guid::default();
-    memory.read(start, &mut metadata_guid);
-    let mut descriptor = Descriptor::read_from_bytes(&[0; size_of::<Descriptor>()]).ok()?;
-    memory.read(room.start(), descriptor.as_mut_bytes());
-    let count = descriptor.section_count.get() as usize;
-    let length = size_of::<Descriptor>() + count.checked_mul(size_of::<RawSection>())?;
-    let holds = metadata_guid == TDX_METADATA
-        && descriptor.signature == SIGNATURE
-        && descriptor.version.get() == VERSION
-        && count <= SECTIONS_MAX
-        && length as u64 <= room.length();
-    if !holds {
-        return None;
-    }
-    let mut at = room.start() + size_of::<Descriptor>() as u64;
-    for _ in 0..count {
-        let mut section = RawSection::read_from_bytes(&[0; size_of::<RawSection>()]).ok()?;
-        memory.read(at, section.as_mut_bytes());
-        at += size_of::<RawSection>() as u64;
-        if covers_window(&section) {
-            return Some(TpmWindow::Private);
-        }
-    }
-    Some(TpmWindow::HostRouted)
-}
-
-fn covers_window(section: &RawSection) -> bool {
-    let range = GpaRange::with_length(section.memory_address.get(), section.memory_data_size.get());
-    section.kind.get() == SectionKind::TempMem as u32
-        && range.is_some_and(|range| range.contains(&TpmWindow::range()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::vec;
     use alloc::vec::Vec;
     use proptest::prelude::*;
-    use tdshim_config::metadata::Section;
+    use tdshim_config::metadata::{Descriptor, SIGNATURE, Section, SectionKind, VERSION};
+    use zerocopy::IntoBytes;
 
     /// An image's bytes up to 4 GiB; a read of anything else fails the test.
     struct Image(Vec<u8>);
@@ -174,6 +152,14 @@ mod tests {
                 size: SIZE as u64,
                 kind: SectionKind::Bfv,
                 attributes: 1,
+            },
+            Section {
+                data_offset: 0,
+                raw_data_size: 0,
+                address: 0x80_0000,
+                size: 0x1000,
+                kind: SectionKind::TdHob,
+                attributes: 0,
             },
             Section {
                 data_offset: 0,
@@ -218,7 +204,6 @@ mod tests {
             (0xFED0_0000, 0x10_0000, TpmWindow::Private),
             (0xFED4_0000, 0x4000, TpmWindow::HostRouted),
             (0xFED4_1000, 0x5000, TpmWindow::HostRouted),
-            (u64::MAX, 0x5000, TpmWindow::HostRouted),
         ] {
             assert_eq!(tpm_window(&image(window, size, true), None), Ok(expected));
             assert_eq!(
@@ -249,13 +234,20 @@ mod tests {
             tpm_window(&unsigned, None),
             Err(FirmwareImageError::NoMetadata(at))
         );
+        assert!(matches!(
+            tpm_window(&image(!0xFFF, 0x5000, true), None),
+            Err(FirmwareImageError::Metadata(MetadataError::Rule {
+                index: 2,
+                ..
+            }))
+        ));
     }
 
     proptest! {
         /// A broken image leads to an answer or an error, and never to a read outside it, as long
         /// as the pointers stay inside.
         #[test]
-        fn a_broken_descriptor_is_survived(at in 0usize..96, value in any::<u8>()) {
+        fn a_broken_descriptor_is_survived(at in 0usize..128, value in any::<u8>()) {
             let mut image = image(0xFED4_0000, 0x5000, true);
             image.0[DESCRIPTOR_AT - 16 + at] = value;
             let _ = tpm_window(&image, None);
