@@ -154,7 +154,7 @@ fn l2_ram(hobs: &PayloadHobs, plan: &MemoryPlan) -> L2Ram {
 fn guest(plan: &MemoryPlan, bounce: &Bounce, ram: &mut L2Ram) -> LoadedGuest {
     let td = td();
     let fw_cfg = FwCfg::open(&td, bounce).or_fatal(FatalCode::Launch);
-    let guest = load(&fw_cfg, plan, ram, false).or_fatal(FatalCode::Launch);
+    let guest = load(&fw_cfg, plan, ram).or_fatal(FatalCode::Launch);
     log::info!("kernel: {}", guest.image.kernel);
     if let Some(initrd) = &guest.image.initrd {
         log::info!("initrd: {initrd}");

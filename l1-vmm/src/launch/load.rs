@@ -73,14 +73,12 @@ pub struct LoadedGuest {
 /// Loads the host's kernel, initrd and command line into L2's memory, and what the kernel expects
 /// besides.
 ///
-/// Every size is checked before anything is allocated or copied for it. `has_event_log` says
-/// whether the TPM2 table announces the log area of the layout; the caller then puts a log there
-/// before L2 runs.
+/// Every size is checked before anything is allocated or copied for it. The tables announce the
+/// layout's areas for event logs; the caller puts the logs there before L2 runs.
 pub fn load<R: RawTdcall, B: SharedBuffer, M: L2Memory>(
     fw_cfg: &FwCfg<'_, R, B>,
     plan: &MemoryPlan,
     memory: &mut M,
-    has_event_log: bool,
 ) -> Result<LoadedGuest, LoadError> {
     let setup = read_setup(fw_cfg)?;
     let header = SetupHeader::parse(&setup)?;
@@ -112,10 +110,7 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: L2Memory>(
     for (gpa, bytes) in boot_structures(&header, &layout) {
         memory.write(gpa, &bytes)?;
     }
-    let tables = Tables::build(
-        layout.acpi.start(),
-        has_event_log.then_some(layout.event_log),
-    );
+    let tables = Tables::build(layout.acpi.start(), &layout.event_logs);
     if tables.tables.len() as u64 > layout.acpi.length() {
         return Err(PlaceError::Tables.into());
     }
@@ -145,7 +140,7 @@ fn read_setup<R: RawTdcall, B: SharedBuffer>(
     if length > SETUP_MAX {
         return Err(LoadError::SetupTooLarge(length));
     }
-    read_small_item(fw_cfg, Item::SetupData, length)
+    Ok(fw_cfg.read_whole(Item::SetupData, length)?)
 }
 
 fn read_command_line<R: RawTdcall, B: SharedBuffer>(
@@ -160,25 +155,11 @@ fn read_command_line<R: RawTdcall, B: SharedBuffer>(
     if length > most {
         return Err(LoadError::CommandLineTooLong { length, most });
     }
-    let mut line = read_small_item(fw_cfg, Item::CmdlineData, size)?;
+    let mut line = fw_cfg.read_whole(Item::CmdlineData, size)?;
     if line.pop() != Some(0) || line.contains(&0) {
         return Err(LoadError::CommandLineNotTerminated);
     }
     Ok(line)
-}
-
-/// The whole item; the caller has bounded `length`.
-fn read_small_item<R: RawTdcall, B: SharedBuffer>(
-    fw_cfg: &FwCfg<'_, R, B>,
-    item: Item,
-    length: u64,
-) -> Result<Vec<u8>, LoadError> {
-    let mut bytes = Vec::new();
-    fw_cfg.read(item, length, |piece| {
-        bytes.extend_from_slice(piece);
-        Ok::<(), LoadError>(())
-    })?;
-    Ok(bytes)
 }
 
 fn load_kernel<R: RawTdcall, B: SharedBuffer>(

@@ -1,4 +1,4 @@
-//! Tables of fixed layout: FADT, MADT, TPM2.
+//! Tables of fixed layout: FADT, MADT, TPM2, CCEL.
 
 use super::{OEM_ID, OEM_REVISION, OEM_TABLE_ID, header, platform};
 use crate::launch::gpa_range::GpaRange;
@@ -70,7 +70,7 @@ pub(super) fn madt() -> Sdt {
 const TPM2_REVISION: u8 = 4;
 
 /// TPM2 table (TCG ACPI Specification 1.3, table 7): a FIFO interface at its fixed address.
-pub(super) fn tpm2(event_log: Option<GpaRange>) -> Sdt {
+pub(super) fn tpm2(event_log: GpaRange) -> Sdt {
     const CLIENT_PLATFORM: u32 = 0;
     const CONTROL_AREA: u64 = 0;
     const START_METHOD_MEMORY_MAPPED: u32 = 6;
@@ -80,9 +80,23 @@ pub(super) fn tpm2(event_log: Option<GpaRange>) -> Sdt {
     tpm2.append_slice(&CONTROL_AREA.to_le_bytes());
     tpm2.append_slice(&START_METHOD_MEMORY_MAPPED.to_le_bytes());
     tpm2.append_slice(&START_METHOD_PARAMETERS);
-    if let Some(log) = event_log {
-        tpm2.append_slice(&(log.length() as u32).to_le_bytes());
-        tpm2.append_slice(&log.start().to_le_bytes());
-    }
+    tpm2.append_slice(&(event_log.length() as u32).to_le_bytes());
+    tpm2.append_slice(&event_log.start().to_le_bytes());
     tpm2
+}
+
+/// CCEL revision.
+const CCEL_REVISION: u8 = 1;
+
+/// CC Event Log ACPI Table (ACPI 6.5, section 5.2.34).
+pub(super) fn ccel(event_log: GpaRange) -> Sdt {
+    const CC_TYPE_TDX: u8 = 2;
+    const CC_SUBTYPE: u8 = 0;
+    const RESERVED: [u8; 2] = [0; 2];
+    let mut ccel = header(*b"CCEL", CCEL_REVISION);
+    ccel.append_slice(&[CC_TYPE_TDX, CC_SUBTYPE]);
+    ccel.append_slice(&RESERVED);
+    ccel.append_slice(&event_log.length().to_le_bytes());
+    ccel.append_slice(&event_log.start().to_le_bytes());
+    ccel
 }

@@ -18,7 +18,7 @@ use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, sdt::Sdt};
 use alloc::vec::Vec;
 
-use super::gpa_range::GpaRange;
+use super::boot::EventLogs;
 
 /// OEM ID of every table.
 const OEM_ID: [u8; 6] = *b"TDVTPM";
@@ -63,11 +63,9 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Builds the tables for `address`, a multiple of 64 below 4 GiB.
-    ///
-    /// `event_log` is the TPM's log area. Without a log there the TPM2 table ends before LAML and
-    /// LASA: an area that does not begin with a Spec ID event is worse than none.
-    pub fn build(address: u64, event_log: Option<GpaRange>) -> Self {
+    /// Builds the tables for `address`, a multiple of 64 below 4 GiB, and for areas in which L2
+    /// will find event logs.
+    pub fn build(address: u64, event_logs: &EventLogs) -> Self {
         let mut placed = Placed {
             address,
             bytes: Vec::new(),
@@ -76,7 +74,8 @@ impl Tables {
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         xsdt.add_entry(placed.put(&encoded(&fixed::fadt(dsdt))));
         xsdt.add_entry(placed.put(fixed::madt().as_slice()));
-        xsdt.add_entry(placed.put(fixed::tpm2(event_log).as_slice()));
+        xsdt.add_entry(placed.put(fixed::tpm2(event_logs.tcg).as_slice()));
+        xsdt.add_entry(placed.put(fixed::ccel(event_logs.cc).as_slice()));
         let xsdt = placed.put(&encoded(&xsdt));
         Self {
             rsdp: encoded(&Rsdp::new(OEM_ID, xsdt)),
@@ -123,11 +122,17 @@ fn header(signature: [u8; 4], revision: u8) -> Sdt {
 mod tests {
     use super::*;
     use crate::launch::boot::ACPI_LENGTH;
+    use crate::launch::gpa_range::GpaRange;
 
     const AT: u64 = 0x39BE_0000;
 
-    fn log() -> Option<GpaRange> {
-        GpaRange::with_length(0x39BF_0000, 0x1_0000)
+    fn tables() -> Tables {
+        let log = |start| GpaRange::with_length(start, 0x1_0000).unwrap();
+        let logs = EventLogs {
+            tcg: log(0x39C0_0000),
+            cc: log(0x39BF_0000),
+        };
+        Tables::build(AT, &logs)
     }
 
     fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -166,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_root_pointer_is_revision_2_and_sums_to_zero_twice() {
-        let rsdp = Tables::build(AT, None).rsdp;
+        let rsdp = tables().rsdp;
         assert_eq!(rsdp.len(), 36);
         assert_eq!(&rsdp[..8], b"RSD PTR ");
         assert_eq!((rsdp[15], u32_at(&rsdp, 20)), (2, 36));
@@ -175,17 +180,18 @@ mod tests {
 
     #[test]
     fn every_table_is_found_and_sums_to_zero() {
-        let tables = Tables::build(AT, log());
+        let tables = tables();
         assert!(tables.tables.len() as u64 <= ACPI_LENGTH);
         let fadt = find(&tables, b"FACP");
         table(&tables, u64_at(&fadt, 140), b"DSDT");
         find(&tables, b"APIC");
         find(&tables, b"TPM2");
+        find(&tables, b"CCEL");
     }
 
     #[test]
     fn the_fadt_has_a_pm1_block_and_can_sleep_and_reset() {
-        let fadt = find(&Tables::build(AT, None), b"FACP");
+        let fadt = find(&tables(), b"FACP");
         assert_eq!((fadt.len(), fadt[8]), (276, 6));
         assert_eq!(u32_at(&fadt, 112) >> 20 & 1, 0, "HW_REDUCED_ACPI");
         assert_eq!(u32_at(&fadt, 112) >> 10 & 1, 1, "RESET_REG_SUP");
@@ -203,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_madt_has_one_processor_and_one_io_apic_and_no_8259() {
-        let madt = find(&Tables::build(AT, None), b"APIC");
+        let madt = find(&tables(), b"APIC");
         assert_eq!((u32_at(&madt, 36), u32_at(&madt, 40)), (0xFEE0_0000, 0));
         assert_eq!(madt[44..52], [0, 8, 0, 0, 1, 0, 0, 0]);
         assert_eq!(madt[52..64], [1, 12, 0, 0, 0, 0, 0xC0, 0xFE, 0, 0, 0, 0]);
@@ -211,18 +217,25 @@ mod tests {
     }
 
     #[test]
-    fn the_tpm2_table_names_a_log_only_where_there_is_one() {
-        let without = find(&Tables::build(AT, None), b"TPM2");
-        assert_eq!((without.len(), without[8]), (64, 4));
-        let with = find(&Tables::build(AT, log()), b"TPM2");
-        assert_eq!((with.len(), with[8]), (76, 4));
+    fn the_tpm2_table_names_the_interface_and_the_log() {
+        let table = find(&tables(), b"TPM2");
+        assert_eq!((table.len(), table[8]), (76, 4));
+        assert_eq!(u32_at(&table, 36), 0, "client platform");
+        assert_eq!((u64_at(&table, 40), u32_at(&table, 48)), (0, 6));
         assert_eq!(
-            (u32_at(&with, 64), u64_at(&with, 68)),
+            (u32_at(&table, 64), u64_at(&table, 68)),
+            (0x1_0000, 0x39C0_0000)
+        );
+    }
+
+    #[test]
+    fn the_ccel_table_names_the_copy_of_a_tdx_log() {
+        let table = find(&tables(), b"CCEL");
+        assert_eq!((table.len(), table[8]), (56, 1));
+        assert_eq!(table[36..40], [2, 0, 0, 0]);
+        assert_eq!(
+            (u64_at(&table, 40), u64_at(&table, 48)),
             (0x1_0000, 0x39BF_0000)
         );
-        for table in [without, with] {
-            assert_eq!(u32_at(&table, 36), 0, "client platform");
-            assert_eq!((u64_at(&table, 40), u32_at(&table, 48)), (0, 6));
-        }
     }
 }

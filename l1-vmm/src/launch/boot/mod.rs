@@ -10,7 +10,7 @@ mod zero_page;
 
 pub use entry::{DescriptorTable, EntryState};
 pub use header::{KernelError, SetupHeader, canonical_setup};
-pub use place::{ACPI_LENGTH, EVENT_LOG_LENGTH, Layout, LowMemory, PlaceError};
+pub use place::{ACPI_LENGTH, EVENT_LOG_LENGTH, EventLogs, Layout, LowMemory, PlaceError};
 
 use alloc::vec::Vec;
 

@@ -2,7 +2,7 @@
 //!
 //! The first MiB looks as on a PC: boot structures in conventional memory, the range from 0x9FC00
 //! to 1 MiB reserved and zero, but for the RSDP where a kernel searches for it and the reset vector. ACPI tables and the
-//! TPM's event log take the top of low memory. L1's memory is in no entry.
+//! event logs take the top of low memory. L1's memory is in no entry.
 
 use super::header::SetupHeader;
 use crate::launch::e820::{E820Entry, E820Kind, E820Map, E820MapError};
@@ -39,8 +39,8 @@ impl LowMemory {
 
 /// Room for the ACPI tables.
 pub const ACPI_LENGTH: u64 = 0x1_0000;
-/// Room for the TPM's event log: the least that the PC Client profile allows (TCG ACPI
-/// Specification, LAML).
+/// Room for each event log: the least that the PC Client profile allows the TPM's (TCG ACPI
+/// Specification, LAML), and a firmware's usual choice for the other.
 pub const EVENT_LOG_LENGTH: u64 = 0x1_0000;
 
 /// Why a kernel and its initrd do not fit.
@@ -84,6 +84,15 @@ pub enum PlaceError {
     E820(#[from] E820MapError),
 }
 
+/// Where the event logs go: memory that L2 keeps, and that only L2 uses once it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventLogs {
+    /// The TPM's, in the TCG crypto-agile format.
+    pub tcg: GpaRange,
+    /// The copy of the TD's.
+    pub cc: GpaRange,
+}
+
 /// Where everything goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -93,8 +102,8 @@ pub struct Layout {
     pub initrd: Option<GpaRange>,
     /// The ACPI tables but the RSDP.
     pub acpi: GpaRange,
-    /// The TPM's event log.
-    pub event_log: GpaRange,
+    /// The event logs.
+    pub event_logs: EventLogs,
     /// L2's memory map.
     pub e820: E820Map,
 }
@@ -110,8 +119,15 @@ impl Layout {
     ) -> Result<Self, PlaceError> {
         let mut free = l2.clone();
         take(&mut free, 0, LowMemory::END)?;
-        let event_log = highest(&free, EVENT_LOG_LENGTH, 1 << 32).ok_or(PlaceError::Tables)?;
-        free.remove(event_log)?;
+        let mut log = || {
+            let area = highest(&free, EVENT_LOG_LENGTH, 1 << 32).ok_or(PlaceError::Tables)?;
+            free.remove(area)?;
+            Ok::<_, PlaceError>(area)
+        };
+        let event_logs = EventLogs {
+            tcg: log()?,
+            cc: log()?,
+        };
         let acpi = highest(&free, ACPI_LENGTH, 1 << 32).ok_or(PlaceError::Tables)?;
         free.remove(acpi)?;
         let kernel = place_kernel(&free, header, code_length)?;
@@ -120,12 +136,12 @@ impl Layout {
             0 => None,
             length => Some(place_initrd(&free, header, length)?),
         };
-        let e820 = guest_map(l2, acpi, event_log)?;
+        let e820 = guest_map(l2, acpi, &event_logs)?;
         Ok(Self {
             kernel,
             initrd,
             acpi,
-            event_log,
+            event_logs,
             e820,
         })
     }
@@ -200,16 +216,18 @@ fn place_initrd(
     })
 }
 
-fn guest_map(l2: &GpaRanges, acpi: GpaRange, log: GpaRange) -> Result<E820Map, PlaceError> {
+fn guest_map(l2: &GpaRanges, acpi: GpaRange, logs: &EventLogs) -> Result<E820Map, PlaceError> {
     let mut ram = l2.clone();
     take(&mut ram, LowMemory::CONVENTIONAL_END, LowMemory::END)?;
     ram.remove(acpi)?;
-    ram.remove(log)?;
+    ram.remove(logs.tcg)?;
+    ram.remove(logs.cc)?;
     let legacy = GpaRange::new(LowMemory::CONVENTIONAL_END, LowMemory::END);
     let mut entries: Vec<_> = [
         (legacy.unwrap_or(GpaRange::EMPTY), E820Kind::Reserved),
         (acpi, E820Kind::AcpiReclaim),
-        (log, E820Kind::AcpiNvs),
+        (logs.tcg, E820Kind::AcpiNvs),
+        (logs.cc, E820Kind::AcpiNvs),
     ]
     .into_iter()
     .chain(ram.iter().map(|range| (range, E820Kind::Memory)))
@@ -247,15 +265,18 @@ mod tests {
             GpaRange::with_length(0x100_0000, 0x300_0000).unwrap()
         );
         assert_eq!(
-            layout.event_log,
-            GpaRange::new(0x39BF_0000, 0x39C0_0000).unwrap()
+            (layout.event_logs.tcg, layout.event_logs.cc),
+            (
+                GpaRange::new(0x39BF_0000, 0x39C0_0000).unwrap(),
+                GpaRange::new(0x39BE_0000, 0x39BF_0000).unwrap()
+            )
         );
         assert_eq!(
             layout.acpi,
-            GpaRange::new(0x39BE_0000, 0x39BF_0000).unwrap()
+            GpaRange::new(0x39BD_0000, 0x39BE_0000).unwrap()
         );
         let initrd = layout.initrd.unwrap();
-        assert_eq!((initrd.start(), initrd.length()), (0x389A_B000, 0x123_4567));
+        assert_eq!((initrd.start(), initrd.length()), (0x3899_B000, 0x123_4567));
         let map: Vec<_> = layout
             .e820
             .entries()
@@ -266,8 +287,9 @@ mod tests {
             [
                 (0, 0x9FC00, E820Kind::Memory),
                 (0x9FC00, 0x10_0000, E820Kind::Reserved),
-                (0x10_0000, 0x39BE_0000, E820Kind::Memory),
-                (0x39BE_0000, 0x39BF_0000, E820Kind::AcpiReclaim),
+                (0x10_0000, 0x39BD_0000, E820Kind::Memory),
+                (0x39BD_0000, 0x39BE_0000, E820Kind::AcpiReclaim),
+                (0x39BE_0000, 0x39BF_0000, E820Kind::AcpiNvs),
                 (0x39BF_0000, 0x39C0_0000, E820Kind::AcpiNvs),
                 (1 << 32, (1 << 32) + 0x4000_0000, E820Kind::Memory),
             ]
@@ -335,7 +357,8 @@ mod tests {
             header.relocatable = !fixed;
             if let Ok(layout) = Layout::new(&l2, &header, code, initrd) {
                 let low = GpaRange::new(0, LowMemory::END).unwrap();
-                let places: Vec<_> = [layout.kernel, layout.acpi, layout.event_log, low]
+                let EventLogs { tcg, cc } = layout.event_logs;
+                let places: Vec<_> = [layout.kernel, layout.acpi, tcg, cc, low]
                     .into_iter()
                     .chain(layout.initrd)
                     .collect();

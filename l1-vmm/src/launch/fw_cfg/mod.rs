@@ -1,17 +1,19 @@
 //! QEMU's firmware configuration device, through which the host gives the kernel, initrd and
-//! command line.
+//! command line, and options for L1 as named files.
 //!
 //! Source: QEMU, docs/specs/fw_cfg.rst. Ports are reached by `TDVMCALL<Instruction.IO>`; data comes
 //! by the device's DMA through one buffer of shared memory, because a byte-wise kernel would be
-//! millions of TD exits. Only sizes, of four bytes each, are read from the data port.
+//! millions of TD exits. Only sizes and counts, of four bytes each, are read from the data port.
 //!
 //! Whatever the host says is hostile: a size is used for nothing before its caller has checked it,
 //! data is copied out of the shared buffer once and then belongs to L1.
 
+mod directory;
 mod dma;
 
 pub use dma::DmaError;
 
+use self::directory::FILES_MAX;
 use crate::shared_buffer::SharedBuffer;
 use alloc::vec;
 use tdcall::ghci::Width;
@@ -25,30 +27,53 @@ const PORT_DATA: u16 = 0x511;
 /// DMA address register, high half; the low half is 4 above.
 const PORT_DMA: u16 = 0x514;
 
-/// Keys of the items.
+/// What the device has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
 pub enum Item {
     /// "QEMU".
-    Signature = 0x00,
+    Signature,
     /// Feature bits.
-    Id = 0x01,
+    Id,
     /// Bytes of [`Item::KernelData`].
-    KernelSize = 0x08,
+    KernelSize,
     /// Bytes of [`Item::InitrdData`].
-    InitrdSize = 0x0B,
+    InitrdSize,
     /// The kernel's protected-mode code: its file without the setup code.
-    KernelData = 0x11,
+    KernelData,
     /// The initrd.
-    InitrdData = 0x12,
+    InitrdData,
     /// Bytes of [`Item::CmdlineData`].
-    CmdlineSize = 0x14,
+    CmdlineSize,
     /// The command line with its NUL.
-    CmdlineData = 0x15,
+    CmdlineData,
     /// Bytes of [`Item::SetupData`].
-    SetupSize = 0x17,
+    SetupSize,
     /// The kernel's setup code: boot sector and setup sectors.
-    SetupData = 0x18,
+    SetupData,
+    /// The names, sizes and keys of all files.
+    FileDirectory,
+    /// A file, by the key that the directory gives it.
+    File(u16),
+}
+
+impl Item {
+    /// What is written to the selector.
+    pub const fn key(self) -> u16 {
+        match self {
+            Self::Signature => 0x00,
+            Self::Id => 0x01,
+            Self::KernelSize => 0x08,
+            Self::InitrdSize => 0x0B,
+            Self::KernelData => 0x11,
+            Self::InitrdData => 0x12,
+            Self::CmdlineSize => 0x14,
+            Self::CmdlineData => 0x15,
+            Self::SetupSize => 0x17,
+            Self::SetupData => 0x18,
+            Self::FileDirectory => 0x19,
+            Self::File(key) => key,
+        }
+    }
 }
 
 /// Feature bit: the DMA interface is there.
@@ -70,6 +95,19 @@ pub enum FwCfgError {
     /// A port could not be read or written.
     #[error("fw_cfg port access: {0}")]
     Port(#[from] VmcallError),
+    /// No directory is that long.
+    #[error("the host claims {0} fw_cfg files; no host has more than {FILES_MAX}")]
+    TooManyFiles(u32),
+    /// A file of known purpose is longer than any value that it could hold.
+    #[error("the host's fw_cfg file {name} has {size} bytes; {most} are the most it may have")]
+    FileTooLarge {
+        /// Its name.
+        name: &'static str,
+        /// Its size.
+        size: u32,
+        /// The most that is read.
+        most: u32,
+    },
     /// A transfer failed.
     #[error("fw_cfg item {item:?}: {error}")]
     Dma {
@@ -122,7 +160,7 @@ impl<'a, R: RawTdcall, B: SharedBuffer> FwCfg<'a, R, B> {
         let room = dma::room(self.buffer);
         let mut piece = vec![0; room.min(usize::try_from(length).unwrap_or(usize::MAX))];
         let mut left = length;
-        let mut select = Some(item as u16);
+        let mut select = Some(item.key());
         while left != 0 {
             let take = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let Some(bytes) = piece.get_mut(..take) else {
@@ -139,7 +177,7 @@ impl<'a, R: RawTdcall, B: SharedBuffer> FwCfg<'a, R, B> {
     /// The first four bytes of `item`, from the data port.
     fn read_small(&self, item: Item) -> Result<[u8; 4], FwCfgError> {
         self.td
-            .io_write(PORT_SELECTOR, Width::Word, u32::from(item as u16))?;
+            .io_write(PORT_SELECTOR, Width::Word, u32::from(item.key()))?;
         let mut bytes = [0; 4];
         for byte in &mut bytes {
             *byte = self.td.io_read(PORT_DATA, Width::Byte)? as u8;

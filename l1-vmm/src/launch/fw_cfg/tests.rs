@@ -35,8 +35,8 @@ impl Host {
     pub(crate) fn new(buffer: usize, fault: Fault) -> Self {
         let features = if fault == Fault::NoDma { 1u32 } else { 3 };
         let items = BTreeMap::from([
-            (Item::Signature as u16, b"QEMU".to_vec()),
-            (Item::Id as u16, features.to_le_bytes().to_vec()),
+            (Item::Signature.key(), b"QEMU".to_vec()),
+            (Item::Id.key(), features.to_le_bytes().to_vec()),
         ]);
         Self {
             items,
@@ -50,7 +50,7 @@ impl Host {
     }
 
     pub(crate) fn set(&mut self, item: Item, bytes: &[u8]) {
-        self.items.insert(item as u16, bytes.to_vec());
+        self.items.insert(item.key(), bytes.to_vec());
     }
 
     pub(crate) fn set_size(&mut self, item: Item, size: u32) {

@@ -82,7 +82,7 @@ fn launch(host: &Host) -> (Result<LoadedGuest, LoadError>, Memory) {
     let td = Td::new(host);
     let result = FwCfg::open(&td, host)
         .map_err(LoadError::from)
-        .and_then(|device| load(&device, &plan, &mut memory, false));
+        .and_then(|device| load(&device, &plan, &mut memory));
     (result, memory)
 }
 
