@@ -4,6 +4,9 @@
 //! * [`tis`]: the FIFO interface of the TCG PC Client Platform TPM Profile (PTP), the one that a
 //!   stock kernel's `tpm_tis` binds to.
 //! * [`mod@reference`]: the engine that is the TPM 2.0 reference code.
+//! * [`attested`]: an engine whose life is measured into the trust domain ([`TrustDomain`]), with
+//!   the [`log`] that explains the registers, an [`identity`] with certificates, digests of its
+//!   [`state`], and reports and quotes for relying parties, also by [`service`].
 //!
 //! Nothing here knows how an access of the guest arrives; whoever does calls [`tis::Tis::read`] and
 //! [`tis::Tis::write`] with an offset and a few bytes. The guest is hostile: every access has a
@@ -33,6 +36,7 @@ pub mod log;
 mod platform;
 mod recorder;
 pub mod reference;
+pub mod service;
 pub mod state;
 pub mod tis;
 mod trust_domain;

@@ -1,0 +1,181 @@
+//! Payloads of TDVMCALL<Service> (GHCI, "TDG.VP.VMCALL<Service>"), as docs/measurement.md §8 has them.
+//!
+//! Bytes in, bytes out: whoever gets the call has copied the command from the guest's page, and
+//! writes the response to its page with GUID, length and status in front.
+
+use alloc::vec::Vec;
+
+use attestation::event_log::{Log, LogError};
+use attestation::window::{SELECTOR_SIZE, USER_DATA_SIZE};
+
+use crate::attested::Attested;
+use crate::{Engine, TrustDomain};
+
+/// A GUID as in memory (UEFI, "EFI_GUID").
+pub type Guid = [u8; 16];
+
+/// The vTPM of L1: 766cf580-8dc3-4cea-a94e-e5424da1da56.
+pub const L1_VTPM: Guid = guid(0x766c_f580_8dc3_4cea_a94e_e542_4da1_da56);
+
+/// Evidence: 6ac6b1a5-5d0c-4b37-9f5c-6e2f2c9a8f11.
+pub const EVIDENCE: Guid = guid(0x6ac6_b1a5_5d0c_4b37_9f5c_6e2f_2c9a_8f11);
+
+/// gTcgEvent2EntryHobGuid (EDK II): a TCG_PCR_EVENT2 follows.
+const TCG_EVENT2_ENTRY: Guid = guid(0xd26c_221e_2430_4c8a_9170_3fcb_4500_413f);
+
+const VERSION: u8 = 0;
+const DETECT: u8 = 1;
+const REPORT: u8 = 1;
+const READ: u8 = 2;
+
+/// Status byte of a payload.
+mod status {
+    pub(super) const DONE: u8 = 0;
+    pub(super) const FAILED: u8 = 1;
+}
+
+/// Why a command has no response payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceError {
+    /// There is no such service, or not in this version, or it has no such command. GHCI status
+    /// 0xFFFFFFFF.
+    #[error("no such service or command")]
+    Unsupported,
+    /// The command has too few or too many bytes. GHCI status 4.
+    #[error("the command has a wrong length")]
+    CommandLength,
+    /// The response is larger than its page. GHCI status 3.
+    #[error("the response does not fit")]
+    ResponseTooLong,
+    /// What L1 has measured cannot be told. GHCI status 1.
+    #[error("the launch events cannot be read: {0}")]
+    Events(#[from] LogError),
+}
+
+impl<E: Engine, T: TrustDomain> Attested<E, T> {
+    /// Answers the command `data` of service `guid` in at most `room` bytes.
+    pub fn serve(
+        &mut self,
+        guid: &Guid,
+        data: &[u8],
+        room: usize,
+    ) -> Result<Vec<u8>, ServiceError> {
+        let (header, arguments) = data
+            .split_first_chunk()
+            .ok_or(ServiceError::CommandLength)?;
+        let response = match (guid, header) {
+            (&L1_VTPM, [VERSION, DETECT, 0, 0]) => self.detect()?,
+            (&EVIDENCE, [VERSION, REPORT, 0, 0]) => self.serve_report(arguments)?,
+            (&EVIDENCE, [VERSION, READ, 0, 0]) => {
+                let selector: &[u8; SELECTOR_SIZE] = arguments
+                    .try_into()
+                    .map_err(|_| ServiceError::CommandLength)?;
+                self.window(selector, room)
+            }
+            _ => return Err(ServiceError::Unsupported),
+        };
+        match response.len() <= room {
+            true => Ok(response),
+            false => Err(ServiceError::ResponseTooLong),
+        }
+    }
+
+    /// The events that L1 has measured for the guest's firmware, which goes on from there.
+    fn detect(&self) -> Result<Vec<u8>, ServiceError> {
+        let log = self.tcg_log();
+        let events = Log::parse(log)?.events;
+        let starts = events.iter().map(|event| event.offset);
+        let ends = starts.clone().skip(1).chain([log.len()]);
+        let mut response = [VERSION, DETECT, status::DONE, 0].to_vec();
+        for (start, end) in starts.zip(ends) {
+            let event = log.get(start..end).unwrap_or_default();
+            put_guid_hob(&mut response, &TCG_EVENT2_ENTRY, event)?;
+        }
+        put_hob_header(&mut response, hob::END_OF_HOB_LIST, hob::HEADER);
+        Ok(response)
+    }
+
+    fn serve_report(&mut self, arguments: &[u8]) -> Result<Vec<u8>, ServiceError> {
+        let user_data: [u8; USER_DATA_SIZE] = arguments
+            .try_into()
+            .map_err(|_| ServiceError::CommandLength)?;
+        Ok(match self.report(user_data) {
+            Ok(report) => [&[status::DONE, 0, 0, 0], report.as_slice()].concat(),
+            Err(_) => [status::FAILED, 0, 0, 0].to_vec(),
+        })
+    }
+}
+
+/// HOBs (UEFI PI, volume 3, "HOB Code Definitions").
+mod hob {
+    pub(super) const GUID_EXTENSION: u16 = 4;
+    pub(super) const END_OF_HOB_LIST: u16 = 0xFFFF;
+    /// Bytes of a header; HOBs are as long as a multiple of it.
+    pub(super) const HEADER: u16 = 8;
+}
+
+fn put_guid_hob(to: &mut Vec<u8>, guid: &Guid, data: &[u8]) -> Result<(), ServiceError> {
+    let header = usize::from(hob::HEADER);
+    let padded = (header + guid.len() + data.len()).next_multiple_of(header);
+    let length = u16::try_from(padded).map_err(|_| ServiceError::ResponseTooLong)?;
+    let end = to.len() + padded;
+    put_hob_header(to, hob::GUID_EXTENSION, length);
+    to.extend(guid);
+    to.extend(data);
+    to.resize(end, 0);
+    Ok(())
+}
+
+fn put_hob_header(to: &mut Vec<u8>, kind: u16, length: u16) {
+    to.extend(kind.to_le_bytes());
+    to.extend(length.to_le_bytes());
+    to.extend([0; 4]);
+}
+
+/// A GUID from its digits: the first three groups are little-endian in memory.
+const fn guid(digits: u128) -> Guid {
+    let [
+        a0,
+        a1,
+        a2,
+        a3,
+        b0,
+        b1,
+        c0,
+        c1,
+        d0,
+        d1,
+        d2,
+        d3,
+        d4,
+        d5,
+        d6,
+        d7,
+    ] = digits.to_be_bytes();
+    [
+        a3, a2, a1, a0, b1, b0, c1, c0, d0, d1, d2, d3, d4, d5, d6, d7,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guids_are_as_in_memory() {
+        let expected = [
+            0x80, 0xf5, 0x6c, 0x76, 0xc3, 0x8d, 0xea, 0x4c, 0xa9, 0x4e, 0xe5, 0x42, 0x4d, 0xa1,
+            0xda, 0x56,
+        ];
+        assert_eq!(L1_VTPM, expected);
+    }
+
+    #[test]
+    fn hobs_are_multiples_of_eight() {
+        let mut list = Vec::new();
+        put_guid_hob(&mut list, &EVIDENCE, &[1; 5]).unwrap();
+        assert_eq!(list.len(), 32);
+        assert_eq!(list[..8], [4, 0, 32, 0, 0, 0, 0, 0]);
+        assert_eq!(list[24..], [1, 1, 1, 1, 1, 0, 0, 0]);
+    }
+}
