@@ -11,7 +11,7 @@ fn committed_files_are_those_that_the_generator_makes() {
         let committed = std::fs::read(folder.join(name)).unwrap();
         assert!(
             committed == content,
-            "{name} differs: run `cargo run -p quoting --features pki --example make-pki`"
+            "{name} differs: run `cargo run -p quoting --example make-pki`"
         );
     }
 }

@@ -157,6 +157,7 @@ mod tests {
         let module = Module::new(Configuration::default());
         let report = module.report([7; 64]);
         assert!(module.verifies(&report.report_mac));
+        assert!(module.is_local_report(&report.report_mac));
         assert_eq!(
             report.report_mac.tee_info_hash,
             sha384(report.td_info.as_bytes())
@@ -165,6 +166,7 @@ mod tests {
         let mut forged = report.report_mac;
         forged.report_data[0] ^= 1;
         assert!(!module.verifies(&forged));
+        assert!(!module.is_local_report(&forged));
 
         let mut other = Configuration::default();
         other.tcb.report_key[0] ^= 1;
