@@ -10,9 +10,9 @@ use tdcall::field::TdAttributes;
 use tdcall::status::Status;
 use tdshim_config::layout::TPM_WINDOW;
 use tdshim_config::metadata::{Metadata, Section, SectionKind};
+use tdshim_config::td_hob;
 use tdx_module::{Module, TdParams};
 
-use super::hob;
 use super::memory::{MemoryError, TdMemory};
 use crate::arch::memory;
 use crate::hardware::Hardware;
@@ -70,7 +70,7 @@ pub(crate) fn build(
         }
         if section.kind == SectionKind::TdHob {
             hob_address = section.address;
-            let list = hob::list(section.address, td_memory.ram(), &added);
+            let list = td_hob::list(section.address, td_memory.ram(), &added);
             if list.len() as u64 > section.size {
                 return Err(format!("the TD HOB needs {} bytes", list.len()));
             }

@@ -1,14 +1,13 @@
 //! The host VMM: builds the TD, runs it, and serves what it asks. Untrusted by the TD, and here
 //! also its tester: it can be told to misbehave.
 //!
-//! * [`build`], [`hob`], [`memory`]: the TD and its memory.
+//! * [`build`], [`memory`]: the TD and its memory.
 //! * [`tdvmcall`]: requests of the TD, on [`ports`], [`fw_cfg`], [`io_apic`], [`local_apic`] and
 //!   [`quote`].
 //! * [`summary`]: what is printed of a run.
 
 pub(crate) mod build;
 pub(crate) mod fw_cfg;
-mod hob;
 mod io_apic;
 mod local_apic;
 pub(crate) mod memory;
