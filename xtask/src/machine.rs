@@ -4,6 +4,7 @@ use crate::pack;
 use crate::transcript::Transcript;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, IsTerminal};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -12,10 +13,25 @@ use std::time::{Duration, Instant};
 /// Where the bench lies in the machine's memory; a TD's low memory ends below it.
 const BENCH_START_MIB: u64 = 0x7000_0000 >> 20;
 const BENCH_END_MIB: u64 = 0x8000_0000 >> 20;
+/// Where a PC's high memory begins.
+const GIB4: u64 = 1 << 32;
 /// From this much memory on, q35 puts what is above 2 GiB at 4 GiB.
 const SPLIT_MIB: u64 = 0xB000_0000 >> 20;
 /// isa-debug-exit gives 2 * value + 1; the bench writes 0 when all went well.
 const SUCCESS: i32 = 1;
+
+/// The RAM of a TD on the simulated platform: low up to the bench, the rest from 4 GiB, all in large
+/// pages.
+pub(crate) fn td_ram(memory_mib: u64) -> Vec<Range<u64>> {
+    const LARGE_PAGE_MIB: u64 = 2;
+    let whole = |mib: u64| (mib / LARGE_PAGE_MIB * LARGE_PAGE_MIB) << 20;
+    let low = whole(memory_mib.min(BENCH_START_MIB));
+    let high = whole(memory_mib.saturating_sub(BENCH_START_MIB));
+    [0..low, GIB4..GIB4 + high]
+        .into_iter()
+        .filter(|range| !range.is_empty())
+        .collect()
+}
 
 /// The guest physical address width of the TD: the shared bit is its highest bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

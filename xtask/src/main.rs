@@ -3,6 +3,7 @@
 //! * `run` builds the images and boots a guest on the simulated TDX platform;
 //! * `test` runs everything continuous integration runs;
 //! * `bench` measures the figures the project promises;
+//! * `measure` predicts a configuration's measurements from files;
 //! * `reproduce` builds the images a second time elsewhere and compares them;
 //! * `check-image` says whether a finished td-shim image can launch the L1 VMM.
 
@@ -17,6 +18,8 @@ mod initrd;
 mod machine;
 mod names;
 mod pack;
+mod policy_file;
+mod prediction;
 mod progress;
 mod report;
 mod reproducible;
@@ -44,6 +47,8 @@ enum Command {
     Bench(commands::bench::Options),
     /// Say whether a finished td-shim image can launch the L1 VMM, or what is wrong with it.
     CheckImage(commands::check_image::Options),
+    /// Predict MRTD, RTMR0 to RTMR2 and the PCRs of a configuration, and write a policy of them.
+    Measure(commands::measure::Options),
     /// Build the images again from a copy of the checkout elsewhere, and say whether they are the same.
     Reproduce(commands::reproduce::Options),
     /// Build the firmware image (shim, metadata, L1 VMM) and write it to a file.
@@ -56,6 +61,7 @@ fn main() -> ExitCode {
         Command::Test(options) => commands::test::run(&options),
         Command::Bench(options) => commands::bench::run(&options),
         Command::CheckImage(options) => commands::check_image::run(&options),
+        Command::Measure(options) => commands::measure::run(&options),
         Command::Reproduce(options) => commands::reproduce::run(&options),
         Command::Image(options) => commands::image::run(&options),
     };

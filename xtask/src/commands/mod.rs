@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod check_image;
 pub(crate) mod image;
+pub(crate) mod measure;
 pub(crate) mod reproduce;
 pub(crate) mod run;
 pub(crate) mod test;

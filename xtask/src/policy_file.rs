@@ -1,0 +1,41 @@
+//! A policy for the verifier, of predicted values.
+
+use crate::prediction::Prediction;
+use attestation::journal::PcrMirror;
+use std::fmt::Write;
+
+/// The PCRs that firmware and boot loader own: nothing may extend them once L2 runs.
+pub(crate) const PREDICTED_PCRS: std::ops::Range<usize> = 0..10;
+
+/// The policy as TOML.
+pub(crate) fn toml(prediction: &Prediction, command_line: &str, mirror: PcrMirror) -> String {
+    let mut text = String::from(
+        "# Values that `cargo xtask measure` predicted from files.\n\n[td]\n# The firmware image with the L1 VMM in it.\n",
+    );
+    digest(&mut text, "mrtd", &prediction.mrtd);
+    if let Some(td_hob) = &prediction.td_hob {
+        text.push_str("\n[firmware]\n# The machine as the host describes it.\n");
+        digest(&mut text, "td_hob", td_hob);
+    }
+    text.push_str("\n[launch]\n");
+    digest(&mut text, "kernel", &prediction.kernel.sha384);
+    // JSON's escapes are TOML's.
+    let line = serde_json::Value::from(command_line);
+    let _ = writeln!(text, "command_line = [{line}]");
+    match &prediction.initrd {
+        Some(initrd) => digest(&mut text, "initrd", &initrd.sha384),
+        None => text.push_str("initrd = \"none\"\n"),
+    }
+    let _ = writeln!(text, "\n[vtpm]\nmirror = [\"{}\"]", mirror.name());
+    for bank in &prediction.banks {
+        let _ = writeln!(text, "\n[pcr.{}]", bank.algorithm().name());
+        for (pcr, value) in bank.values().iter().enumerate().take(PREDICTED_PCRS.end) {
+            let _ = writeln!(text, "{pcr} = [\"{}\"]", hex::encode(value.bytes()));
+        }
+    }
+    text
+}
+
+fn digest(text: &mut String, key: &str, digest: &[u8; 48]) {
+    let _ = writeln!(text, "{key} = [\"{}\"]", hex::encode(digest));
+}

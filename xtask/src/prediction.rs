@@ -1,0 +1,156 @@
+//! What a TD's registers and its vTPM's PCRs will be, from files alone.
+//!
+//! `docs/measurement.md`, sections 1 to 3. The events come from the crate that L1 takes them from.
+
+use anyhow::{Context, Result, bail, ensure};
+use attestation::digest::{Digests, extend_sha384, sha384};
+use attestation::launch::{Launch, SEPARATOR, kernel_digests};
+use attestation::pcr::{Bank, banks_at_startup};
+use std::ops::Range;
+use tdshim_config::metadata::{Metadata, Section, SectionKind};
+use tdshim_config::{hob, measurement, td_hob};
+
+/// The version that L1 measures: all packages of the workspace have one.
+const L1_VERSION: &str = env!("CARGO_PKG_VERSION");
+/// A register before its first extend.
+const ZERO: [u8; 48] = [0; 48];
+
+/// How the host describes the machine to the firmware.
+pub(crate) enum Host<'a> {
+    /// The simulated platform, by the TD's RAM.
+    Simulated(&'a [Range<u64>]),
+    /// Any other: the TD HOB as it hands it over, whatever follows the list's end.
+    TdHob(&'a [u8]),
+}
+
+/// Everything that is measured before L2 runs.
+pub(crate) struct Configuration<'a> {
+    /// The firmware image with L1 in it.
+    pub(crate) image: &'a [u8],
+    pub(crate) host: Host<'a>,
+    pub(crate) kernel: &'a [u8],
+    pub(crate) initrd: Option<&'a [u8]>,
+    pub(crate) command_line: &'a str,
+}
+
+/// The values.
+pub(crate) struct Prediction {
+    pub(crate) mrtd: [u8; 48],
+    /// SHA-384 of the TD HOB, if the image has a place for one.
+    pub(crate) td_hob: Option<[u8; 48]>,
+    /// RTMR0 to RTMR2.
+    pub(crate) rtmrs: [[u8; 48]; 3],
+    pub(crate) kernel: Digests,
+    pub(crate) command_line: Digests,
+    pub(crate) initrd: Option<Digests>,
+    /// As L2's first instruction finds them.
+    pub(crate) banks: Vec<Bank>,
+}
+
+/// Predicts.
+pub(crate) fn predict(configuration: &Configuration<'_>) -> Result<Prediction> {
+    let metadata = Metadata::find(configuration.image).context("the firmware image")?;
+    refuse_what_is_measured_otherwise(&metadata)?;
+    let mrtd = measurement::mrtd(configuration.image, &metadata);
+    let td_hob = measured_hob(&configuration.host, &metadata)?;
+    let separator = sha384(&SEPARATOR);
+    let hob_measured = td_hob.map_or(ZERO, |digest| extend_sha384(&ZERO, &digest));
+    let rtmr0 = extend_sha384(&hob_measured, &separator);
+
+    let kernel = kernel_digests(configuration.kernel);
+    let initrd = configuration.initrd.map(Digests::of);
+    let launch = Launch {
+        version: L1_VERSION,
+        mrtd: &mrtd,
+        rtmr0: &rtmr0,
+        kernel,
+        command_line: configuration.command_line.as_bytes(),
+        initrd,
+    };
+    let mut rtmrs = [rtmr0, extend_sha384(&ZERO, &separator), ZERO];
+    for (index, event) in launch.rtmr_events() {
+        let register = rtmrs
+            .get_mut(usize::from(index))
+            .context("the launch extends an RTMR of the journal")?;
+        *register = extend_sha384(register, &event.digests.sha384);
+    }
+    let mut banks = banks_at_startup();
+    for bank in &mut banks {
+        for (pcr, event) in launch.pcr_events() {
+            let digest = event.digests.get(bank.algorithm());
+            bank.extend(u32::from(pcr), &digest)?;
+        }
+    }
+    Ok(Prediction {
+        mrtd,
+        td_hob,
+        rtmrs,
+        kernel,
+        command_line: Digests::of(configuration.command_line.as_bytes()),
+        initrd,
+        banks,
+    })
+}
+
+/// A payload outside MRTD is measured into RTMR1 by td-shim; such an image is none of ours.
+fn refuse_what_is_measured_otherwise(metadata: &Metadata) -> Result<()> {
+    let outside = metadata
+        .sections()
+        .find(|section| section.kind == SectionKind::Payload);
+    if outside.is_some_and(|section| section.attributes & Section::MEASURE == 0) {
+        bail!(
+            "the image's payload is not measured into MRTD; link the image with the L1 VMM in its firmware volume"
+        );
+    }
+    Ok(())
+}
+
+/// The digest of the list that the firmware measures.
+fn measured_hob(host: &Host<'_>, metadata: &Metadata) -> Result<Option<[u8; 48]>> {
+    let Some(place) = metadata.section(SectionKind::TdHob) else {
+        return Ok(None);
+    };
+    let list = match host {
+        Host::Simulated(ram) => {
+            let added: Vec<Range<u64>> = metadata
+                .sections()
+                .filter(|section| section.kind.has_memory())
+                .filter(|section| section.attributes & Section::AUGMENT == 0)
+                .map(Section::range)
+                .collect();
+            td_hob::list(place.address, ram, &added)
+        }
+        Host::TdHob(bytes) => list_of(bytes)?.to_vec(),
+    };
+    Ok(Some(sha384(&list)))
+}
+
+/// The list in a file that may be the whole section: up to and with the END HOB.
+fn list_of(bytes: &[u8]) -> Result<&[u8]> {
+    let mut end = size_of::<hob::Header>();
+    for hob in hob::walk(bytes) {
+        let (_, hob) = hob.context("the TD HOB")?;
+        end += hob.len();
+    }
+    let list = bytes.get(..end).context("the TD HOB has no END HOB")?;
+    ensure!(
+        list.ends_with(&[0xFF, 0xFF, 8, 0, 0, 0, 0, 0]),
+        "the TD HOB has no END HOB"
+    );
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hob_list_ends_with_its_end_hob() {
+        let list = td_hob::list(0x80_0000, std::slice::from_ref(&(0..0x1000_0000)), &[]);
+        let mut section = list.clone();
+        section.resize(0x2_0000, 0);
+        assert_eq!(list_of(&section).unwrap(), list);
+        assert!(list_of(&list[..list.len() - 1]).is_err());
+        assert!(list_of(&[]).is_err());
+    }
+}
