@@ -144,3 +144,75 @@ impl Bundle {
         Ok(serde_json::to_string_pretty(self)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::string::ToString;
+    use std::vec;
+
+    fn bundle() -> Bundle {
+        let binary = |byte| Binary(vec![byte; 5]);
+        Bundle {
+            format: FORMAT.into(),
+            version: VERSION,
+            nonce: "0011".into(),
+            report: binary(1),
+            td_quote: None,
+            td_quote_status: 3,
+            cc_event_log: binary(2),
+            tcg_event_log: binary(3),
+            ca_certificate: binary(4),
+            ek_certificates: [binary(5), binary(6), binary(7)],
+            ak_certificate: binary(8),
+            ek_public: Some(binary(9)),
+            ak_public: binary(10),
+            quote: Quote {
+                attest: binary(11),
+                signature: binary(12),
+            },
+            certify: None,
+            pcrs: Pcrs {
+                sha256: vec!["00".repeat(32); 24],
+                ..Pcrs::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_bundle_is_read_back() {
+        let json = bundle().to_json().unwrap();
+        assert_eq!(Bundle::from_json(json.as_bytes()).unwrap(), bundle());
+        assert!(json.contains(r#""report": "AQEBAQE=""#), "{json}");
+        assert!(json.contains(r#""td_quote": null"#), "{json}");
+    }
+
+    #[test]
+    fn another_form_or_version_is_refused() {
+        let json = bundle().to_json().unwrap();
+        let cases = [
+            ("\"version\": 1", "\"version\": 2", "version 2"),
+            ("\"tdp-vtpm-evidence\"", "\"evidence\"", "\"evidence\""),
+            ("\"nonce\"", "\"nonsense\"", "unknown field `nonsense`"),
+            ("\"AQEBAQE=\"", "\"AQEBAQE\"", "not base64"),
+            ("\"nonce\": \"0011\",", "", "missing field `nonce`"),
+        ];
+        for (written, other, said) in cases {
+            let changed = json.replacen(written, other, 1);
+            let error = Bundle::from_json(changed.as_bytes()).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(place in any::<proptest::sample::Index>(), value in any::<u8>()) {
+            let mut json = bundle().to_json().unwrap().into_bytes();
+            let place = place.index(json.len());
+            json[place] = value;
+            let _ = Bundle::from_json(&json);
+            let _ = Bundle::from_json(&json[..place]);
+        }
+    }
+}

@@ -253,3 +253,90 @@ impl Hasher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::string::ToString;
+    use std::vec;
+
+    /// FIPS 180-4's example "abc".
+    const ABC: [(Algorithm, &str); 4] = [
+        (Algorithm::Sha1, "a9993e364706816aba3e25717850c26c9cd0d89d"),
+        (
+            Algorithm::Sha256,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        ),
+        (
+            Algorithm::Sha384,
+            "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed\
+             8086072ba1e7cc2358baeca134c825a7",
+        ),
+        (
+            Algorithm::Sha512,
+            "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
+             2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+        ),
+    ];
+
+    #[test]
+    fn every_algorithm_gives_the_standards_digest() {
+        let digests = Digests::of(b"abc");
+        for (algorithm, digest) in ABC {
+            assert_eq!(algorithm.digest(b"abc").to_string(), digest);
+            assert_eq!(digests.get(algorithm).to_string(), digest);
+            assert_eq!(digest.len(), 2 * algorithm.size());
+        }
+    }
+
+    #[test]
+    fn identifiers_are_the_registrys_and_ascend() {
+        let ids = Algorithm::ALL.map(Algorithm::id);
+        assert_eq!(ids, [4, 0xB, 0xC, 0xD]);
+        for algorithm in Algorithm::ALL {
+            assert_eq!(Algorithm::from_id(algorithm.id()), Some(algorithm));
+        }
+        assert_eq!(Algorithm::from_id(0x12), None);
+    }
+
+    #[test]
+    fn an_extend_is_the_digest_of_both() {
+        for algorithm in Algorithm::ALL {
+            let measured = algorithm.digest(b"abc");
+            let register = Digest::zero(algorithm).extended(&measured).unwrap();
+            let both = [vec![0; algorithm.size()], measured.bytes().to_vec()].concat();
+            assert_eq!(register, algorithm.digest(&both));
+        }
+        let other = Digest::zero(Algorithm::Sha256);
+        assert_eq!(Digest::zero(Algorithm::Sha1).extended(&other), None);
+        assert_eq!(
+            extend_sha384(&[0; 48], &sha384(b"abc")),
+            sha384(&[[0; 48], sha384(b"abc")].concat())
+        );
+    }
+
+    #[test]
+    fn a_digest_has_its_algorithms_size() {
+        assert!(Digest::new(Algorithm::Sha256, &[7; 32]).is_some());
+        assert_eq!(Digest::new(Algorithm::Sha256, &[7; 31]), None);
+        assert_eq!(Digest::ones(Algorithm::Sha1).bytes(), [0xFF; 20]);
+    }
+
+    proptest! {
+        // Four algorithms over tens of kilobytes, without optimization.
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn it_does_not_matter_how_a_stream_is_cut(
+            data in proptest::collection::vec(any::<u8>(), 0..2 * STRIDE),
+            cut in 0..2 * STRIDE,
+        ) {
+            let (first, second) = data.split_at(cut.min(data.len()));
+            let mut hasher = Hasher::new();
+            hasher.update(first);
+            hasher.update(second);
+            prop_assert_eq!(hasher.finish().all(), Algorithm::ALL.map(|algorithm| algorithm.digest(&data)));
+        }
+    }
+}

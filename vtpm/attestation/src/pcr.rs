@@ -98,3 +98,47 @@ impl Bank {
 pub fn banks_at_startup() -> Vec<Bank> {
     Algorithm::ALL.map(Bank::at_startup).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn startup_leaves_the_drtm_pcrs_all_ones() {
+        let bank = Bank::at_startup(Algorithm::Sha256);
+        for (pcr, value) in bank.values().iter().enumerate() {
+            let byte = if (17..=22).contains(&pcr) { 0xFF } else { 0 };
+            assert_eq!(value.bytes(), [byte; 32], "PCR {pcr}");
+        }
+    }
+
+    #[test]
+    fn a_bank_takes_its_own_algorithm_and_its_own_pcrs() {
+        let mut bank = Bank::at_startup(Algorithm::Sha1);
+        let digest = Algorithm::Sha1.digest(b"measured");
+        bank.extend(23, &digest).unwrap();
+        let value = Digest::zero(Algorithm::Sha1).extended(&digest).unwrap();
+        assert_eq!(bank.value(23), Ok(value));
+        assert_eq!(bank.extend(24, &digest), Err(PcrError::NoSuchPcr(24)));
+        assert_eq!(
+            bank.extend(u32::MAX, &digest),
+            Err(PcrError::NoSuchPcr(u32::MAX))
+        );
+        let other = Digest::zero(Algorithm::Sha512);
+        let error = PcrError::OtherAlgorithm {
+            bank: Algorithm::Sha1,
+            digest: Algorithm::Sha512,
+        };
+        assert_eq!(bank.extend(0, &other), Err(error));
+        assert_eq!(bank.set(0, other), Err(error));
+    }
+
+    #[test]
+    fn a_bank_has_24_values_of_one_algorithm() {
+        let mut values = [Digest::zero(Algorithm::Sha256); COUNT];
+        assert!(Bank::from_values(&values).is_some());
+        assert_eq!(Bank::from_values(&values[..23]), None);
+        values[5] = Digest::zero(Algorithm::Sha384);
+        assert_eq!(Bank::from_values(&values), None);
+    }
+}

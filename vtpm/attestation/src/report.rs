@@ -154,3 +154,97 @@ fn zeros(bytes: &[u8], place: &'static str) -> Result<(), ReportError> {
         false => Err(ReportError::NotZero(place)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn report(claims: &[u8]) -> Vec<u8> {
+        let td_report = &[0x5A; TD_REPORT_SIZE];
+        Report { td_report, claims }.to_bytes().unwrap()
+    }
+
+    fn field(bytes: &[u8], offset: usize) -> u32 {
+        u32::from_le_bytes(bytes[offset..offset + 4].try_into().unwrap())
+    }
+
+    /// Where clients of Azure's report look, and what they expect there.
+    #[test]
+    fn clients_of_azure_find_every_field() {
+        let bytes = report(b"{\"keys\":[]}");
+        let fields = [
+            (0, 0x414C_4348),
+            (4, 2),
+            (8, 1236 + 11),
+            (12, 2),
+            (16, 0),
+            (1216, 20 + 11),
+            (1220, 1),
+            (1224, 4),
+            (1228, 1),
+            (1232, 11),
+        ];
+        for (offset, expected) in fields {
+            assert_eq!(field(&bytes, offset), expected, "{offset}");
+        }
+        assert_eq!(bytes[20..32], [0; 12]);
+        assert_eq!(bytes[32..1056], [0x5A; 1024]);
+        assert_eq!(bytes[1056..1216], [0; 160]);
+        assert_eq!(bytes[1236..], *b"{\"keys\":[]}");
+    }
+
+    #[test]
+    fn the_index_may_be_read_with_its_zeros() {
+        let mut bytes = report(b"{}");
+        bytes.resize(NV_SIZE, 0);
+        let parsed = Report::parse(&bytes).unwrap();
+        assert_eq!(
+            (parsed.claims, parsed.td_report),
+            (b"{}".as_slice(), &[0x5A; 1024])
+        );
+        bytes[1500] = 1;
+        let error = ReportError::NotZero("behind the claims");
+        assert_eq!(Report::parse(&bytes), Err(error));
+    }
+
+    #[test]
+    fn claims_have_a_longest_length() {
+        assert_eq!(report(&[b' '; CLAIMS_MAX]).len(), NV_SIZE);
+        let td_report = &[0; TD_REPORT_SIZE];
+        let claims = &[b' '; CLAIMS_MAX + 1];
+        let error = ReportError::ClaimsTooLong(CLAIMS_MAX + 1);
+        assert_eq!(Report { td_report, claims }.to_bytes(), Err(error));
+    }
+
+    #[test]
+    fn every_byte_but_the_reports_own_and_the_claims_is_checked() {
+        let good = report(b"{}");
+        let free = |place| (32..1056).contains(&place) || place >= 1236;
+        for place in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[place] ^= 0x80;
+            assert_eq!(Report::parse(&bytes).is_ok(), free(place), "{place}");
+            assert_eq!(Report::parse(&good[..place]), Err(ReportError::CutOff));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(
+            noise in proptest::collection::vec(any::<u8>(), 0..100),
+            changes in proptest::collection::vec((0usize..1300, any::<u8>()), 0..4),
+        ) {
+            let mut bytes = report(&[b' '; 64]);
+            for (place, value) in changes {
+                bytes[place] = value;
+            }
+            for bytes in [bytes, noise] {
+                if let Ok(report) = Report::parse(&bytes) {
+                    let written = report.to_bytes().unwrap();
+                    prop_assert!(bytes.starts_with(&written));
+                }
+            }
+        }
+    }
+}

@@ -219,3 +219,98 @@ impl<'a> Window<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec;
+
+    #[test]
+    fn a_selector_is_eight_bytes() {
+        let selector = Selector {
+            object: OBJECT_CC_EVENT_LOG,
+            offset: 0x0102_0304,
+        };
+        let bytes = [2, 0, 0, 0, 4, 3, 2, 1];
+        assert_eq!(selector.to_bytes(), bytes);
+        assert_eq!(Selector::from_bytes(&bytes), Some(selector));
+        assert_eq!(Selector::from_bytes(&[2, 0, 1, 0, 0, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn a_window_has_a_header_of_sixteen_bytes() {
+        let selector = Selector {
+            object: OBJECT_TD_QUOTE,
+            offset: 2,
+        };
+        let window = Window::on(selector, b"abcdef", 3);
+        let bytes = [
+            1, 0, 0, 0, 6, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, b'c', b'd', b'e',
+        ];
+        assert_eq!(window.to_bytes(), bytes);
+        assert_eq!(DATA_MAX, 2032);
+        let without = Window::without(selector, Status::NoQuotingService);
+        let bytes = [1, 0, 3, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(without.to_bytes(), bytes);
+        assert_eq!(Window::parse(&bytes), Ok(without));
+    }
+
+    #[test]
+    fn statuses_have_the_codes_of_their_places() {
+        for (code, status) in Status::ALL.into_iter().enumerate() {
+            assert_eq!(usize::from(status.code()), code);
+            assert_eq!(Status::from_code(status.code()), Some(status));
+        }
+        assert_eq!(Status::from_code(8), None);
+    }
+
+    #[test]
+    fn a_window_that_lies_is_refused() {
+        let selector = Selector {
+            object: OBJECT_TD_QUOTE,
+            offset: 4,
+        };
+        let good = Window::on(selector, b"abcdef", DATA_MAX).to_bytes();
+        assert_eq!(Window::parse(&good[..17]), Err(WindowError::CutOff));
+        let mut bytes = good.clone();
+        bytes[2] = 8;
+        assert_eq!(Window::parse(&bytes), Err(WindowError::UnknownStatus(8)));
+        let mut bytes = good.clone();
+        bytes[4] = 5;
+        assert_eq!(Window::parse(&bytes), Err(WindowError::OutOfObject));
+        let mut bytes = good;
+        bytes[8..12].fill(0xFF);
+        assert_eq!(Window::parse(&bytes), Err(WindowError::OutOfObject));
+    }
+
+    proptest! {
+        #[test]
+        fn an_object_is_read_through_windows(object in proptest::collection::vec(any::<u8>(), 0..200), room in 1usize..50) {
+            let mut read: Vec<u8> = vec![];
+            loop {
+                let offset = u32::try_from(read.len()).unwrap();
+                let selector = Selector { object: OBJECT_TD_QUOTE, offset };
+                let mut bytes = Window::on(selector, &object, room).to_bytes();
+                bytes.resize(WINDOW_SIZE, 0);
+                let window = Window::parse(&bytes).unwrap();
+                prop_assert_eq!((window.total as usize, window.offset), (object.len(), offset));
+                if window.bytes.is_empty() {
+                    break;
+                }
+                read.extend(window.bytes);
+            }
+            prop_assert_eq!(read, object);
+        }
+
+        #[test]
+        fn no_selector_and_no_bytes_panic(selector in any::<[u8; 8]>(), bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            if let Some(selector) = Selector::from_bytes(&selector) {
+                prop_assert!(Window::on(selector, &bytes, DATA_MAX).bytes.len() <= bytes.len());
+            }
+            if let Ok(window) = Window::parse(&bytes) {
+                prop_assert!(bytes.starts_with(&window.to_bytes()));
+            }
+        }
+    }
+}

@@ -5,6 +5,8 @@
 
 mod binding;
 mod json;
+#[cfg(test)]
+mod tests;
 
 pub use binding::{ca_report_data, ek_names_digest, pcr_banks_digest, report_data};
 pub use json::ClaimsError;

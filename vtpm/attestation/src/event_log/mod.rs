@@ -8,6 +8,8 @@
 mod layout;
 mod parse;
 mod replay;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use layout::{RecordHeader, SpecId};

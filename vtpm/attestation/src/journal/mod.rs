@@ -6,6 +6,8 @@
 mod decode;
 mod encode;
 mod tagged;
+#[cfg(test)]
+mod tests;
 
 pub use decode::RecordError;
 pub use tagged::{TAG, TaggedEventError, unwrap, wrap};

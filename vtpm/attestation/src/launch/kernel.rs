@@ -83,3 +83,36 @@ pub fn kernel_digests(file: &[u8]) -> Digests {
     hasher.update(rest);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec;
+
+    #[test]
+    fn what_a_boot_loader_writes_is_not_measured() {
+        let file = vec![0x90; 0x1000];
+        let mut loaded = file.clone();
+        for field in WRITTEN_BY_LOADER {
+            loaded[field].fill(0x5A);
+        }
+        assert_eq!(kernel_digests(&file), kernel_digests(&loaded));
+        for place in [0x1F1, 0x1FC, 0x20F, 0x22C, 0x24F, HEADER_END] {
+            let mut other = file.clone();
+            other[place] ^= 1;
+            assert_ne!(kernel_digests(&file), kernel_digests(&other), "{place:#x}");
+        }
+    }
+
+    proptest! {
+        /// L1 hashes the setup code and the rest as it loads them, wherever the one ends.
+        #[test]
+        fn the_digest_is_that_of_canonical_setup_and_the_rest(length in 0usize..0x500, setup in HEADER_END..0x500) {
+            let file: Vec<u8> = (0..=255).cycle().take(length).collect();
+            let (setup, rest) = file.split_at(setup.min(length));
+            let measured = [canonical_setup(setup), rest.to_vec()].concat();
+            prop_assert_eq!(kernel_digests(&file), Digests::of(&measured));
+        }
+    }
+}

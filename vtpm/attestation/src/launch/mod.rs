@@ -138,3 +138,85 @@ impl Launch<'_> {
         log
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Algorithm;
+    use crate::event_log::{Log, replay_pcrs};
+
+    fn launch(initrd: Option<Digests>) -> Launch<'static> {
+        Launch {
+            version: "0.1.0",
+            mrtd: &[0xAA; 48],
+            rtmr0: &[0xBB; 48],
+            kernel: Digests::of(b"bzImage"),
+            command_line: b"console=ttyS0 quiet",
+            initrd,
+        }
+    }
+
+    /// The table of `docs/measurement.md`, section 2.
+    #[test]
+    fn pcrs_are_extended_in_the_tables_order() {
+        let version: Vec<u8> = "tdp-vtpm l1-vmm 0.1.0\0"
+            .bytes()
+            .flat_map(|byte| [byte, 0])
+            .collect();
+        let line = b"console=ttyS0 quiet";
+        let rows: [(u8, u32, &[u8], &[u8]); 14] = [
+            (0, EV_S_CRTM_VERSION, &version, &version),
+            (0, EV_S_CRTM_CONTENTS, &[0xAA; 48], b"MRTD"),
+            (1, EV_PLATFORM_CONFIG_FLAGS, &[0xBB; 48], b"RTMR0"),
+            (4, EV_IPL, b"bzImage", b"kernel"),
+            (8, EV_IPL, line, b"kernel_cmdline: console=ttyS0 quiet"),
+            (9, EV_IPL, b"cpio", b"initrd"),
+            (0, EV_SEPARATOR, &[0; 4], &[0; 4]),
+            (1, EV_SEPARATOR, &[0; 4], &[0; 4]),
+            (2, EV_SEPARATOR, &[0; 4], &[0; 4]),
+            (3, EV_SEPARATOR, &[0; 4], &[0; 4]),
+            (4, EV_SEPARATOR, &[0; 4], &[0; 4]),
+            (5, EV_SEPARATOR, &[0; 4], &[0; 4]),
+            (6, EV_SEPARATOR, &[0; 4], &[0; 4]),
+            (7, EV_SEPARATOR, &[0; 4], &[0; 4]),
+        ];
+        let events = launch(Some(Digests::of(b"cpio"))).pcr_events();
+        assert_eq!(events.len(), rows.len());
+        for ((pcr, event), (in_pcr, event_type, measured, data)) in events.into_iter().zip(rows) {
+            let row = Measurement::new(event_type, Digests::of(measured), data);
+            assert_eq!((pcr, event), (in_pcr, row));
+        }
+        assert_eq!(launch(None).pcr_events().len(), 13);
+    }
+
+    #[test]
+    fn rtmrs_are_extended_with_the_same_things() {
+        let all = launch(Some(Digests::of(b"cpio"))).pcr_events();
+        let rtmrs = launch(Some(Digests::of(b"cpio"))).rtmr_events();
+        assert_eq!(
+            rtmrs.iter().map(|(rtmr, _)| *rtmr).collect::<Vec<_>>(),
+            [1, 2, 2]
+        );
+        for ((_, event), (_, of_pcr)) in rtmrs.iter().zip(&all[3..6]) {
+            assert_eq!(event, of_pcr);
+        }
+        assert_eq!(launch(None).rtmr_events().len(), 2);
+    }
+
+    #[test]
+    fn the_log_replays_to_the_events() {
+        let launch = launch(None);
+        let log = launch.tcg_log().into_bytes();
+        let log = Log::parse(&log).unwrap();
+        let banks = replay_pcrs(&log).unwrap();
+        for bank in &banks {
+            let mut expected = crate::pcr::Bank::at_startup(bank.algorithm());
+            for (pcr, event) in launch.pcr_events() {
+                let digest = event.digests.get(bank.algorithm());
+                expected.extend(pcr.into(), &digest).unwrap();
+            }
+            assert_eq!(*bank, expected);
+        }
+        assert_eq!(banks.len(), Algorithm::ALL.len());
+    }
+}

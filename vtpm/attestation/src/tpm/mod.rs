@@ -12,6 +12,8 @@ mod public;
 mod response;
 mod signature;
 pub mod template;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub mod alg;
