@@ -20,6 +20,11 @@ pub(crate) struct File {
 }
 
 impl Pack {
+    /// A pack without files.
+    pub(crate) const EMPTY: Self = Self {
+        bytes: b"TDXPACK\0\0\0\0\0\0\0\0\0",
+    };
+
     /// Takes bytes that start as a pack does.
     pub(crate) fn new(bytes: &'static [u8]) -> Option<Self> {
         bytes.starts_with(MAGIC).then_some(Self { bytes })

@@ -34,6 +34,7 @@ pub(super) fn tests() -> Vec<Test> {
     Vec::from([
         Test::new("tdvmcall-mask", masks),
         Test::new("tdvmcall-io", ports),
+        Test::new("tdvmcall-fw-cfg", fw_cfg).with_fw_cfg_file("opt/a", "yes"),
         Test::new("tdvmcall-refusals", refusals),
         Test::new("tdvmcall-mmio", mmio),
         Test::new("tdvmcall-cpuid", cpuid),
@@ -92,6 +93,19 @@ fn ports(_: &Setup) -> Vec<Step> {
         io("a log", 1, DIRECTION_WRITE, 0x402, b'm'.into()),
         io("a log", 1, DIRECTION_WRITE, 0x402, b'\n'.into()),
     ])
+}
+
+/// The directory, and a file of it.
+fn fw_cfg(_: &Setup) -> Vec<Step> {
+    let select = |what, key| io(what, 2, DIRECTION_WRITE, 0x510, key);
+    let byte = |&value: &u8| io("a byte", 1, DIRECTION_READ, 0x511, 0).want(Gpr::R11, value.into());
+    // Count, size, key and reserved field, name, in big-endian.
+    let directory = b"\0\0\0\x01\0\0\0\x03\0\x20\0\0opt/a\0";
+    let mut steps = Vec::from([select("the directory", 0x19)]);
+    steps.extend(directory.iter().map(byte));
+    steps.push(select("the file", 0x20));
+    steps.extend(b"yes".iter().map(byte));
+    steps
 }
 
 /// What a host refuses, with the status it must give.

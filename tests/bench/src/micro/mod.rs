@@ -28,9 +28,10 @@ use alloc::vec::Vec;
 use crate::console::say;
 use crate::hardware::Hardware;
 use crate::host::memory::Frames;
-use crate::host::{End, Host};
+use crate::host::{End, FwCfg, Host};
 use crate::json::Object;
 use crate::options::{Fault, Options, Quote};
+use crate::pack::Pack;
 use l2::Program;
 use script::Step;
 
@@ -56,6 +57,7 @@ struct Test {
     program: Option<Program>,
     faults: Vec<Fault>,
     quote: Quote,
+    fw_cfg_files: Vec<(String, String)>,
     ending: Ending,
 }
 
@@ -67,6 +69,7 @@ impl Test {
             program: None,
             faults: Vec::new(),
             quote: Quote::Ok,
+            fw_cfg_files: Vec::new(),
             ending: |end| *end == End::VendorCall(layout::DONE),
         }
     }
@@ -86,6 +89,12 @@ impl Test {
     /// With a host that makes this of GetQuote.
     fn with_quote(mut self, quote: Quote) -> Self {
         self.quote = quote;
+        self
+    }
+
+    /// With a file of fw_cfg.
+    fn with_fw_cfg_file(mut self, name: &str, content: &str) -> Self {
+        self.fw_cfg_files.push((name.into(), content.into()));
         self
     }
 
@@ -155,6 +164,7 @@ fn run_one(
     options.memory = layout::RAM_SIZE;
     options.watchdog = LIMIT;
     options.quote = test.quote;
+    options.fw_cfg_files.clone_from(&test.fw_cfg_files);
     options.faults.extend(test.faults.iter().cloned());
     let setup = Setup {
         shared_bit: options.gpaw.shared_bit(),
@@ -165,7 +175,8 @@ fn run_one(
     }
     let steps = (test.steps)(&setup);
     script::write(&steps);
-    let mut host = Host::new(options, None, frames, hardware)?;
+    let fw_cfg = FwCfg::new(&Pack::EMPTY, &options);
+    let mut host = Host::new(options, fw_cfg, frames, hardware)?;
     guest::build(&mut host)?;
     let end = host.run();
     if !(test.ending)(&end) {
