@@ -15,9 +15,9 @@ use crate::layout::EnclaveReport;
 
 /// "TCB evaluation data number": counts Intel's TCB recoveries.
 const EVALUATION: u32 = 17;
-/// Nobody's: a TDX module that Intel has signed has MRSIGNERSEAM 0.
+/// MRSIGNERSEAM of a module that Intel has signed, which the model reports as well.
 const MRSIGNERSEAM: [u8; 48] = [0; 48];
-/// `attributesMask` of the QE identity: all but the DEBUG bit's neighbour INIT of the flags, no XFRM.
+/// `attributesMask` of the QE identity, as Intel's: the flags without MODE64BIT, and not XFRM.
 const ATTRIBUTES_MASK: [u8; 16] = [
     0xfb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0,
 ];
