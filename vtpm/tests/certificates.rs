@@ -1,0 +1,397 @@
+//! Certificates: who signs what, what stands in them, and that other software accepts them.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command as Process;
+
+use attestation::claims::ca_report_data;
+use attestation::digest::sha384;
+use attestation::event_log::Log;
+use attestation::journal::Record;
+use attestation::tpm::{Command, cc, rc, rh, template};
+use const_oid::ObjectIdentifier;
+use der::asn1::OctetString;
+use der::{Decode, Encode};
+use p384::ecdsa::signature::Verifier;
+use p384::ecdsa::{DerSignature, VerifyingKey};
+use spki::DecodePublicKey;
+use support::trust_domain::{Host, quote_of};
+use support::{Session, Setup, command};
+use tdcall::report::TdReport;
+use vtpm::identity::{CC_EVENT_LOG, TD_QUOTE};
+use vtpm::{Engine, QuoteError};
+use x509_cert::Certificate;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName,
+    SubjectDirectoryAttributes, SubjectKeyIdentifier,
+};
+
+const EKS: [u32; 3] = [rh::NV_EK_RSA_2048, rh::NV_EK_P256, rh::NV_EK_P384];
+
+fn read(session: &mut Session, index: u32) -> Certificate {
+    Certificate::from_der(&session.nv_read(index)).expect("a certificate and nothing else")
+}
+
+/// The CA's certificate from all indices of its chain.
+fn authority_der(session: &mut Session) -> Vec<u8> {
+    let pieces = command::nv_indices(session)
+        .into_iter()
+        .filter(|index| index >> 8 == rh::NV_EK_CHAIN >> 8);
+    let mut certificate = Vec::new();
+    for (number, index) in pieces.enumerate() {
+        assert_eq!(index, rh::NV_EK_CHAIN + number as u32, "no gap");
+        let piece = session.nv_read(index);
+        assert!(piece.len() <= 2048);
+        certificate.extend(piece);
+    }
+    certificate
+}
+
+fn authority(session: &mut Session) -> Certificate {
+    let der = authority_der(session);
+    Certificate::from_der(&der).expect("one certificate")
+}
+
+fn extension(certificate: &Certificate, oid: ObjectIdentifier) -> Vec<u8> {
+    let extensions = certificate.tbs_certificate().extensions().unwrap();
+    let found = extensions.iter().find(|extension| extension.extn_id == oid);
+    let found = found.expect("the extension is there");
+    assert!(!found.critical);
+    OctetString::from_der(found.extn_value.as_bytes())
+        .unwrap()
+        .into_bytes()
+        .into()
+}
+
+fn public_key(certificate: &Certificate) -> Vec<u8> {
+    certificate
+        .tbs_certificate()
+        .subject_public_key_info()
+        .to_der()
+        .unwrap()
+}
+
+#[track_caller]
+fn assert_signed_by(certificate: &Certificate, issuer: &Certificate) {
+    let key = VerifyingKey::from_public_key_der(&public_key(issuer)).unwrap();
+    let signature = DerSignature::try_from(certificate.signature().raw_bytes()).unwrap();
+    let signed = certificate.tbs_certificate().to_der().unwrap();
+    key.verify(&signed, &signature).expect("the signature");
+    assert_eq!(
+        certificate.tbs_certificate().issuer(),
+        issuer.tbs_certificate().subject()
+    );
+    let get = |certificate: &Certificate| {
+        certificate
+            .tbs_certificate()
+            .get_extension::<SubjectKeyIdentifier>()
+            .unwrap()
+            .unwrap()
+            .1
+    };
+    let (_, of_issuer) = certificate
+        .tbs_certificate()
+        .get_extension::<AuthorityKeyIdentifier>()
+        .unwrap()
+        .unwrap();
+    assert_eq!(of_issuer.key_identifier, Some(get(issuer).0));
+}
+
+#[test]
+fn ek_certificates_follow_the_credential_profile() {
+    let mut session = Setup::default().start();
+    let authority = authority(&mut session);
+    for (index, agrees) in EKS.into_iter().zip([false, true, true]) {
+        let certificate = read(&mut session, index);
+        assert_signed_by(&certificate, &authority);
+        let tbs = certificate.tbs_certificate();
+        assert!(tbs.subject().is_empty());
+
+        let (critical, constraints): (_, BasicConstraints) = tbs.get_extension().unwrap().unwrap();
+        assert!(critical && !constraints.ca);
+        let (critical, usage): (_, KeyUsage) = tbs.get_extension().unwrap().unwrap();
+        assert!(critical);
+        assert_eq!(
+            (usage.key_encipherment(), usage.key_agreement()),
+            (!agrees, agrees)
+        );
+        assert!(!usage.digital_signature() && !usage.key_cert_sign());
+        let (_, extended): (_, ExtendedKeyUsage) = tbs.get_extension().unwrap().unwrap();
+        assert_eq!(extended.0, [ObjectIdentifier::new_unwrap("2.23.133.8.1")]);
+
+        let (critical, names): (_, SubjectAltName) = tbs.get_extension().unwrap().unwrap();
+        assert!(critical, "there is no other subject");
+        let [GeneralName::DirectoryName(name)] = &names.0[..] else {
+            panic!("{names:?}");
+        };
+        let parts: Vec<_> = name
+            .iter()
+            .map(|part| {
+                let value = std::str::from_utf8(part.value.value()).unwrap();
+                (part.oid.to_string(), value.to_owned())
+            })
+            .collect();
+        let part = |oid: &str, value: &str| (oid.to_owned(), value.to_owned());
+        assert_eq!(
+            parts,
+            [
+                part("2.23.133.2.1", "id:49424D00"),
+                part("2.23.133.2.2", "SW   TPM"),
+                part("2.23.133.2.3", "id:20191023"),
+            ]
+        );
+        let (_, attributes): (_, SubjectDirectoryAttributes) =
+            tbs.get_extension().unwrap().unwrap();
+        let [specification] = &attributes.0[..] else {
+            panic!("{attributes:?}");
+        };
+        assert_eq!(specification.oid.to_string(), "2.23.133.2.16");
+        // SEQUENCE { UTF8String "2.0", INTEGER 0, INTEGER 164 }
+        let expected = [0x30, 12, 0x0c, 3, b'2', b'.', b'0', 2, 1, 0, 2, 2, 0, 164];
+        assert_eq!(
+            specification.values.get(0).unwrap().to_der().unwrap(),
+            expected
+        );
+    }
+}
+
+#[test]
+fn certified_keys_are_those_of_the_journal() {
+    let mut session = Setup::default().start();
+    // What the TPM makes of the templates, as any client asks for it.
+    let templates = [
+        template::ek_rsa_2048(),
+        template::ek_p256(),
+        template::ek_p384(),
+    ];
+    for ((index, template), name) in EKS
+        .into_iter()
+        .zip(templates)
+        .zip(session.tpm.ek_names().clone())
+    {
+        let create = Command::new(cc::CREATE_PRIMARY)
+            .authorized(rh::ENDORSEMENT, &[])
+            .sized(&[0; 4])
+            .bytes(&template.to_sized_bytes())
+            .sized(&[])
+            .u32(0);
+        let response = session.execute(&create.to_bytes());
+        let response = attestation::tpm::Response::parse_with_handle(&response).unwrap();
+        let mut fields = response.parameters;
+        let public = attestation::tpm::Public::parse(fields.sized().unwrap()).unwrap();
+        assert_eq!(public.name(), name);
+        let certified = public_key(&read(&mut session, index));
+        let key = match &public.key {
+            attestation::tpm::Key::Rsa { modulus, .. } => modulus.clone(),
+            attestation::tpm::Key::Ecc { x, y, .. } => [x.as_slice(), y].concat(),
+        };
+        assert!(
+            certified.windows(key.len()).any(|part| part == key),
+            "the certificate's key is the TPM's"
+        );
+        let flush = Command::new(cc::FLUSH_CONTEXT).u32(response.handle.unwrap());
+        session.ok(&flush.to_bytes());
+    }
+}
+
+#[test]
+fn the_ak_certificate_is_for_attestation() {
+    let mut session = Setup::default().start();
+    let authority = authority(&mut session);
+    let certificate = read(&mut session, rh::NV_AK_CERTIFICATE);
+    assert_signed_by(&certificate, &authority);
+    let tbs = certificate.tbs_certificate();
+    let (_, usage): (_, KeyUsage) = tbs.get_extension().unwrap().unwrap();
+    assert!(usage.digital_signature() && !usage.key_encipherment());
+    let (_, extended): (_, ExtendedKeyUsage) = tbs.get_extension().unwrap().unwrap();
+    assert_eq!(extended.0, [ObjectIdentifier::new_unwrap("2.23.133.8.3")]);
+}
+
+#[test]
+fn the_authority_is_bound_to_the_td_and_to_the_journal() {
+    let mut session = Setup::default().start();
+    let certificate = authority(&mut session);
+    assert_signed_by(&certificate, &certificate);
+    let key = public_key(&certificate);
+    let Some(Record::Start(start)) = session.journal().into_iter().next() else {
+        panic!("no start");
+    };
+    assert_eq!(start.ca, sha384(&key));
+
+    let quote = extension(&certificate, TD_QUOTE);
+    let log = extension(&certificate, CC_EVENT_LOG);
+    assert_eq!(quote[48 + 520..48 + 584], ca_report_data(&key));
+    // The quote's RTMRs are explained by the log beside it.
+    let log = Log::parse(&log).unwrap();
+    let rtmrs = attestation::event_log::replay_rtmrs(&log.events).unwrap();
+    assert_eq!(quote[48 + 328..48 + 520], *rtmrs.as_flattened());
+}
+
+#[test]
+fn a_quote_that_comes_late_takes_the_place_of_the_report() {
+    let setup = Setup::default();
+    setup.td.script().host = Host::Silent;
+    let mut session = setup.start();
+    // The clients that list the indices and then read them get a whole certificate each time.
+    let first = authority(&mut session);
+    let report = extension(&first, TD_QUOTE);
+    assert_eq!(report.len(), 1024);
+    let report: [u8; 1024] = report.try_into().unwrap();
+    let parsed: &TdReport = zerocopy::transmute_ref!(&report);
+    assert_eq!(
+        parsed.report_mac.report_data,
+        ca_report_data(&public_key(&first))
+    );
+    assert_eq!(authority(&mut session), first);
+
+    // The answer arrives while somebody is reading.
+    session.nv_read(rh::NV_EK_CHAIN);
+    session.td.script().host = Host::Prompt;
+    let rest = command::nv_read(rh::OWNER, rh::NV_EK_CHAIN, 0, 100);
+    session.ok(&rest);
+    let der = first.to_der().unwrap();
+    assert_eq!(session.ok(&rest)[2..], der[..100]);
+
+    let second = authority(&mut session);
+    assert_eq!(extension(&second, TD_QUOTE), quote_of(&report));
+    assert_eq!(public_key(&second), public_key(&first));
+    assert_ne!(
+        second.tbs_certificate().serial_number(),
+        first.tbs_certificate().serial_number()
+    );
+    assert_signed_by(&read(&mut session, rh::NV_EK_P256), &second);
+}
+
+#[test]
+fn a_quote_that_failed_is_asked_for_again_with_the_next_report() {
+    let setup = Setup::default();
+    setup.td.script().host = Host::Refuses(QuoteError::NoService);
+    let mut session = setup.start();
+    assert_eq!(extension(&authority(&mut session), TD_QUOTE).len(), 1024);
+    session.td.script().host = Host::Prompt;
+    assert_eq!(extension(&authority(&mut session), TD_QUOTE).len(), 1024);
+    let user_data = attestation::window::NV_USER_DATA;
+    session.ok(&command::nv_write(rh::OWNER, user_data, 0, &[1; 64]));
+    // The relying party's is served first.
+    for _ in 0..2 {
+        authority(&mut session);
+    }
+    assert!(extension(&authority(&mut session), TD_QUOTE).len() > 1024);
+}
+
+/// What a guest could try to write with, or take away.
+#[test]
+fn nobody_but_l1_writes_or_removes_certificates() {
+    let mut session = Setup::default().start();
+    let authority = authority_der(&mut session);
+    assert!(authority.len() > 2048);
+    let last = rh::NV_EK_CHAIN + (authority.len() / 2048) as u32;
+    for index in [
+        rh::NV_EK_RSA_2048,
+        rh::NV_EK_P256,
+        rh::NV_EK_P384,
+        rh::NV_EK_CHAIN,
+        last,
+        rh::NV_AK_CERTIFICATE,
+    ] {
+        let content = session.nv_read(index);
+        // PLATFORMCREATE, WRITTEN, NO_DA, AUTHREAD, OWNERREAD, PPREAD, WRITEDEFINE, WRITELOCKED, PPWRITE.
+        assert_eq!(command::nv_public(&mut session, index).0, 0x6207_2801);
+        for by in [rh::OWNER, rh::PLATFORM, index] {
+            assert_ne!(session.code(&command::nv_write(by, index, 0, &[0; 8])), 0);
+        }
+        for by in [rh::OWNER, rh::PLATFORM] {
+            assert_ne!(session.code(&command::nv_undefine(by, &[], index)), 0);
+        }
+        for by in [rh::OWNER, index] {
+            session.ok(&command::nv_read(by, index, 0, 8));
+        }
+        session.ok(&command::clear());
+        assert_eq!(session.nv_read(index), content);
+    }
+}
+
+#[test]
+fn the_platform_hierarchy_is_closed_after_every_startup() {
+    let mut session = Setup::default().start();
+    for _ in 0..2 {
+        for guess in [&[][..], &[0; 32]] {
+            let command = command::hierarchy_change_auth(rh::PLATFORM, guess, &[]);
+            let code = session.code(&command);
+            assert_ne!(code, rc::SUCCESS, "TPM_RC_BAD_AUTH");
+        }
+        session.tpm.reset().unwrap();
+    }
+    let script = session.td.script();
+    let authorizations = script.drawn.iter().filter(|drawn| drawn.len() == 32);
+    assert_eq!(authorizations.count(), 3, "a new one each time");
+}
+
+#[test]
+fn the_ak_comes_back_after_a_clear() {
+    let mut session = Setup::default().start();
+    let ak = session.ok(&command::read_public(rh::AK));
+    session.ok(&command::clear());
+    assert_eq!(session.ok(&command::read_public(rh::AK)), ak);
+
+    // With every slot taken it has to wait; the next report brings it back.
+    let primary = Command::new(cc::CREATE_PRIMARY)
+        .authorized(rh::NULL, &[])
+        .sized(&[0; 4])
+        .bytes(&template::ek_p256().to_sized_bytes())
+        .sized(&[])
+        .u32(0)
+        .to_bytes();
+    for _ in 0..3 {
+        assert_eq!(session.code(&primary), rc::SUCCESS);
+    }
+    session.ok(&command::clear());
+    assert_ne!(session.code(&command::read_public(rh::AK)), rc::SUCCESS);
+    let user_data = attestation::window::NV_USER_DATA;
+    let write = command::nv_write(rh::OWNER, user_data, 0, &[1; 64]);
+    session.ok(&write);
+    assert_ne!(session.code(&command::read_public(rh::AK)), rc::SUCCESS);
+    session.ok(&Command::new(cc::FLUSH_CONTEXT).u32(0x8000_0001).to_bytes());
+    session.ok(&write);
+    assert_eq!(session.ok(&command::read_public(rh::AK)), ak);
+    assert_ne!(session.code(&primary), 0x902, "the slot is free again");
+}
+
+/// Another implementation's opinion, where it is installed.
+#[test]
+fn openssl_accepts_the_chain() {
+    if Process::new("openssl").arg("version").output().is_err() {
+        eprintln!("openssl is not installed: nothing is checked");
+        return;
+    }
+    let mut session = Setup::default().start();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chain");
+    std::fs::create_dir_all(&folder).unwrap();
+    let put = |name: &str, der: &[u8]| {
+        let file = folder.join(name).with_extension("der");
+        std::fs::write(&file, der).unwrap();
+        let pem = folder.join(name).with_extension("pem");
+        let mut convert = Process::new("openssl");
+        convert.args(["x509", "-inform", "DER", "-in"]).arg(&file);
+        assert!(convert.arg("-out").arg(&pem).status().unwrap().success());
+        pem
+    };
+    let authority = put("ca", &authority_der(&mut session));
+    for (index, name) in EKS
+        .into_iter()
+        .chain([rh::NV_AK_CERTIFICATE])
+        .zip(["ek-rsa", "ek-p256", "ek-p384", "ak"])
+    {
+        let certificate = put(name, &session.nv_read(index));
+        let verify = Process::new("openssl")
+            .args(["verify", "-x509_strict", "-CAfile"])
+            .arg(&authority)
+            .arg(&certificate)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&verify.stderr).into_owned();
+        assert!(verify.status.success(), "{name}: {said}");
+    }
+}

@@ -1,0 +1,193 @@
+//! With the full mirror, RTMR3 alone tells every PCR of every bank.
+
+mod support;
+
+use attestation::digest::{Algorithm, Digest};
+use attestation::journal::{PcrMirror, Record, StartupType};
+use attestation::pcr::{Bank, banks_at_startup};
+use attestation::tpm::{Response, rc};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use support::{Session, Setup, command};
+use vtpm::Engine;
+
+/// What a verifier makes of the records.
+fn replay(journal: &[Record]) -> Vec<Bank> {
+    let mut banks = banks_at_startup();
+    let set = |banks: &mut [Bank], pcr: u8, values: &[Digest], extend: bool| {
+        for value in values {
+            let bank = banks
+                .iter_mut()
+                .find(|bank| bank.algorithm() == value.algorithm())
+                .unwrap();
+            match extend {
+                true => bank.extend(pcr.into(), value).unwrap(),
+                false => bank.set(pcr.into(), *value).unwrap(),
+            }
+        }
+    };
+    for record in journal {
+        match record {
+            Record::Startup(StartupType::Clear) => banks = banks_at_startup(),
+            Record::PcrExtend { pcr, digests } => set(&mut banks, *pcr, digests, true),
+            Record::PcrValue { pcr, values } => set(&mut banks, *pcr, values, false),
+            Record::PcrReset { pcr } => {
+                set(&mut banks, *pcr, &Algorithm::ALL.map(Digest::zero), false);
+            }
+            _ => {}
+        }
+    }
+    banks
+}
+
+#[track_caller]
+fn check(session: &mut Session) {
+    assert_eq!(replay(&session.journal()), session.banks());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Extend(u32, Vec<(Algorithm, u8)>),
+    Event(u32, Vec<u8>),
+    Sequence(u32, Vec<u8>),
+    Reset(u32),
+    DynamicLaunch(Vec<u8>),
+    PlatformReset,
+}
+
+/// Those that exist, one that does not, and TPM_RH_NULL.
+fn pcr() -> impl Strategy<Value = u32> {
+    prop_oneof![9 => 0u32..24, 1 => Just(24), 1 => Just(0x4000_0007)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let algorithm = prop::sample::select(&Algorithm::ALL[..]);
+    let digests = prop::collection::vec((algorithm, any::<u8>()), 0..5);
+    let data = prop::collection::vec(any::<u8>(), 0..40);
+    prop_oneof![
+        4 => (pcr(), digests).prop_map(|(pcr, digests)| Step::Extend(pcr, digests)),
+        2 => (pcr(), data.clone()).prop_map(|(pcr, data)| Step::Event(pcr, data)),
+        2 => (pcr(), data.clone()).prop_map(|(pcr, data)| Step::Sequence(pcr, data)),
+        2 => pcr().prop_map(Step::Reset),
+        1 => data.prop_map(Step::DynamicLaunch),
+        1 => Just(Step::PlatformReset),
+    ]
+}
+
+impl Step {
+    /// Commands that the TPM refuses are part of it.
+    fn run(&self, session: &mut Session) {
+        match self {
+            Self::Extend(pcr, digests) => {
+                let digests: Vec<_> = digests
+                    .iter()
+                    .map(|(algorithm, seed)| algorithm.digest(&[*seed]))
+                    .collect();
+                session.execute(&command::pcr_extend(*pcr, &digests));
+            }
+            Self::Event(pcr, data) => {
+                session.execute(&command::pcr_event(*pcr, data));
+            }
+            Self::Sequence(pcr, data) => {
+                let response = session.execute(&command::event_sequence_start());
+                let started = Response::parse_with_handle(&response).unwrap();
+                let sequence = started.handle.unwrap();
+                let complete = command::event_sequence_complete(*pcr, sequence, data);
+                if session.code(&complete) != rc::SUCCESS {
+                    session.ok(&flush(sequence));
+                }
+            }
+            Self::Reset(pcr) => {
+                session.execute(&command::pcr_reset(*pcr));
+            }
+            Self::DynamicLaunch(data) => {
+                session.tpm.hash_start().unwrap();
+                session.tpm.hash_data(data).unwrap();
+                session.tpm.hash_end().unwrap();
+            }
+            Self::PlatformReset => session.tpm.reset().unwrap(),
+        }
+    }
+}
+
+fn flush(handle: u32) -> Vec<u8> {
+    attestation::tpm::Command::new(attestation::tpm::cc::FLUSH_CONTEXT)
+        .u32(handle)
+        .to_bytes()
+}
+
+#[test]
+fn the_journal_replays_to_the_pcrs_after_any_commands() {
+    let session = std::cell::RefCell::new(Setup::mirror(PcrMirror::Full).start());
+    let mut runner = TestRunner::new(Config {
+        cases: 64,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let law = |steps: Vec<Step>| {
+        let mut session = session.borrow_mut();
+        for step in &steps {
+            step.run(&mut session);
+        }
+        check(&mut session);
+        Ok(())
+    };
+    runner
+        .run(&prop::collection::vec(step(), 1..8), law)
+        .unwrap();
+}
+
+#[test]
+fn what_l1_measured_is_told_too() {
+    let mut session = Setup::mirror(PcrMirror::Full).start();
+    let extends = session
+        .journal()
+        .iter()
+        .filter(|record| matches!(record, Record::PcrExtend { .. }))
+        .count();
+    assert_eq!(extends, 6 + 8);
+    check(&mut session);
+}
+
+#[test]
+fn a_bank_that_is_extended_twice_by_one_command_has_two_records() {
+    let mut session = Setup::mirror(PcrMirror::Full).start();
+    let one = Algorithm::Sha256.digest(b"1");
+    let two = Algorithm::Sha256.digest(b"2");
+    let other = Algorithm::Sha1.digest(b"3");
+    let records = session.records_of(|session| {
+        session.ok(&command::pcr_extend(8, &[one, two, other]));
+    });
+    assert_eq!(
+        records,
+        [
+            Record::PcrExtend {
+                pcr: 8,
+                digests: vec![one, other]
+            },
+            Record::PcrExtend {
+                pcr: 8,
+                digests: vec![two]
+            },
+        ]
+    );
+    check(&mut session);
+}
+
+#[test]
+fn a_dynamic_launch_tells_the_pcrs_it_resets() {
+    let mut session = Setup::mirror(PcrMirror::Full).start();
+    session.tpm.hash_start().unwrap();
+    check(&mut session);
+    session.tpm.hash_data(b"launched").unwrap();
+    let records = session.records_of(|session| session.tpm.hash_end().unwrap());
+    let pcrs: Vec<_> = records
+        .iter()
+        .map(|record| match record {
+            Record::PcrValue { pcr, values } => (*pcr, values.len()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(pcrs, [(17, 4), (18, 4), (19, 4), (20, 4), (21, 4), (22, 4)]);
+    check(&mut session);
+}
