@@ -125,16 +125,15 @@ impl Pki {
         let pck = Role::Pck.certificate(&pck_key, &platform_key, options.pck_expires)?;
         let tcb_signing = Role::TcbSigning.certificate(&signing_key, &root_key, FOREVER)?;
 
+        let since = time(ISSUED)?;
         let revoked = |among: &[(Subject, &Certificate)]| -> Vec<RevokedCert> {
             among
                 .iter()
                 .filter(|(subject, _)| options.revoked.contains(subject))
-                .filter_map(|(_, certificate)| {
-                    Some(RevokedCert {
-                        serial_number: certificate.tbs_certificate().serial_number().clone(),
-                        revocation_date: time(ISSUED).ok()?,
-                        crl_entry_extensions: None,
-                    })
+                .map(|(_, certificate)| RevokedCert {
+                    serial_number: certificate.tbs_certificate().serial_number().clone(),
+                    revocation_date: since,
+                    crl_entry_extensions: None,
                 })
                 .collect()
         };
