@@ -11,7 +11,8 @@ pub use kernel::{
 
 use crate::digest::Digests;
 use crate::event_log::{
-    EV_IPL, EV_PLATFORM_CONFIG_FLAGS, EV_S_CRTM_CONTENTS, EV_S_CRTM_VERSION, EV_SEPARATOR, TcgLog,
+    EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_IPL, EV_PLATFORM_CONFIG_FLAGS, EV_S_CRTM_VERSION,
+    EV_SEPARATOR, TcgLog,
 };
 use alloc::vec::Vec;
 
@@ -21,8 +22,9 @@ pub const KERNEL: &[u8] = b"kernel";
 pub const COMMAND_LINE_PREFIX: &[u8] = b"kernel_cmdline: ";
 /// Event data of the initrd.
 pub const INITRD: &[u8] = b"initrd";
-/// Event data of MRTD in PCR 0.
-pub const MRTD: &[u8] = b"MRTD";
+/// Event data of MRTD in PCR 0: a UEFI_PLATFORM_FIRMWARE_BLOB2 with the description "MRTD" and its NUL, and
+/// neither base nor length, since the digest is that of a measurement and not of a place in memory.
+pub const MRTD: &[u8] = b"\x05MRTD\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// Event data of RTMR0 in PCR 1.
 pub const RTMR0: &[u8] = b"RTMR0";
 /// Event data of a separator.
@@ -71,9 +73,9 @@ impl Measurement {
         Self::new(EV_S_CRTM_VERSION, Digests::of(&data), &data)
     }
 
-    /// The S-CRTM's contents: MRTD.
+    /// The firmware, td-shim and L1: MRTD.
     pub fn mrtd(mrtd: &[u8; 48]) -> Self {
-        Self::new(EV_S_CRTM_CONTENTS, Digests::of(mrtd), MRTD)
+        Self::new(EV_EFI_PLATFORM_FIRMWARE_BLOB2, Digests::of(mrtd), MRTD)
     }
 
     /// The host's description of the machine: RTMR0 as the firmware left it.
@@ -166,7 +168,7 @@ mod tests {
         let line = b"console=ttyS0 quiet";
         let rows: [(u8, u32, &[u8], &[u8]); 14] = [
             (0, EV_S_CRTM_VERSION, &version, &version),
-            (0, EV_S_CRTM_CONTENTS, &[0xAA; 48], b"MRTD"),
+            (0, EV_EFI_PLATFORM_FIRMWARE_BLOB2, &[0xAA; 48], MRTD),
             (1, EV_PLATFORM_CONFIG_FLAGS, &[0xBB; 48], b"RTMR0"),
             (4, EV_IPL, b"bzImage", b"kernel"),
             (8, EV_IPL, line, b"kernel_cmdline: console=ttyS0 quiet"),
@@ -187,6 +189,8 @@ mod tests {
             assert_eq!((pcr, event), (in_pcr, row));
         }
         assert_eq!(launch(None).pcr_events().len(), 13);
+        let description = [b"\x05MRTD\0".as_slice(), &[0; 8], &[0; 8]];
+        assert_eq!(MRTD, description.concat());
     }
 
     #[test]
