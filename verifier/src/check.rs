@@ -91,7 +91,7 @@ ids! {
     /// The CA certificate is well-formed, signs itself, and its key is the journal's.
     CaCertificate = "ca-certificate", needs [JournalStart];
     /// The CA certificate's own quote or report is of this TD and over the CA's key.
-    CaQuote = "ca-quote", needs [CaCertificate, QuotePckChain, Mrtd, TdAttributes, TdConfig];
+    CaQuote = "ca-quote", needs [CaCertificate, QuotePckChain, Mrtd, TdAttributes, TdConfig, Rtmr0, Rtmr1, Rtmr2];
     /// The EK certificates are the CA's and have the profile.
     EkCertificates = "ek-certificates", needs [CaCertificate];
     /// Certificates, journal and claims name the same EKs.

@@ -5,12 +5,12 @@
 //!
 //! | file | what | PCS path under `/sgx/certification/v4` or `/tdx/certification/v4` |
 //! | --- | --- | --- |
-//! | `root_ca.der` or `root_ca.pem` | the trusted root; Intel's if there is none | – |
-//! | `root_ca_crl.der` | the root's CRL | `sgx … /rootcacrl` |
-//! | `pck_crl*.der` | CRLs of the PCK CAs | `sgx … /pckcrl?ca=platform&encoding=der` |
-//! | `tcb_info*.json` | TCB info, signed, one a FMSPC | `tdx … /tcb?fmspc=…` |
-//! | `qe_identity.json` | identity of the TD quoting enclave, signed | `tdx … /qe/identity` |
-//! | `tcb_signing_chain.pem` | who signed both, and the root | header `TCB-Info-Issuer-Chain`, URL-decoded |
+//! | `root-ca.der` or `root-ca.pem` | the trusted root; Intel's if there is none | – |
+//! | `root-ca-crl.der` | the root's CRL | `sgx … /rootcacrl` |
+//! | `pck-crl*.der` | CRLs of the PCK CAs | `sgx … /pckcrl?ca=platform&encoding=der` |
+//! | `tcb-info*.json` | TCB info, signed, one a FMSPC | `tdx … /tcb?fmspc=…` |
+//! | `qe-identity.json` | identity of the TD quoting enclave, signed | `tdx … /qe/identity` |
+//! | `tcb-signing-chain.pem` | who signed both, and the root | header `TCB-Info-Issuer-Chain`, URL-decoded |
 
 use crate::{certificate, files::read_bounded};
 use serde::Deserialize;
@@ -111,26 +111,26 @@ impl Collateral {
         let one = |name: &'static str| named(name, name).next();
 
         let mut collateral = Collateral::intel_root_only();
-        if let Some(path) = one("root_ca.der") {
+        if let Some(path) = one("root-ca.der") {
             collateral.root = read(path)?;
-        } else if let Some(path) = one("root_ca.pem") {
+        } else if let Some(path) = one("root-ca.pem") {
             let text = read_text(path, "a PEM certificate")?;
             collateral.root = certificate::from_pem(&text)
                 .into_iter()
                 .next()
                 .ok_or_else(|| content(path, "a PEM certificate"))?;
         }
-        collateral.root_crl = one("root_ca_crl.der").map(|path| read(path)).transpose()?;
-        for path in named("pck_crl", ".der") {
+        collateral.root_crl = one("root-ca-crl.der").map(|path| read(path)).transpose()?;
+        for path in named("pck-crl", ".der") {
             collateral.pck_crls.push(read(path)?);
         }
-        for path in named("tcb_info", ".json") {
+        for path in named("tcb-info", ".json") {
             collateral.tcb_infos.push(read_signed(path, "tcbInfo")?);
         }
-        collateral.qe_identity = one("qe_identity.json")
+        collateral.qe_identity = one("qe-identity.json")
             .map(|path| read_signed(path, "enclaveIdentity"))
             .transpose()?;
-        collateral.tcb_signing_chain = one("tcb_signing_chain.pem")
+        collateral.tcb_signing_chain = one("tcb-signing-chain.pem")
             .map(|path| read_text(path, "a PEM certificate chain"))
             .transpose()?;
         Ok(collateral)

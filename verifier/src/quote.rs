@@ -288,7 +288,7 @@ fn select(
         .tcb_signing_chain
         .clone()
         .ok_or(TcbError::Missing(
-            "tcb_signing_chain.pem (header TCB-Info-Issuer-Chain)",
+            "tcb-signing-chain.pem (header TCB-Info-Issuer-Chain)",
         ))?;
     let wanted = format!("\"fmspc\":\"{}\"", hex::encode_upper(fmspc));
     let is_wanted = |body: &str| {
@@ -301,21 +301,21 @@ fn select(
         .tcb_infos
         .iter()
         .find(|info| is_wanted(&info.body))
-        .ok_or(TcbError::Missing("tcb_info.json of this platform's FMSPC"))?;
+        .ok_or(TcbError::Missing("tcb-info.json of this platform's FMSPC"))?;
     let qe_identity = collateral
         .qe_identity
         .as_ref()
-        .ok_or(TcbError::Missing("qe_identity.json"))?;
+        .ok_or(TcbError::Missing("qe-identity.json"))?;
     let root_crl = collateral
         .root_crl
         .clone()
-        .ok_or(TcbError::Missing("root_ca_crl.der"))?;
+        .ok_or(TcbError::Missing("root-ca-crl.der"))?;
     let pck_crl = collateral
         .pck_crls
         .iter()
         .find(|crl| certificate::crl_is_of_issuer(crl, pck))
         .ok_or(TcbError::Missing(
-            "pck_crl.der of the CA that issued the PCK certificate",
+            "pck-crl.der of the CA that issued the PCK certificate",
         ))?;
     let selected = QuoteCollateralV3 {
         pck_crl_issuer_chain: String::new(),

@@ -205,9 +205,13 @@ fn events_until(log: &Log<'_>, rtmr3: &[u8; 48]) -> Option<usize> {
     None
 }
 
-/// Whether the events of `own` are the first of `events`.
+/// Whether the registers were extended with `own` before anything else. Types and data are not measured by themselves, and have a
+/// check of their own.
 fn starts_with(events: &[Event<'_>], own: &[Event<'_>]) -> bool {
-    events.len() >= own.len() && own.iter().zip(events).all(|(own, event)| own == event)
+    let mut pairs = own.iter().zip(events);
+    events.len() >= own.len()
+        && pairs
+            .all(|(own, event)| (own.register, &own.digests) == (event.register, &event.digests))
 }
 
 /// The bytes in an extension that is an OCTET STRING.
