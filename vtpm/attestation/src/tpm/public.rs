@@ -215,19 +215,8 @@ impl Public {
             },
             scheme: Scheme::read(fields)?,
             key: match key_type {
-                alg::RSA => Key::Rsa {
-                    bits: fields.u16()?,
-                    exponent: fields.u32()?,
-                    modulus: fields.sized()?.to_vec(),
-                },
-                _ => Key::Ecc {
-                    curve: Curve::read(fields)?,
-                    x: match fields.u16()? {
-                        alg::NULL => fields.sized()?.to_vec(),
-                        kdf => return Err(WireError::Scheme(kdf)),
-                    },
-                    y: fields.sized()?.to_vec(),
-                },
+                alg::RSA => Key::read_rsa(fields)?,
+                _ => Key::read_ecc(fields)?,
             },
         })
     }
@@ -235,6 +224,28 @@ impl Public {
     /// Its name: nameAlg and the digest of the TPMT_PUBLIC.
     pub fn name(&self) -> Name {
         Name::of(self.name_algorithm, &self.to_bytes())
+    }
+}
+
+impl Key {
+    fn read_rsa(fields: &mut Fields<'_>) -> Result<Self, WireError> {
+        Ok(Self::Rsa {
+            bits: fields.u16()?,
+            exponent: fields.u32()?,
+            modulus: fields.sized()?.to_vec(),
+        })
+    }
+
+    fn read_ecc(fields: &mut Fields<'_>) -> Result<Self, WireError> {
+        let curve = Curve::read(fields)?;
+        match fields.u16()? {
+            alg::NULL => Ok(Self::Ecc {
+                curve,
+                x: fields.sized()?.to_vec(),
+                y: fields.sized()?.to_vec(),
+            }),
+            key_derivation => Err(WireError::Scheme(key_derivation)),
+        }
     }
 }
 
