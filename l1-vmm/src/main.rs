@@ -18,23 +18,30 @@ mod debug_port;
 mod environment;
 mod fatal;
 mod heap;
+mod measurement;
 mod tpm;
 
 use arch::{clock, image, memory, paging, random, td, thread};
+use attestation::journal::PcrMirror;
 use environment::{Cpu, Machine};
 use fatal::{FatalCode, OrFatal, fatal, halt};
 use l1_vmm::launch::firmware_image::{TpmWindow, tpm_window};
 use l1_vmm::launch::fw_cfg::FwCfg;
 use l1_vmm::launch::give::Given;
+use l1_vmm::launch::options::pcr_mirror;
+use l1_vmm::launch::stopwatch::Stopwatch;
+use l1_vmm::launch::tcg_log::put_tcg_log;
 use l1_vmm::launch::{
     GpaRange, GpaRanges, LoadedGuest, MemoryPlan, PayloadHobs, PlanRequest, give, load,
 };
 use l1_vmm::run::{End, Layout, Parts, Platform, host};
+use l1_vmm::shared_buffer::{Part, SharedBuffer};
 use memory::{Bounce, Firmware, L2Ram, Vapic};
 use tdcall::VmIndex;
 use tdcall::field::FieldId;
 use tdcall::ghci::Width;
 use tdcall::leaf::VpInfo;
+use tpm::Window;
 
 /// Name and version; `cargo xtask check-image` knows the image by its start.
 const MARK: &str = concat!("tdp-vtpm l1-vmm ", env!("CARGO_PKG_VERSION"));
@@ -45,6 +52,10 @@ const L2: VmIndex = VmIndex::FIRST;
 /// Memory that L1 takes out of the RAM below 4 GiB: the buffer that it shares with the host, one
 /// 2 MiB page of the secure EPT. All else is in the image.
 const L1_REGION: u64 = 0x20_0000;
+
+/// The end of that buffer is for quotes: more than any quote is long, and no more than QEMU takes
+/// (128 KiB). The rest is for files.
+const QUOTES: usize = 0x1_0000;
 
 /// Power-off of the host's machine: SLP_EN and S5 to PM1a_CNT, as the platform's own firmware does.
 const POWER_OFF: (u16, Width, u32) = (0x604, Width::Word, 0x2000);
@@ -75,8 +86,16 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
             TpmWindow::HostRouted => "no pages, exits are routed by the host",
         }
     );
-    let guest = guest(&plan, &bounce, &mut ram);
-    run(ram, &guest, info)
+    let (files, quotes) = divide(bounce);
+    let (guest, mirror) = guest(&plan, &files, &mut ram);
+
+    let logs = guest.layout.event_logs;
+    let shared_bit = info.gpaw.shared_bit();
+    let mut domain = measurement::domain(quotes, shared_bit, ram.clone(), logs.cc);
+    let log = measurement::event_log(&hobs, &mut domain);
+    let tpm = tpm::start(domain, log, mirror, &guest.image.measurements());
+    put_tcg_log(&mut ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
+    run(ram, tpm, &guest, info)
 }
 
 /// Checks that this is a TD in which L1 can do its work.
@@ -150,23 +169,38 @@ fn l2_ram(hobs: &PayloadHobs, plan: &MemoryPlan) -> L2Ram {
     unsafe { L2Ram::new(plan, all) }
 }
 
-/// Loads the guest's kernel, initrd and command line.
-fn guest(plan: &MemoryPlan, bounce: &Bounce, ram: &mut L2Ram) -> LoadedGuest {
+/// The part of the shared memory for files, and the one for quotes.
+fn divide(bounce: Bounce) -> (Part<Bounce>, Part<Bounce>) {
+    let length = bounce.length();
+    let border = length.saturating_sub(QUOTES);
+    let parts = Part::new(bounce, 0..border).zip(Part::new(bounce, border..length));
+    parts
+        .ok_or("the shared memory has no room for quotes")
+        .or_fatal(FatalCode::Configuration)
+}
+
+/// Loads the guest's kernel, initrd and command line, and asks the host what it has chosen.
+fn guest(plan: &MemoryPlan, files: &Part<Bounce>, ram: &mut L2Ram) -> (LoadedGuest, PcrMirror) {
     let td = td();
-    let fw_cfg = FwCfg::open(&td, bounce).or_fatal(FatalCode::Launch);
-    let guest = load(&fw_cfg, plan, ram).or_fatal(FatalCode::Launch);
+    let fw_cfg = FwCfg::open(&td, files).or_fatal(FatalCode::Launch);
+    let mirror = pcr_mirror(&fw_cfg).or_fatal(FatalCode::Launch);
+    let begin = clock::nanoseconds();
+    let hashing = Stopwatch::new(clock::nanoseconds);
+    let guest = load(&fw_cfg, plan, ram, &hashing).or_fatal(FatalCode::Launch);
+    let loaded = clock::nanoseconds();
     log::info!("kernel: {}", guest.image.kernel);
     if let Some(initrd) = &guest.image.initrd {
         log::info!("initrd: {initrd}");
     }
     log::info!("command line: {}", guest.image.command_line);
-    guest
+    log::info!("time to load the guest: {} ns", loaded - begin);
+    log::info!("time to hash it, of that: {} ns", hashing.total());
+    (guest, mirror)
 }
 
 /// Runs the guest to its end, and ends the TD as the guest asked.
-fn run(ram: L2Ram, guest: &LoadedGuest, info: VpInfo) -> ! {
+fn run(ram: L2Ram, tpm: Window, guest: &LoadedGuest, info: VpInfo) -> ! {
     let td = td();
-    let tpm = tpm::start();
     let Some(vapic) = Vapic::take() else {
         fatal(
             FatalCode::Run,

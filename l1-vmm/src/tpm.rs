@@ -1,17 +1,37 @@
-//! The vTPM: the reference engine behind the TIS registers, in L2's TPM window.
+//! The vTPM: the reference engine, measured into the TD's registers, behind the TIS registers in
+//! L2's TPM window.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
-use l1_vmm::run::MmioDevice;
-use tpm2_ref_sys::{Config, Ephemeral, NoEntropy, Tpm};
+use attestation::journal::{Mode, PcrMirror};
+use l1_vmm::run::{MmioDevice, Services};
+use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
+use vtpm::attested::{Attested, Config, LaunchMeasurements};
+use vtpm::log::MeasurementLog;
 use vtpm::reference::Reference;
+use vtpm::service::{Guid, ServiceError};
+use vtpm::state::WatchedStore;
 use vtpm::tis::Tis;
 
 use crate::arch::{clock, random};
 use crate::fatal::{FatalCode, OrFatal};
+use crate::measurement::Domain;
+
+/// As the journal names the engine.
+const ENGINE: &str = "libtpms 0.9.2";
+/// As the journal names the interface.
+const INTERFACE: &str = "TIS 1.3";
 
 /// The device in the TPM window.
-pub(crate) struct Window(pub(crate) Tis<Reference>);
+pub(crate) struct Window(Tis<Attested<Reference, Domain>>);
+
+impl Window {
+    /// What L1 measured into PCRs, for L2's event log.
+    pub(crate) fn tcg_log(&self) -> &[u8] {
+        self.0.engine().tcg_log()
+    }
+}
 
 impl MmioDevice for Window {
     fn read(&mut self, offset: u32, into: &mut [u8]) {
@@ -23,14 +43,50 @@ impl MmioDevice for Window {
     }
 }
 
-/// Manufactures a new TPM, with entropy from the processor and nothing kept of it.
-pub(crate) fn start() -> Window {
-    let tpm = Tpm::open(Config {
+impl Services for Window {
+    fn serve(&mut self, guid: &Guid, data: &[u8], room: usize) -> Result<Vec<u8>, ServiceError> {
+        self.0.engine_mut().serve(guid, data, room)
+    }
+}
+
+/// Measures the launch into the TD's registers, and manufactures a new TPM that says so, with
+/// entropy from the processor and nothing kept of it.
+pub(crate) fn start(
+    domain: Domain,
+    log: MeasurementLog,
+    mirror: PcrMirror,
+    launch: &LaunchMeasurements,
+) -> Window {
+    let begin = clock::nanoseconds();
+    let (store, commits) = WatchedStore::new(Box::new(Ephemeral));
+    let tpm = Tpm::open(tpm2_ref_sys::Config {
         entropy: |into| random::fill(into).map_err(|_| NoEntropy),
         clock: clock::nanoseconds,
-        store: Box::new(Ephemeral),
+        store: Box::new(store),
     })
     .or_fatal(FatalCode::Tpm);
+    let opened = clock::nanoseconds();
+    let config = Config {
+        version: env!("CARGO_PKG_VERSION"),
+        engine: ENGINE,
+        interface: INTERFACE,
+        mode: Mode::Ephemeral,
+        mirror,
+        commits: Some(commits),
+    };
+    let attested =
+        Attested::start(Reference::new(tpm), domain, log, config, launch).or_fatal(FatalCode::Tpm);
+    let started = clock::nanoseconds();
     log::info!("TPM: TIS at 0xfed40000, TPM 2.0 reference engine, ephemeral");
-    Window(Tis::new(Reference::new(tpm)))
+    log::info!(
+        "measured: kernel to RTMR1 and PCR 4, command line to RTMR2 and PCR 8, {}PCR mirror {}",
+        match launch.initrd {
+            Some(_) => "initrd to RTMR2 and PCR 9, ",
+            None => "",
+        },
+        mirror.name()
+    );
+    log::info!("time to open the TPM: {} ns", opened - begin);
+    log::info!("time to start the TPM: {} ns", started - opened);
+    Window(Tis::new(attested))
 }

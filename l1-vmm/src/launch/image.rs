@@ -4,24 +4,11 @@
 //! runs.
 
 use super::gpa_range::GpaRange;
+use super::stopwatch::Stopwatch;
+use alloc::vec::Vec;
+use attestation::digest::{Algorithm, Digests, Hasher};
 use core::fmt;
-use sha2::{Digest, Sha384};
-
-/// A SHA-384 digest.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Sha384Digest(pub [u8; 48]);
-
-impl fmt::Display for Sha384Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Sha384Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+use vtpm::attested::LaunchMeasurements;
 
 /// A file in L2's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +17,8 @@ pub struct LaunchedFile {
     pub range: GpaRange,
     /// Bytes that were measured. For the kernel: setup code and protected-mode code.
     pub measured_length: u64,
-    /// Digest of the measured bytes.
-    pub sha384: Sha384Digest,
+    /// Digests of the measured bytes.
+    pub digests: Digests,
 }
 
 impl fmt::Display for LaunchedFile {
@@ -41,7 +28,7 @@ impl fmt::Display for LaunchedFile {
             "{} bytes at {:#x}, SHA-384 {}",
             self.measured_length,
             self.range.start(),
-            self.sha384
+            self.digests.get(Algorithm::Sha384)
         )
     }
 }
@@ -50,24 +37,45 @@ impl fmt::Display for LaunchedFile {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaunchedImage {
     /// The whole bzImage, but with the header fields zeroed that a boot loader overwrites
-    /// ([`super::boot::canonical_setup`]).
+    /// ([`attestation::launch::canonical_setup`]).
     pub kernel: LaunchedFile,
     /// The initrd, if there is one.
     pub initrd: Option<LaunchedFile>,
     /// The command line, without its NUL.
     pub command_line: LaunchedFile,
+    /// Its bytes.
+    pub line: Vec<u8>,
+}
+
+impl LaunchedImage {
+    /// What the TD's registers and the TPM's PCRs are to say of it.
+    pub fn measurements(&self) -> LaunchMeasurements {
+        LaunchMeasurements {
+            kernel: self.kernel.digests,
+            command_line: self.line.clone(),
+            initrd: self.initrd.as_ref().map(|initrd| initrd.digests),
+        }
+    }
 }
 
 /// Measures a file as it passes.
-#[derive(Clone, Default)]
-pub(super) struct Measurer {
-    hash: Sha384,
+pub(super) struct Measurer<'a> {
+    hasher: Hasher,
     length: u64,
+    watch: &'a Stopwatch,
 }
 
-impl Measurer {
+impl<'a> Measurer<'a> {
+    pub(super) fn new(watch: &'a Stopwatch) -> Self {
+        Self {
+            hasher: Hasher::new(),
+            length: 0,
+            watch,
+        }
+    }
+
     pub(super) fn update(&mut self, bytes: &[u8]) {
-        self.hash.update(bytes);
+        self.watch.time(|| self.hasher.update(bytes));
         self.length += bytes.len() as u64;
     }
 
@@ -75,7 +83,7 @@ impl Measurer {
         LaunchedFile {
             range,
             measured_length: self.length,
-            sha384: Sha384Digest(self.hash.finalize().into()),
+            digests: self.hasher.finish(),
         }
     }
 }

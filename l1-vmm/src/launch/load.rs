@@ -3,14 +3,15 @@
 use super::acpi::Tables;
 use super::boot::{
     EntryState, KernelError, Layout, LowMemory, PlaceError, SetupHeader, boot_structures,
-    canonical_setup,
 };
 use super::fw_cfg::{FwCfg, FwCfgError, Item};
 use super::gpa_range::GpaRange;
 use super::image::{LaunchedFile, LaunchedImage, Measurer};
 use super::plan::MemoryPlan;
+use super::stopwatch::Stopwatch;
 use crate::shared_buffer::SharedBuffer;
 use alloc::vec::Vec;
+use attestation::launch::canonical_setup;
 use l2_exit::MemoryError;
 use tdcall::RawTdcall;
 
@@ -74,11 +75,13 @@ pub struct LoadedGuest {
 /// besides.
 ///
 /// Every size is checked before anything is allocated or copied for it. The tables announce the
-/// layout's areas for event logs; the caller puts the logs there before L2 runs.
+/// layout's areas for event logs; the caller puts the logs there before L2 runs. `hashing` is told how
+/// long measuring takes.
 pub fn load<R: RawTdcall, B: SharedBuffer, M: L2Memory>(
     fw_cfg: &FwCfg<'_, R, B>,
     plan: &MemoryPlan,
     memory: &mut M,
+    hashing: &Stopwatch,
 ) -> Result<LoadedGuest, LoadError> {
     let setup = read_setup(fw_cfg)?;
     let header = SetupHeader::parse(&setup)?;
@@ -95,18 +98,23 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: L2Memory>(
     let layout = Layout::new(plan.l2(), &header, code_length, initrd_length)?;
 
     clear_legacy_areas(memory)?;
-    let kernel = load_kernel(fw_cfg, memory, &setup, layout.kernel.start(), code_length)?;
+    let mut measurer = Measurer::new(hashing);
+    measurer.update(&canonical_setup(&setup));
+    let range = GpaRange::with_length(layout.kernel.start(), code_length);
+    let range = range.unwrap_or(GpaRange::EMPTY);
+    let kernel = load_item(fw_cfg, memory, Item::KernelData, range, measurer)?;
     let initrd = match layout.initrd {
         Some(range) => Some(load_item(
             fw_cfg,
             memory,
             Item::InitrdData,
             range,
-            Measurer::default(),
+            Measurer::new(hashing),
         )?),
         None => None,
     };
-    let command_line = place_command_line(memory, &command_line)?;
+    let line = command_line;
+    let command_line = place_command_line(memory, &line, Measurer::new(hashing))?;
     for (gpa, bytes) in boot_structures(&header, &layout) {
         memory.write(gpa, &bytes)?;
     }
@@ -121,6 +129,7 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: L2Memory>(
             kernel,
             initrd,
             command_line,
+            line,
         },
         entry: EntryState::new(layout.kernel.start()),
         layout,
@@ -162,26 +171,13 @@ fn read_command_line<R: RawTdcall, B: SharedBuffer>(
     Ok(line)
 }
 
-fn load_kernel<R: RawTdcall, B: SharedBuffer>(
-    fw_cfg: &FwCfg<'_, R, B>,
-    memory: &mut impl L2Memory,
-    setup: &[u8],
-    start: u64,
-    code_length: u64,
-) -> Result<LaunchedFile, LoadError> {
-    let range = GpaRange::with_length(start, code_length).unwrap_or(GpaRange::EMPTY);
-    let mut measurer = Measurer::default();
-    measurer.update(&canonical_setup(setup));
-    load_item(fw_cfg, memory, Item::KernelData, range, measurer)
-}
-
 /// Copies an item to its place and measures it as it passes.
 fn load_item<R: RawTdcall, B: SharedBuffer>(
     fw_cfg: &FwCfg<'_, R, B>,
     memory: &mut impl L2Memory,
     item: Item,
     range: GpaRange,
-    mut measurer: Measurer,
+    mut measurer: Measurer<'_>,
 ) -> Result<LaunchedFile, LoadError> {
     let mut at = range.start();
     fw_cfg.read(item, range.length(), |piece| {
@@ -193,10 +189,13 @@ fn load_item<R: RawTdcall, B: SharedBuffer>(
     Ok(measurer.finish(range))
 }
 
-fn place_command_line(memory: &mut impl L2Memory, line: &[u8]) -> Result<LaunchedFile, LoadError> {
+fn place_command_line(
+    memory: &mut impl L2Memory,
+    line: &[u8],
+    mut measurer: Measurer<'_>,
+) -> Result<LaunchedFile, LoadError> {
     memory.write(LowMemory::COMMAND_LINE, line)?;
     memory.write(LowMemory::COMMAND_LINE + line.len() as u64, &[0])?;
-    let mut measurer = Measurer::default();
     measurer.update(line);
     let range = GpaRange::with_length(LowMemory::COMMAND_LINE, line.len() as u64);
     Ok(measurer.finish(range.unwrap_or(GpaRange::EMPTY)))

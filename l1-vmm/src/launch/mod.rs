@@ -16,6 +16,8 @@
 //!    pass; boot structures and ACPI tables. [`LoadedGuest::image`] is what to log and to measure,
 //!    [`LoadedGuest::entry`] what L2's processor starts with.
 //!
+//! 7. [`options`]: what else the host may choose. [`tcg_log`]: what the TPM has measured, for L2.
+//!
 //! Each error is one line that names what is wrong; every one of them ends the launch.
 //!
 //! What is not here: TDCALLs that set up L2's virtual processor, and devices.
@@ -29,8 +31,11 @@ pub mod give;
 pub mod gpa_range;
 pub mod image;
 pub mod load;
+pub mod options;
 pub mod payload_hob;
 pub mod plan;
+pub mod stopwatch;
+pub mod tcg_log;
 
 pub use give::give;
 pub use gpa_range::{GpaRange, GpaRanges};

@@ -1,10 +1,13 @@
 //! What the image brings: everything about the machine that is not a TDCALL.
 
+use alloc::vec::Vec;
+
 use l2_exit::GuestMemory;
 use tdcall::leaf::VpEnterError;
 use tdcall::tdvmcall::CpuidResult;
 use tdcall::vp_enter::{GuestState, Outcome, TlbFlush};
 use tdcall::{Gpa, RawTdcall, Td, VmIndex};
+use vtpm::service::{Guid, ServiceError};
 
 pub use super::devices::apic::VapicPage;
 
@@ -18,8 +21,8 @@ pub trait Environment {
     type Memory: L2Memory;
     /// L2's virtual-APIC page.
     type Vapic: VapicPage;
-    /// What answers in the TPM window.
-    type Tpm: MmioDevice;
+    /// What answers in the TPM window, and serves L2 besides.
+    type Tpm: MmioDevice + Services;
 }
 
 /// The processor that L1 runs on, and the part of L2's state that lives in it.
@@ -98,6 +101,13 @@ pub trait MmioDevice {
     fn read(&mut self, offset: u32, into: &mut [u8]);
     /// Writes `from` (1, 2, 4 or 8 bytes) at `offset` in the window.
     fn write(&mut self, offset: u32, from: &[u8]);
+}
+
+/// Services of L1 that L2 asks for by GUID (GHCI 1.5, "`TDG.VP.VMCALL<Service>`").
+pub trait Services {
+    /// Answers the command `data` of service `guid` in at most `room` bytes. Every byte is L2's
+    /// choice, and L1's own copy.
+    fn serve(&mut self, guid: &Guid, data: &[u8], room: usize) -> Result<Vec<u8>, ServiceError>;
 }
 
 /// The addresses that the platform is told of.

@@ -20,7 +20,7 @@ pub mod vcpu;
 
 pub use end::{End, Failure, GuestError, Snapshot};
 pub use environment::{
-    Environment, Interrupts, L2Memory, Layout, MmioDevice, Owner, Processor, VapicPage,
+    Environment, Interrupts, L2Memory, Layout, MmioDevice, Owner, Processor, Services, VapicPage,
 };
 pub use platform::{Parts, Platform};
 pub use statistics::{Statistics, reason_name};

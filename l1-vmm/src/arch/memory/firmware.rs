@@ -1,7 +1,11 @@
-//! The firmware image below 4 GiB, and the payload HOB list: private memory that td-shim filled.
+//! The firmware image below 4 GiB, the payload HOB list and the event log: private memory that
+//! td-shim filled.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::slice;
 
+use l1_vmm::launch::GpaRange;
 use l1_vmm::launch::firmware_image::FirmwareMemory;
 use l1_vmm::launch::payload_hob::{PayloadHobError, PayloadHobs, list_length};
 
@@ -33,4 +37,16 @@ pub(crate) unsafe fn payload_hobs(start: u64) -> Result<PayloadHobs, PayloadHobE
     // SAFETY: as long as td-shim says, at most the 1 MiB that it has for the list.
     let list = unsafe { slice::from_raw_parts(start as *const u8, length) };
     PayloadHobs::parse(list, start)
+}
+
+/// Copies the first `most` bytes of the area in which td-shim keeps its event log.
+///
+/// # Safety
+/// L1's page tables map `area` to itself, and L1 has no objects in it.
+pub(crate) unsafe fn event_log(area: GpaRange, most: usize) -> Vec<u8> {
+    let length = usize::try_from(area.length()).map_or(most, |length| length.min(most));
+    let mut log = vec![0; length];
+    // SAFETY: the caller's, for as many bytes at most.
+    unsafe { copy_out(area.start(), &mut log) };
+    log
 }

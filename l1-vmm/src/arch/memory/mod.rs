@@ -8,9 +8,9 @@ mod l2;
 mod pages;
 mod shared;
 
-pub(crate) use firmware::{Firmware, payload_hobs};
+pub(crate) use firmware::{Firmware, event_log, payload_hobs};
 pub(crate) use l2::L2Ram;
-pub(crate) use pages::Vapic;
+pub(crate) use pages::{Operands, Vapic};
 pub(crate) use shared::Bounce;
 
 use core::arch::asm;

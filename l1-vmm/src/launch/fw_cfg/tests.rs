@@ -53,6 +53,17 @@ impl Host {
         self.items.insert(item.key(), bytes.to_vec());
     }
 
+    /// Makes a named file the only one.
+    pub(crate) fn set_file(&mut self, name: &str, key: u16, bytes: &[u8]) {
+        let mut directory = vec![0; 4 + 64];
+        directory[3] = 1;
+        directory[4..8].copy_from_slice(&(bytes.len() as u32).to_be_bytes());
+        directory[8..10].copy_from_slice(&key.to_be_bytes());
+        directory[12..12 + name.len()].copy_from_slice(name.as_bytes());
+        self.set(Item::FileDirectory, &directory);
+        self.set(Item::File(key), bytes);
+    }
+
     pub(crate) fn set_size(&mut self, item: Item, size: u32) {
         self.set(item, &size.to_le_bytes());
     }

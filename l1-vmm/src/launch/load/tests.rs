@@ -3,13 +3,13 @@
 use super::*;
 use crate::launch::boot::test_setup;
 use crate::launch::fw_cfg::tests::{Fault, Host};
-use crate::launch::image::Sha384Digest;
 use crate::launch::plan::tests::plan;
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec;
+use attestation::digest::Digests;
+use attestation::launch::kernel_digests;
 use proptest::prelude::*;
-use sha2::{Digest, Sha384};
 use tdcall::Td;
 
 /// L2's memory as the pages that were written.
@@ -82,12 +82,8 @@ fn launch(host: &Host) -> (Result<LoadedGuest, LoadError>, Memory) {
     let td = Td::new(host);
     let result = FwCfg::open(&td, host)
         .map_err(LoadError::from)
-        .and_then(|device| load(&device, &plan, &mut memory));
+        .and_then(|device| load(&device, &plan, &mut memory, &Stopwatch::new(|| 0)));
     (result, memory)
-}
-
-fn sha384(bytes: &[u8]) -> Sha384Digest {
-    Sha384Digest(Sha384::digest(bytes).into())
 }
 
 #[test]
@@ -98,6 +94,7 @@ fn every_file_is_where_the_layout_says_and_measured_as_placed() {
         kernel,
         initrd: ramdisk,
         command_line,
+        line,
     } = guest.image;
     assert_eq!(memory.read(guest.layout.kernel.start(), CODE), code());
     assert_eq!(
@@ -105,19 +102,18 @@ fn every_file_is_where_the_layout_says_and_measured_as_placed() {
         GpaRange::with_length(0x100_0000, CODE as u64).unwrap()
     );
     let setup = test_setup(CODE as u32);
-    assert_eq!(
-        kernel.sha384,
-        sha384(&[canonical_setup(&setup), code()].concat())
-    );
+    let file = [setup.clone(), code()].concat();
+    assert_eq!(kernel.digests, kernel_digests(&file));
     assert_eq!(kernel.measured_length, (setup.len() + CODE) as u64);
     let ramdisk = ramdisk.unwrap();
     assert_eq!(memory.read(ramdisk.range.start(), 12_345), initrd());
-    assert_eq!(ramdisk.sha384, sha384(&initrd()));
+    assert_eq!(ramdisk.digests, Digests::of(&initrd()));
     assert_eq!(
         memory.read(0x2_0000, COMMAND_LINE.len() + 1),
         [COMMAND_LINE, b"\0"].concat()
     );
-    assert_eq!(command_line.sha384, sha384(COMMAND_LINE));
+    assert_eq!(command_line.digests, Digests::of(COMMAND_LINE));
+    assert_eq!(line, COMMAND_LINE);
     assert_eq!(guest.entry.rip, 0x100_0200);
 }
 
@@ -159,7 +155,7 @@ fn a_bare_kernel_is_enough() {
     let (guest, memory) = launch(&host);
     let guest = guest.unwrap();
     assert_eq!((guest.image.initrd, guest.layout.initrd), (None, None));
-    assert_eq!(guest.image.command_line.sha384, sha384(b""));
+    assert_eq!(guest.image.command_line.digests, Digests::of(b""));
     assert_eq!(memory.read(0x2_0000, 1), [0]);
 }
 

@@ -2,7 +2,9 @@
 //!
 //! A guest that knows TDX finds a TD whose memory is accepted and stays private, and whose
 //! devices answer TDVMCALLs as they answer exits. Reports and RTMRs are not its own: only L1
-//! speaks for the TD.
+//! speaks for the TD, and gives L2 reports by a service.
+
+mod service;
 
 use l2_exit::tdvmcall::{self, FatalError, Leaf, Reply, SubFunction, Tdcall};
 use l2_exit::{Exit, Gpr, MmioBus, Vcpu};
@@ -110,7 +112,13 @@ impl<E: Environment> Platform<'_, E> {
             SubFunction::SetupEventNotifyInterrupt { .. } => {
                 Reply::new(CompletionStatus::SubfuncUnsupported)
             }
-            // Quotes and services are L1's own.
+            SubFunction::Service {
+                command,
+                response,
+                vector,
+                ..
+            } => self.service(command, response, vector),
+            // Quotes are L1's own.
             _ => Reply::INVALID_OPERAND,
         };
         Ok(Answer::Reply(reply))

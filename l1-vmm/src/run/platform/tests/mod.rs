@@ -6,6 +6,7 @@ mod exits;
 mod host_routed;
 mod interrupts;
 mod modes;
+mod services;
 mod tdcalls;
 
 use alloc::boxed::Box;
@@ -23,10 +24,11 @@ use tdcall::{Gpa, PageLevel, RawTdcall, Td, VmIndex};
 use tdx_module::platform::{HardwareExit, Platform as _, Register};
 use tdx_module::test_platform::{ModelTdcall, TestPlatform};
 use tdx_module::{TdParams, Vm, VpEnterInput};
+use vtpm::service::{Guid, ServiceError};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
-use crate::run::environment::{Interrupts, L2Memory, MmioDevice, Owner, VapicPage};
+use crate::run::environment::{Interrupts, L2Memory, MmioDevice, Owner, Services, VapicPage};
 
 const MIB: u64 = 1 << 20;
 /// L2's memory is below, L1's from here to [`L1_END`].
@@ -56,6 +58,10 @@ struct Seen {
     msrs: Vec<(u32, u64)>,
     /// Accesses to the TPM window.
     tpm: Vec<(u32, Vec<u8>, bool)>,
+    /// Commands to services: GUID, data, room for the response.
+    services: Vec<(Guid, Vec<u8>, usize)>,
+    /// What services answer; by default, that there are none.
+    service_answers: VecDeque<Result<Vec<u8>, ServiceError>>,
     /// TLB flushes of entries.
     flushes: Vec<TlbFlush>,
     halts: u32,
@@ -208,6 +214,15 @@ impl MmioDevice for Registers {
 
     fn write(&mut self, offset: u32, from: &[u8]) {
         self.0.borrow_mut().tpm.push((offset, from.to_vec(), true));
+    }
+}
+
+impl Services for Registers {
+    fn serve(&mut self, guid: &Guid, data: &[u8], room: usize) -> Result<Vec<u8>, ServiceError> {
+        let mut seen = self.0.borrow_mut();
+        seen.services.push((*guid, data.to_vec(), room));
+        let answer = seen.service_answers.pop_front();
+        answer.unwrap_or(Err(ServiceError::Unsupported))
     }
 }
 

@@ -1,0 +1,84 @@
+//! The TD's registers and event log, as L1 takes them over from td-shim.
+
+use alloc::vec::Vec;
+
+use l1_vmm::launch::{GpaRange, PayloadHobs};
+use l1_vmm::shared_buffer::Part;
+use l1_vmm::trust_domain::{LaunchedTd, Parts, QuoteBuffer};
+use tdcall::report::TdReport;
+use vtpm::TrustDomain;
+use vtpm::log::MeasurementLog;
+use zerocopy::FromBytes;
+
+use crate::arch::memory::{self, Bounce, L2Ram, Operands};
+use crate::arch::{Instruction, clock, image, random, td};
+use crate::fatal::{FatalCode, OrFatal, fatal};
+
+/// The most that the event log may become, and the most that is read of td-shim's.
+const LOG_CAPACITY: usize = 1 << 20;
+
+/// The TD that this image runs in.
+pub(crate) type Domain = LaunchedTd<Instruction, Operands, Part<Bounce>, L2Ram>;
+
+/// What speaks for the TD. `quotes` is shared memory for quotes and nothing else, `log_copy` L2's
+/// memory for its copy of the event log.
+pub(crate) fn domain(
+    quotes: Part<Bounce>,
+    shared_bit: u64,
+    memory: L2Ram,
+    log_copy: GpaRange,
+) -> Domain {
+    let Some(operands) = Operands::take() else {
+        fatal(
+            FatalCode::Configuration,
+            format_args!("the page for operands of TDCALLs is in use"),
+        );
+    };
+    LaunchedTd::new(Parts {
+        td: td(),
+        operands,
+        quotes: QuoteBuffer::new(quotes, shared_bit).or_fatal(FatalCode::Configuration),
+        memory,
+        log_copy,
+        random: random::fill,
+        clock: clock::nanoseconds,
+    })
+}
+
+/// td-shim's event log, to be continued. Says on L1's log if it does not explain the registers: no
+/// relying party will then believe a report of this TD.
+pub(crate) fn event_log(hobs: &PayloadHobs, domain: &mut Domain) -> MeasurementLog {
+    let firmware = firmware_log(hobs);
+    let log = MeasurementLog::continuing(firmware.as_deref(), LOG_CAPACITY)
+        .or_fatal(FatalCode::Configuration);
+    let report = domain.report(&[0; 64]).or_fatal(FatalCode::Configuration);
+    let registers = TdReport::ref_from_bytes(report.as_slice()).map(|report| report.td_info.rtmr);
+    for (rtmr, value) in (0..).zip(registers.iter().flatten()) {
+        if log.rtmr(rtmr) != Some(value) {
+            log::warn!(
+                "RTMR{rtmr} does not hold what td-shim's event log says: relying parties will refuse this TD"
+            );
+        }
+    }
+    let length = log.bytes().len();
+    log::info!("event log: {length} bytes of td-shim, room for {LOG_CAPACITY}");
+    log
+}
+
+fn firmware_log(hobs: &PayloadHobs) -> Option<Vec<u8>> {
+    let area = hobs.event_log?.range;
+    let in_memory = hobs
+        .e820
+        .entries()
+        .any(|entry| entry.range.intersection(&area) == area);
+    if !in_memory || area.overlaps(&image::range()) {
+        fatal(
+            FatalCode::Configuration,
+            format_args!("td-shim's event log at {area} is not in memory of its own"),
+        );
+    }
+    // SAFETY: `address_space` mapped every E820 range to itself (above the first page, where no
+    // area is: `PayloadHobs` refuses it), and the memory plan took the area for L1's, whose only
+    // objects are in the image.
+    Some(unsafe { memory::event_log(area, LOG_CAPACITY) })
+}

@@ -1,0 +1,118 @@
+//! `TDG.VP.VMCALL<Service>`: services that L1 itself gives to L2.
+//!
+//! Command and response are in memory of L2's, the response's length field says how long it may be
+//! (GHCI 1.5, "`TDG.VP.VMCALL<Service>`"). L1 is the VMM here and reaches private memory, so both are
+//! private; shared memory L2 has none.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use l2_exit::tdvmcall::Reply;
+use l2_exit::{GuestMemory, MemoryError};
+use vtpm::service::{Guid, ServiceError};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
+
+use crate::run::environment::{Environment, L2Memory, Services};
+use crate::run::platform::Platform;
+
+/// The longest command. None of the services takes more than a few bytes.
+const COMMAND_MAX: u32 = 0x1000;
+/// The longest response, whatever L2 has room for: bounds what one call costs.
+const RESPONSE_MAX: u32 = 0x1_0000;
+
+/// What command and response begin with.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Header {
+    guid: Guid,
+    /// Bytes with this header. In a response L2 first says here how many there is room for.
+    length: le::U32,
+    /// 0 in a command.
+    status: le::U32,
+}
+
+const HEADER: u32 = size_of::<Header>() as u32;
+
+/// STATUS of a response.
+mod status {
+    pub(super) const SUCCESS: u32 = 0;
+    pub(super) const DEVICE_ERROR: u32 = 1;
+    pub(super) const RESPONSE_TOO_SMALL: u32 = 3;
+    pub(super) const BAD_COMMAND_LENGTH: u32 = 4;
+    pub(super) const UNSUPPORTED: u32 = 0xFFFF_FFFF;
+}
+
+impl<E: Environment> Platform<'_, E> {
+    /// Serves the command at `command` and leaves the response at `response`. The service is done
+    /// when the call returns; where L2 asks to be notified, it is in the same moment.
+    pub(super) fn service(&mut self, command: u64, response: u64, vector: Option<u8>) -> Reply {
+        let Ok(()) = self.answer_service(command, response) else {
+            return Reply::INVALID_OPERAND;
+        };
+        if let Some(vector) = vector {
+            self.devices.apic.request(vector, false);
+        }
+        Reply::SUCCESS
+    }
+
+    /// An error if there is nowhere to put a response.
+    fn answer_service(&mut self, command: u64, response: u64) -> Result<(), MemoryError> {
+        let asked: Header = self.header(command)?;
+        let room = self.header(response)?.length.get().min(RESPONSE_MAX);
+        if room < HEADER || !self.memory.is_l2(response, u64::from(room)) {
+            return Err(MemoryError { gpa: response });
+        }
+        let length = asked.length.get();
+        let result = if (HEADER..=COMMAND_MAX).contains(&length) {
+            let mut data = vec![0; (length - HEADER) as usize];
+            self.read_l2(command + u64::from(HEADER), &mut data)?;
+            let room = (room - HEADER) as usize;
+            self.devices.tpm.serve(&asked.guid, &data, room)
+        } else {
+            Err(ServiceError::CommandLength)
+        };
+        let (status, data) = match result {
+            Ok(data) => (status::SUCCESS, data),
+            Err(error) => (status_of(error), Vec::new()),
+        };
+        let header = Header {
+            guid: asked.guid,
+            length: HEADER.saturating_add(data.len() as u32).into(),
+            status: status.into(),
+        };
+        self.write_l2(response + u64::from(HEADER), &data)?;
+        self.write_l2(response, header.as_bytes())
+    }
+
+    /// Reads a header once.
+    fn header(&self, gpa: u64) -> Result<Header, MemoryError> {
+        let mut bytes = [0; HEADER as usize];
+        self.read_l2(gpa, &mut bytes)?;
+        Ok(zerocopy::transmute!(bytes))
+    }
+
+    /// Copies out of L2's memory, in the pieces that [`GuestMemory`] takes. `gpa` is a multiple of 8.
+    fn read_l2(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        for (piece, at) in into.chunks_mut(8).zip((gpa..).step_by(8)) {
+            self.memory.read(at, piece)?;
+        }
+        Ok(())
+    }
+
+    /// Copies into L2's memory, in the pieces that [`GuestMemory`] takes. `gpa` is a multiple of 8.
+    fn write_l2(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
+        for (piece, at) in from.chunks(8).zip((gpa..).step_by(8)) {
+            self.memory.write(at, piece)?;
+        }
+        Ok(())
+    }
+}
+
+const fn status_of(error: ServiceError) -> u32 {
+    match error {
+        ServiceError::Unsupported => status::UNSUPPORTED,
+        ServiceError::CommandLength => status::BAD_COMMAND_LENGTH,
+        ServiceError::ResponseTooLong => status::RESPONSE_TOO_SMALL,
+        ServiceError::Events(_) => status::DEVICE_ERROR,
+    }
+}
