@@ -150,3 +150,178 @@ impl MeasurementLog {
         self.rtmrs.get(usize::from(rtmr))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{QuoteError, QuoteStatus};
+    use alloc::boxed::Box;
+    use alloc::vec;
+    use attestation::event_log::EV_EVENT_TAG;
+    use proptest::prelude::*;
+
+    /// Registers that can refuse to be extended, and L2's copy of the log.
+    struct Registers {
+        rtmrs: [[u8; 48]; 4],
+        refuse: bool,
+        copy: Vec<u8>,
+    }
+
+    impl Registers {
+        fn new() -> Self {
+            Self {
+                rtmrs: [[0; 48]; 4],
+                refuse: false,
+                copy: Vec::new(),
+            }
+        }
+    }
+
+    impl TrustDomain for Registers {
+        fn extend_rtmr(&mut self, rtmr: u8, digest: &[u8; 48]) -> Result<(), TrustDomainError> {
+            if self.refuse {
+                return Err(TrustDomainError::Extend(rtmr));
+            }
+            let value = &mut self.rtmrs[usize::from(rtmr)];
+            *value = extend_sha384(value, digest);
+            Ok(())
+        }
+
+        fn report(&mut self, _data: &[u8; 64]) -> Result<Box<[u8; 1024]>, TrustDomainError> {
+            Err(TrustDomainError::Report)
+        }
+
+        fn start_quote(&mut self, _report: &[u8; 1024]) -> Result<(), QuoteError> {
+            Err(QuoteError::NoService)
+        }
+
+        fn poll_quote(&mut self) -> QuoteStatus {
+            QuoteStatus::Idle
+        }
+
+        fn random(&mut self, _into: &mut [u8]) -> Result<(), TrustDomainError> {
+            Err(TrustDomainError::Random)
+        }
+
+        fn now(&self) -> u64 {
+            0
+        }
+
+        fn publish_log(&mut self, offset: usize, bytes: &[u8]) {
+            self.copy.resize(offset, 0);
+            self.copy.extend(bytes);
+        }
+    }
+
+    fn firmware_log() -> Vec<u8> {
+        let mut log = SpecId::new(*b"td-shim").as_bytes().to_vec();
+        for rtmr in [0, 1, 0] {
+            log.extend(event_log::cc_record(rtmr, 4, [rtmr + 1; 48], &[0; 4]).unwrap());
+        }
+        log
+    }
+
+    #[test]
+    fn a_firmware_log_is_continued_with_its_registers() {
+        let firmware = firmware_log();
+        // With room behind it that was never written.
+        for fill in [0x00, 0xff] {
+            let mut area = firmware.clone();
+            area.resize(4096, fill);
+            let log = MeasurementLog::continuing(Some(&area), 4096).unwrap();
+            assert_eq!(log.bytes(), firmware);
+            let first = extend_sha384(&[0; 48], &[1; 48]);
+            assert_eq!(log.rtmr(0), Some(&extend_sha384(&first, &[1; 48])));
+            assert_eq!(log.rtmr(1), Some(&extend_sha384(&[0; 48], &[2; 48])));
+            assert_eq!(log.rtmr(3), Some(&[0; 48]));
+            assert_eq!(log.rtmr(4), None);
+        }
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_believed_is_not_continued() {
+        let firmware = firmware_log();
+        let mut other_register = firmware.clone();
+        other_register.extend(event_log::cc_record(9, 4, [0; 48], &[]).unwrap());
+        let cases: [(&str, Vec<u8>); 5] = [
+            ("empty", vec![]),
+            ("cut off", firmware[..firmware.len() - 1].to_vec()),
+            ("no header", firmware[72..].to_vec()),
+            ("a register that is none", other_register),
+            ("garbage", vec![0x41; 300]),
+        ];
+        for (name, log) in cases {
+            assert!(
+                MeasurementLog::continuing(Some(&log), 4096).is_err(),
+                "{name}"
+            );
+        }
+        let tcg = attestation::event_log::TcgLog::new();
+        assert_eq!(
+            MeasurementLog::continuing(Some(tcg.bytes()), 4096).err(),
+            Some(ContinueError::Algorithms)
+        );
+        assert_eq!(
+            MeasurementLog::continuing(Some(&firmware), firmware.len() + RESERVE - 1).err(),
+            Some(ContinueError::NoRoom)
+        );
+        assert!(MeasurementLog::continuing(None, 100).is_err());
+    }
+
+    #[test]
+    fn an_extend_that_fails_is_not_logged() {
+        let mut td = Registers::new();
+        let mut log = MeasurementLog::continuing(None, 4096).unwrap();
+        let before = (log.bytes().to_vec(), *log.rtmr(3).unwrap());
+        td.refuse = true;
+        assert_eq!(
+            log.measure(&mut td, 3, EV_EVENT_TAG, &[1; 48], b"data"),
+            Err(MeasureError::TrustDomain(TrustDomainError::Extend(3)))
+        );
+        assert_eq!((log.bytes().to_vec(), *log.rtmr(3).unwrap()), before);
+        assert!(td.copy.is_empty());
+        assert_eq!(
+            log.measure(&mut td, 4, EV_EVENT_TAG, &[1; 48], b"data"),
+            Err(MeasureError::NoSuchRegister(4))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn log_and_registers_never_part(
+            capacity in 200usize..2000,
+            events in prop::collection::vec((0u8..4, prop::collection::vec(any::<u8>(), 0..200)), 0..30),
+        ) {
+            let mut td = Registers::new();
+            let mut log = MeasurementLog::continuing(None, capacity).unwrap();
+            td.publish_log(0, log.bytes());
+            for (rtmr, data) in &events {
+                let digest = attestation::digest::sha384(data);
+                let before = log.bytes().len();
+                match log.measure(&mut td, *rtmr, EV_EVENT_TAG, &digest, data) {
+                    Ok(()) => prop_assert!(log.bytes().len() > before),
+                    Err(error) => {
+                        prop_assert_eq!(error, MeasureError::Full);
+                        prop_assert_eq!(log.bytes().len(), before);
+                    }
+                }
+            }
+            prop_assert_eq!(log.measure_last(&mut td, 3, EV_EVENT_TAG, &[7; 48], &[0; 32]), Ok(()));
+            prop_assert!(log.bytes().len() <= capacity);
+            let parsed = Log::parse(log.bytes()).unwrap();
+            prop_assert_eq!(event_log::replay_rtmrs(&parsed.events).unwrap(), td.rtmrs);
+            for rtmr in 0..4 {
+                prop_assert_eq!(log.rtmr(rtmr), Some(&td.rtmrs[usize::from(rtmr)]));
+            }
+            prop_assert_eq!(&td.copy, log.bytes());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = MeasurementLog::continuing(Some(&bytes), 4096);
+            let mut whole = firmware_log();
+            whole.extend(&bytes);
+            let _ = MeasurementLog::continuing(Some(&whole), 4096);
+        }
+    }
+}

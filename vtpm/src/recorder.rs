@@ -175,3 +175,34 @@ fn one_of_each_bank(digests: &[Digest]) -> Vec<Vec<Digest>> {
     }
     records
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::RESERVE;
+    use attestation::digest::Algorithm::{Sha1, Sha256};
+    use attestation::event_log;
+
+    #[test]
+    fn the_longest_last_record_fits_the_reserve() {
+        let event = Record::LogFull { records: u64::MAX }.to_event();
+        assert!(
+            event_log::cc_record(3, EV_EVENT_TAG, [0; 48], &event)
+                .unwrap()
+                .len()
+                <= RESERVE
+        );
+    }
+
+    #[test]
+    fn a_record_has_each_bank_once_and_the_order_stays() {
+        let digest = |algorithm: attestation::digest::Algorithm, seed| algorithm.digest(&[seed]);
+        let [a, b, c] = [digest(Sha256, 0), digest(Sha256, 1), digest(Sha256, 2)];
+        let (x, y) = (digest(Sha1, 0), digest(Sha1, 1));
+        let none: Vec<Vec<Digest>> = Vec::new();
+        assert_eq!(one_of_each_bank(&[]), none);
+        assert_eq!(one_of_each_bank(&[a, x]), [[a, x]]);
+        let split = one_of_each_bank(&[a, b, x, c, y]);
+        assert_eq!(split, [[a, x].to_vec(), [b, y].to_vec(), [c].to_vec()]);
+    }
+}

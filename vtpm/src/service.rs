@@ -1,4 +1,4 @@
-//! Payloads of TDVMCALL<Service> (GHCI, "TDG.VP.VMCALL<Service>"), as docs/measurement.md §8 has them.
+//! Payloads of `TDVMCALL<Service>` (GHCI, "TDG.VP.VMCALL&lt;Service&gt;"): docs/measurement.md §8.
 //!
 //! Bytes in, bytes out: whoever gets the call has copied the command from the guest's page, and
 //! writes the response to its page with GUID, length and status in front.

@@ -281,6 +281,21 @@ fn a_quote_that_failed_is_asked_for_again_with_the_next_report() {
     assert!(extension(&authority(&mut session), TD_QUOTE).len() > 1024);
 }
 
+#[test]
+fn a_quote_that_is_too_long_is_left_out() {
+    let setup = Setup::default();
+    setup.td.script().host = Host::Silent;
+    let mut session = setup.start();
+    let report = session.td.script().asked[0];
+    let mut quote = quote_of(&report);
+    quote.resize(40_000, 0);
+    session.td.script().host = Host::Lies(quote);
+    for _ in 0..2 {
+        let certificate = authority(&mut session);
+        assert_eq!(extension(&certificate, TD_QUOTE), report);
+    }
+}
+
 /// What a guest could try to write with, or take away.
 #[test]
 fn nobody_but_l1_writes_or_removes_certificates() {

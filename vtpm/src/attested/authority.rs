@@ -1,5 +1,7 @@
 //! The certificate of the authority, which changes when its quote comes.
 
+use alloc::vec::Vec;
+
 use attestation::tpm::{cc, rh};
 
 use super::Attested;
@@ -36,29 +38,13 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// Puts the certificate into its indices, unless what is there is the best that there is. When it
     /// does not succeed it will be tried again.
     fn publish_authority(&mut self) {
-        let quotes = &mut self.evidence.quotes;
-        quotes.poll(&mut self.recorder.trust_domain);
-        let (endorsement, evidence) = match quotes.outcome(Asker::Authority) {
-            Some(Outcome::Quote(quote)) => (Endorsement::Quote, quote.as_slice()),
-            _ => match quotes.report(Asker::Authority) {
-                Some(report) => (Endorsement::Report, report.as_slice()),
-                None => return,
-            },
-        };
-        if self.evidence.published == Some(endorsement) {
-            return;
-        }
-        let log = self.recorder.log().bytes();
-        let log = log.get(..self.evidence.authority_log).unwrap_or(log);
-        let Ok(certificate) = self.authority.certificate(evidence, log) else {
+        self.evidence.quotes.poll(&mut self.recorder.trust_domain);
+        let Some((endorsement, certificate)) = self.best_certificate() else {
             return;
         };
         self.evidence.published = None;
         let mut indices = INDICES;
-        for piece in certificate.chunks(PIECE) {
-            let Some(index) = indices.next() else {
-                return;
-            };
+        for (piece, index) in certificate.chunks(PIECE).zip(&mut indices) {
             if self.platform.nv_put_for_good(index, piece).is_err() {
                 return;
             }
@@ -72,6 +58,30 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             }
         }
         self.evidence.published = Some(endorsement);
+    }
+
+    /// The certificate with the quote, or else with the report; `None` if that is published already.
+    /// A host may answer with a quote that is too long for the indices.
+    fn best_certificate(&self) -> Option<(Endorsement, Vec<u8>)> {
+        let quotes = &self.evidence.quotes;
+        let quote = match quotes.outcome(Asker::Authority) {
+            Some(Outcome::Quote(quote)) => Some((Endorsement::Quote, quote.as_slice())),
+            _ => None,
+        };
+        let report = quotes.report(Asker::Authority);
+        let report = report.map(|report| (Endorsement::Report, report.as_slice()));
+        let log = self.recorder.log().bytes();
+        let log = log.get(..self.evidence.authority_log).unwrap_or(log);
+        for (endorsement, evidence) in [quote, report].into_iter().flatten() {
+            if self.evidence.published == Some(endorsement) {
+                return None;
+            }
+            let certificate = self.authority.certificate(evidence, log).ok()?;
+            if certificate.len() <= PIECE * INDICES.len() {
+                return Some((endorsement, certificate));
+            }
+        }
+        None
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) enum Effect<'a> {
     },
     /// The platform has defined an NV index.
     NvDefined { index: u32 },
-    /// An NV index is gone. Whether it was the platform's, its attributes said.
+    /// The platform has undefined an NV index.
     NvUndefined { index: u32 },
     /// A PCR was extended with these TPML_DIGEST_VALUES.
     PcrExtend { pcr: u32, digests: &'a [u8] },
@@ -74,11 +74,11 @@ impl<'a> Command<'a> {
         self.0.get(at..)
     }
 
-    /// The index that this command would take away, so that its attributes can be asked for as long
-    /// as it has some.
+    /// The index of the platform that this command would take away, so that its attributes can be
+    /// asked for as long as it has some.
     pub(super) fn undefines(self) -> Option<u32> {
         match self.code()? {
-            cc::NV_UNDEFINE_SPACE => self.handle(1),
+            cc::NV_UNDEFINE_SPACE if self.handle(0)? == rh::PLATFORM => self.handle(1),
             cc::NV_UNDEFINE_SPACE_SPECIAL => self.handle(0),
             _ => None,
         }
@@ -172,4 +172,89 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use attestation::tpm::Command as Build;
+    use proptest::prelude::*;
+
+    const SUCCESS: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0];
+
+    #[test]
+    fn parameters_begin_behind_the_authorizations() {
+        let plain = Build::new(cc::HIERARCHY_CONTROL)
+            .handle(rh::OWNER)
+            .bytes(b"parameters");
+        let authorized = Build::new(cc::HIERARCHY_CONTROL)
+            .authorized(rh::OWNER, b"a password")
+            .bytes(b"parameters");
+        for command in [plain.to_bytes(), authorized.to_bytes()] {
+            let effect = Command(&command).effect(Response(&SUCCESS));
+            assert_eq!(
+                effect,
+                Effect::Hierarchy {
+                    command: cc::HIERARCHY_CONTROL,
+                    handle: rh::OWNER,
+                    parameters: b"parameters",
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn a_response_with_sessions_has_its_parameters_before_them() {
+        let command = Build::new(cc::PCR_EVENT).authorized(8, &[]).to_bytes();
+        let mut response = [0x80, 0x02, 0, 0, 0, 22, 0, 0, 0, 0, 0, 0, 0, 4].to_vec();
+        response.extend([1, 2, 3, 4]);
+        response.extend([0, 0, 0, 0, 0]);
+        assert_eq!(
+            Command(&command).effect(Response(&response)),
+            Effect::PcrExtend {
+                pcr: 8,
+                digests: &[1, 2, 3, 4],
+            }
+        );
+    }
+
+    #[test]
+    fn secrets_are_no_parameters() {
+        let command = Build::new(cc::HIERARCHY_CHANGE_AUTH)
+            .authorized(rh::OWNER, b"old")
+            .sized(b"new")
+            .to_bytes();
+        assert_eq!(
+            Command(&command).effect(Response(&SUCCESS)),
+            Effect::Hierarchy {
+                command: cc::HIERARCHY_CHANGE_AUTH,
+                handle: rh::OWNER,
+                parameters: &[],
+            }
+        );
+    }
+
+    /// Of every command that is told apart.
+    fn code() -> impl Strategy<Value = u32> {
+        0x11f..=0x190u32
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            sessions: bool,
+            code in code(),
+            command in prop::collection::vec(prop_oneof![Just(0), any::<u8>()], 0..40),
+            response in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut whole: Vec<u8> = [0x80, 1 + u8::from(sessions), 0, 0, 0, 0].into();
+            whole.extend(code.to_be_bytes());
+            whole.extend(&command);
+            for command in [&whole[..], &command, &whole[..whole.len().min(12)]] {
+                let _ = Command(command).effect(Response(&response));
+                let _ = Command(command).undefines();
+            }
+        }
+    }
 }

@@ -91,15 +91,10 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
                     .nv_public(index)?
                     .map_or(0, |public| public.attributes.bits()),
             },
-            Effect::NvUndefined { index } => match undefined {
-                Some(attributes) if attributes.contains(NvAttributes::PLATFORMCREATE) => {
-                    Record::NvIndex {
-                        defined: false,
-                        index,
-                        attributes: attributes.bits(),
-                    }
-                }
-                _ => return Ok(()),
+            Effect::NvUndefined { index } => Record::NvIndex {
+                defined: false,
+                index,
+                attributes: undefined.map_or(0, |attributes| attributes.bits()),
             },
         };
         Ok(self.recorder.record(&record)?)

@@ -45,6 +45,8 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         self.recorder.record(&Record::Reset)?;
         power_up(&mut self.platform, &mut self.recorder.trust_domain)?;
         self.measure_launch()?;
+        // The owner may have evicted it; firmware brings it back.
+        self.ak_lost = true;
         self.restore_ak();
         self.forget_commits();
         Ok(())
@@ -68,7 +70,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         Ok(())
     }
 
-    /// Puts the AK back to its handle if the guest has cleared it away. Needs a free transient slot
+    /// Puts the AK back to its handle if the guest has taken it away. Needs a free transient slot
     /// and empty authorizations of owner and endorsement, which TPM2_Clear leaves; where it has not
     /// got them it is tried again with the next report.
     pub(super) fn restore_ak(&mut self) {

@@ -4,6 +4,8 @@ use attestation::digest::{Algorithm, Digest};
 use attestation::pcr::Bank;
 use attestation::tpm::{Command, Fields, PcrSelect, PcrSelection, cc, rh};
 
+use vtpm::Engine;
+
 use super::Session;
 
 pub const CLEAR: u16 = 0;
@@ -134,7 +136,7 @@ pub fn get_capability(capability: u32, property: u32, count: u32) -> Vec<u8> {
 }
 
 /// TPMA_NV and size of an index.
-pub fn nv_public(session: &mut Session, index: u32) -> (u32, u16) {
+pub fn nv_public<E: Engine>(session: &mut Session<E>, index: u32) -> (u32, u16) {
     let parameters = session.ok(&nv_read_public(index));
     let mut fields = Fields::new(&parameters);
     let public = fields.sized().unwrap();
@@ -147,7 +149,7 @@ pub fn nv_public(session: &mut Session, index: u32) -> (u32, u16) {
 }
 
 /// As tpm2_nvread does: the size from the public area, then pieces, authorized by the owner.
-pub fn nv_read_whole(session: &mut Session, index: u32) -> Vec<u8> {
+pub fn nv_read_whole<E: Engine>(session: &mut Session<E>, index: u32) -> Vec<u8> {
     let (_, size) = nv_public(session, index);
     let mut content = Vec::new();
     while content.len() < usize::from(size) {
@@ -160,7 +162,7 @@ pub fn nv_read_whole(session: &mut Session, index: u32) -> Vec<u8> {
 }
 
 /// The NV indices that TPM2_GetCapability lists.
-pub fn nv_indices(session: &mut Session) -> Vec<u32> {
+pub fn nv_indices<E: Engine>(session: &mut Session<E>) -> Vec<u32> {
     let parameters = session.ok(&get_capability(1, 0x0100_0000, 100));
     let mut fields = Fields::new(&parameters);
     fields.u8().unwrap();
@@ -169,7 +171,7 @@ pub fn nv_indices(session: &mut Session) -> Vec<u32> {
     (0..count).map(|_| fields.u32().unwrap()).collect()
 }
 
-pub fn banks(session: &mut Session) -> Vec<Bank> {
+pub fn banks<E: Engine>(session: &mut Session<E>) -> Vec<Bank> {
     Algorithm::ALL
         .into_iter()
         .map(|algorithm| {

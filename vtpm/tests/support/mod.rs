@@ -54,11 +54,9 @@ pub fn launch() -> LaunchMeasurements {
     }
 }
 
-pub type Subject = Attested<Reference, ScriptedTd>;
-
 /// An attested TPM in turn.
-pub struct Session {
-    pub tpm: Subject,
+pub struct Session<E = Reference> {
+    pub tpm: Attested<E, ScriptedTd>,
     pub td: ScriptedTd,
     _turn: MutexGuard<'static, ()>,
 }
@@ -94,6 +92,14 @@ impl Setup {
     }
 
     pub fn try_start(self) -> Result<Session, StartError> {
+        self.try_start_behind(|engine| engine)
+    }
+
+    /// With something between the TPM and its engine.
+    pub fn try_start_behind<E: Engine>(
+        self,
+        wrap: impl FnOnce(Reference) -> E,
+    ) -> Result<Session<E>, StartError> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (store, commits) = WatchedStore::new(self.store);
         let engine = Tpm::open(tpm2_ref_sys::Config {
@@ -112,7 +118,7 @@ impl Setup {
             mirror: self.mirror,
             commits: Some(commits),
         };
-        let engine = Reference::new(engine);
+        let engine = wrap(Reference::new(engine));
         let tpm = Attested::start(engine, self.td.clone(), log, config, &self.launch)?;
         Ok(Session {
             tpm,
@@ -126,7 +132,7 @@ impl Setup {
     }
 }
 
-impl Session {
+impl<E: Engine> Session<E> {
     pub fn execute(&mut self, command: &[u8]) -> Vec<u8> {
         let mut response = [0; 4096];
         let length = self
