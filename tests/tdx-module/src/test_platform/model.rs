@@ -12,7 +12,9 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::ops::Range;
 use tdcall::ghci::CompletionStatus;
+use tdcall::status::Status;
 use tdcall::{PageLevel, RawTdcall, Registers};
 
 const PAGE_2M: u64 = 0x20_0000;
@@ -41,6 +43,9 @@ const PDPT: u64 = 0xffff_d000;
 const PML4: u64 = 0xffff_c000;
 
 impl ModelTdcall {
+    /// Where L1's TDCALL and its page tables are.
+    pub const L1_PAGES: Range<u64> = PML4..CODE + 0x1000;
+
     /// A TD with `memory` bytes from GPA 0 on, a multiple of 2 MiB and all accepted, and L1 in
     /// 64-bit mode with interrupts disabled.
     ///
@@ -48,26 +53,41 @@ impl ModelTdcall {
     ///
     /// If the parameters are not ones that TDH.MNG.INIT takes.
     pub fn new(params: &TdParams, memory: u64) -> ModelTdcall {
+        ModelTdcall::built(params, memory, |module, platform| {
+            [CODE, PDPT, PML4]
+                .into_iter()
+                .try_for_each(|page| module.tdh_mem_page_add(platform, page, page, page))
+        })
+    }
+
+    /// As [`new`](Self::new), of a TD whose firmware `build` adds and measures. Among its pages are
+    /// those of [`L1_PAGES`](Self::L1_PAGES), each at the machine address that is its GPA; L1 writes
+    /// them when the TD runs.
+    ///
+    /// # Panics
+    ///
+    /// If a SEAMCALL that builds the TD fails.
+    pub fn built(
+        params: &TdParams,
+        memory: u64,
+        build: impl FnOnce(&mut Module, &mut TestPlatform) -> Result<(), Status>,
+    ) -> ModelTdcall {
         let mut platform = TestPlatform {
             xcr0: 0b111,
             ..TestPlatform::default()
         };
         let mut module = Module::new(Configuration::default());
+        let built = module
+            .tdh_mng_init(&mut platform, params)
+            .and_then(|()| build(&mut module, &mut platform))
+            .and_then(|()| module.tdh_vp_init(&mut platform, 0))
+            .and_then(|()| module.tdh_mr_finalize());
+        assert_eq!(built, Ok(()));
         platform.write(CODE, &[0x66, 0x0f, 0x01, 0xcc]);
         platform.write(PML4, &(PDPT | 3).to_le_bytes());
         for gigabyte in 0..4 {
             platform.write(PDPT + 8 * gigabyte, &(gigabyte << 30 | 0x83).to_le_bytes());
         }
-        let built = module
-            .tdh_mng_init(&mut platform, params)
-            .and_then(|()| {
-                [CODE, PDPT, PML4]
-                    .into_iter()
-                    .try_for_each(|page| module.tdh_mem_page_add(&mut platform, page, page, page))
-            })
-            .and_then(|()| module.tdh_vp_init(&mut platform, 0))
-            .and_then(|()| module.tdh_mr_finalize());
-        assert_eq!(built, Ok(()));
         enter_long_mode(&mut platform);
         assert_eq!(
             module.tdh_vp_enter(&mut platform, VpEnterInput::default()),
@@ -279,7 +299,7 @@ mod tests {
     use tdcall::status::Code;
     use tdcall::vmcs::VmcsField;
     use tdcall::vp_enter::{EntryStatus, GuestState, Outcome};
-    use tdcall::{VmIndex, status::Status};
+    use tdcall::VmIndex;
 
     const GUEST_STATE: u64 = 0x10_0000;
     const VAPIC: u64 = 0x10_1000;
@@ -308,6 +328,19 @@ mod tests {
                 ..Registers::default()
             })
             .unwrap()
+    }
+
+    #[test]
+    fn a_td_is_measured_as_it_was_built() {
+        let model = ModelTdcall::built(&TdParams::default(), PAGE_2M, |module, platform| {
+            ModelTdcall::L1_PAGES
+                .step_by(0x1000)
+                .try_for_each(|page| module.tdh_mem_page_add(platform, page, page, page))?;
+            module.tdh_mr_extend(platform, CODE)
+        });
+        let other = ModelTdcall::new(&TdParams::default(), PAGE_2M);
+        let mrtd = |model: &ModelTdcall| model.with(|module, _| module.td_info().mrtd);
+        assert_ne!(mrtd(&model), mrtd(&other));
     }
 
     #[test]
