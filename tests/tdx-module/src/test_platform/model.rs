@@ -294,12 +294,12 @@ fn enter_long_mode(platform: &mut TestPlatform) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tdcall::VmIndex;
     use tdcall::field::FieldId;
     use tdcall::leaf::number;
     use tdcall::status::Code;
     use tdcall::vmcs::VmcsField;
     use tdcall::vp_enter::{EntryStatus, GuestState, Outcome};
-    use tdcall::VmIndex;
 
     const GUEST_STATE: u64 = 0x10_0000;
     const VAPIC: u64 = 0x10_1000;
