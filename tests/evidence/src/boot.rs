@@ -1,0 +1,237 @@
+//! A boot, from the firmware image to a guest that has a TPM.
+
+use std::path::Path;
+
+use attestation::digest::{Digests, sha384};
+use attestation::journal::{Mode, PcrMirror};
+use attestation::launch::kernel_digests;
+use tdx_module::TdParams;
+use tpm2_ref_sys::{Ephemeral, Tpm};
+use verifier::{Bundle, Collateral, Policy, Report};
+use vtpm::attested::{Attested, Config, LaunchMeasurements};
+use vtpm::log::MeasurementLog;
+use vtpm::reference::Reference;
+use vtpm::state::WatchedStore;
+use vtpm::{Engine, Locality};
+
+use crate::domain::{self, Domain};
+use crate::firmware::{self, FirmwareImage};
+use crate::guest::{self, Device};
+use crate::kernel::{bz_image, loaded};
+use crate::quoting_host::QuotingHost;
+use crate::turn::{self, Turn};
+
+/// 2026-01-01, in Unix seconds: when evidence is verified.
+pub const NOW: u64 = 1_767_225_600;
+
+/// What is booted, and where.
+#[derive(Clone)]
+pub struct Boot {
+    /// What all that is random follows from; not 0.
+    pub seed: u64,
+    /// td-shim and L1.
+    pub firmware: FirmwareImage,
+    /// How the host configures the TD.
+    pub td: TdParams,
+    /// The kernel file.
+    pub kernel: Vec<u8>,
+    /// The kernel's command line.
+    pub command_line: String,
+    /// The initrd file.
+    pub initrd: Option<Vec<u8>>,
+    /// What the journal has of PCRs.
+    pub mirror: PcrMirror,
+    /// What the journal says that the engine is.
+    pub engine: &'static str,
+    /// Where the journal says that the engine's state comes from.
+    pub mode: Mode,
+    /// The host's quoting service.
+    pub host: QuotingHost,
+    /// The most that the CC event log may become.
+    pub log_capacity: usize,
+}
+
+impl Default for Boot {
+    fn default() -> Boot {
+        Boot {
+            seed: 1,
+            firmware: FirmwareImage::with_l1(b"the L1 VMM"),
+            td: TdParams::default(),
+            kernel: bz_image(b"a kernel"),
+            command_line: "console=ttyS0 ima_policy=tcb".into(),
+            initrd: Some(b"an initrd".to_vec()),
+            mirror: PcrMirror::Summary,
+            engine: "libtpms 0.9.2",
+            mode: Mode::Ephemeral,
+            host: QuotingHost::default(),
+            log_capacity: 1 << 20,
+        }
+    }
+}
+
+impl Boot {
+    /// Boots, up to where L2 would run.
+    pub fn start(&self) -> Machine {
+        let turn = Turn::wait(self.seed);
+        let mut td = domain::domain(self.firmware.build_td(&self.td), self.host.clone());
+        let firmware_log = firmware::run(&mut td, &self.firmware.td_hob());
+        let log = MeasurementLog::continuing(Some(&firmware_log), self.log_capacity)
+            .expect("the firmware's log can be continued");
+        let launch = LaunchMeasurements {
+            kernel: kernel_digests(&loaded(&self.kernel)),
+            command_line: self.command_line.clone().into_bytes(),
+            initrd: self.initrd.as_deref().map(Digests::of),
+        };
+        let (store, commits) = WatchedStore::new(Box::new(Ephemeral));
+        let engine = Tpm::open(tpm2_ref_sys::Config {
+            entropy: turn::entropy,
+            clock: turn::clock,
+            store: Box::new(store),
+        })
+        .expect("the engine opens");
+        let config = Config {
+            version: env!("CARGO_PKG_VERSION"),
+            engine: self.engine,
+            interface: "TIS 1.3",
+            mode: self.mode,
+            mirror: self.mirror,
+            commits: Some(commits),
+        };
+        let tpm = Attested::start(Reference::new(engine), td, log, config, &launch)
+            .expect("the TPM starts");
+        Machine { tpm, _turn: turn }
+    }
+
+    /// A policy that accepts this boot and no other, as its owner writes it from files alone.
+    pub fn policy(&self) -> Policy {
+        Policy::parse(&self.policy_file(), Path::new(".")).expect("a policy")
+    }
+
+    fn policy_file(&self) -> String {
+        let digest = |bytes: &[u8]| hex::encode(sha384(bytes));
+        let initrd = match &self.initrd {
+            Some(initrd) => format!("[\"{}\"]", digest(initrd)),
+            None => "\"none\"".into(),
+        };
+        let mode = match self.mode {
+            Mode::Ephemeral => "ephemeral",
+            Mode::Persistent => "persistent",
+        };
+        format!(
+            "[td]\nmrtd = [\"{mrtd}\"]\nattributes = \"{attributes:x}\"\nxfam = \"{xfam:x}\"\n\
+             mrconfigid = [\"{mrconfigid}\"]\nmrowner = [\"{mrowner}\"]\nmrownerconfig = [\"{mrownerconfig}\"]\n\
+             [firmware]\ntd_hob = [\"{td_hob}\"]\n\
+             [launch]\nkernel = [\"{kernel}\"]\ncommand_line = [\"{command_line}\"]\ninitrd = {initrd}\n\
+             [vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"TIS 1.3\"]\nmodes = [\"{mode}\"]\nmirror = [\"{mirror}\"]\n\
+             allow_hierarchy_changes = false\nmax_resets = 0\n\
+             [pcr]\nbeyond_log = [10]\n[pcr.sha256]\n17 = [\"{ones}\"]\n",
+            mrtd = hex::encode(self.firmware.mrtd()),
+            attributes = self.td.attributes,
+            xfam = self.td.xfam,
+            mrconfigid = hex::encode(self.td.mrconfigid),
+            mrowner = hex::encode(self.td.mrowner),
+            mrownerconfig = hex::encode(self.td.mrownerconfig),
+            td_hob = digest(&self.firmware.td_hob()),
+            kernel = hex::encode(kernel_digests(&self.kernel).sha384),
+            command_line = self.command_line,
+            engine = self.engine,
+            mirror = self.mirror.name(),
+            ones = "ff".repeat(32),
+        )
+    }
+
+    /// Boots, and collects evidence at once.
+    pub fn evidence(&self) -> Evidence {
+        self.evidence_after(|_| {})
+    }
+
+    /// Boots, lets the guest act, and collects evidence.
+    pub fn evidence_after(&self, act: impl FnOnce(&mut Machine)) -> Evidence {
+        let mut machine = self.start();
+        act(&mut machine);
+        let nonce: Vec<u8> = (1..=32).collect();
+        let bundle = machine.collect(&nonce);
+        Evidence {
+            bundle,
+            nonce,
+            policy: self.policy(),
+            collateral: committed_collateral(),
+            now: NOW,
+        }
+    }
+}
+
+/// The trusted root of the tests, and what its owner says of platforms.
+fn committed_collateral() -> Collateral {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../quoting/pki");
+    Collateral::read(folder.as_ref()).expect("collateral is committed")
+}
+
+/// A machine whose guest has the TPM.
+pub struct Machine {
+    /// The vTPM.
+    pub tpm: Attested<Reference, Domain>,
+    _turn: Turn,
+}
+
+impl Machine {
+    /// A reset of the machine: _TPM_Init, and what L1 does then.
+    pub fn reset(&mut self) {
+        self.tpm.reset().expect("the TPM is reset");
+    }
+
+    /// Evidence, quoted with L1's AK.
+    pub fn collect(&mut self, nonce: &[u8]) -> Bundle {
+        self.collect_with(nonce, None)
+    }
+
+    /// Evidence, quoted with a key of the guest's.
+    pub fn collect_with(&mut self, nonce: &[u8], own_ak: Option<u32>) -> Bundle {
+        let log = self.tpm.tcg_log().to_vec();
+        guest::collect(self, &log, nonce, own_ak)
+    }
+}
+
+impl Device for Machine {
+    fn execute(&mut self, command: &[u8]) -> Vec<u8> {
+        let mut response = [0; tpm2_ref_sys::MAX_RESPONSE];
+        let length = self
+            .tpm
+            .execute(Locality::Zero, command, &mut response)
+            .expect("the engine answers");
+        response[..length].to_vec()
+    }
+}
+
+/// A bundle, and all that a relying party judges it by.
+#[derive(Clone)]
+pub struct Evidence {
+    /// The bundle.
+    pub bundle: Bundle,
+    /// The relying party's nonce.
+    pub nonce: Vec<u8>,
+    /// What it accepts.
+    pub policy: Policy,
+    /// Whom it trusts.
+    pub collateral: Collateral,
+    /// When it verifies, in Unix seconds.
+    pub now: u64,
+}
+
+impl Evidence {
+    /// What the verifier says.
+    pub fn verify(&self) -> Report {
+        verifier::verify(
+            &self.bundle,
+            &self.policy,
+            &self.collateral,
+            self.now,
+            &self.nonce,
+        )
+    }
+
+    /// What the verifier says of it as a file.
+    pub fn verify_file(&self, json: &[u8]) -> Report {
+        verifier::verify_json(json, &self.policy, &self.collateral, self.now, &self.nonce)
+    }
+}

@@ -1,0 +1,76 @@
+//! The host: its quoting service, behind TDG.VP.VMCALL\<GetQuote\> (GHCI 1.5, section 3.3).
+
+use quoting::QuotingEnclave;
+use quoting::message::Request;
+use tdcall::ghci::CompletionStatus;
+use tdcall::report::TdReport;
+use tdx_module::test_platform::{SHARED_MEMORY, TestPlatform};
+use tdx_module::{Module, Platform, TdExit, VpEnterInput};
+use zerocopy::FromBytes;
+
+/// TDG.VP.VMCALL\<GetQuote\>.
+const GET_QUOTE: u64 = 0x10002;
+/// Bytes in front of a request and of an answer: version, status, length of either.
+const HEADER: usize = 24;
+/// The host could not make a quote.
+const ERROR: u64 = 0x8000_0000_0000_0000;
+
+/// How the host answers requests of quotes.
+#[derive(Clone, Default)]
+pub enum QuotingHost {
+    /// At once, by the quoting enclave that the committed certificates name.
+    #[default]
+    Prompt,
+    /// At once, by this quoting enclave.
+    By(Box<QuotingEnclave>),
+    /// It has no quoting service.
+    Absent,
+}
+
+impl QuotingHost {
+    /// What the host does about a TD exit.
+    pub(crate) fn serve(
+        &self,
+        module: &mut Module,
+        platform: &mut TestPlatform,
+        exit: &TdExit,
+    ) -> VpEnterInput {
+        let call = &exit.registers;
+        assert_eq!(call.r11, GET_QUOTE, "L1 asks the host for nothing else");
+        let enclave = match self {
+            QuotingHost::Prompt => QuotingEnclave::default(),
+            QuotingHost::By(enclave) => (**enclave).clone(),
+            QuotingHost::Absent => return done(CompletionStatus::InvalidOperand),
+        };
+        // Shared pages are above the private ones, without the shared bit.
+        let buffer = SHARED_MEMORY + (call.r12 & 0xFFFF_FFFF);
+        let mut data = vec![0; call.r13 as usize];
+        platform.read(buffer, &mut data);
+        let length = u32::from_le_bytes(data[16..20].try_into().expect("4 bytes")) as usize;
+        let (status, answer) = match quote(&enclave, module, &data[HEADER..HEADER + length]) {
+            Some(answer) => (0, answer),
+            None => (ERROR, Vec::new()),
+        };
+        platform.write(buffer + HEADER as u64, &answer);
+        platform.write(buffer + 20, &(answer.len() as u32).to_le_bytes());
+        platform.write(buffer + 8, &status.to_le_bytes());
+        done(CompletionStatus::Success)
+    }
+}
+
+/// The quoting enclave quotes reports of its platform alone.
+fn quote(enclave: &QuotingEnclave, module: &Module, data: &[u8]) -> Option<Vec<u8>> {
+    let request = Request::parse(data)?;
+    let report = TdReport::read_from_bytes(request.report).ok()?;
+    if !module.is_local_report(&report.report_mac) {
+        return None;
+    }
+    let quote = enclave.quote(request.report).ok()?;
+    request.form.answer(Ok(&quote))
+}
+
+fn done(status: CompletionStatus) -> VpEnterInput {
+    let mut input = VpEnterInput::default();
+    input.registers.r10 = status.r10();
+    input
+}

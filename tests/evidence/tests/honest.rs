@@ -1,0 +1,121 @@
+//! Evidence of honest boots passes every check.
+
+use attestation::digest::Digests;
+use attestation::journal::PcrMirror;
+use attestation::tpm::rh;
+use evidence::guest::{Device, command};
+use evidence::{Boot, Evidence, QuotingHost};
+use verifier::{Id, Outcome};
+
+/// Trusted, and nothing skipped but what is said to be.
+#[track_caller]
+fn assert_trusted(evidence: &Evidence, skipped: &[Id]) {
+    let report = evidence.verify();
+    assert_eq!(report.first_failure(), None);
+    assert!(report.is_trusted());
+    let found: Vec<Id> = report
+        .checks
+        .iter()
+        .filter(|check| matches!(check.outcome, Outcome::Skipped { .. }))
+        .map(|check| check.id)
+        .collect();
+    assert_eq!(found, skipped);
+}
+
+#[test]
+fn a_boot_is_trusted_whatever_it_mirrors() {
+    for mirror in [PcrMirror::Off, PcrMirror::Summary, PcrMirror::Full] {
+        let boot = Boot {
+            mirror,
+            ..Boot::default()
+        };
+        let mut skipped = vec![Id::AkCertified];
+        if mirror == PcrMirror::Off {
+            skipped.push(Id::PcrJournal);
+        }
+        assert_trusted(&boot.evidence(), &skipped);
+    }
+}
+
+#[test]
+fn a_boot_without_an_initrd_is_trusted() {
+    let boot = Boot {
+        initrd: None,
+        ..Boot::default()
+    };
+    assert_trusted(&boot.evidence(), &[Id::AkCertified]);
+}
+
+#[test]
+fn what_ima_measures_later_is_no_lie() {
+    for mirror in [PcrMirror::Off, PcrMirror::Summary, PcrMirror::Full] {
+        let boot = Boot {
+            mirror,
+            ..Boot::default()
+        };
+        let evidence = boot.evidence_after(|machine| {
+            for file in [b"/init", b"/sh  "] {
+                machine.ok(&command::pcr_extend(10, &Digests::of(file)));
+            }
+        });
+        let report = evidence.verify();
+        assert_eq!(report.first_failure(), None);
+    }
+}
+
+#[test]
+fn a_reset_is_in_the_journal_and_its_launch_is_the_same() {
+    let boot = Boot {
+        mirror: PcrMirror::Full,
+        ..Boot::default()
+    };
+    let mut evidence = boot.evidence_after(|machine| {
+        machine.ok(&command::pcr_extend(10, &Digests::of(b"before")));
+        machine.reset();
+    });
+    evidence.policy.vtpm.max_resets = Some(1);
+    assert_trusted(&evidence, &[Id::AkCertified]);
+}
+
+#[test]
+fn a_clear_that_policy_allows_keeps_the_identity() {
+    let mut evidence = Boot::default().evidence_after(|machine| {
+        machine.ok(&command::clear());
+    });
+    evidence.policy.vtpm.allow_clear = true;
+    assert_trusted(&evidence, &[Id::AkCertified]);
+}
+
+#[test]
+fn a_guest_may_quote_with_an_ak_of_its_own() {
+    for template in [
+        command::own_ak_p256(),
+        attestation::tpm::template::ak_rsa_2048(),
+    ] {
+        let boot = Boot::default();
+        let mut evidence = boot.evidence();
+        let mut machine = boot.start();
+        let key = machine.handle(&command::create_primary(rh::OWNER, &template));
+        evidence.bundle = machine.collect_with(&evidence.nonce, Some(key));
+        assert_trusted(&evidence, &[]);
+    }
+}
+
+#[test]
+fn a_report_stands_for_a_quote_where_policy_allows() {
+    let boot = Boot {
+        host: QuotingHost::Absent,
+        ..Boot::default()
+    };
+    let mut evidence = boot.evidence();
+    assert_eq!(evidence.bundle.td_quote, None);
+    evidence.policy.quote.required = false;
+    let of_quote = [
+        Id::QuoteFormat,
+        Id::QuoteSignature,
+        Id::QuotePckChain,
+        Id::QuoteTcb,
+        Id::AkCertified,
+    ];
+    assert_trusted(&evidence, &of_quote);
+}
