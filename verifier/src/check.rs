@@ -49,7 +49,7 @@ ids! {
     /// The host cannot look into the TD.
     TdDebug = "td-debug", needs [ReportData];
     /// ATTRIBUTES and XFAM.
-    TdAttributes = "td-attributes", needs [ReportData];
+    TdAttributes = "td-attributes", needs [ReportData, TdDebug];
     /// MRTD is that of an accepted image.
     Mrtd = "mrtd", needs [ReportData];
     /// MRCONFIGID, MROWNER and MROWNERCONFIG.

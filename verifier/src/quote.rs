@@ -12,7 +12,7 @@ use crate::{
     td_body::TdBody,
 };
 use dcap_qvl::{
-    QuoteClaims, QuoteCollateralV3, QuotePolicy, intel,
+    QuoteClaims, QuoteCollateralV3, QuotePolicy, TcbInfo, intel,
     quote::{AuthDataV3, EnclaveReport, Quote},
     verify::QuoteVerifier,
 };
@@ -235,9 +235,7 @@ impl TdQuote {
 
     /// Whether `dcap-qvl` refuses the TD for its ATTRIBUTES alone, whatever its TCB: a bit that must be zero, migration, or no SEPT_VE_DISABLE.
     pub fn has_refused_attributes(&self) -> bool {
-        let attributes = self.body.attributes;
-        attributes & td_attributes::UNDER_DEBUG_RESERVED != 0
-            || !td_attributes::problems(attributes).is_empty()
+        !td_attributes::problems(self.body.attributes).is_empty()
     }
 
     /// Verifies the whole quote with collateral.
@@ -255,7 +253,6 @@ impl TdQuote {
         let root = collateral.0;
         QuoteVerifier::new(root)
             .allow_debug(true)
-            .allow_service_td(true)
             .verify_with_policy(
                 &self.bytes,
                 collateral.1,
@@ -290,12 +287,10 @@ fn select(
         .ok_or(TcbError::Missing(
             "tcb-signing-chain.pem (header TCB-Info-Issuer-Chain)",
         ))?;
-    let wanted = format!("\"fmspc\":\"{}\"", hex::encode_upper(fmspc));
+    let fmspc = hex::encode(fmspc);
     let is_wanted = |body: &str| {
-        let compact: String = body.split_ascii_whitespace().collect();
-        compact
-            .to_ascii_uppercase()
-            .contains(&wanted.to_ascii_uppercase())
+        serde_json::from_str::<TcbInfo>(body)
+            .is_ok_and(|info| info.fmspc.eq_ignore_ascii_case(&fmspc))
     };
     let tcb_info = collateral
         .tcb_infos

@@ -6,10 +6,8 @@ pub const UNDER_DEBUG: u64 = 0xff;
 pub const SEPT_VE_DISABLE: u64 = 1 << 28;
 /// MIGRATABLE: a migration TD may move the TD to another platform.
 pub const MIGRATABLE: u64 = 1 << 29;
-/// Bits of [`UNDER_DEBUG`] that have no meaning yet.
-pub const UNDER_DEBUG_RESERVED: u64 = bits(1, 3) | bits(7, 7);
-/// Bits that must be zero, beside those of [`UNDER_DEBUG`].
-pub const RESERVED: u64 = bits(8, 15) | bits(23, 26) | bits(32, 61);
+/// Bits that must be zero; some of them are in [`UNDER_DEBUG`].
+pub const RESERVED: u64 = bits(1, 3) | bits(7, 15) | bits(23, 26) | bits(32, 61);
 
 const fn bits(first: u32, last: u32) -> u64 {
     (u64::MAX << first) & (u64::MAX >> (63 - last))
@@ -44,7 +42,7 @@ pub fn names(attributes: u64) -> String {
     names.join(" ")
 }
 
-/// What no relying party accepts, beside debug.
+/// What no relying party accepts, not even of a debug TD.
 pub fn problems(attributes: u64) -> Vec<&'static str> {
     let mut problems = Vec::new();
     if attributes & RESERVED != 0 {
@@ -74,10 +72,10 @@ mod tests {
     fn each_problem_is_named() {
         assert_eq!(problems(0).len(), 1);
         assert_eq!(problems(SEPT_VE_DISABLE | MIGRATABLE).len(), 1);
-        for bit in [8, 15, 23, 26, 32, 61] {
+        for bit in [1, 3, 7, 8, 15, 23, 26, 32, 61] {
             assert_eq!(problems(SEPT_VE_DISABLE | 1 << bit).len(), 1, "bit {bit}");
         }
-        for bit in [16, 22, 27, 30, 31, 62, 63] {
+        for bit in [0, 4, 6, 16, 22, 27, 30, 31, 62, 63] {
             assert!(problems(SEPT_VE_DISABLE | 1 << bit).is_empty(), "bit {bit}");
         }
     }
