@@ -3,6 +3,8 @@
 //! For each command prints `@timing {json}` with the times in nanoseconds of the guest's clock. Around
 //! each command it writes a byte to port 0x80, where a PC shows POST codes: on the bench that makes
 //! a mark with the counters of that moment, elsewhere it does nothing.
+//!
+//! With an argument, only the command of that name.
 
 mod command;
 
@@ -30,12 +32,36 @@ fn main() -> ExitCode {
 
 fn run() -> io::Result<()> {
     let mut tpm = Tpm::open()?;
+    let only = std::env::args().nth(1);
+    if let Some(only) = &only {
+        let samples = without_keys();
+        let sample = samples.iter().find(|(_, name, ..)| name == only);
+        let sample = sample.ok_or_else(|| io::Error::other(format!("no command {only}")))?;
+        return tpm.time(sample);
+    }
     let ecc = tpm.create_primary(Key::Ecc(EccSignature::Ecdsa))?;
     let rsa = tpm.create_primary(Key::Rsa)?;
-    let samples = [
+    for sample in without_keys().iter().chain(&with_keys(ecc, rsa)) {
+        tpm.time(sample)?;
+    }
+    tpm.transmit(&Command::flush(ecc))?;
+    tpm.transmit(&Command::flush(rsa))?;
+    Ok(())
+}
+
+/// A command's mark, its name, how many times it is sent, and itself.
+type Sample = (u8, &'static str, usize, Command);
+
+fn without_keys() -> [Sample; 3] {
+    [
         (1, "GetRandom(32)", 50, Command::get_random(32)),
         (2, "PCR_Extend(SHA-256)", 50, Command::pcr_extend_sha256(16)),
         (3, "PCR_Read(8 x SHA-256)", 50, Command::pcr_read_sha256()),
+    ]
+}
+
+fn with_keys(ecc: u32, rsa: u32) -> [Sample; 4] {
+    [
         (
             4,
             "Quote(ECC P-256)",
@@ -55,25 +81,7 @@ fn run() -> io::Result<()> {
             5,
             Command::create_primary(Key::Rsa),
         ),
-    ];
-    for (mark, name, count, command) in samples {
-        let mut times = Vec::with_capacity(count);
-        for _ in 0..count {
-            tpm.mark(mark)?;
-            let started = Instant::now();
-            let response = tpm.transmit(&command);
-            let elapsed = started.elapsed();
-            tpm.mark(mark | 0x80)?;
-            times.push(elapsed.as_nanos());
-            if let Some(handle) = Command::created_handle(&response?) {
-                tpm.transmit(&Command::flush(handle))?;
-            }
-        }
-        println!("@timing {{\"mark\":{mark},\"command\":\"{name}\",\"ns\":{times:?}}}");
-    }
-    tpm.transmit(&Command::flush(ecc))?;
-    tpm.transmit(&Command::flush(rsa))?;
-    Ok(())
+    ]
 }
 
 /// The guest's TPM and the mark port.
@@ -98,6 +106,24 @@ impl Tpm {
             Some(ports) => ports.write_all_at(&[value], MARK_PORT),
             None => Ok(()),
         }
+    }
+
+    /// Sends a command as often as its sample says, and prints the times.
+    fn time(&mut self, (mark, name, count, command): &Sample) -> io::Result<()> {
+        let mut times = Vec::with_capacity(*count);
+        for _ in 0..*count {
+            self.mark(*mark)?;
+            let started = Instant::now();
+            let response = self.transmit(command);
+            let elapsed = started.elapsed();
+            self.mark(mark | 0x80)?;
+            times.push(elapsed.as_nanos());
+            if let Some(handle) = Command::created_handle(&response?) {
+                self.transmit(&Command::flush(handle))?;
+            }
+        }
+        println!("@timing {{\"mark\":{mark},\"command\":\"{name}\",\"ns\":{times:?}}}");
+        Ok(())
     }
 
     /// One command and its response; a response code other than success is an error.
