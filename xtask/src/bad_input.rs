@@ -143,6 +143,7 @@ impl Case {
             folder: &prepared.folder,
             name: &self.file_name(),
             interactive: false,
+            answer: None,
             limit: Duration::from_secs(120),
         }
         .run(&mut |_| {})?;

@@ -54,6 +54,11 @@ const NEEDED: &[Needed] = &[
         why: "builds OpenSSL",
     },
     Needed {
+        package: "openssl",
+        file: "/usr/bin/openssl",
+        why: "reads the vTPM's certificates in the tests",
+    },
+    Needed {
         package: "perl",
         file: "/usr/bin/perl",
         why: "configures OpenSSL",

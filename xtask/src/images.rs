@@ -85,6 +85,22 @@ pub(crate) fn build_at(
     })
 }
 
+/// Builds the verifier as a relying party would.
+pub(crate) fn build_verifier() -> Result<PathBuf> {
+    let step = progress::step("building the verifier");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--release", "--package", "verifier"])
+        .current_dir(root())
+        .env("CARGO_TARGET_DIR", target())
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("building the verifier failed");
+    }
+    step.done();
+    Ok(target().join("release/verifier"))
+}
+
 /// Builds a program for the guest: static, so that it needs nothing there.
 pub(crate) fn build_guest_program(package: &str) -> Result<PathBuf> {
     let target_dir = work_folder()?.join("guest");

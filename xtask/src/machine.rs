@@ -3,7 +3,7 @@
 use crate::pack;
 use crate::transcript::Transcript;
 use anyhow::{Context, Result, bail};
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -60,6 +60,14 @@ pub(crate) struct Guest<'a> {
     pub(crate) command_line: &'a str,
 }
 
+/// What is typed on the guest's console when it asks for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer<'a> {
+    /// The line that asks.
+    pub(crate) question: &'a str,
+    pub(crate) answer: &'a str,
+}
+
 /// A run of the simulated platform.
 pub(crate) struct Platform<'a> {
     pub(crate) bench: &'a Path,
@@ -75,6 +83,7 @@ pub(crate) struct Platform<'a> {
     pub(crate) name: &'a str,
     /// Connect the guest's console to this terminal instead of listening to it.
     pub(crate) interactive: bool,
+    pub(crate) answer: Option<Answer<'a>>,
     /// The run is ended after this much of the host's time.
     pub(crate) limit: Duration,
 }
@@ -126,7 +135,7 @@ impl Platform<'_> {
         let (status, console) = if self.interactive {
             (watch_terminal(command)?, Vec::new())
         } else {
-            watch_console(command, self.limit, &mut |line| {
+            watch_console(command, self.answer, self.limit, &mut |line| {
                 note_user_space(line, started, &mut to_user_space);
                 on_line(line);
             })?
@@ -211,7 +220,7 @@ impl PlainQemu<'_> {
         }
         let started = Instant::now();
         let mut to_user_space = None;
-        let (status, console) = watch_console(command, self.limit, &mut |line| {
+        let (status, console) = watch_console(command, None, self.limit, &mut |line| {
             note_user_space(line, started, &mut to_user_space);
             on_line(line);
         })?;
@@ -280,15 +289,17 @@ impl Drop for Running {
 /// Collects the console's lines; ends the run at the time limit.
 fn watch_console(
     mut command: Command,
+    answer: Option<Answer<'_>>,
     limit: Duration,
     on_line: &mut dyn FnMut(&str),
 ) -> Result<(Option<i32>, Vec<String>)> {
     let child = command
-        .stdin(Stdio::null())
+        .stdin(answer.map_or_else(Stdio::null, |_| Stdio::piped()))
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run qemu-system-x86_64")?;
     let mut running = Running(child);
+    let mut stdin = running.0.stdin.take();
     let stdout = running.0.stdout.take().context("QEMU gives no console")?;
     let (sender, receiver) = mpsc::channel();
     let reader = std::thread::spawn(move || {
@@ -309,6 +320,11 @@ fn watch_console(
         match receiver.recv_timeout(left) {
             Ok(line) => {
                 on_line(&line);
+                if let Some((answer, stdin)) = answer.zip(stdin.as_mut())
+                    && line == answer.question
+                {
+                    writeln!(stdin, "{}", answer.answer).context("QEMU reads no console")?;
+                }
                 lines.push(line);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => break,

@@ -7,22 +7,26 @@
 //! * `reproduce` builds the images a second time elsewhere and compares them;
 //! * `check-image` says whether a finished td-shim image can launch the L1 VMM.
 
+mod attestation_figures;
 mod bad_input;
 mod blob_guests;
 mod commands;
 mod debian;
+mod evidence;
 mod figures;
 mod host;
 mod images;
 mod initrd;
 mod machine;
 mod names;
+mod other_reader;
 mod pack;
 mod policy_file;
 mod prediction;
 mod progress;
 mod report;
 mod reproducible;
+mod round_trip;
 mod swtpm;
 mod transcript;
 

@@ -3,16 +3,43 @@
 use crate::prediction::Prediction;
 use attestation::journal::PcrMirror;
 use std::fmt::Write;
+use tdshim_config::td_params;
 
 /// The PCRs that firmware and boot loader own: nothing may extend them once L2 runs.
 pub(crate) const PREDICTED_PCRS: std::ops::Range<usize> = 0..10;
 
+/// XFAM: x87, SSE and AVX.
+const REQUIRED_XFAM: u64 = 0b111;
+
+/// As L1's journal names the engine and its interface.
+const ENGINE: &str = "libtpms 0.9.2";
+const INTERFACE: &str = "TIS 1.3";
+
+/// What a policy asks for beside the predicted values.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) mirror: PcrMirror,
+    /// Whether evidence without a TD quote is refused.
+    pub(crate) quote_required: bool,
+}
+
 /// The policy as TOML.
-pub(crate) fn toml(prediction: &Prediction, command_line: &str, mirror: PcrMirror) -> String {
-    let mut text = String::from(
-        "# Values that `cargo xtask measure` predicted from files.\n\n[td]\n# The firmware image with the L1 VMM in it.\n",
-    );
+pub(crate) fn toml(prediction: &Prediction, command_line: &str, terms: Terms) -> String {
+    let mut text =
+        String::from("# Values that `cargo xtask measure` predicted from files.\n\n[quote]\n");
+    let _ = writeln!(text, "required = {}", terms.quote_required);
+    text.push_str("\n[td]\n# The firmware image with the L1 VMM in it.\n");
     digest(&mut text, "mrtd", &prediction.mrtd);
+    if let Ok(td) = td_params::recommended() {
+        let _ = writeln!(
+            text,
+            "attributes = \"{:x}\"\n# At least these components.\nxfam = \"{REQUIRED_XFAM:x}\"\nxfam_mask = \"{REQUIRED_XFAM:x}\"",
+            td.attributes
+        );
+    }
+    for field in ["mrconfigid", "mrowner", "mrownerconfig"] {
+        digest(&mut text, field, &[0; 48]);
+    }
     if let Some(td_hob) = &prediction.td_hob {
         text.push_str("\n[firmware]\n# The machine as the host describes it.\n");
         digest(&mut text, "td_hob", td_hob);
@@ -26,7 +53,11 @@ pub(crate) fn toml(prediction: &Prediction, command_line: &str, mirror: PcrMirro
         Some(initrd) => digest(&mut text, "initrd", &initrd.sha384),
         None => text.push_str("initrd = \"none\"\n"),
     }
-    let _ = writeln!(text, "\n[vtpm]\nmirror = [\"{}\"]", mirror.name());
+    let _ = writeln!(
+        text,
+        "\n[vtpm]\nengines = [\"{ENGINE}\"]\ninterfaces = [\"{INTERFACE}\"]\nmodes = [\"ephemeral\"]\nmirror = [\"{}\"]",
+        terms.mirror.name()
+    );
     for bank in &prediction.banks {
         let _ = writeln!(text, "\n[pcr.{}]", bank.algorithm().name());
         for (pcr, value) in bank.values().iter().enumerate().take(PREDICTED_PCRS.end) {

@@ -230,6 +230,7 @@ impl Guest {
             folder: &prepared.folder,
             name: &name,
             interactive: false,
+            answer: None,
             limit: Duration::from_secs(120),
         }
         .run(&mut |_| {})?;

@@ -4,7 +4,7 @@ use super::run::{self, BASE_COMMAND_LINE, LIMIT, Prepared, Window};
 use crate::figures::{self, Cost, Spread, Timing};
 use crate::images;
 use crate::machine::{Clock, Gpaw, Guest, Outcome, PlainQemu, Platform};
-use crate::{initrd, progress, report, swtpm};
+use crate::{attestation_figures, initrd, progress, report, swtpm};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -35,11 +35,23 @@ const QUIET_BOOT_GOAL: f64 = 1.3;
 const VERBOSE_BOOT_GOAL: f64 = 2.0;
 
 /// A figure and whether it holds.
-struct Figure {
-    name: String,
-    value: String,
-    goal: String,
-    holds: bool,
+pub(crate) struct Figure {
+    pub(crate) name: String,
+    pub(crate) value: String,
+    pub(crate) goal: String,
+    pub(crate) holds: bool,
+}
+
+impl Figure {
+    /// One that nothing was promised of.
+    pub(crate) fn without_goal(name: String, value: String) -> Self {
+        Self {
+            name,
+            value,
+            goal: String::new(),
+            holds: true,
+        }
+    }
 }
 
 /// Measures and prints; true if every goal holds.
@@ -48,7 +60,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let prepared = run::prepare(None, None, Window::Accepted)?;
     let step = progress::step("timing commands in L2, and in a guest of QEMU with swtpm");
     let timing_initrd = timing_initrd(&prepared)?;
-    let platform = on_platform(&prepared, &timing_initrd, "quiet tdp.mode=timing", "timing")?;
+    let words = "quiet tdp.mode=timing";
+    let platform = on_platform(&prepared, &timing_initrd, words, "timing", &[])?;
     let beside = beside_swtpm(&prepared, &timing_initrd)?;
     step.done();
     let mut figures = exit_figures(&platform);
@@ -72,6 +85,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         boot_json.push(value);
     }
     figures.extend(size_figures(&prepared, &platform)?);
+    let step = progress::step("measurement and evidence");
+    figures.extend(attestation_figures::figures(
+        &prepared,
+        &platform,
+        &timing_initrd,
+    )?);
+    step.done();
     let commands = command_table(&platform, &beside);
     print(&figures, &commands);
     if let Some(path) = &options.json {
@@ -96,8 +116,16 @@ fn timing_initrd(prepared: &Prepared) -> Result<PathBuf> {
     initrd::build(&images::root().join("tests/guest"), &[program], &folder)
 }
 
-fn on_platform(prepared: &Prepared, initrd: &Path, words: &str, name: &str) -> Result<Outcome> {
-    let options = [Window::Accepted.option(), "marks=1".to_owned()];
+/// A run that must end well, with further options of the bench.
+pub(crate) fn on_platform(
+    prepared: &Prepared,
+    initrd: &Path,
+    words: &str,
+    name: &str,
+    options: &[String],
+) -> Result<Outcome> {
+    let mut options = options.to_vec();
+    options.extend([Window::Accepted.option(), "marks=1".to_owned()]);
     let outcome = Platform {
         bench: &prepared.images.bench,
         image: &prepared.image,
@@ -113,6 +141,7 @@ fn on_platform(prepared: &Prepared, initrd: &Path, words: &str, name: &str) -> R
         folder: &prepared.folder,
         name,
         interactive: false,
+        answer: None,
         limit: LIMIT,
     }
     .run(&mut |_| {})?;
@@ -222,7 +251,7 @@ fn boot_figure(
     ));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..boots {
-        let outcome = on_platform(prepared, &prepared.initrd, words, "boot")?;
+        let outcome = on_platform(prepared, &prepared.initrd, words, "boot", &[])?;
         ours.extend(outcome.to_user_space.map(|time| time.as_secs_f64()));
         let outcome = plain(prepared, &prepared.initrd, words, None)?;
         theirs.extend(outcome.to_user_space.map(|time| time.as_secs_f64()));
@@ -248,12 +277,10 @@ fn boot_figure(
 
 fn size_figures(prepared: &Prepared, platform: &Outcome) -> Result<Vec<Figure>> {
     let image = prepared.images.payload.len();
-    let mut figures = vec![Figure {
-        name: "L1 image, stripped".to_owned(),
-        value: format!("{} KiB", image / 1024),
-        goal: String::new(),
-        holds: true,
-    }];
+    let mut figures = vec![Figure::without_goal(
+        "L1 image, stripped".to_owned(),
+        format!("{} KiB", image / 1024),
+    )];
     for (what, label) in [
         ("heap", "L1 heap high-water mark"),
         ("stack", "L1 stack high-water mark"),
@@ -262,12 +289,8 @@ fn size_figures(prepared: &Prepared, platform: &Outcome) -> Result<Vec<Figure>> 
             .transcript
             .high_water(what)
             .with_context(|| format!("L1 did not log its {what} high-water mark"))?;
-        figures.push(Figure {
-            name: label.to_owned(),
-            value: format!("{} KiB", bytes / 1024),
-            goal: String::new(),
-            holds: true,
-        });
+        let value = format!("{} KiB", bytes / 1024);
+        figures.push(Figure::without_goal(label.to_owned(), value));
     }
     Ok(figures)
 }

@@ -2,7 +2,7 @@
 
 use crate::images;
 use crate::machine::td_ram;
-use crate::policy_file::{self, PREDICTED_PCRS};
+use crate::policy_file::{self, PREDICTED_PCRS, Terms};
 use crate::prediction::{Configuration, Host, Prediction, predict};
 use anyhow::{Context, Result};
 use attestation::journal::PcrMirror;
@@ -70,7 +70,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         command_line: &options.append,
     })?;
     if let Some(path) = &options.policy {
-        let policy = policy_file::toml(&prediction, &options.append, options.pcr_mirror);
+        let terms = Terms {
+            mirror: options.pcr_mirror,
+            quote_required: true,
+        };
+        let policy = policy_file::toml(&prediction, &options.append, terms);
         std::fs::write(path, policy).with_context(|| path.display().to_string())?;
     }
     if options.json {

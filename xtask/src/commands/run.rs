@@ -1,10 +1,13 @@
 //! `cargo xtask run`: boot a guest as L2 and check its TPM.
 
+use super::measure::mirror;
 use crate::images::{self, Images};
 use crate::machine::{Clock, Gpaw, Guest, Outcome, Platform};
+use crate::round_trip::{RoundTrip, mirror_option};
 use crate::transcript::Transcript;
 use crate::{debian, host, initrd, progress, report};
 use anyhow::{Context, Result};
+use attestation::journal::PcrMirror;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +17,26 @@ pub(crate) struct Options {
     /// A root shell of the guest in this terminal instead of the TPM steps.
     #[arg(long)]
     shell: bool,
+    /// The whole round trip of evidence instead of the TPM steps: the guest makes it for a fresh nonce, and
+    /// the verifier checks it against predicted values and the test platform's root.
+    #[arg(long, conflicts_with_all = ["shell", "initrd"])]
+    attest: bool,
+    /// What L1 records of the PCRs in the journal.
+    #[arg(long, value_name = "off|summary|full", value_parser = mirror)]
+    pcr_mirror: Option<PcrMirror>,
+    /// What the host makes of a request for a TD quote: ok, none, refused, late, fail, other-td, stale, garbage,
+    /// truncated, huge.
+    #[arg(long, value_name = "MODE")]
+    quote: Option<String>,
+    /// With --attest: quote the PCRs with a key of the guest's own.
+    #[arg(long, requires = "attest")]
+    own_ak: bool,
+    /// With --attest: accept evidence without a TD quote.
+    #[arg(long, requires = "attest")]
+    without_quote: bool,
+    /// With --attest: keep the evidence in this file.
+    #[arg(long, value_name = "FILE", requires = "attest")]
+    evidence: Option<PathBuf>,
     /// Boot this bzImage instead of a stock Debian kernel.
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
@@ -128,6 +151,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         None => debian::kernel_name(&prepared.folder).unwrap_or_default(),
     };
     eprintln!("booting {kernel_name} as L2, {} MiB", options.memory);
+    if options.attest {
+        return attest(options, &prepared);
+    }
     let outcome = boot(options, &prepared)?;
     let steps = outcome.transcript.steps();
     let wants_steps =
@@ -154,6 +180,51 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(ok)
 }
 
+/// Collects evidence, verifies it, and shows both.
+fn attest(options: &Options, prepared: &Prepared) -> Result<bool> {
+    let trip = RoundTrip {
+        mirror: options.pcr_mirror.unwrap_or(PcrMirror::Summary),
+        quote: options.quote.as_deref(),
+        own_ak: options.own_ak,
+        append: &options.append,
+        memory_mib: options.memory,
+        gpaw: options.gpaw,
+        window: options.window,
+        bench_options: &options.bench_options,
+        ..RoundTrip::new(prepared, "attest")
+    };
+    let verifier = images::build_verifier()?;
+    let policy = trip.policy(&trip.predict()?, !options.without_quote)?;
+    let collected = trip.collect(&mut |line| show_line(line, options.verbose))?;
+    let size = std::fs::metadata(&collected.evidence)?.len();
+    if let Some(path) = &options.evidence {
+        std::fs::copy(&collected.evidence, path).with_context(|| path.display().to_string())?;
+    }
+    println!(
+        "\nevidence: {} ({size} bytes)\nnonce:    {}\npolicy:   {}\n",
+        collected.evidence.display(),
+        collected.nonce,
+        policy.display()
+    );
+    let trusted = collected
+        .verifier(&verifier, &policy)
+        .status()
+        .context("cannot run the verifier")?
+        .success();
+    let steps = collected.outcome.transcript.steps();
+    Ok(trusted && collected.outcome.succeeded && steps.iter().all(|step| step.passed))
+}
+
+/// Shows a step of the guest, and lines that say why one failed.
+fn show_line(line: &str, verbose: bool) {
+    if let Some(step) = Transcript::step_of(line) {
+        let result = if step.passed { "pass" } else { "FAIL" };
+        println!("{result}  {}", step.name);
+    } else if verbose || line.starts_with("  ") {
+        println!("{line}");
+    }
+}
+
 fn boot(options: &Options, prepared: &Prepared) -> Result<Outcome> {
     let mode = if options.shell { "shell" } else { "steps" };
     let mut command_line = format!("{BASE_COMMAND_LINE} quiet tdp.mode={mode}");
@@ -166,6 +237,8 @@ fn boot(options: &Options, prepared: &Prepared) -> Result<Outcome> {
         // People think longer than machines.
         bench_options.push("watchdog=0".to_owned());
     }
+    bench_options.extend(options.pcr_mirror.map(mirror_option));
+    bench_options.extend(options.quote.as_ref().map(|quote| format!("quote={quote}")));
     bench_options.extend(options.bench_options.iter().cloned());
     let platform = Platform {
         bench: &prepared.images.bench,
@@ -186,17 +259,8 @@ fn boot(options: &Options, prepared: &Prepared) -> Result<Outcome> {
         folder: &prepared.folder,
         name: "run",
         interactive: options.shell,
+        answer: None,
         limit: LIMIT,
     };
-    platform.run(&mut |line| {
-        if let Some(step) = Transcript::step_of(line) {
-            println!(
-                "{}  {}",
-                if step.passed { "pass" } else { "FAIL" },
-                step.name
-            );
-        } else if options.verbose || line.starts_with("  ") {
-            println!("{line}");
-        }
-    })
+    platform.run(&mut |line| show_line(line, options.verbose))
 }

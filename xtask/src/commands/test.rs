@@ -4,7 +4,7 @@ use super::run::{self, BASE_COMMAND_LINE, Prepared, Window};
 use crate::images::{self, PACKAGES, root};
 use crate::machine::{Clock, Gpaw, Guest, Outcome, Platform};
 use crate::reproducible::{self, Scope};
-use crate::{bad_input, blob_guests, progress};
+use crate::{bad_input, blob_guests, evidence, progress};
 use anyhow::{Context, Result};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -63,6 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             debian_boot(&mut tally, &prepared);
             other_boots(&mut tally, &prepared);
             bad_input::check(&mut tally, &prepared);
+            evidence::check(&mut tally, &prepared);
         }
         blob_guests::check(&mut tally, &prepared, options.blob.as_deref().unwrap_or(""));
     }
@@ -190,6 +191,7 @@ fn micro_guests(tally: &mut Tally, prepared: &Prepared) {
             folder: &prepared.folder,
             name: "micro",
             interactive: false,
+            answer: None,
             limit: Duration::from_secs(300),
         }
         .run(&mut |_| {});
@@ -349,6 +351,7 @@ impl Boot {
             folder: &prepared.folder,
             name: self.file,
             interactive: false,
+            answer: None,
             limit: run::LIMIT,
         }
         .run(&mut |_| {})

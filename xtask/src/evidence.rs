@@ -1,0 +1,287 @@
+//! Tests of the round trip of evidence: what a guest hands out holds against values predicted from
+//! files, against the verifier, and against readers that are not ours.
+
+use crate::commands::run::Prepared;
+use crate::commands::test::{Tally, in_pairs};
+use crate::other_reader::{self, Registers};
+use crate::policy_file::PREDICTED_PCRS;
+use crate::prediction::Prediction;
+use crate::round_trip::{Collected, RoundTrip};
+use crate::{images, progress};
+use anyhow::{Context, Result, ensure};
+use attestation::bundle::Bundle;
+use attestation::journal::PcrMirror;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A round trip and what the verifier must say.
+struct Case {
+    name: &'static str,
+    file: &'static str,
+    mirror: PcrMirror,
+    quote: Option<&'static str>,
+    own_ak: bool,
+    /// The first broken link by a policy that asks for a TD quote.
+    fails: Option<&'static str>,
+}
+
+const CASES: [Case; 3] = [
+    Case {
+        name: "evidence",
+        file: "attest",
+        mirror: PcrMirror::Summary,
+        quote: None,
+        own_ak: false,
+        fails: None,
+    },
+    Case {
+        name: "evidence: every PCR in the journal, a key of the guest's own",
+        file: "attest-full",
+        mirror: PcrMirror::Full,
+        quote: None,
+        own_ak: true,
+        fails: None,
+    },
+    Case {
+        name: "evidence: the host has no quoting service",
+        file: "attest-no-quote",
+        mirror: PcrMirror::Off,
+        quote: Some("none"),
+        own_ak: false,
+        fails: Some("quote-format"),
+    },
+];
+
+/// Runs every case.
+pub(crate) fn check(tally: &mut Tally, prepared: &Prepared) {
+    let verifier = match images::build_verifier() {
+        Ok(verifier) => verifier,
+        Err(error) => return tally.count("evidence", Err(error)),
+    };
+    let step = progress::step("the round trip of evidence");
+    let results = in_pairs(&CASES, |case| case.run(prepared, &verifier));
+    step.done();
+    for (case, result) in CASES.iter().zip(results) {
+        match result {
+            Err(error) => tally.count(case.name, Err(error)),
+            Ok(checks) => {
+                for (check, result) in checks {
+                    tally.count(&format!("{}: {check}", case.name), result);
+                }
+            }
+        }
+    }
+}
+
+type Checks = Vec<(String, Result<()>)>;
+
+impl Case {
+    fn run(&self, prepared: &Prepared, verifier: &Path) -> Result<Checks> {
+        let trip = RoundTrip {
+            mirror: self.mirror,
+            quote: self.quote,
+            own_ak: self.own_ak,
+            ..RoundTrip::new(prepared, self.file)
+        };
+        let collected = trip.collect(&mut |_| {})?;
+        let prediction = trip.predict()?;
+        let bundle = collected.bundle()?;
+        let mut checks: Checks = collected
+            .outcome
+            .transcript
+            .steps()
+            .into_iter()
+            .map(|step| {
+                let result = step.passed.then_some(());
+                let result = result.with_context(|| format!("see {}.console.log", self.file));
+                (format!("L2: {}", step.name), result)
+            })
+            .collect();
+        let mut check = |name: &str, result| checks.push((name.to_owned(), result));
+        check(
+            "the run ended well",
+            ended_well(&collected).context(collected.outcome.transcript.result()),
+        );
+        let policy = trip.policy(&prediction, true)?;
+        check("the verifier", self.verdict(&collected, verifier, &policy));
+        if self.fails.is_some() {
+            let policy = trip.policy(&prediction, false)?;
+            let failure = collected.first_failure(verifier, &policy);
+            check(
+                "the verifier, without a TD quote",
+                failure.and_then(|failure| expect(None, failure.as_deref())),
+            );
+        }
+        check(
+            "the final TDREPORT is as predicted",
+            registers_as_predicted(&collected, &prediction),
+        );
+        check(
+            "PCRs are as predicted",
+            pcrs_as_predicted(&bundle, &prediction),
+        );
+        check(
+            "tpm2_eventlog on the TCG log",
+            tcg_log_gives_pcrs(&bundle, &trip_file(prepared, self.file, "tcg.log")),
+        );
+        check(
+            "tpm2_eventlog on the CC log",
+            cc_log_gives_rtmrs(&bundle, &trip_file(prepared, self.file, "cc.log")),
+        );
+        check("openssl verify", openssl_accepts(&bundle));
+        Ok(checks)
+    }
+
+    fn verdict(&self, collected: &Collected, verifier: &Path, policy: &Path) -> Result<()> {
+        let failure = collected.first_failure(verifier, policy)?;
+        expect(self.fails, failure.as_deref())
+    }
+}
+
+fn trip_file(prepared: &Prepared, name: &str, extension: &str) -> PathBuf {
+    prepared.folder.join(format!("{name}.{extension}"))
+}
+
+fn ended_well(collected: &Collected) -> Result<()> {
+    ensure!(collected.outcome.succeeded, "the bench reports a failure");
+    ensure!(
+        collected.outcome.transcript.steps_finished(),
+        "the guest's script did not come to its end"
+    );
+    Ok(())
+}
+
+fn expect(expected: Option<&str>, found: Option<&str>) -> Result<()> {
+    let words = |id: Option<&str>| id.map_or("none".to_owned(), str::to_owned);
+    ensure!(
+        expected == found,
+        "first broken link: {}, expected: {}",
+        words(found),
+        words(expected)
+    );
+    Ok(())
+}
+
+fn registers_as_predicted(collected: &Collected, prediction: &Prediction) -> Result<()> {
+    let report = collected.outcome.transcript.last("report");
+    let report = report.context("the bench printed no TDREPORT")?;
+    let registers = [
+        ("mrtd", &prediction.mrtd),
+        ("rtmr0", &prediction.rtmrs[0]),
+        ("rtmr1", &prediction.rtmrs[1]),
+        ("rtmr2", &prediction.rtmrs[2]),
+    ];
+    for (name, value) in registers {
+        let found = report.get(name).and_then(Value::as_str).unwrap_or_default();
+        ensure!(
+            found == hex::encode(value),
+            "{name} is {found}, predicted {}",
+            hex::encode(value)
+        );
+    }
+    Ok(())
+}
+
+/// The bundle's PCRs that are predicted.
+fn bundle_pcrs(bundle: &Bundle) -> Registers {
+    let pcrs = &bundle.pcrs;
+    [
+        ("sha1", &pcrs.sha1),
+        ("sha256", &pcrs.sha256),
+        ("sha384", &pcrs.sha384),
+        ("sha512", &pcrs.sha512),
+    ]
+    .into_iter()
+    .flat_map(|(bank, values)| {
+        (0..)
+            .zip(values.iter().take(PREDICTED_PCRS.end))
+            .map(move |(pcr, value)| ((bank.to_owned(), pcr), value.clone()))
+    })
+    .collect()
+}
+
+fn pcrs_as_predicted(bundle: &Bundle, prediction: &Prediction) -> Result<()> {
+    let mut predicted = Registers::new();
+    for bank in &prediction.banks {
+        for (pcr, value) in (0..).zip(bank.values()).take(PREDICTED_PCRS.end) {
+            let name = bank.algorithm().name().to_owned();
+            predicted.insert((name, pcr), hex::encode(value.bytes()));
+        }
+    }
+    same(&predicted, &bundle_pcrs(bundle))
+}
+
+fn same(expected: &Registers, found: &Registers) -> Result<()> {
+    for (register, value) in expected {
+        let found = found.get(register).map_or("missing", String::as_str);
+        ensure!(
+            found == value,
+            "{} register {} is {found}, expected {value}",
+            register.0,
+            register.1
+        );
+    }
+    ensure!(expected.len() == found.len(), "there are more registers");
+    Ok(())
+}
+
+fn tcg_log_gives_pcrs(bundle: &Bundle, file: &Path) -> Result<()> {
+    std::fs::write(file, &bundle.tcg_event_log.0)?;
+    same(&bundle_pcrs(bundle), &other_reader::replay(file)?)
+}
+
+/// Offset of the TDREPORT in the report, and of RTMR0 in the TDREPORT.
+const TDREPORT: usize = 32;
+const RTMR0: usize = 720;
+
+/// The registers of the report that the guest asked for: the CC log is the one of that moment.
+fn cc_log_gives_rtmrs(bundle: &Bundle, file: &Path) -> Result<()> {
+    std::fs::write(file, &bundle.cc_event_log.0)?;
+    let rtmrs = bundle
+        .report
+        .0
+        .get(TDREPORT + RTMR0..)
+        .context("a short report")?;
+    let expected = (1..)
+        .zip(rtmrs.chunks(48).take(4))
+        .map(|(number, value)| (("sha384".to_owned(), number), hex::encode(value)))
+        .collect();
+    same(&expected, &other_reader::replay(file)?)
+}
+
+/// OpenSSL trusts the certificates of the EKs and the AK by the CA's.
+fn openssl_accepts(bundle: &Bundle) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let ca = folder.path().join("ca.pem");
+    to_pem(&bundle.ca_certificate.0, &ca)?;
+    let certificates = bundle.ek_certificates.iter();
+    let certificates = certificates.chain([&bundle.ak_certificate]);
+    for (number, certificate) in certificates.enumerate() {
+        let file = folder.path().join(format!("{number}.pem"));
+        to_pem(&certificate.0, &file)?;
+        let mut openssl = Command::new("openssl");
+        openssl.args(["verify", "-x509_strict", "-CAfile"]);
+        succeeds(openssl.arg(&ca).arg(&file))?;
+    }
+    Ok(())
+}
+
+fn to_pem(der: &[u8], to: &Path) -> Result<()> {
+    let from = to.with_extension("der");
+    std::fs::write(&from, der)?;
+    let mut openssl = Command::new("openssl");
+    openssl.args(["x509", "-inform", "DER", "-in"]).arg(&from);
+    succeeds(openssl.arg("-out").arg(to))
+}
+
+fn succeeds(command: &mut Command) -> Result<()> {
+    let output = command.output().context("cannot run openssl")?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said).trim()
+    );
+    Ok(())
+}

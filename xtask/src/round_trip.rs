@@ -1,0 +1,259 @@
+//! The round trip of evidence: a relying party's nonce goes into the guest, the guest's evidence comes
+//! out, and the verifier checks it against values that were predicted from files.
+
+use crate::commands::run::{BASE_COMMAND_LINE, LIMIT, Prepared, Window};
+use crate::images;
+use crate::machine::{Answer, Clock, Gpaw, Guest, Outcome, Platform, td_ram};
+use crate::policy_file::{self, Terms};
+use crate::prediction::{Configuration, Host, Prediction, predict};
+use anyhow::{Context, Result, ensure};
+use attestation::bundle::Bundle;
+use attestation::journal::PcrMirror;
+use serde_json::Value;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// The file of fw_cfg that tells L1 what to record of the PCRs.
+const MIRROR_FILE: &str = "opt/org.tdp-vtpm/pcr-mirror";
+/// What the guest says when it wants the nonce.
+const QUESTION: &str = "@nonce?";
+const BEGIN: &str = "@evidence begin";
+const END: &str = "@evidence end";
+/// Bytes of a nonce.
+const NONCE_SIZE: usize = 32;
+
+/// The bench's word for what L1 is to record of the PCRs.
+pub(crate) fn mirror_option(mirror: PcrMirror) -> String {
+    format!("fwcfg={MIRROR_FILE}:{}", mirror.name())
+}
+
+/// One round trip.
+pub(crate) struct RoundTrip<'a> {
+    pub(crate) prepared: &'a Prepared,
+    /// Its files are kept under this name.
+    pub(crate) name: &'a str,
+    pub(crate) mirror: PcrMirror,
+    /// What the bench makes of GetQuote.
+    pub(crate) quote: Option<&'a str>,
+    /// Quote the PCRs with a key of the guest's own.
+    pub(crate) own_ak: bool,
+    /// Words to append to the kernel's command line.
+    pub(crate) append: &'a str,
+    pub(crate) memory_mib: u64,
+    pub(crate) gpaw: Gpaw,
+    pub(crate) window: Window,
+    /// Further options of the bench.
+    pub(crate) bench_options: &'a [String],
+}
+
+impl<'a> RoundTrip<'a> {
+    /// The usual one.
+    pub(crate) fn new(prepared: &'a Prepared, name: &'a str) -> Self {
+        Self {
+            prepared,
+            name,
+            mirror: PcrMirror::Summary,
+            quote: None,
+            own_ak: false,
+            append: "",
+            memory_mib: 1024,
+            gpaw: Gpaw::Bits48,
+            window: Window::Accepted,
+            bench_options: &[],
+        }
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        let name = format!("{}.{extension}", self.name);
+        self.prepared.folder.join(name)
+    }
+
+    fn command_line(&self) -> String {
+        let mode = if self.own_ak {
+            "attest-own-ak"
+        } else {
+            "attest"
+        };
+        let words = [BASE_COMMAND_LINE, "quiet", &format!("tdp.mode={mode}")].join(" ");
+        format!("{words} {}", self.append).trim_end().to_owned()
+    }
+
+    /// Boots the guest and keeps the evidence that it prints.
+    pub(crate) fn collect(&self, on_line: &mut dyn FnMut(&str)) -> Result<Collected> {
+        let nonce = nonce()?;
+        let mut options = vec![self.window.option(), mirror_option(self.mirror)];
+        options.extend(self.quote.map(|quote| format!("quote={quote}")));
+        options.extend(self.bench_options.iter().cloned());
+        let platform = Platform {
+            bench: &self.prepared.images.bench,
+            image: &self.prepared.image,
+            guest: Some(Guest {
+                kernel: &self.prepared.kernel,
+                initrd: Some(&self.prepared.initrd),
+                command_line: &self.command_line(),
+            }),
+            memory_mib: self.memory_mib,
+            gpaw: self.gpaw,
+            // On a counted clock the guest would wait for the nonce for hours of its time.
+            clock: Clock::Paced,
+            options: &options,
+            folder: &self.prepared.folder,
+            name: self.name,
+            interactive: false,
+            answer: Some(Answer {
+                question: QUESTION,
+                answer: &nonce,
+            }),
+            limit: LIMIT,
+        };
+        let mut in_evidence = false;
+        let outcome = platform.run(&mut |line| {
+            in_evidence = line != END && (in_evidence || line == BEGIN);
+            if !in_evidence {
+                on_line(line);
+            }
+        })?;
+        let console = &outcome.transcript.console;
+        let evidence: Vec<&str> = console
+            .iter()
+            .map(String::as_str)
+            .skip_while(|line| *line != BEGIN)
+            .skip(1)
+            .take_while(|line| *line != END)
+            .collect();
+        ensure!(
+            !evidence.is_empty(),
+            "the guest printed no evidence; the run ended with: {}",
+            outcome.transcript.result()
+        );
+        let file = self.file("evidence.json");
+        std::fs::write(&file, evidence.join("\n") + "\n")?;
+        Ok(Collected {
+            outcome,
+            evidence: file,
+            nonce,
+        })
+    }
+
+    /// The values that the verifier is to find.
+    pub(crate) fn predict(&self) -> Result<Prediction> {
+        let read = |path: &Path| {
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let kernel = read(&self.prepared.kernel)?;
+        let initrd = read(&self.prepared.initrd)?;
+        predict(&Configuration {
+            image: &self.prepared.image,
+            host: Host::Simulated(&td_ram(self.memory_mib)),
+            kernel: &kernel,
+            initrd: Some(&initrd),
+            command_line: &self.command_line(),
+        })
+    }
+
+    /// Writes the policy of a prediction and returns its path.
+    pub(crate) fn policy(&self, prediction: &Prediction, quote_required: bool) -> Result<PathBuf> {
+        let terms = Terms {
+            mirror: self.mirror,
+            quote_required,
+        };
+        let path = self.file("policy.toml");
+        let text = policy_file::toml(prediction, &self.command_line(), terms);
+        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+}
+
+/// What came out of the guest.
+pub(crate) struct Collected {
+    pub(crate) outcome: Outcome,
+    /// The file with the bundle.
+    pub(crate) evidence: PathBuf,
+    /// In hexadecimal.
+    pub(crate) nonce: String,
+}
+
+/// Where the test platform's trusted root and its collateral are.
+pub(crate) fn test_roots() -> PathBuf {
+    images::root().join("tests/quoting/pki")
+}
+
+impl Collected {
+    /// The evidence.
+    pub(crate) fn bundle(&self) -> Result<Bundle> {
+        Ok(Bundle::from_json(&std::fs::read(&self.evidence)?)?)
+    }
+
+    /// The verifier's command for this evidence.
+    pub(crate) fn verifier(&self, verifier: &Path, policy: &Path) -> Command {
+        let mut command = Command::new(verifier);
+        command
+            .arg(&self.evidence)
+            .args(["--nonce", &self.nonce, "--policy"])
+            .arg(policy)
+            .arg("--roots")
+            .arg(test_roots());
+        command
+    }
+
+    /// The first broken link by the verifier's report, if there is one.
+    pub(crate) fn first_failure(&self, verifier: &Path, policy: &Path) -> Result<Option<String>> {
+        let output = self
+            .verifier(verifier, policy)
+            .arg("--json")
+            .output()
+            .context("cannot run the verifier")?;
+        let report: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+            let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            format!("the verifier gives no report: {error}")
+        })?;
+        let checks = report.get("checks").and_then(Value::as_array);
+        let failed = checks
+            .context("the verifier's report has no checks")?
+            .iter()
+            .find(|check| {
+                check
+                    .get("outcome")
+                    .is_some_and(|outcome| outcome == "failed")
+            });
+        let failure = failed.map(|check| {
+            check
+                .get("id")
+                .map_or_else(String::new, |id| id.as_str().unwrap_or_default().to_owned())
+        });
+        ensure!(
+            output.status.success() == failure.is_none(),
+            "the verifier's exit status ({}) is not its report's",
+            output.status
+        );
+        Ok(failure)
+    }
+
+    /// How long the verifier takes, from its start to its end, each of `runs` times.
+    pub(crate) fn time_to_verify(
+        &self,
+        verifier: &Path,
+        policy: &Path,
+        runs: usize,
+    ) -> Result<Vec<Duration>> {
+        (0..runs)
+            .map(|_| {
+                let started = std::time::Instant::now();
+                let output = self.verifier(verifier, policy).output()?;
+                ensure!(output.status.success(), "the evidence is not trusted");
+                Ok(started.elapsed())
+            })
+            .collect()
+    }
+}
+
+/// A fresh nonce in hexadecimal.
+fn nonce() -> Result<String> {
+    let mut bytes = [0; NONCE_SIZE];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("/dev/urandom")?;
+    Ok(hex::encode(bytes))
+}
