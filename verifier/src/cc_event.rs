@@ -10,7 +10,7 @@ use attestation::{
         EV_SEPARATOR, Event, TD_HOB_EVENT_NAME,
     },
     journal,
-    launch::{COMMAND_LINE_PREFIX, INITRD, KERNEL},
+    launch::{self, INITRD, KERNEL},
 };
 
 /// MR index of RTMR0; the others follow.
@@ -71,9 +71,9 @@ impl<'a> CcEvent<'a> {
             }
             (Some(1), EV_IPL) if data == KERNEL => CcEvent::Kernel,
             (Some(2), EV_IPL) if data == INITRD => CcEvent::Initrd,
-            (Some(2), EV_IPL) => data
-                .strip_prefix(COMMAND_LINE_PREFIX)
-                .map_or(CcEvent::Unknown, CcEvent::CommandLine),
+            (Some(2), EV_IPL) => {
+                launch::command_line(data).map_or(CcEvent::Unknown, CcEvent::CommandLine)
+            }
             (Some(3), EV_EVENT_TAG) => CcEvent::Journal,
             _ => CcEvent::Unknown,
         }
@@ -193,7 +193,7 @@ mod tests {
             (
                 3,
                 EV_IPL,
-                b"kernel_cmdline: quiet",
+                b"kernel_cmdline: quiet\0",
                 CcEvent::CommandLine(b"quiet"),
             ),
             (3, EV_IPL, b"initrd", CcEvent::Initrd),
@@ -210,7 +210,7 @@ mod tests {
     fn what_is_measured_gives_the_digest() {
         let separator = event(1, EV_SEPARATOR, &[0; 4]);
         assert!(CcEvent::of(&separator).is_consistent(&separator));
-        let line = event(3, EV_IPL, b"kernel_cmdline: quiet");
+        let line = event(3, EV_IPL, b"kernel_cmdline: quiet\0");
         assert!(!CcEvent::of(&line).is_consistent(&line));
     }
 }

@@ -74,12 +74,9 @@ pub(crate) fn pcr_event(event: &Event<'_>) -> String {
         (0, data) if crtm_version(data).is_some() => {
             format!("version of L1: {}", crtm_version(data).unwrap_or_default())
         }
-        (8, data) if data.starts_with(launch::COMMAND_LINE_PREFIX) => {
-            let line = data.get(launch::COMMAND_LINE_PREFIX.len()..);
-            format!(
-                "command line of L2: {}",
-                line.unwrap_or_default().escape_ascii()
-            )
+        (8, data) if launch::command_line(data).is_some() => {
+            let line = launch::command_line(data).unwrap_or_default();
+            format!("command line of L2: {}", line.escape_ascii())
         }
         _ => format!("not known: {} bytes of data", data.len()),
     }

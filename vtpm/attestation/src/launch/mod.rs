@@ -18,8 +18,14 @@ use alloc::vec::Vec;
 
 /// Event data of the kernel.
 pub const KERNEL: &[u8] = b"kernel";
-/// What stands before the line in the event data of the command line.
-pub const COMMAND_LINE_PREFIX: &[u8] = b"kernel_cmdline: ";
+/// What stands before the line in the event data of the command line; behind it stands a NUL, as
+/// GRUB has it.
+const COMMAND_LINE_PREFIX: &[u8] = b"kernel_cmdline: ";
+
+/// The line in the event data of the command line.
+pub fn command_line(data: &[u8]) -> Option<&[u8]> {
+    data.strip_prefix(COMMAND_LINE_PREFIX)?.strip_suffix(b"\0")
+}
 /// Event data of the initrd.
 pub const INITRD: &[u8] = b"initrd";
 /// Event data of MRTD in PCR 0: a UEFI_PLATFORM_FIRMWARE_BLOB2 with the description "MRTD" and its NUL, and
@@ -57,7 +63,7 @@ impl Measurement {
 
     /// The command line of L2, without its NUL.
     pub fn command_line(line: &[u8]) -> Self {
-        let data = [COMMAND_LINE_PREFIX, line].concat();
+        let data = [COMMAND_LINE_PREFIX, line, b"\0"].concat();
         Self::new(EV_IPL, Digests::of(line), &data)
     }
 
@@ -171,7 +177,7 @@ mod tests {
             (0, EV_EFI_PLATFORM_FIRMWARE_BLOB2, &[0xAA; 48], MRTD),
             (1, EV_PLATFORM_CONFIG_FLAGS, &[0xBB; 48], b"RTMR0"),
             (4, EV_IPL, b"bzImage", b"kernel"),
-            (8, EV_IPL, line, b"kernel_cmdline: console=ttyS0 quiet"),
+            (8, EV_IPL, line, b"kernel_cmdline: console=ttyS0 quiet\0"),
             (9, EV_IPL, b"cpio", b"initrd"),
             (0, EV_SEPARATOR, &[0; 4], &[0; 4]),
             (1, EV_SEPARATOR, &[0; 4], &[0; 4]),
