@@ -141,12 +141,17 @@ pub(crate) fn collateral() -> Collateral {
 impl Story {
     /// A policy that accepts this story and no other.
     pub(crate) fn policy(&self) -> Policy {
+        Policy::parse(&self.policy_text(), ".".as_ref()).unwrap()
+    }
+
+    /// The same as a file's content.
+    pub(crate) fn policy_text(&self) -> String {
         let mirror = self.mirror.name();
         let initrd = match &self.initrd {
             Some(initrd) => format!("[\"{}\"]", hex::encode(sha384(initrd))),
             None => "\"none\"".into(),
         };
-        let text = format!(
+        format!(
             "[td]\nmrtd = [\"{}\"]\nmrowner = [\"{}\"]\n\
              [firmware]\ntd_hob = \"{}\"\n\
              [launch]\nkernel = \"{}\"\ncommand_line = [\"{}\"]\ninitrd = {initrd}\n\
@@ -159,8 +164,7 @@ impl Story {
             str::from_utf8(&self.command_line).unwrap(),
             self.engine,
             hex::encode([0; 32]),
-        );
-        Policy::parse(&text, ".".as_ref()).unwrap()
+        )
     }
 
     fn report(&self, measured: &Measured, report_data: [u8; 64]) -> [u8; 1024] {

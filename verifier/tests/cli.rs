@@ -1,0 +1,116 @@
+//! The command line: exit codes, the table, JSON and `--explain`.
+
+mod story;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+use story::Story;
+
+/// A directory with evidence and a policy.
+struct Desk(PathBuf);
+
+impl Desk {
+    fn new(name: &str) -> Desk {
+        let directory =
+            std::env::temp_dir().join(format!("verifier-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let story = Story::default();
+        let desk = Desk(directory);
+        desk.put("evidence.json", &story.tell().to_json().unwrap());
+        desk.put("policy.toml", &story.policy_text());
+        desk
+    }
+
+    fn put(&self, name: &str, content: &str) {
+        std::fs::write(self.0.join(name), content).unwrap();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let roots = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/quoting/pki");
+        Command::new(env!("CARGO_BIN_EXE_verifier"))
+            .current_dir(&self.0)
+            .args(["evidence.json", "--policy", "policy.toml", "--roots"])
+            .arg(roots)
+            .args(["--time", "2026-01-01T00:00:00Z"])
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn nonce() -> String {
+    hex::encode(Story::default().nonce)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn good_evidence_exits_with_0() {
+    let desk = Desk::new("good");
+    let output = desk.run(&["--nonce", &nonce(), "--explain"]);
+    let out = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{out}");
+    for line in [
+        "ok      quote-signature",
+        "skipped ak-certified",
+        "trusted: ",
+        "CC event log: ",
+        "L1: command line of L2: console=ttyS0 quiet",
+        "journal: start: engine engine 1.0",
+        "end of L1's part",
+    ] {
+        assert!(out.contains(line), "{line}\n{out}");
+    }
+    assert!(!out.contains("not known"), "{out}");
+}
+
+#[test]
+fn a_broken_link_exits_with_1_and_is_named() {
+    let desk = Desk::new("broken");
+    let output = desk.run(&["--nonce", "0011"]);
+    let out = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{out}");
+    assert!(out.contains("NOT TRUSTED: nonce-claims"), "{out}");
+    assert!(out.contains("expected: 0011"), "{out}");
+
+    let output = desk.run(&["--nonce", "0011", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    assert_eq!(checks.len(), verifier::Id::ALL.len());
+    assert_eq!(checks[1]["id"], "nonce-claims");
+    assert_eq!(checks[1]["outcome"], "failed");
+
+    desk.put("evidence.json", "{}");
+    let output = desk.run(&["--nonce", &nonce()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("NOT TRUSTED: bundle-format"));
+}
+
+#[test]
+fn what_cannot_be_read_exits_with_2() {
+    let desk = Desk::new("unreadable");
+    for arguments in [
+        &["--nonce", "xyz"][..],
+        &["--nonce", ""],
+        &[],
+        &["--nonce", "00", "--time", "yesterday"],
+    ] {
+        assert_eq!(desk.run(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    desk.put("policy.toml", "[td]\nmrdt = \"any\"");
+    let output = desk.run(&["--nonce", "00"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("mrdt"));
+    std::fs::remove_file(desk.0.join("policy.toml")).unwrap();
+    assert_eq!(desk.run(&["--nonce", "00"]).status.code(), Some(2));
+}
