@@ -9,7 +9,7 @@ use attestation::claims::ca_report_data;
 use attestation::digest::sha384;
 use attestation::event_log::Log;
 use attestation::journal::Record;
-use attestation::tpm::{Command, cc, rc, rh, template};
+use attestation::tpm::{Command, cc, rh, template};
 use const_oid::ObjectIdentifier;
 use der::asn1::OctetString;
 use der::{Decode, Encode};
@@ -20,7 +20,7 @@ use support::trust_domain::{Host, quote_of};
 use support::{Session, Setup, command};
 use tdcall::report::TdReport;
 use vtpm::identity::{CC_EVENT_LOG, TD_QUOTE};
-use vtpm::{Engine, QuoteError};
+use vtpm::QuoteError;
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
@@ -326,52 +326,6 @@ fn nobody_but_l1_writes_or_removes_certificates() {
         session.ok(&command::clear());
         assert_eq!(session.nv_read(index), content);
     }
-}
-
-#[test]
-fn the_platform_hierarchy_is_closed_after_every_startup() {
-    let mut session = Setup::default().start();
-    for _ in 0..2 {
-        for guess in [&[][..], &[0; 32]] {
-            let command = command::hierarchy_change_auth(rh::PLATFORM, guess, &[]);
-            let code = session.code(&command);
-            assert_ne!(code, rc::SUCCESS, "TPM_RC_BAD_AUTH");
-        }
-        session.tpm.reset().unwrap();
-    }
-    let script = session.td.script();
-    let authorizations = script.drawn.iter().filter(|drawn| drawn.len() == 32);
-    assert_eq!(authorizations.count(), 3, "a new one each time");
-}
-
-#[test]
-fn the_ak_comes_back_after_a_clear() {
-    let mut session = Setup::default().start();
-    let ak = session.ok(&command::read_public(rh::AK));
-    session.ok(&command::clear());
-    assert_eq!(session.ok(&command::read_public(rh::AK)), ak);
-
-    // With every slot taken it has to wait; the next report brings it back.
-    let primary = Command::new(cc::CREATE_PRIMARY)
-        .authorized(rh::NULL, &[])
-        .sized(&[0; 4])
-        .bytes(&template::ek_p256().to_sized_bytes())
-        .sized(&[])
-        .u32(0)
-        .to_bytes();
-    for _ in 0..3 {
-        assert_eq!(session.code(&primary), rc::SUCCESS);
-    }
-    session.ok(&command::clear());
-    assert_ne!(session.code(&command::read_public(rh::AK)), rc::SUCCESS);
-    let user_data = attestation::window::NV_USER_DATA;
-    let write = command::nv_write(rh::OWNER, user_data, 0, &[1; 64]);
-    session.ok(&write);
-    assert_ne!(session.code(&command::read_public(rh::AK)), rc::SUCCESS);
-    session.ok(&Command::new(cc::FLUSH_CONTEXT).u32(0x8000_0001).to_bytes());
-    session.ok(&write);
-    assert_eq!(session.ok(&command::read_public(rh::AK)), ak);
-    assert_ne!(session.code(&primary), 0x902, "the slot is free again");
 }
 
 /// Another implementation's opinion, where it is installed.

@@ -80,20 +80,6 @@ fn the_journal_tells_the_state_that_the_tpm_started_from_and_each_it_left() {
 }
 
 #[test]
-fn an_ak_that_the_owner_took_away_comes_back_with_a_reset() {
-    let mut session = Setup::default().start();
-    let ak = session.ok(&command::read_public(rh::AK));
-    let evict = Build::new(cc::EVICT_CONTROL)
-        .authorized(rh::OWNER, &[])
-        .handle(rh::AK)
-        .u32(rh::AK);
-    session.ok(&evict.to_bytes());
-    assert_ne!(session.code(&command::read_public(rh::AK)), rc::SUCCESS);
-    session.tpm.reset().unwrap();
-    assert_eq!(session.ok(&command::read_public(rh::AK)), ak);
-}
-
-#[test]
 fn a_command_that_failed_may_have_changed_the_state() {
     let store = Shared::default();
     let mut session = setup(&store).start();
@@ -122,7 +108,22 @@ fn a_command_that_failed_may_have_changed_the_state() {
 
 /// An engine whose power goes away and comes back at a command of no specification: nobody but the
 /// guest starts it again.
-struct PowerCycled(Reference);
+struct PowerCycled {
+    engine: Reference,
+    /// Whether PCRs can be read afterwards.
+    readable: bool,
+    cycled: bool,
+}
+
+impl PowerCycled {
+    const fn new(engine: Reference, readable: bool) -> Self {
+        Self {
+            engine,
+            readable,
+            cycled: false,
+        }
+    }
+}
 
 /// TPM_CC with the vendor's bit.
 const POWER_CYCLE: u32 = 0x2000_0001;
@@ -134,41 +135,48 @@ impl Engine for PowerCycled {
         command: &[u8],
         response: &mut [u8],
     ) -> Result<usize, EngineFailure> {
-        if command.get(6..10) == Some(&POWER_CYCLE.to_be_bytes()) {
-            self.0.reset()?;
+        let code = command.get(6..10);
+        if code == Some(&POWER_CYCLE.to_be_bytes()) {
+            self.cycled = true;
+            self.engine.reset()?;
         }
-        self.0.execute(locality, command, response)
+        if self.cycled && !self.readable && code == Some(&cc::PCR_READ.to_be_bytes()) {
+            return Err(EngineFailure);
+        }
+        self.engine.execute(locality, command, response)
     }
 
     fn reset(&mut self) -> Result<(), EngineFailure> {
-        self.0.reset()
+        self.engine.reset()
     }
 
     fn establishment(&self) -> bool {
-        self.0.establishment()
+        self.engine.establishment()
     }
 
     fn reset_establishment(&mut self, locality: Locality) -> Result<(), EngineFailure> {
-        self.0.reset_establishment(locality)
+        self.engine.reset_establishment(locality)
     }
 
     fn hash_start(&mut self) -> Result<(), EngineFailure> {
-        self.0.hash_start()
+        self.engine.hash_start()
     }
 
     fn hash_data(&mut self, data: &[u8]) -> Result<(), EngineFailure> {
-        self.0.hash_data(data)
+        self.engine.hash_data(data)
     }
 
     fn hash_end(&mut self) -> Result<(), EngineFailure> {
-        self.0.hash_end()
+        self.engine.hash_end()
     }
 }
 
 #[test]
 fn a_resume_tells_every_pcr() {
     let setup = Setup::mirror(PcrMirror::Full);
-    let mut session = setup.try_start_behind(PowerCycled).unwrap();
+    let mut session = setup
+        .try_start_behind(|engine| PowerCycled::new(engine, true))
+        .unwrap();
     session.ok(&command::pcr_event(10, b"before"));
     session.ok(&command::shutdown(command::STATE));
     session.code(&Build::new(POWER_CYCLE).to_bytes());
@@ -183,6 +191,19 @@ fn a_resume_tells_every_pcr() {
         let values = values.collect();
         assert_eq!(*record, Record::PcrValue { pcr, values });
     }
+}
+
+#[test]
+fn pcrs_that_changed_and_cannot_be_told_end_the_service() {
+    let setup = Setup::mirror(PcrMirror::Full);
+    let mut session = setup
+        .try_start_behind(|engine| PowerCycled::new(engine, false))
+        .unwrap();
+    session.ok(&command::shutdown(command::STATE));
+    session.code(&Build::new(POWER_CYCLE).to_bytes());
+    assert_eq!(session.code(&command::startup(command::STATE)), rc::FAILURE);
+    assert!(session.tpm.is_unattested());
+    assert_eq!(session.code(&command::get_random(8)), rc::FAILURE);
 }
 
 #[test]

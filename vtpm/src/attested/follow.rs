@@ -88,7 +88,8 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
                 index,
                 attributes: self
                     .platform
-                    .nv_public(index)?
+                    .nv_public(index)
+                    .map_err(Withheld::Untold)?
                     .map_or(0, |public| public.attributes.bits()),
             },
             Effect::NvUndefined { index } => Record::NvIndex {
@@ -148,7 +149,8 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             return Ok(());
         }
         for pcr in pcrs {
-            let values = self.platform.values(pcr, &self.banks)?;
+            let values = self.platform.values(pcr, &self.banks);
+            let values = values.map_err(Withheld::Untold)?;
             self.recorder.record(&Record::PcrValue { pcr, values })?;
         }
         Ok(())

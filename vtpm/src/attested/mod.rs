@@ -30,7 +30,7 @@ use crate::state::Commits;
 use crate::{CommandError, Engine, EngineFailure, Locality, TrustDomain, TrustDomainError};
 
 pub use self::report::ReportError;
-pub use self::start::{Config, LaunchMeasurements, StartError};
+pub use self::start::{Config, LaunchMeasurements, StartError, StartTimes};
 
 /// TPM_RC_FAILURE, as a whole response.
 const FAILURE: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01];
@@ -59,6 +59,7 @@ pub struct Attested<E, T> {
     commits: Option<Commits>,
     /// Something happened that RTMR3 does not tell. For good.
     unattested: bool,
+    start_times: StartTimes,
 }
 
 /// Why a response that the engine gave must not go to the guest.
@@ -67,7 +68,10 @@ enum Withheld {
     /// The journal could not be written. Failure mode, for good.
     #[error("{0}")]
     Unattested(#[from] TrustDomainError),
-    /// The engine failed at what had to follow the command.
+    /// The TPM did not tell what the journal has to. Failure mode, for good.
+    #[error("what the journal has to tell: {0}")]
+    Untold(CommandError),
+    /// The TPM failed at what had to follow the command.
     #[error("{0}")]
     Command(#[from] CommandError),
     /// The report that the command asks for could not be made.
@@ -95,6 +99,11 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// The trust domain.
     pub fn trust_domain(&self) -> &T {
         &self.recorder.trust_domain
+    }
+
+    /// How long the start took.
+    pub fn start_times(&self) -> StartTimes {
+        self.start_times
     }
 
     /// The names of the EKs: RSA-2048, P-256, P-384.
@@ -162,7 +171,7 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
             answer.fill(0);
         }
         match withheld {
-            Withheld::Unattested(_) => self.unattested = true,
+            Withheld::Unattested(_) | Withheld::Untold(_) => self.unattested = true,
             Withheld::Command(CommandError::Engine(failure)) => return Err(failure),
             Withheld::Command(_) | Withheld::NoReport => {}
         }

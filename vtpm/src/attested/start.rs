@@ -55,6 +55,17 @@ pub struct LaunchMeasurements {
     pub initrd: Option<Digests>,
 }
 
+/// How long the parts of a start took, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartTimes {
+    /// Measuring the launch into RTMRs, and TPM2_Startup.
+    pub startup: u64,
+    /// Making EKs and AK.
+    pub keys: u64,
+    /// Making the authority, and certificates of all keys.
+    pub certificates: u64,
+}
+
 /// Why there is no vTPM. L2 must not be launched without one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
@@ -91,7 +102,7 @@ impl From<PowerUpError> for StartError {
 impl From<Withheld> for StartError {
     fn from(error: Withheld) -> Self {
         match error {
-            Withheld::Command(error) => Self::Command(error),
+            Withheld::Command(error) | Withheld::Untold(error) => Self::Command(error),
             Withheld::Unattested(error) => Self::TrustDomain(error),
             Withheld::NoReport => Self::TrustDomain(TrustDomainError::Report),
         }
@@ -118,6 +129,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         config: Config<'_>,
         launch: &LaunchMeasurements,
     ) -> Result<Self, StartError> {
+        let begin = trust_domain.now();
         let firmware = trust_domain.report(&[0; 64])?;
         let firmware: &TdReport = zerocopy::transmute_ref!(&*firmware);
         let [rtmr0, .., rtmr3] = &firmware.td_info.rtmr;
@@ -144,13 +156,16 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         power_up(&mut platform, &mut recorder.trust_domain)?;
         let banks = platform.allocated_banks()?;
         let tpm = platform.identity()?;
+        let started = recorder.trust_domain.now();
         let eks = [
             create(&mut platform, &template::ek_rsa_2048())?,
             create(&mut platform, &template::ek_p256())?,
             create(&mut platform, &template::ek_p384())?,
         ];
         let (ak, ak_lost) = create_ak(&mut platform)?;
+        let keys_made = recorder.trust_domain.now();
         let authority = CertificateAuthority::generate(&mut recorder.trust_domain)?;
+        let authority_made = recorder.trust_domain.now();
 
         let keys = Keys {
             eks: eks.each_ref().map(Public::name),
@@ -183,9 +198,18 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             tcg_log: launch.tcg_log().into_bytes(),
             commits: config.commits,
             unattested: false,
+            start_times: StartTimes::default(),
         };
         attested.measure_launch()?;
+        let measured = attested.trust_domain().now();
         attested.certify(&eks, &tpm)?;
+        let certified = attested.trust_domain().now();
+        let authority_time = authority_made.saturating_sub(keys_made);
+        attested.start_times = StartTimes {
+            startup: started.saturating_sub(begin),
+            keys: keys_made.saturating_sub(started),
+            certificates: authority_time.saturating_add(certified.saturating_sub(measured)),
+        };
         attested.provide_evidence_indices()?;
         attested.ask_for_authority_quote()?;
         attested.forget_commits();

@@ -43,12 +43,12 @@ pub(crate) fn is_quote_of(quote: &[u8], report: &[u8; 1024]) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use alloc::vec;
 
     /// A quote of `report`, unsigned.
-    pub(crate) fn quote_of(report: &[u8; 1024]) -> Vec<u8> {
+    fn quote_of(report: &[u8; 1024]) -> Vec<u8> {
         let mut quote = vec![0; HEADER];
         quote[..2].copy_from_slice(&VERSION);
         quote[TEE_TYPE].copy_from_slice(&TDX);
