@@ -57,7 +57,21 @@ fn line(text: &mut String, register: &str, event: &Event<'_>, what: &str) {
     let digest = event.digests.last().map(ToString::to_string);
     let digest = digest.as_deref().unwrap_or("");
     let start = digest.get(..16).unwrap_or(digest);
-    let _ = writeln!(text, "  {register:<6} {start}…  {name:<26} {what}");
+    let what = printable(what);
+    let _ = writeln!(text, "  {register:<6} {start}…  {name:<30} {what}");
+}
+
+/// Text out of evidence as it can be shown: control characters, by which it could write over what a terminal shows, are
+/// escaped.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
 }
 
 /// What an event of the TCG log is (`docs/measurement.md`, section 2).
@@ -188,4 +202,22 @@ pub(crate) fn command_name(command: u32) -> String {
             || format!("command {command:#x}"),
             |(_, name)| (*name).to_owned(),
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(printable("a\x1b[2J\nb … é"), "a\\u{1b}[2J\\nb … é");
+    }
+
+    #[test]
+    fn the_version_of_l1_is_read_back() {
+        let event = launch::Measurement::crtm_version("1.2.3");
+        assert_eq!(crtm_version(&event.data).as_deref(), Some("1.2.3"));
+        assert_eq!(crtm_version(b"t\0d\0"), None);
+        assert_eq!(crtm_version(&event.data[1..]), None);
+    }
 }

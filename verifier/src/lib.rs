@@ -48,7 +48,7 @@ pub mod tpm_signature;
 pub use attestation::bundle::Bundle;
 pub use check::{Check, Id, Outcome, Report};
 pub use collateral::Collateral;
-pub use explain::explain;
+pub use explain::{explain, printable};
 pub use policy::Policy;
 
 use check::Finding;

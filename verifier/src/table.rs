@@ -1,7 +1,7 @@
 //! The report as a table: one line a link.
 
 use std::fmt;
-use verifier::{Check, Outcome, Report};
+use verifier::{Check, Outcome, Report, printable};
 
 /// Characters of a value that a line shows.
 const VALUE_WIDTH: usize = 64;
@@ -28,7 +28,7 @@ impl fmt::Display for Table<'_> {
                 f,
                 "NOT TRUSTED: {} ({passed} checks passed, {skipped} skipped, {not_reached} not reached)\n  {}\n  expected: {}\n  found:    {}",
                 failure.id,
-                failure.sentence,
+                printable(&failure.sentence),
                 or_nothing(&failure.expected),
                 or_nothing(&failure.found),
             ),
@@ -36,8 +36,11 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-fn or_nothing(value: &str) -> &str {
-    if value.is_empty() { "-" } else { value }
+fn or_nothing(value: &str) -> String {
+    match value {
+        "" => "-".into(),
+        value => printable(value),
+    }
 }
 
 fn line(f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
@@ -47,17 +50,19 @@ fn line(f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
         Outcome::Skipped { .. } => "skipped",
         Outcome::NotReached { .. } => "-",
     };
-    write!(f, "{outcome:<8}{:<22}{}", check.id, check.sentence)?;
+    write!(
+        f,
+        "{outcome:<8}{:<22}{}",
+        check.id,
+        printable(&check.sentence)
+    )?;
     if let Outcome::Skipped { why } = &check.outcome {
         write!(f, ": {why}")?;
     }
     if !check.found.is_empty() {
-        let short: String = check.found.chars().take(VALUE_WIDTH).collect();
-        let more = if short.len() < check.found.len() {
-            "…"
-        } else {
-            ""
-        };
+        let found = printable(&check.found);
+        let short: String = found.chars().take(VALUE_WIDTH).collect();
+        let more = if short.len() < found.len() { "…" } else { "" };
         write!(f, " [{short}{more}]")?;
     }
     writeln!(f)

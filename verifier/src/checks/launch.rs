@@ -111,7 +111,7 @@ pub(super) fn command_line(evidence: &Evidence<'_>) -> Checked {
         _ => String::new(),
     };
     let found = |finding: Finding| Finding {
-        found: format!("{} ({line})", finding.found),
+        found: format!("{line} ({})", finding.found),
         ..finding
     };
     by_policy(
