@@ -5,11 +5,11 @@ mod support;
 use attestation::digest::{Algorithm, Digest};
 use attestation::journal::{PcrMirror, Record, StartupType};
 use attestation::pcr::{Bank, banks_at_startup};
-use attestation::tpm::{Response, rc};
+use attestation::tpm::{Command, Response, rc, rh};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use support::{Session, Setup, command};
-use vtpm::Engine;
+use vtpm::{Engine, Locality};
 
 /// What a verifier makes of the records.
 fn replay(journal: &[Record]) -> Vec<Bank> {
@@ -173,6 +173,92 @@ fn a_bank_that_is_extended_twice_by_one_command_has_two_records() {
     );
     check(&mut session);
 }
+
+#[test]
+fn changes_from_every_locality_are_told() {
+    let mut session = Setup::mirror(PcrMirror::Full).start();
+    let mut response = [0; 4096];
+    for locality in [Locality::One, Locality::Two, Locality::Three] {
+        for pcr in 16..24 {
+            for command in [command::pcr_event(pcr, b"event"), command::pcr_reset(pcr)] {
+                let length = session.tpm.execute(locality, &command, &mut response);
+                length.expect("the engine answers");
+            }
+        }
+        check(&mut session);
+    }
+}
+
+/// A session of this type (TPM_SE), good for parameter encryption too.
+fn start_session(session: &mut Session, kind: u8) -> u32 {
+    const START_AUTH_SESSION: u32 = 0x176;
+    const AES_128_CFB: [u16; 3] = [0x0006, 128, 0x0043];
+    let command = Command::new(START_AUTH_SESSION)
+        .handle(rh::NULL)
+        .handle(rh::NULL)
+        .sized(&[7; 16])
+        .sized(&[])
+        .u8(kind);
+    let command = AES_128_CFB.into_iter().fold(command, Command::u16);
+    let command = command.u16(Algorithm::Sha256.id()).to_bytes();
+    let response = session.execute(&command);
+    let started = Response::parse_with_handle(&response).unwrap();
+    started.handle.unwrap()
+}
+
+#[test]
+fn sessions_hide_no_event() {
+    const HMAC: u8 = 0;
+    const POLICY: u8 = 1;
+    const DECRYPT: u8 = 1 << 5;
+    const AUDIT: u8 = 1 << 7;
+    let mut session = Setup::mirror(PcrMirror::Full).start();
+    for (kind, attributes) in [(POLICY, DECRYPT), (HMAC, AUDIT)] {
+        let handle = start_session(&mut session, kind);
+        let mut command = command::pcr_event(16, b"event");
+        // Behind the password: handle, nonce, attributes, and the HMAC that is empty without a key.
+        let extra = [
+            &handle.to_be_bytes()[..],
+            &[0, 16],
+            &[9; 16],
+            &[attributes, 0, 0],
+        ]
+        .concat();
+        let parameters = command.split_off(10 + 4 + 4 + 9);
+        command.extend(&extra);
+        command[17] += extra.len() as u8;
+        command[5] += extra.len() as u8;
+        command.extend(parameters);
+        let records = session.records_of(|session| {
+            session.ok(&command);
+        });
+        assert!(matches!(records[..], [Record::PcrExtend { pcr: 16, .. }]));
+        check(&mut session);
+    }
+}
+
+/// The engine takes no other number for a command that has records.
+#[test]
+fn a_command_has_one_code() {
+    let mut session = Setup::mirror(PcrMirror::Full).start();
+    for command in [
+        command::pcr_event(16, b"event"),
+        command::pcr_reset(16),
+        command::pcr_extend(16, &[Algorithm::Sha256.digest(b"event")]),
+        command::clear(),
+    ] {
+        for bit in 16..32 {
+            let mut other = command.clone();
+            let code = u32::from_be_bytes(command[6..10].try_into().unwrap()) | 1 << bit;
+            other[6..10].copy_from_slice(&code.to_be_bytes());
+            assert_eq!(session.code(&other), COMMAND_CODE, "{code:#x}");
+        }
+    }
+    check(&mut session);
+}
+
+/// TPM_RC_COMMAND_CODE.
+const COMMAND_CODE: u32 = 0x143;
 
 #[test]
 fn a_dynamic_launch_tells_the_pcrs_it_resets() {

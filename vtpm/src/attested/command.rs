@@ -42,7 +42,8 @@ pub(super) enum Effect<'a> {
     NvDefined { index: u32 },
     /// The platform has undefined an NV index.
     NvUndefined { index: u32 },
-    /// A PCR was extended with these TPML_DIGEST_VALUES.
+    /// A PCR was extended with these TPML_DIGEST_VALUES; empty if they are not where they should be,
+    /// for then the PCR has changed nevertheless.
     PcrExtend { pcr: u32, digests: &'a [u8] },
     /// TPM2_PCR_Reset.
     PcrReset { pcr: u32 },
@@ -120,11 +121,11 @@ impl<'a> Command<'a> {
             },
             cc::PCR_EXTEND => Effect::PcrExtend {
                 pcr: self.handle(0)?,
-                digests: self.parameters(1)?,
+                digests: self.parameters(1).unwrap_or_default(),
             },
             cc::PCR_EVENT | cc::EVENT_SEQUENCE_COMPLETE => Effect::PcrExtend {
                 pcr: self.handle(0)?,
-                digests: response.parameters()?,
+                digests: response.parameters().unwrap_or_default(),
             },
             cc::PCR_RESET => Effect::PcrReset {
                 pcr: self.handle(0)?,
@@ -217,6 +218,21 @@ mod tests {
                 digests: &[1, 2, 3, 4],
             }
         );
+    }
+
+    #[test]
+    fn an_extend_whose_digests_are_not_found_is_still_one() {
+        let command = Build::new(cc::PCR_EVENT).authorized(8, &[]).to_bytes();
+        for cut in [10, 13, 14, 17] {
+            let response = [0x80, 0x02, 0, 0, 0, 18, 0, 0, 0, 0, 0, 0, 0, 4, 1, 2, 3, 4];
+            assert_eq!(
+                Command(&command).effect(Response(&response[..cut])),
+                Effect::PcrExtend {
+                    pcr: 8,
+                    digests: &[],
+                }
+            );
+        }
     }
 
     #[test]
