@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use attestation::claims::ca_report_data;
-use attestation::digest::{Algorithm, Digests, sha384};
+use attestation::digest::{Digests, sha384};
 use attestation::journal::{self, Mode, PcrMirror, Record, Start};
 use attestation::launch::Launch;
 use attestation::report;
@@ -147,8 +147,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         let mut recorder = Recorder::new(trust_domain, log, config.mirror);
         recorder.publish();
         for (rtmr, event) in launch.rtmr_events() {
-            let digest = event.digests.get(Algorithm::Sha384);
-            let digest = digest.bytes().try_into().unwrap_or(&[0; 48]);
+            let digest = &event.digests.sha384;
             recorder.measure(rtmr, event.event_type, digest, &event.data)?;
         }
 
