@@ -8,7 +8,7 @@ use attestation::{
     pcr::banks_at_startup,
 };
 use story::{NOW, Story};
-use verifier::{Bundle, Collateral, Id, Outcome, Report};
+use verifier::{Bundle, Collateral, Id, Outcome, Report, policy::Allowed};
 
 #[track_caller]
 fn assert_fails(report: &Report, id: Id) {
@@ -165,6 +165,20 @@ fn each_lie_fails_its_check() {
         let failures: Vec<_> = report.failures().collect();
         assert_eq!(failures, [id], "lie {index}: {:#?}", report.first_failure());
     }
+}
+
+/// Anybody's TD could have made the rest.
+#[test]
+fn a_policy_that_does_not_say_whose_td_trusts_none() {
+    let story = Story::default();
+    let verify = |mrtd| {
+        let mut policy = story.policy();
+        policy.td.mrtd = mrtd;
+        let collateral = story::collateral();
+        verifier::verify(&story.tell(), &policy, &collateral, NOW, &story.nonce)
+    };
+    assert_fails(&verify(Allowed::Unsaid), Id::Mrtd);
+    assert!(verify(Allowed::Any).is_trusted());
 }
 
 /// Another TD, which tells the truth about itself, by the policy for this one.

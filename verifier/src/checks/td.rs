@@ -4,7 +4,7 @@ use super::{broken, by_policy};
 use crate::{
     check::{Checked, Finding, Outcome},
     evidence::Evidence,
-    policy::MaskedBits,
+    policy::{Allowed, MaskedBits},
     td_attributes,
 };
 
@@ -60,6 +60,15 @@ pub(super) fn attributes(evidence: &Evidence<'_>) -> Checked {
 
 pub(super) fn mrtd(evidence: &Evidence<'_>) -> Checked {
     let td = evidence.td().map_err(broken(NO_TD))?;
+    // Any TD can write logs and certificates like L1's: all that follows rests on this one.
+    if evidence.policy.td.mrtd == Allowed::Unsaid {
+        return Err(Finding::failed(
+            "the policy does not say which MRTD it accepts, so nothing says that L1 made this evidence: \
+             set td.mrtd or td.image",
+            "td.mrtd or td.image in the policy (\"any\" accepts every TD)",
+            hex::encode(td.mrtd),
+        ));
+    }
     by_policy(
         "MRTD (td-shim with L1)",
         "td.mrtd or td.image",
