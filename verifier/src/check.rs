@@ -113,7 +113,7 @@ ids! {
     /// The TCG event log gives PCRs 0 to 9, and those above that nothing else may extend.
     PcrReplay = "pcr-replay", needs [TcgLogFormat, PcrBanks];
     /// The TCG event log tells of the launch what the CC event log and the TD tell.
-    PcrLaunch = "pcr-launch", needs [PcrReplay, EventsExplained];
+    PcrLaunch = "pcr-launch", needs [PcrReplay, EventsExplained, Mrtd];
     /// The claims bind the PCR values of all banks.
     PcrBanks = "pcr-banks", needs [TpmQuotePcrs, ReportData];
     /// The journal gives the PCR values.
@@ -133,6 +133,9 @@ impl Serialize for Id {
         serializer.serialize_str(self.name())
     }
 }
+
+/// Characters of each text of a check, at most.
+const TEXT_LIMIT: usize = 4096;
 
 /// What came of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -289,15 +292,24 @@ fn settle(id: Id, done: &mut Vec<Option<Check>>, check: &mut impl FnMut(Id) -> C
     let settled = Check {
         id,
         outcome: finding.outcome,
-        sentence: finding.sentence,
-        expected: finding.expected,
-        found: finding.found,
+        sentence: shortened(finding.sentence),
+        expected: shortened(finding.expected),
+        found: shortened(finding.found),
     };
     let result = holds(&settled);
     if let Some(entry) = done.get_mut(slot) {
         *entry = Some(settled);
     }
     result
+}
+
+/// A text of at most [`TEXT_LIMIT`] characters: evidence must not make a report as large as it likes.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(TEXT_LIMIT) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 #[cfg(test)]
@@ -354,5 +366,12 @@ mod tests {
             _ => Ok(Finding::passed("", "")),
         });
         assert!(report.is_trusted());
+    }
+
+    #[test]
+    fn evidence_does_not_make_a_report_large() {
+        let report = run(|_| Err(Finding::failed("", "", "é".repeat(1 << 20))));
+        let found = &report.check(Id::BundleFormat).unwrap().found;
+        assert_eq!(found.chars().count(), TEXT_LIMIT + 1);
     }
 }
