@@ -73,7 +73,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let report = verifier::verify_json(&json, &policy, &collateral, now, &nonce);
     let mut out = stdout().lock();
     if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
+        let verdict = serde_json::json!({
+            "trusted": report.is_trusted(),
+            "first_failure": report.first_failure().map(|check| check.id),
+            "checks": report.checks,
+        });
+        serde_json::to_writer_pretty(&mut out, &verdict)?;
         writeln!(out)?;
     } else {
         write!(out, "{}", table::Table(&report))?;

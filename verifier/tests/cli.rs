@@ -85,6 +85,8 @@ fn a_broken_link_exits_with_1_and_is_named() {
 
     let output = desk.run(&["--nonce", "0011", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["trusted"], false);
+    assert_eq!(report["first_failure"], "nonce-claims");
     let checks = report["checks"].as_array().unwrap();
     assert_eq!(checks.len(), verifier::Id::ALL.len());
     assert_eq!(checks[1]["id"], "nonce-claims");
