@@ -19,8 +19,8 @@ use spki::DecodePublicKey;
 use support::trust_domain::{Host, quote_of};
 use support::{Session, Setup, command};
 use tdcall::report::TdReport;
-use vtpm::identity::{CC_EVENT_LOG, TD_QUOTE};
 use vtpm::QuoteError;
+use vtpm::identity::{CC_EVENT_LOG, TD_QUOTE};
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
