@@ -2,7 +2,7 @@
 
 use super::{broken, by_policy, certificates, event_log::cc_log, same};
 use crate::{
-    check::{Checked, Finding, Outcome},
+    check::{Checked, Finding},
     evidence::Evidence,
     explain,
     policy::Allowed,
@@ -207,11 +207,8 @@ pub(super) fn policy(evidence: &Evidence<'_>) -> Checked {
             format!("record {index}: {}", explain::record(record)),
         ));
     }
-    Ok(Finding {
-        outcome: Outcome::Passed,
-        ..Finding::passed(
-            "nothing in the journal is forbidden by policy",
-            format!("{resets} resets"),
-        )
-    })
+    Ok(Finding::passed(
+        "nothing in the journal is forbidden by policy",
+        format!("{resets} resets"),
+    ))
 }

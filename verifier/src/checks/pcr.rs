@@ -311,7 +311,7 @@ pub(super) fn policy(evidence: &Evidence<'_>) -> Checked {
             .map(|value| value.bytes().to_vec())
             .unwrap_or_default();
         if !Allowed::OneOf(allowed.clone()).allows(&found) {
-            let name = Algorithm::from_id(*algorithm).map_or("?", Algorithm::name);
+            let name = name(*algorithm);
             return Err(Finding::failed(
                 format!(
                     "PCR {pcr} in {name} has a value that the policy does not accept (pcr.{name}.{pcr})"
@@ -327,6 +327,15 @@ pub(super) fn policy(evidence: &Evidence<'_>) -> Checked {
     }
     Ok(Finding::passed(
         "the PCRs that the policy names have values that it accepts",
-        format!("{} PCRs", values.len()),
+        values
+            .keys()
+            .map(|(algorithm, pcr)| format!("{}:{pcr}", name(*algorithm)))
+            .collect::<Vec<_>>()
+            .join(" "),
     ))
+}
+
+/// The name of a bank.
+fn name(algorithm: u16) -> &'static str {
+    Algorithm::from_id(algorithm).map_or("?", Algorithm::name)
 }
