@@ -33,6 +33,10 @@ pub struct Boot {
     pub firmware: FirmwareImage,
     /// How the host configures the TD.
     pub td: TdParams,
+    /// The TD HOB that the host hands over, if it is not that of the simulated platform.
+    pub td_hob: Option<Vec<u8>>,
+    /// What the firmware measures beside the TD HOB and separators: RTMR, event type, data.
+    pub firmware_events: Vec<(u8, u32, Vec<u8>)>,
     /// The kernel file.
     pub kernel: Vec<u8>,
     /// The kernel's command line.
@@ -57,6 +61,8 @@ impl Default for Boot {
             seed: 1,
             firmware: FirmwareImage::with_l1(b"the L1 VMM"),
             td: TdParams::default(),
+            td_hob: None,
+            firmware_events: Vec::new(),
             kernel: bz_image(b"a kernel"),
             command_line: "console=ttyS0 ima_policy=tcb".into(),
             initrd: Some(b"an initrd".to_vec()),
@@ -74,7 +80,7 @@ impl Boot {
     pub fn start(&self) -> Machine {
         let turn = Turn::wait(self.seed);
         let mut td = domain::domain(self.firmware.build_td(&self.td), self.host.clone());
-        let firmware_log = firmware::run(&mut td, &self.firmware.td_hob());
+        let firmware_log = firmware::run(&mut td, &self.td_hob(), &self.firmware_events);
         let log = MeasurementLog::continuing(Some(&firmware_log), self.log_capacity)
             .expect("the firmware's log can be continued");
         let launch = LaunchMeasurements {
@@ -107,6 +113,11 @@ impl Boot {
         Policy::parse(&self.policy_file(), Path::new(".")).expect("a policy")
     }
 
+    fn td_hob(&self) -> Vec<u8> {
+        let simulated = || self.firmware.td_hob();
+        self.td_hob.clone().unwrap_or_else(simulated)
+    }
+
     fn policy_file(&self) -> String {
         let digest = |bytes: &[u8]| hex::encode(sha384(bytes));
         let initrd = match &self.initrd {
@@ -131,7 +142,7 @@ impl Boot {
             mrconfigid = hex::encode(self.td.mrconfigid),
             mrowner = hex::encode(self.td.mrowner),
             mrownerconfig = hex::encode(self.td.mrownerconfig),
-            td_hob = digest(&self.firmware.td_hob()),
+            td_hob = digest(&self.td_hob()),
             kernel = hex::encode(kernel_digests(&self.kernel).sha384),
             command_line = self.command_line,
             engine = self.engine,
@@ -151,6 +162,11 @@ impl Boot {
         act(&mut machine);
         let nonce: Vec<u8> = (1..=32).collect();
         let bundle = machine.collect(&nonce);
+        self.judged(bundle, nonce)
+    }
+
+    /// A bundle of this boot, with what a relying party judges it by.
+    pub fn judged(&self, bundle: Bundle, nonce: Vec<u8>) -> Evidence {
         Evidence {
             bundle,
             nonce,

@@ -31,7 +31,12 @@ pub struct Model(Rc<ModelTdcall>);
 
 /// L1's access to the TD that `model` runs, with `host` outside.
 pub(crate) fn domain(model: ModelTdcall, host: QuotingHost) -> Domain {
-    model.set_host(move |module, platform, exit| host.serve(module, platform, exit));
+    let mut earlier = 0;
+    model.set_host(move |module, platform, exit| {
+        let input = host.serve(earlier, module, platform, exit);
+        earlier += 1;
+        input
+    });
     let model = Model(Rc::new(model));
     for page in (SHARED..).step_by(0x1000).take(SHARED_LENGTH / 0x1000) {
         model.0.share(page);

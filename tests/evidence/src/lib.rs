@@ -24,4 +24,4 @@ pub use domain::Domain;
 pub use firmware::FirmwareImage;
 pub use host_tpm::HostTpm;
 pub use kernel::{bz_image, loaded};
-pub use quoting_host::QuotingHost;
+pub use quoting_host::{QuotingHost, Service};

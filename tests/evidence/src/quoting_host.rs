@@ -15,39 +15,63 @@ const HEADER: usize = 24;
 /// The host could not make a quote.
 const ERROR: u64 = 0x8000_0000_0000_0000;
 
-/// How the host answers requests of quotes.
-#[derive(Clone, Default)]
-pub enum QuotingHost {
-    /// At once, by the quoting enclave that the committed certificates name.
-    #[default]
-    Prompt,
-    /// At once, by this quoting enclave.
-    By(Box<QuotingEnclave>),
-    /// It has no quoting service.
+/// A quoting service.
+#[derive(Clone)]
+pub enum Service {
+    /// This quoting enclave, at once.
+    Enclave(Box<QuotingEnclave>),
+    /// There is none.
     Absent,
 }
 
+impl Default for Service {
+    /// The quoting enclave that the committed certificates name.
+    fn default() -> Service {
+        Service::Enclave(Box::default())
+    }
+}
+
+/// The host's quoting services.
+#[derive(Clone, Default)]
+pub struct QuotingHost {
+    /// For the first request, which is L1's for its CA.
+    pub authority: Service,
+    /// For all others.
+    pub reports: Service,
+}
+
 impl QuotingHost {
-    /// What the host does about a TD exit.
+    /// One service for all requests.
+    pub fn of(service: Service) -> QuotingHost {
+        QuotingHost {
+            authority: service.clone(),
+            reports: service,
+        }
+    }
+
+    /// What the host does about a TD exit that asks for a quote, after so many others.
     pub(crate) fn serve(
         &self,
+        earlier: usize,
         module: &mut Module,
         platform: &mut TestPlatform,
         exit: &TdExit,
     ) -> VpEnterInput {
         let call = &exit.registers;
         assert_eq!(call.r11, GET_QUOTE, "L1 asks the host for nothing else");
-        let enclave = match self {
-            QuotingHost::Prompt => QuotingEnclave::default(),
-            QuotingHost::By(enclave) => (**enclave).clone(),
-            QuotingHost::Absent => return done(CompletionStatus::InvalidOperand),
+        let service = match earlier {
+            0 => &self.authority,
+            _ => &self.reports,
+        };
+        let Service::Enclave(enclave) = service else {
+            return done(CompletionStatus::InvalidOperand);
         };
         // Shared pages are above the private ones, without the shared bit.
         let buffer = SHARED_MEMORY + (call.r12 & 0xFFFF_FFFF);
         let mut data = vec![0; call.r13 as usize];
         platform.read(buffer, &mut data);
         let length = u32::from_le_bytes(data[16..20].try_into().expect("4 bytes")) as usize;
-        let (status, answer) = match quote(&enclave, module, &data[HEADER..HEADER + length]) {
+        let (status, answer) = match quote(enclave, module, &data[HEADER..HEADER + length]) {
             Some(answer) => (0, answer),
             None => (ERROR, Vec::new()),
         };

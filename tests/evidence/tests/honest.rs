@@ -4,7 +4,7 @@ use attestation::digest::Digests;
 use attestation::journal::PcrMirror;
 use attestation::tpm::rh;
 use evidence::guest::{Device, command};
-use evidence::{Boot, Evidence, QuotingHost};
+use evidence::{Boot, Evidence, QuotingHost, Service};
 use verifier::{Id, Outcome};
 
 /// Trusted, and nothing skipped but what is said to be.
@@ -104,7 +104,7 @@ fn a_guest_may_quote_with_an_ak_of_its_own() {
 #[test]
 fn a_report_stands_for_a_quote_where_policy_allows() {
     let boot = Boot {
-        host: QuotingHost::Absent,
+        host: QuotingHost::of(Service::Absent),
         ..Boot::default()
     };
     let mut evidence = boot.evidence();
@@ -118,4 +118,16 @@ fn a_report_stands_for_a_quote_where_policy_allows() {
         Id::AkCertified,
     ];
     assert_trusted(&evidence, &of_quote);
+}
+
+#[test]
+fn an_authority_without_a_quote_has_a_report() {
+    let boot = Boot {
+        host: QuotingHost {
+            authority: Service::Absent,
+            ..QuotingHost::default()
+        },
+        ..Boot::default()
+    };
+    assert_trusted(&boot.evidence(), &[Id::AkCertified]);
 }

@@ -1,0 +1,268 @@
+//! Boots that are honest, but not the one that the relying party accepts.
+
+use attestation::digest::Digests;
+use attestation::event_log::{EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_IPL, EV_SEPARATOR};
+use attestation::journal::{Mode, PcrMirror};
+use attestation::launch::{INITRD, Measurement};
+use attestation::tpm::rh;
+use evidence::guest::{Device, command};
+use evidence::{Boot, FirmwareImage, Machine, bz_image};
+use verifier::Id;
+
+use crate::clippings::{first_of, rewrite};
+use crate::{OtherBoot, assert_refused, judge};
+
+fn idle(_: &mut Machine) {}
+
+fn as_it_is(_: &mut Boot) {}
+
+#[test]
+fn another_launch() {
+    assert_refused(&[
+        OtherBoot {
+            name: "another kernel",
+            breaks: Id::LaunchKernel,
+            boot: |boot| boot.kernel = bz_image(b"another kernel"),
+            act: idle,
+        },
+        OtherBoot {
+            name: "another command line",
+            breaks: Id::LaunchCommandLine,
+            boot: |boot| boot.command_line = "console=ttyS0 init=/bin/sh".into(),
+            act: idle,
+        },
+        OtherBoot {
+            name: "another initrd",
+            breaks: Id::LaunchInitrd,
+            boot: |boot| boot.initrd = Some(b"another initrd".to_vec()),
+            act: idle,
+        },
+        OtherBoot {
+            name: "no initrd",
+            breaks: Id::LaunchInitrd,
+            boot: |boot| boot.initrd = None,
+            act: idle,
+        },
+        OtherBoot {
+            name: "another L1",
+            breaks: Id::Mrtd,
+            boot: |boot| boot.firmware = FirmwareImage::with_l1(b"another L1 VMM"),
+            act: idle,
+        },
+    ]);
+}
+
+#[test]
+fn another_firmware_or_machine() {
+    assert_refused(&[
+        OtherBoot {
+            name: "another TD HOB",
+            breaks: Id::FirmwareEvents,
+            boot: |boot| boot.td_hob = Some(b"another machine".to_vec()),
+            act: idle,
+        },
+        OtherBoot {
+            name: "a separator that says error",
+            breaks: Id::FirmwareEvents,
+            boot: |boot| boot.firmware_events = vec![(0, EV_SEPARATOR, vec![1, 0, 0, 0])],
+            act: idle,
+        },
+        OtherBoot {
+            name: "a payload outside MRTD",
+            breaks: Id::FirmwareEvents,
+            boot: |boot| {
+                let data = b"\x0btd_payload\0 and where it is".to_vec();
+                boot.firmware_events = vec![(1, EV_EFI_PLATFORM_FIRMWARE_BLOB2, data)];
+            },
+            act: idle,
+        },
+        OtherBoot {
+            name: "a kernel that the firmware measured",
+            breaks: Id::LaunchKernel,
+            boot: |boot| boot.firmware_events = vec![(1, EV_IPL, b"kernel".to_vec())],
+            act: idle,
+        },
+        OtherBoot {
+            name: "an event that nothing explains",
+            breaks: Id::EventsExplained,
+            boot: |boot| boot.firmware_events = vec![(2, EV_IPL, b"who knows".to_vec())],
+            act: idle,
+        },
+    ]);
+}
+
+#[test]
+fn another_td() {
+    assert_refused(&[
+        OtherBoot {
+            name: "a debug TD",
+            breaks: Id::TdDebug,
+            boot: |boot| boot.td.attributes |= 1,
+            act: idle,
+        },
+        OtherBoot {
+            name: "a TD whose pages the host may take away",
+            breaks: Id::TdAttributes,
+            boot: |boot| boot.td.attributes = 0,
+            act: idle,
+        },
+        OtherBoot {
+            name: "a TD with another attribute",
+            breaks: Id::TdAttributes,
+            boot: |boot| boot.td.attributes |= 1 << 27,
+            act: idle,
+        },
+        OtherBoot {
+            name: "a TD with another XFAM",
+            breaks: Id::TdAttributes,
+            boot: |boot| boot.td.xfam = 0b11,
+            act: idle,
+        },
+        OtherBoot {
+            name: "another MRCONFIGID",
+            breaks: Id::TdConfig,
+            boot: |boot| boot.td.mrconfigid = [1; 48],
+            act: idle,
+        },
+        OtherBoot {
+            name: "another MROWNER",
+            breaks: Id::TdConfig,
+            boot: |boot| boot.td.mrowner = [1; 48],
+            act: idle,
+        },
+        OtherBoot {
+            name: "another MROWNERCONFIG",
+            breaks: Id::TdConfig,
+            boot: |boot| boot.td.mrownerconfig = [1; 48],
+            act: idle,
+        },
+    ]);
+}
+
+#[test]
+fn another_vtpm() {
+    assert_refused(&[
+        OtherBoot {
+            name: "another engine",
+            breaks: Id::JournalStart,
+            boot: |boot| boot.engine = "libtpms 0.9.1",
+            act: idle,
+        },
+        OtherBoot {
+            name: "a persistent state",
+            breaks: Id::JournalStart,
+            boot: |boot| boot.mode = Mode::Persistent,
+            act: idle,
+        },
+        OtherBoot {
+            name: "another mirror",
+            breaks: Id::JournalStart,
+            boot: |boot| boot.mirror = PcrMirror::Off,
+            act: idle,
+        },
+    ]);
+}
+
+#[test]
+fn another_life() {
+    assert_refused(&[
+        OtherBoot {
+            name: "cleared",
+            breaks: Id::JournalPolicy,
+            boot: as_it_is,
+            act: |machine| {
+                machine.ok(&command::clear());
+            },
+        },
+        OtherBoot {
+            name: "a hierarchy taken",
+            breaks: Id::JournalPolicy,
+            boot: as_it_is,
+            act: |machine| {
+                machine.ok(&command::hierarchy_change_auth(rh::OWNER, b"mine"));
+            },
+        },
+        OtherBoot {
+            name: "reset",
+            breaks: Id::JournalPolicy,
+            boot: as_it_is,
+            act: Machine::reset,
+        },
+        OtherBoot {
+            name: "the kernel's PCR extended",
+            breaks: Id::PcrReplay,
+            boot: as_it_is,
+            act: |machine| {
+                machine.ok(&command::pcr_extend(4, &Digests::of(b"a kernel")));
+            },
+        },
+        OtherBoot {
+            name: "a PCR extended that the policy leaves to nobody",
+            breaks: Id::PcrReplay,
+            boot: as_it_is,
+            act: |machine| {
+                machine.ok(&command::pcr_extend(11, &Digests::of(b"a file")));
+            },
+        },
+        OtherBoot {
+            name: "a PCR reset and extended",
+            breaks: Id::PcrReplay,
+            boot: as_it_is,
+            act: |machine| {
+                machine.ok(&command::pcr_reset(16));
+                machine.ok(&command::pcr_extend(16, &Digests::of(b"a file")));
+            },
+        },
+    ]);
+}
+
+#[test]
+fn a_journal_without_room() {
+    let boot = Boot {
+        mirror: PcrMirror::Full,
+        log_capacity: 16 << 10,
+        ..Boot::default()
+    };
+    let mut evidence = boot.evidence_after(|machine| {
+        for _ in 0..80 {
+            machine.ok(&command::pcr_extend(10, &Digests::of(b"a file")));
+        }
+    });
+    assert_eq!(judge("log full", Id::JournalComplete, &evidence), None);
+    evidence.policy.vtpm.allow_log_full = true;
+    assert_eq!(evidence.verify().first_failure(), None);
+    // The claims bind the PCRs even so.
+    evidence.bundle.pcrs.sha1[10] = "00".repeat(20);
+    assert_eq!(judge("log full, SHA-1", Id::PcrBanks, &evidence), None);
+}
+
+/// RTMR2 holds two digests, and which is whose only the log says: the host boots with an initrd for a command line and the
+/// other way round, and says that it did not.
+#[test]
+fn a_command_line_for_an_initrd() {
+    let honest = Boot::default();
+    let line = honest.command_line.clone();
+    let initrd = honest.initrd.clone().expect("an initrd");
+    let boot = Boot {
+        command_line: String::from_utf8(initrd).expect("a text"),
+        initrd: Some(line.clone().into_bytes()),
+        ..Boot::default()
+    };
+    let mut evidence = boot.evidence();
+    evidence.policy = honest.policy();
+    let both: Vec<Id> = evidence.verify().failures().collect();
+    assert_eq!(both, [Id::LaunchCommandLine, Id::LaunchInitrd]);
+    let first = first_of(&evidence.bundle.cc_event_log.0, 3);
+    rewrite(&mut evidence.bundle.cc_event_log, |records| {
+        let named = |record: &[u8], data: &[u8]| {
+            // Register, type, count, algorithm, digest; then the size of the data.
+            const DATA: usize = 14 + 48;
+            let length = (data.len() as u32).to_le_bytes();
+            [&record[..DATA], &length, data].concat()
+        };
+        let line = Measurement::command_line(line.as_bytes());
+        records[first] = named(&records[first], INITRD);
+        records[first + 1] = named(&records[first + 1], &line.data);
+    });
+    assert_eq!(judge("exchanged", Id::PcrLaunch, &evidence), None);
+}

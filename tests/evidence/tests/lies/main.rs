@@ -1,0 +1,81 @@
+//! Each lie breaks one link, and the verifier names it and no other.
+//!
+//! A lie is told about the evidence of an honest boot ([`Lie`]), or it is a boot that is honest about being another one
+//! than the relying party accepts ([`OtherBoot`]). What a liar who holds every key could still do (a quoting enclave's,
+//! say) is told with a [`forgery`].
+
+mod boots;
+mod certificates;
+mod clippings;
+mod forgeries;
+mod forgery;
+mod form;
+mod logs;
+mod pcrs;
+mod quotes;
+mod splices;
+mod subjects;
+mod tpm_quotes;
+
+use evidence::{Boot, Evidence, Machine};
+use verifier::{Id, Outcome};
+
+/// A change of evidence, and the check that it fails.
+struct Lie {
+    name: &'static str,
+    breaks: Id,
+    tell: fn(&mut Evidence),
+}
+
+/// A boot that is not the one that the policy is about.
+struct OtherBoot {
+    name: &'static str,
+    breaks: Id,
+    boot: fn(&mut Boot),
+    act: fn(&mut Machine),
+}
+
+/// Tells each lie about `honest`.
+#[track_caller]
+fn assert_seen(honest: &Evidence, lies: &[Lie]) {
+    assert!(honest.verify().is_trusted());
+    let mut wrong = Vec::new();
+    for lie in lies {
+        let mut evidence = honest.clone();
+        (lie.tell)(&mut evidence);
+        wrong.extend(judge(lie.name, lie.breaks, &evidence));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What is wrong with the verifier's judgement of evidence that breaks one link.
+fn judge(name: &str, breaks: Id, evidence: &Evidence) -> Option<String> {
+    let report = evidence.verify();
+    let failures: Vec<Id> = report.failures().collect();
+    let refused = !report.is_trusted();
+    if failures == [breaks] && refused {
+        return None;
+    }
+    let found: Vec<String> = report
+        .checks
+        .iter()
+        .filter(|check| check.outcome == Outcome::Failed)
+        .map(|check| format!("{}: {} ({})", check.id, check.sentence, check.found))
+        .collect();
+    Some(format!("{name}: not {breaks} alone, but {found:?}"))
+}
+
+/// Boots each, and verifies it by the policy for the default boot.
+#[track_caller]
+fn assert_refused(boots: &[OtherBoot]) {
+    let policy = Boot::default().policy();
+    let mut wrong = Vec::new();
+    for other in boots {
+        let mut boot = Boot::default();
+        (other.boot)(&mut boot);
+        let mut evidence = boot.evidence_after(other.act);
+        evidence.policy = policy.clone();
+        wrong.extend(judge(other.name, other.breaks, &evidence));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
