@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use l1_vmm::launch::{GpaRange, PayloadHobs};
+use l1_vmm::paging::linear;
 use l1_vmm::shared_buffer::Part;
 use l1_vmm::trust_domain::{LaunchedTd, Parts, QuoteBuffer};
 use tdcall::report::TdReport;
@@ -71,14 +72,14 @@ fn firmware_log(hobs: &PayloadHobs) -> Option<Vec<u8>> {
         .e820
         .entries()
         .any(|entry| entry.range.intersection(&area) == area);
-    if !in_memory || area.overlaps(&image::range()) {
+    let (address, _) = linear(area.start());
+    if !in_memory || address != area.start() || area.overlaps(&image::range()) {
         fatal(
             FatalCode::Configuration,
             format_args!("td-shim's event log at {area} is not in memory of its own"),
         );
     }
-    // SAFETY: `address_space` mapped every E820 range to itself (above the first page, where no
-    // area is: `PayloadHobs` refuses it), and the memory plan took the area for L1's, whose only
-    // objects are in the image.
+    // SAFETY: `address_space` mapped every E820 range where `linear` says, which is here the same
+    // address, and the memory plan took the area for L1's, whose only objects are in the image.
     Some(unsafe { memory::event_log(area, LOG_CAPACITY) })
 }
