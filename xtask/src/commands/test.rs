@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// Only the L2 blobs whose name contains this.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "bench"])]
     blob: Option<String>,
+    /// Only the round trip of evidence.
+    #[arg(long, conflicts_with_all = ["hosted", "bench", "blob"])]
+    attest: bool,
 }
 
 /// What passed and what failed.
@@ -51,11 +54,14 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let started = Instant::now();
     crate::host::prepare()?;
     let mut tally = Tally::default();
-    if !options.bench && options.blob.is_none() {
+    if !options.bench && options.blob.is_none() && !options.attest {
         lints(&mut tally);
         unit_tests(&mut tally)?;
     }
-    if !options.hosted {
+    if options.attest {
+        let prepared = run::prepare(None, None, Window::Accepted)?;
+        evidence::check(&mut tally, &prepared);
+    } else if !options.hosted {
         let prepared = run::prepare(None, None, Window::Accepted)?;
         if options.blob.is_none() {
             reproducible_image(&mut tally, &prepared);
