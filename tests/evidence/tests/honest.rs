@@ -5,7 +5,8 @@ use attestation::journal::PcrMirror;
 use attestation::tpm::rh;
 use evidence::guest::{Device, command};
 use evidence::{Boot, Evidence, QuotingHost, Service};
-use verifier::{Id, Outcome};
+use std::path::Path;
+use verifier::{Id, Outcome, Policy};
 
 /// Trusted, and nothing skipped but what is said to be.
 #[track_caller]
@@ -130,4 +131,44 @@ fn an_authority_without_a_quote_has_a_report() {
         ..Boot::default()
     };
     assert_trusted(&boot.evidence(), &[Id::AkCertified]);
+}
+
+/// Whoever has the files needs no digests.
+#[test]
+fn a_policy_of_files_accepts_what_was_booted_from_them() {
+    let boot = Boot::default();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let initrd = boot.initrd.as_deref().expect("an initrd");
+    for (name, bytes) in [
+        ("firmware.bin", &boot.firmware.bytes[..]),
+        ("bzImage", &boot.kernel),
+        ("initrd", initrd),
+    ] {
+        std::fs::write(folder.join(name), bytes).expect("the folder is for tests");
+    }
+    let text = format!(
+        "[td]\nimage = \"firmware.bin\"\n\
+         [launch]\nkernel_file = \"bzImage\"\ninitrd_file = \"initrd\"\ncommand_line = [\"{}\"]\n",
+        boot.command_line
+    );
+    let mut evidence = boot.evidence();
+    evidence.policy = Policy::parse(&text, folder).expect("a policy");
+    let unsaid = [
+        Id::TdConfig,
+        Id::FirmwareEvents,
+        Id::AkCertified,
+        Id::PcrPolicy,
+    ];
+    assert_trusted(&evidence, &unsaid);
+}
+
+/// A kernel may show the whole area that it found a log in.
+#[test]
+fn what_was_never_written_may_follow_a_log() {
+    for fill in [0, 0xFF] {
+        let mut evidence = Boot::default().evidence();
+        evidence.bundle.tcg_event_log.0.extend([fill; 4096]);
+        evidence.bundle.cc_event_log.0.extend([fill; 4096]);
+        assert_trusted(&evidence, &[Id::AkCertified]);
+    }
 }

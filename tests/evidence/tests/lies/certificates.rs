@@ -1,7 +1,8 @@
 //! Lies about the CA of L1 and the certificates of the TPM's keys.
 
 use attestation::bundle::Binary;
-use der::{Decode, Encode, Reader, SliceReader, asn1::BitString};
+use der::asn1::{BitString, ObjectIdentifier, OctetString};
+use der::{Decode, Encode, Reader, SliceReader};
 use evidence::{Boot, QuotingHost, Service};
 use p384::ecdsa::signature::Signer;
 use p384::ecdsa::{DerSignature, SigningKey};
@@ -12,23 +13,66 @@ use verifier::Id;
 use crate::subjects::HONEST;
 use crate::{Lie, OtherBoot, assert_refused, assert_seen};
 
+/// The elements that a constructed value has (X.690, 8.1).
+fn elements(value: &[u8]) -> Vec<Vec<u8>> {
+    let header = match value[1] {
+        0x82 => 4,
+        0x81 => 3,
+        _ => 2,
+    };
+    let mut reader = SliceReader::new(&value[header..]).expect("DER");
+    let mut elements = Vec::new();
+    while !reader.is_finished() {
+        elements.push(reader.tlv_bytes().expect("an element").to_vec());
+    }
+    elements
+}
+
+/// A constructed value of elements, with a tag.
+fn constructed(tag: u8, elements: &[Vec<u8>]) -> Vec<u8> {
+    let content = elements.concat();
+    let length = u16::try_from(content.len()).expect("less than 64 KiB");
+    let header = match length {
+        0..0x80 => vec![tag, length as u8],
+        0x80..0x100 => vec![tag, 0x81, length as u8],
+        _ => [&[tag, 0x82][..], &length.to_be_bytes()].concat(),
+    };
+    [header, content].concat()
+}
+
+const SEQUENCE: u8 = 0x30;
+/// `extensions [3]` of a TBSCertificate (RFC 5280, 4.1).
+const EXTENSIONS: u8 = 0xA3;
+
 /// Signs a certificate anew, with a key of the attacker's.
 fn sign_again(certificate: &mut Binary) {
     let key = SigningKey::from_slice(&[7; 48]).expect("a scalar");
-    let mut reader = SliceReader::new(&certificate.0).expect("DER");
-    let (signed, algorithm) = reader
-        .sequence(|reader| {
-            let signed = reader.tlv_bytes()?.to_vec();
-            let algorithm = reader.tlv_bytes()?.to_vec();
-            reader.tlv_bytes()?;
-            Ok::<_, der::Error>((signed, algorithm))
-        })
-        .expect("a certificate");
-    let signature: DerSignature = key.sign(&signed);
+    let mut parts = elements(&certificate.0);
+    let signature: DerSignature = key.sign(&parts[0]);
     let signature = BitString::from_bytes(signature.as_bytes()).expect("short");
-    let content = [signed, algorithm, signature.to_der().expect("DER")].concat();
-    let length = u16::try_from(content.len()).expect("less than 64 KiB");
-    certificate.0 = [&[0x30, 0x82][..], &length.to_be_bytes(), &content].concat();
+    parts[2] = signature.to_der().expect("DER");
+    certificate.0 = constructed(SEQUENCE, &parts);
+    x509_cert::Certificate::from_der(&certificate.0).expect("still a certificate");
+}
+
+/// Adds an extension, and leaves the signature as it is.
+fn add_extension(certificate: &mut Binary, critical: bool) {
+    let mut identifier = ObjectIdentifier::new_unwrap("1.2.3.4")
+        .to_der()
+        .expect("DER");
+    if critical {
+        identifier.extend(true.to_der().expect("DER"));
+    }
+    let content = OctetString::new(*b"trust me").expect("short");
+    let extension = constructed(SEQUENCE, &[identifier, content.to_der().expect("DER")]);
+    let mut parts = elements(&certificate.0);
+    let mut fields = elements(&parts[0]);
+    let last = fields.last_mut().expect("extensions come last");
+    let mut list = elements(&elements(last)[0]);
+    list.push(extension);
+    *last = constructed(EXTENSIONS, &[constructed(SEQUENCE, &list)]);
+    parts[0] = constructed(SEQUENCE, &fields);
+    certificate.0 = constructed(SEQUENCE, &parts);
     x509_cert::Certificate::from_der(&certificate.0).expect("still a certificate");
 }
 
@@ -66,6 +110,19 @@ fn of_the_ca() {
                 tell: |lie| edit(&mut lie.bundle.ca_certificate, b"kernel_cmdline"),
             },
             Lie {
+                name: "an extension added, not critical",
+                breaks: Id::CaCertificate,
+                tell: |lie| add_extension(&mut lie.bundle.ca_certificate, false),
+            },
+            Lie {
+                name: "a critical extension added, and signed by the attacker",
+                breaks: Id::CaCertificate,
+                tell: |lie| {
+                    add_extension(&mut lie.bundle.ca_certificate, true);
+                    sign_again(&mut lie.bundle.ca_certificate);
+                },
+            },
+            Lie {
                 name: "something behind it",
                 breaks: Id::CaCertificate,
                 tell: |lie| lie.bundle.ca_certificate.0.push(0),
@@ -93,6 +150,11 @@ fn of_the_eks() {
                 name: "signed by the attacker's CA",
                 breaks: Id::EkCertificates,
                 tell: |lie| sign_again(&mut lie.bundle.ek_certificates[1]),
+            },
+            Lie {
+                name: "an extension added",
+                breaks: Id::EkCertificates,
+                tell: |lie| add_extension(&mut lie.bundle.ek_certificates[0], false),
             },
             Lie {
                 name: "for two keys in each other's place",

@@ -1,11 +1,11 @@
 //! Lies with every signature in place: checks that rest on each other still judge for themselves.
 
 use attestation::digest::Digest;
-use attestation::journal::{Mode, PcrMirror, Record, Start, StartupType};
+use attestation::journal::{self, Mode, PcrMirror, Record, Start, StartupType};
 use attestation::tpm::{cc, rh};
 use verifier::Id;
 
-use crate::forgery::{forge, rewrite_journal};
+use crate::forgery::{forge, rewrite_events, rewrite_journal};
 use crate::subjects::{HONEST, MIRRORED};
 use crate::{Lie, assert_seen};
 
@@ -298,4 +298,54 @@ fn every_pcr_change_in_the_journal() {
             },
         ],
     );
+}
+
+#[test]
+fn records_that_are_none() {
+    assert_seen(
+        &HONEST,
+        &[
+            Lie {
+                name: "a type that there is not",
+                breaks: Id::JournalFormat,
+                // CBOR: [24, 1].
+                tell: |lie| raw(lie, journal::wrap(&[0x82, 0x18, 24, 1])),
+            },
+            Lie {
+                name: "a version that there is not",
+                breaks: Id::JournalFormat,
+                // CBOR: [3, 2], a reset of version 2.
+                tell: |lie| raw(lie, journal::wrap(&[0x82, 3, 2])),
+            },
+            Lie {
+                name: "a record and something behind it",
+                breaks: Id::JournalFormat,
+                tell: |lie| raw(lie, journal::wrap(&[0x82, 3, 1, 0])),
+            },
+            Lie {
+                name: "a record that is not encoded as L1 encodes",
+                breaks: Id::JournalFormat,
+                // The version in two bytes.
+                tell: |lie| raw(lie, journal::wrap(&[0x82, 3, 0x18, 1])),
+            },
+            Lie {
+                name: "another tag",
+                breaks: Id::JournalFormat,
+                tell: |lie| {
+                    let mut event = Record::Reset.to_event();
+                    event[0] ^= 1;
+                    raw(lie, event);
+                },
+            },
+            Lie {
+                name: "nothing",
+                breaks: Id::JournalFormat,
+                tell: |lie| raw(lie, Vec::new()),
+            },
+        ],
+    );
+}
+
+fn raw(lie: &mut evidence::Evidence, event: Vec<u8>) {
+    rewrite_events(lie, |events| events.insert(2, event));
 }

@@ -15,7 +15,8 @@ use zerocopy::{FromBytes, IntoBytes};
 pub(crate) struct Forgery {
     pub(crate) td: TdReport,
     pub(crate) claims: Claims,
-    pub(crate) records: Vec<Record>,
+    /// Event data of RTMR3.
+    pub(crate) journal: Vec<Vec<u8>>,
     /// The CC event log up to the journal.
     launch: Vec<u8>,
 }
@@ -27,12 +28,25 @@ pub(crate) fn forge(evidence: &mut Evidence, edit: impl FnOnce(&mut Forgery)) {
     forgery.write(evidence);
 }
 
-/// As [`forge`], of the journal alone: the claims follow it.
-pub(crate) fn rewrite_journal(evidence: &mut Evidence, edit: impl FnOnce(&mut Vec<Record>)) {
+/// As [`forge`], of the events of RTMR3 alone: the claims follow them.
+pub(crate) fn rewrite_events(evidence: &mut Evidence, edit: impl FnOnce(&mut Vec<Vec<u8>>)) {
     forge(evidence, |forgery| {
-        edit(&mut forgery.records);
-        forgery.claims.records = u32::try_from(forgery.records.len()).expect("few records");
+        edit(&mut forgery.journal);
+        forgery.claims.records = u32::try_from(forgery.journal.len()).expect("few records");
         forgery.claims.journal = forgery.rtmr3();
+    });
+}
+
+/// As [`rewrite_events`], by records.
+pub(crate) fn rewrite_journal(evidence: &mut Evidence, edit: impl FnOnce(&mut Vec<Record>)) {
+    rewrite_events(evidence, |events| {
+        let record = |event: &Vec<u8>| {
+            let record = journal::unwrap(event).expect("a tagged event");
+            Record::from_cbor(record).expect("a record")
+        };
+        let mut records = events.iter().map(record).collect();
+        edit(&mut records);
+        *events = records.iter().map(Record::to_event).collect();
     });
 }
 
@@ -44,32 +58,30 @@ impl Forgery {
         let is_journal = |register| register == u32::from(journal::RTMR) + 1;
         let mut events = parsed.events.iter();
         let start = events.find(|event| is_journal(event.register));
-        let records = parsed
+        let journal = parsed
             .events
             .iter()
             .filter(|event| is_journal(event.register))
-            .map(|event| journal::unwrap(event.data).expect("a tagged event"))
-            .map(|record| Record::from_cbor(record).expect("a record"))
+            .map(|event| event.data.to_vec())
             .collect();
         Forgery {
             td: TdReport::read_from_bytes(report.td_report).expect("1024 bytes"),
             claims: Claims::from_json(report.claims).expect("claims"),
-            records,
+            journal,
             launch: log[..start.expect("a journal").offset].to_vec(),
         }
     }
 
     fn rtmr3(&self) -> [u8; 48] {
-        self.records.iter().fold([0; 48], |rtmr3, record| {
-            extend_sha384(&rtmr3, &sha384(&record.to_event()))
+        self.journal.iter().fold([0; 48], |rtmr3, event| {
+            extend_sha384(&rtmr3, &sha384(event))
         })
     }
 
     fn write(mut self, evidence: &mut Evidence) {
         let mut log = self.launch.clone();
-        for record in &self.records {
-            let event = record.to_event();
-            let record = cc_record(journal::RTMR, EV_EVENT_TAG, sha384(&event), &event);
+        for event in &self.journal {
+            let record = cc_record(journal::RTMR, EV_EVENT_TAG, sha384(event), event);
             log.extend(record.expect("a small record"));
         }
         let parsed = Log::parse(&log).expect("a log");

@@ -46,6 +46,21 @@ fn structure_and_signature() {
                 },
             },
             Lie {
+                name: "something behind the quote",
+                breaks: Id::TpmQuoteSignature,
+                tell: |lie| lie.bundle.quote.attest.0.push(0),
+            },
+            Lie {
+                name: "something behind the signature",
+                breaks: Id::TpmQuoteSignature,
+                tell: |lie| lie.bundle.quote.signature.0.push(0),
+            },
+            Lie {
+                name: "something behind the AK",
+                breaks: Id::AkName,
+                tell: |lie| lie.bundle.ak_public.0.push(0),
+            },
+            Lie {
                 name: "the quote of another vTPM, with its AK",
                 breaks: Id::AkName,
                 tell: |lie| {
