@@ -37,7 +37,7 @@ ids! {
     /// The bundle has the members, sizes and version of its format.
     BundleFormat = "bundle-format", needs [];
     /// The claims carry the relying party's nonce.
-    NonceClaims = "nonce-claims", needs [BundleFormat];
+    NonceClaims = "nonce-claims", needs [ReportData];
     /// There is a TD quote of a kind that this verifier knows.
     QuoteFormat = "quote-format", needs [BundleFormat];
     /// PCK key → QE report → attestation key → quote.
