@@ -169,7 +169,7 @@ fn certified_keys_are_those_of_the_journal() {
     for ((index, template), name) in EKS
         .into_iter()
         .zip(templates)
-        .zip(session.tpm.ek_names().clone())
+        .zip(session.tpm.ek_names().unwrap().clone())
     {
         let create = Command::new(cc::CREATE_PRIMARY)
             .authorized(rh::ENDORSEMENT, &[])

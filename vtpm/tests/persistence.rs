@@ -62,7 +62,10 @@ fn the_journal_tells_the_state_that_the_tpm_started_from_and_each_it_left() {
         });
         let state = store.digest();
         assert_eq!(records, [Record::NvCommit { state }]);
-        (session.tpm.ek_names().clone(), session.tpm.ak().clone())
+        (
+            session.tpm.ek_names().unwrap().clone(),
+            session.tpm.ak().unwrap().clone(),
+        )
     };
     let state = store.digest();
     let mut session = setup(&store).start();

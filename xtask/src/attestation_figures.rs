@@ -20,10 +20,12 @@ const VERIFIER_RUNS: usize = 21;
 const EXTEND_MARK: u64 = 2;
 /// What L1 logs of the launch: "time to make its keys: 123 ns". First what it measures, then the
 /// vTPM's identity.
-const MEASURING: [(&str, &str); 3] = [
+const MEASURING: [(&str, &str); 2] = [
     ("hash it, of that", "hashes"),
-    ("measure the launch and start the TPM", "registers"),
-    ("write journal, PCRs and NV indices", "journal and NV"),
+    (
+        "start the vTPM",
+        "registers, PCRs and the rest of its start",
+    ),
 ];
 const IDENTITY: [(&str, &str); 2] = [
     ("make its keys", "keys"),
@@ -73,15 +75,31 @@ fn extend_figure(mirror: &str, off: &Outcome, with: &Outcome) -> Result<Figure> 
     ))
 }
 
-/// Milliseconds that L1 logged for something.
-fn logged(outcome: &Outcome, what: &str) -> Result<f64> {
+/// When L1 logged what something took, and that, both in milliseconds; `None` if it was not done.
+fn logged(outcome: &Outcome, what: &str) -> Option<(f64, f64)> {
     let start = format!("time to {what}: ");
-    let nanoseconds = outcome.transcript.log.iter().find_map(|line| {
-        let (_, rest) = line.split_once(&start)?;
-        rest.split_whitespace().next()?.parse::<f64>().ok()
-    });
-    let nanoseconds = nanoseconds.with_context(|| format!("L1 did not log its {start:?}"))?;
-    Ok(nanoseconds / 1e6)
+    outcome.transcript.log.iter().find_map(|line| {
+        let (before, rest) = line.split_once(&start)?;
+        let nanoseconds = rest.split_whitespace().next()?.parse::<f64>().ok()?;
+        let moment = before.strip_prefix('[')?.split(']').next()?.trim();
+        Some((moment.parse::<f64>().ok()? * 1e3, nanoseconds / 1e6))
+    })
+}
+
+/// What some items of L1's work took before `end` (milliseconds), and that in words.
+fn parts(outcome: &Outcome, items: &[(&str, &str)], end: f64) -> (f64, String) {
+    let mut total = 0.0;
+    let mut words = Vec::new();
+    for (what, word) in items {
+        match logged(outcome, what) {
+            Some((moment, time)) if moment <= end => {
+                total += time;
+                words.push(format!("{word} {time:.0} ms"));
+            }
+            Some(_) | None => words.push(format!("{word} later")),
+        }
+    }
+    (total, words.join(", "))
 }
 
 /// What measurement and identity add to a boot that has neither.
@@ -89,18 +107,14 @@ fn boot_figures(outcome: &Outcome) -> Result<Vec<Figure>> {
     let phases = outcome.transcript.phases();
     let whole = phases.last().context("the run has no phases")?;
     let whole = whole.microseconds as f64 / 1000.0;
-    let part = |items: &[(&str, &str)]| -> Result<(f64, String)> {
-        let mut total = 0.0;
-        let mut words = Vec::new();
-        for (line, word) in items {
-            let time = logged(outcome, line)?;
-            total += time;
-            words.push(format!("{word} {time:.0} ms"));
-        }
-        Ok((total, words.join(", ")))
-    };
-    let (measuring, measuring_words) = part(&MEASURING)?;
-    let (identity, identity_words) = part(&IDENTITY)?;
+    ensure!(
+        MEASURING
+            .iter()
+            .all(|(what, _)| logged(outcome, what).is_some()),
+        "L1 did not log what measuring took"
+    );
+    let (measuring, measuring_words) = parts(outcome, &MEASURING, whole);
+    let (identity, identity_words) = parts(outcome, &IDENTITY, whole);
     let without = whole - measuring - identity;
     let share = |time: f64| time / without * 100.0;
     Ok(vec![
@@ -135,7 +149,9 @@ fn evidence_figures(prepared: &Prepared) -> Result<Vec<Figure>> {
         .bundle()?
         .td_quote
         .map_or(0, |quote| quote.0.len());
+    let (_, identity) = parts(&collected.outcome, &IDENTITY, f64::INFINITY);
     Ok(vec![
+        Figure::without_goal("identity, at its first need".to_owned(), identity),
         Figure::without_goal(
             "evidence".to_owned(),
             format!("{} KiB (TD quote {quote} bytes)", size.div_ceil(1024)),

@@ -8,7 +8,7 @@ use attestation::launch::kernel_digests;
 use tdx_module::TdParams;
 use tpm2_ref_sys::{Ephemeral, Tpm};
 use verifier::{Bundle, Collateral, Policy, Report};
-use vtpm::attested::{Attested, Config, LaunchMeasurements};
+use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements};
 use vtpm::log::MeasurementLog;
 use vtpm::reference::Reference;
 use vtpm::state::WatchedStore;
@@ -101,6 +101,7 @@ impl Boot {
             interface: "TIS 1.3",
             mode: self.mode,
             mirror: self.mirror,
+            identity: IdentityTime::FirstNeed,
             commits: Some(commits),
         };
         let tpm = Attested::start(Reference::new(engine), td, log, config, &launch)

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use attestation::tpm::{cc, rh};
 
 use super::Attested;
-use super::command::Command;
+use super::command::{CAP_HANDLES, Command};
 use crate::evidence::{Asker, Endorsement, Outcome};
 use crate::{Engine, TrustDomain};
 
@@ -14,9 +14,6 @@ const INDICES: core::ops::Range<u32> = rh::NV_EK_CHAIN..rh::NV_EK_CHAIN + 0x10;
 
 /// Bytes of a piece: MAX_NV_INDEX_SIZE of the reference code.
 const PIECE: usize = 2048;
-
-/// TPM_CAP_HANDLES.
-const CAP_HANDLES: u32 = 1;
 
 /// TPM_HT_NV_INDEX.
 const HT_NV_INDEX: u32 = 0x01;
@@ -63,6 +60,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// The certificate with the quote, or else with the report; `None` if that is published already.
     /// A host may answer with a quote that is too long for the indices.
     fn best_certificate(&self) -> Option<(Endorsement, Vec<u8>)> {
+        let authority = &self.identity.as_ref()?.authority;
         let quotes = &self.evidence.quotes;
         let quote = match quotes.outcome(Asker::Authority) {
             Some(Outcome::Quote(quote)) => Some((Endorsement::Quote, quote.as_slice())),
@@ -76,7 +74,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             if self.evidence.published == Some(endorsement) {
                 return None;
             }
-            let certificate = self.authority.certificate(evidence, log).ok()?;
+            let certificate = authority.certificate(evidence, log).ok()?;
             if certificate.len() <= PIECE * INDICES.len() {
                 return Some((endorsement, certificate));
             }

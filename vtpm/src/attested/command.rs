@@ -13,6 +13,23 @@ const HANDLES: usize = 10;
 /// TPM_ST_SESSIONS.
 const SESSIONS: u16 = 0x8002;
 
+/// TPM_CAP_HANDLES.
+pub(super) const CAP_HANDLES: u32 = 1;
+
+/// Commands that have to do with PCRs, random numbers and self-tests alone: what a kernel's driver sends
+/// while it boots. Sessions that they could use need another command first.
+const BLIND: [u32; 9] = [
+    cc::SELF_TEST,
+    cc::INCREMENTAL_SELF_TEST,
+    cc::GET_TEST_RESULT,
+    cc::GET_RANDOM,
+    cc::STIR_RANDOM,
+    cc::PCR_READ,
+    cc::PCR_EXTEND,
+    cc::PCR_EVENT,
+    cc::READ_CLOCK,
+];
+
 /// A command as it came.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Command<'a>(pub(super) &'a [u8]);
@@ -82,6 +99,17 @@ impl<'a> Command<'a> {
             cc::NV_UNDEFINE_SPACE if self.handle(0)? == rh::PLATFORM => self.handle(1),
             cc::NV_UNDEFINE_SPACE_SPECIAL => self.handle(0),
             _ => None,
+        }
+    }
+
+    /// Whether the command could see the TPM's identity (its keys, their handles and NV indices) or
+    /// stand in its way (by taking transient slots, NV space or a hierarchy). A command that is cut off
+    /// before its code is the engine's to refuse.
+    pub(super) fn needs_identity(self) -> bool {
+        match self.code() {
+            None => false,
+            Some(cc::GET_CAPABILITY) => self.handle(0) == Some(CAP_HANDLES),
+            Some(code) => !BLIND.contains(&code),
         }
     }
 

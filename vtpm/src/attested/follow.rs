@@ -47,7 +47,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             Effect::UserData => self.report_to_guest(),
             Effect::Selector => self.window_to_guest(),
             Effect::Clear => {
-                self.ak_lost = true;
+                self.lose_ak();
                 self.restore_ak();
                 Ok(())
             }
@@ -103,7 +103,12 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
 
     fn record_commit(&mut self) -> Result<(), Withheld> {
         match self.commits.as_ref().and_then(|commits| commits.take()) {
-            Some(state) => Ok(self.recorder.record(&Record::NvCommit { state })?),
+            Some(state) => {
+                // Commands that come before the identity are not known to commit anything; should
+                // one, the journal begins before it tells so.
+                self.identified()?;
+                Ok(self.recorder.record(&Record::NvCommit { state })?)
+            }
             None => Ok(()),
         }
     }

@@ -44,17 +44,17 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     pub(super) fn restart(&mut self) -> Result<(), Withheld> {
         self.recorder.record(&Record::Reset)?;
         power_up(&mut self.platform, &mut self.recorder.trust_domain)?;
+        self.recorder.record(&Record::Startup(StartupType::Clear))?;
         self.measure_launch()?;
         // The owner may have evicted it; firmware brings it back.
-        self.ak_lost = true;
+        self.lose_ak();
         self.restore_ak();
         self.forget_commits();
         Ok(())
     }
 
-    /// After TPM2_Startup(CLEAR): records it, and extends PCRs with what was launched.
+    /// After TPM2_Startup(CLEAR): extends PCRs with what was launched.
     pub(super) fn measure_launch(&mut self) -> Result<(), Withheld> {
-        self.recorder.record(&Record::Startup(StartupType::Clear))?;
         for (pcr, measurement) in &self.launch {
             let digests: Vec<Digest> = self
                 .banks
@@ -74,17 +74,27 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// and empty authorizations of owner and endorsement, which TPM2_Clear leaves; where it has not
     /// got them it is tried again with the next report.
     pub(super) fn restore_ak(&mut self) {
-        if !self.ak_lost || self.platform.read_public(rh::AK).is_ok() {
-            self.ak_lost = false;
+        let Some(identity) = self.identity.as_mut().filter(|identity| identity.ak_lost) else {
+            return;
+        };
+        if self.platform.read_public(rh::AK).is_ok() {
+            identity.ak_lost = false;
             return;
         }
         let Ok(key) = self.platform.create_endorsement(&template::ak_rsa_2048()) else {
             return;
         };
-        if key.public == self.keys.ak && self.platform.persist(&key, rh::AK).is_ok() {
-            self.ak_lost = false;
+        if key.public == identity.ak && self.platform.persist(&key, rh::AK).is_ok() {
+            identity.ak_lost = false;
         }
         let _ = self.platform.flush(key);
         self.forget_commits();
+    }
+
+    /// The AK may be gone from its handle.
+    pub(super) fn lose_ak(&mut self) {
+        if let Some(identity) = &mut self.identity {
+            identity.ak_lost = true;
+        }
     }
 }

@@ -10,6 +10,7 @@
 mod authority;
 mod command;
 mod follow;
+mod identify;
 mod launch;
 mod report;
 mod start;
@@ -21,8 +22,8 @@ use attestation::launch::Measurement;
 use attestation::tpm::{Name, Public};
 
 use self::command::{Command, Response};
+use self::identify::{Description, Identity};
 use crate::evidence::Evidence;
-use crate::identity::CertificateAuthority;
 use crate::log::MeasurementLog;
 use crate::platform::Platform;
 use crate::recorder::Recorder;
@@ -30,27 +31,19 @@ use crate::state::Commits;
 use crate::{CommandError, Engine, EngineFailure, Locality, TrustDomain, TrustDomainError};
 
 pub use self::report::ReportError;
-pub use self::start::{Config, LaunchMeasurements, StartError, StartTimes};
+pub use self::start::{Config, IdentityTime, LaunchMeasurements, StartError};
 
 /// TPM_RC_FAILURE, as a whole response.
 const FAILURE: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01];
-
-/// The names and public areas that the journal's first record tells.
-pub(crate) struct Keys {
-    /// RSA-2048, P-256, P-384.
-    eks: [Name; 3],
-    ak: Public,
-}
 
 /// An engine whose life is measured into the trust domain.
 pub struct Attested<E, T> {
     platform: Platform<E>,
     recorder: Recorder<T>,
     evidence: Evidence,
-    authority: CertificateAuthority,
-    keys: Keys,
-    /// The AK is not at its handle, and could be brought back.
-    ak_lost: bool,
+    description: Description,
+    /// `None` until it is needed; the journal has no record until then.
+    identity: Option<Identity>,
     /// Allocated, in order of their algorithms.
     banks: Vec<Algorithm>,
     /// What PCRs are extended with after each startup.
@@ -59,7 +52,6 @@ pub struct Attested<E, T> {
     commits: Option<Commits>,
     /// Something happened that RTMR3 does not tell. For good.
     unattested: bool,
-    start_times: StartTimes,
 }
 
 /// Why a response that the engine gave must not go to the guest.
@@ -71,6 +63,10 @@ enum Withheld {
     /// The TPM did not tell what the journal has to. Failure mode, for good.
     #[error("what the journal has to tell: {0}")]
     Untold(CommandError),
+    /// The journal has to begin, and the authority or a certificate could not be made. Failure
+    /// mode, for good.
+    #[error("no identity")]
+    NoIdentity,
     /// The TPM failed at what had to follow the command.
     #[error("{0}")]
     Command(#[from] CommandError),
@@ -101,19 +97,14 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         &self.recorder.trust_domain
     }
 
-    /// How long the start took.
-    pub fn start_times(&self) -> StartTimes {
-        self.start_times
+    /// The names of the EKs: RSA-2048, P-256, P-384; `None` until they are made.
+    pub fn ek_names(&self) -> Option<&[Name; 3]> {
+        Some(&self.identity.as_ref()?.eks)
     }
 
-    /// The names of the EKs: RSA-2048, P-256, P-384.
-    pub fn ek_names(&self) -> &[Name; 3] {
-        &self.keys.eks
-    }
-
-    /// The AK.
-    pub fn ak(&self) -> &Public {
-        &self.keys.ak
+    /// The AK; `None` until it is made.
+    pub fn ak(&self) -> Option<&Public> {
+        Some(&self.identity.as_ref()?.ak)
     }
 
     /// In failure mode, because the journal could not be written.
@@ -155,6 +146,10 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
             return put_failure(response);
         }
         let asked = Command(command);
+        if self.identify_before(asked).is_err() {
+            self.unattested = true;
+            return put_failure(response);
+        }
         self.prepare(asked);
         let undefined = self.attributes_of_undefined(asked);
         let length = self
@@ -171,7 +166,9 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
             answer.fill(0);
         }
         match withheld {
-            Withheld::Unattested(_) | Withheld::Untold(_) => self.unattested = true,
+            Withheld::Unattested(_) | Withheld::Untold(_) | Withheld::NoIdentity => {
+                self.unattested = true;
+            }
             Withheld::Command(CommandError::Engine(failure)) => return Err(failure),
             Withheld::Command(_) | Withheld::NoReport => {}
         }
@@ -180,8 +177,10 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
 
     /// _TPM_Init, and then what firmware does: TPM2_Startup(CLEAR) and the measurements of the launch.
     fn reset(&mut self) -> Result<(), EngineFailure> {
+        let identified = self.identified();
         self.platform.reset()?;
         self.in_service()?;
+        self.latch(identified)?;
         let outcome = self.restart();
         self.latch(outcome)
     }
@@ -196,6 +195,8 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
 
     fn hash_start(&mut self) -> Result<(), EngineFailure> {
         self.in_service()?;
+        let identified = self.identified();
+        self.latch(identified)?;
         self.platform.engine_mut().hash_start()
     }
 

@@ -38,18 +38,25 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         if self.unattested {
             return Err(ReportError::Unattested);
         }
+        if self.identified().is_err() {
+            self.unattested = true;
+        }
+        let Some(identity) = self.identity.as_ref().filter(|_| !self.unattested) else {
+            return Err(ReportError::Unattested);
+        };
+        let (ak_modulus, ak_exponent) = rsa(&identity.ak);
+        let eks = ek_names_digest(&identity.eks);
         self.restore_ak();
         let banks = self.platform.banks(&self.banks)?;
         if self.recorder.owes_summary() && self.recorder.summarize(&banks).is_err() {
             self.unattested = true;
             return Err(ReportError::Unattested);
         }
-        let (ak_modulus, ak_exponent) = rsa(&self.keys.ak);
         let claims = Claims {
             ak_modulus,
             ak_exponent,
             user_data,
-            eks: ek_names_digest(&self.keys.eks),
+            eks,
             pcrs: pcr_banks_digest(&banks),
             journal: self.recorder.head(),
             records: self.recorder.records(),

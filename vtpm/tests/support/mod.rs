@@ -10,7 +10,7 @@ use attestation::journal::{self, Mode, PcrMirror, Record};
 use attestation::pcr::Bank;
 use attestation::tpm::Response;
 use tpm2_ref_sys::{Ephemeral, NoEntropy, NvStore, Tpm};
-use vtpm::attested::{Attested, Config, LaunchMeasurements, StartError};
+use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, StartError};
 use vtpm::log::MeasurementLog;
 use vtpm::reference::Reference;
 use vtpm::state::WatchedStore;
@@ -64,6 +64,7 @@ pub struct Session<E = Reference> {
 pub struct Setup {
     pub td: ScriptedTd,
     pub mirror: PcrMirror,
+    pub identity: IdentityTime,
     pub capacity: usize,
     pub firmware_log: Option<Vec<u8>>,
     pub store: Box<dyn NvStore>,
@@ -75,6 +76,7 @@ impl Default for Setup {
         Self {
             td: ScriptedTd::default(),
             mirror: PcrMirror::Summary,
+            identity: IdentityTime::Start,
             capacity: 1 << 20,
             firmware_log: None,
             store: Box::new(Ephemeral),
@@ -116,6 +118,7 @@ impl Setup {
             interface: "TIS",
             mode: Mode::Ephemeral,
             mirror: self.mirror,
+            identity: self.identity,
             commits: Some(commits),
         };
         let engine = wrap(Reference::new(engine));

@@ -54,12 +54,16 @@ pub const PCR_EVENT: u32 = 0x13C;
 pub const PCR_RESET: u32 = 0x13D;
 /// TPM2_SequenceComplete.
 pub const SEQUENCE_COMPLETE: u32 = 0x13E;
+/// TPM2_IncrementalSelfTest.
+pub const INCREMENTAL_SELF_TEST: u32 = 0x142;
 /// TPM2_SelfTest.
 pub const SELF_TEST: u32 = 0x143;
 /// TPM2_Startup.
 pub const STARTUP: u32 = 0x144;
 /// TPM2_Shutdown.
 pub const SHUTDOWN: u32 = 0x145;
+/// TPM2_StirRandom.
+pub const STIR_RANDOM: u32 = 0x146;
 /// TPM2_Certify.
 pub const CERTIFY: u32 = 0x148;
 /// TPM2_NV_Read.
@@ -80,8 +84,12 @@ pub const READ_PUBLIC: u32 = 0x173;
 pub const GET_CAPABILITY: u32 = 0x17A;
 /// TPM2_GetRandom.
 pub const GET_RANDOM: u32 = 0x17B;
+/// TPM2_GetTestResult.
+pub const GET_TEST_RESULT: u32 = 0x17C;
 /// TPM2_PCR_Read.
 pub const PCR_READ: u32 = 0x17E;
+/// TPM2_ReadClock.
+pub const READ_CLOCK: u32 = 0x181;
 /// TPM2_PCR_Extend.
 pub const PCR_EXTEND: u32 = 0x182;
 /// TPM2_PCR_SetAuthValue.
