@@ -1,6 +1,6 @@
 //! What a relying party accepts.
 //!
-//! [`Policy`] is plain data; [`Policy::read`] makes one of a TOML file (module [`mod@file`]).
+//! [`Policy`] is plain data; [`Policy::read`] makes one of a TOML file (module `file`).
 
 mod file;
 
