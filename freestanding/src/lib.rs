@@ -3,7 +3,7 @@
 //!
 //! Two halves, for two users:
 //!
-//! * [`link`], for build scripts: the linker settings of an image.
+//! * module `link`, without features, for build scripts: the linker settings of an image;
 //! * feature `mem`, for the image itself: `memcpy` and its kin, which the compiler calls and which
 //!   a hosted program gets from its C library.
 #![cfg_attr(feature = "mem", no_std)]
