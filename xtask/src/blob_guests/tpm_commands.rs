@@ -16,6 +16,9 @@ const INSUFFICIENT: u64 = 0x09A;
 /// The same, of parameter 1.
 const INSUFFICIENT_PARAMETER: u64 = 0x1DA;
 
+/// TPM_RC_INITIALIZE: L1 has started the TPM already.
+pub(super) const INITIALIZE: u64 = 0x100;
+
 /// TPM2_Startup(CLEAR).
 pub(super) const STARTUP: [u8; 12] = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0];
 /// TPM2_GetRandom(16).
@@ -38,7 +41,7 @@ fn malformed(_: &L1Image) -> Result<Blob> {
     let mut p = Program::new()?;
     p.take_tpm()?;
     p.tpm_command(&STARTUP)?;
-    p.check("startup", 0)?;
+    p.check("startup, of a TPM that L1 started", INITIALIZE)?;
     for (name, command, code) in [
         (
             "size 0",
