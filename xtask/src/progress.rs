@@ -25,7 +25,7 @@ pub(crate) fn step(what: impl Into<String>) -> Step {
         bar
     });
     if bar.is_none() {
-        eprintln!("{what}");
+        eprintln!("{what} ...");
     }
     Step {
         bar,
@@ -39,12 +39,12 @@ impl Step {
     pub(crate) fn done(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
-            eprintln!(
-                "{} ({:.1} s)",
-                self.what,
-                self.started.elapsed().as_secs_f64()
-            );
         }
+        eprintln!(
+            "{} ({:.1} s)",
+            self.what,
+            self.started.elapsed().as_secs_f64()
+        );
     }
 }
 

@@ -32,8 +32,10 @@ fn switched(into: &mut [u8]) -> Result<(), NoEntropy> {
 }
 
 fn switched_session() -> Session {
+    let turn = support::turn();
     DEAD.store(false, Ordering::Relaxed);
-    Session::with(
+    Session::in_turn(
+        turn,
         1,
         Config {
             entropy: switched,

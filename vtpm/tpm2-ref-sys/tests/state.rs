@@ -121,8 +121,10 @@ impl NvStore for MayBeFull {
 
 #[test]
 fn a_change_that_cannot_be_stored_is_not_confirmed() {
+    let turn = support::turn();
     FULL.store(false, Ordering::Relaxed);
-    let mut session = Session::with(
+    let mut session = Session::in_turn(
+        turn,
         1,
         Config {
             store: Box::new(MayBeFull),

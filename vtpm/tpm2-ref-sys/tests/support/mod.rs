@@ -79,7 +79,11 @@ impl Session {
     }
 
     pub fn with(number: u64, config: Config) -> Self {
-        let turn = turn();
+        Self::in_turn(turn(), number, config)
+    }
+
+    /// For a configuration whose statics must be set in turn, too.
+    pub fn in_turn(turn: MutexGuard<'static, ()>, number: u64, config: Config) -> Self {
         seed(number);
         Self {
             tpm: Tpm::open(config).expect("the engine opens"),
