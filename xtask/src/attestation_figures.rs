@@ -133,7 +133,7 @@ fn boot_figures(outcome: &Outcome) -> Result<Vec<Figure>> {
 
 fn evidence_figures(prepared: &Prepared) -> Result<Vec<Figure>> {
     let trip = RoundTrip::new(prepared, "attest");
-    let verifier = images::build_verifier()?;
+    let verifier = images::build_verifier(images::VerifierBuild::Optimized)?;
     let collected = trip.collect(&mut |_| {})?;
     let policy = trip.policy(&trip.predict()?, true)?;
     let failure = collected.first_failure(&verifier, &policy)?;

@@ -52,6 +52,11 @@ pub(crate) fn build() -> Result<Images> {
 /// The freestanding programs; the first two make the firmware image.
 pub(crate) const PACKAGES: [&str; 3] = ["l1-vmm", "shim", "bench"];
 
+/// What selects one of [`PACKAGES`] for Cargo, as it is in the image.
+pub(crate) fn image_arguments(package: &str) -> [&str; 5] {
+    ["--release", "--features", "image", "--package", package]
+}
+
 /// Builds programs of the checkout in `root` into `target`, with one more environment variable.
 pub(crate) fn build_at(
     root: &Path,
@@ -64,7 +69,8 @@ pub(crate) fn build_at(
     for package in packages {
         let mut cargo = Command::new(env!("CARGO"));
         cargo
-            .args(["build", "--quiet", "--release", "--package", package])
+            .args(["build", "--quiet"])
+            .args(image_arguments(package))
             .current_dir(root)
             .env("CARGO_TARGET_DIR", target)
             .env(reproducible::FLAGS_VARIABLE, &flags)
@@ -85,11 +91,25 @@ pub(crate) fn build_at(
     })
 }
 
-/// Builds the verifier as a relying party would.
-pub(crate) fn build_verifier() -> Result<PathBuf> {
+/// How fast the verifier is, and how long building it takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VerifierBuild {
+    /// With what the tests of all crates have built already.
+    Quick,
+    /// As a relying party would.
+    Optimized,
+}
+
+/// Builds the verifier.
+pub(crate) fn build_verifier(build: VerifierBuild) -> Result<PathBuf> {
     let step = progress::step("building the verifier");
+    let (arguments, folder): (&[_], _) = match build {
+        VerifierBuild::Quick => (&["--workspace", "--bin", "verifier"], "debug"),
+        VerifierBuild::Optimized => (&["--release", "--package", "verifier"], "release"),
+    };
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "--package", "verifier"])
+        .args(["build", "--quiet"])
+        .args(arguments)
         .current_dir(root())
         .env("CARGO_TARGET_DIR", target())
         .status()
@@ -98,7 +118,7 @@ pub(crate) fn build_verifier() -> Result<PathBuf> {
         bail!("building the verifier failed");
     }
     step.done();
-    Ok(target().join("release/verifier"))
+    Ok(target().join(folder).join("verifier"))
 }
 
 /// Builds a program for the guest: static, so that it needs nothing there.

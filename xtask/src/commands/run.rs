@@ -193,7 +193,7 @@ fn attest(options: &Options, prepared: &Prepared) -> Result<bool> {
         bench_options: &options.bench_options,
         ..RoundTrip::new(prepared, "attest")
     };
-    let verifier = images::build_verifier()?;
+    let verifier = images::build_verifier(images::VerifierBuild::Quick)?;
     let policy = trip.policy(&trip.predict()?, !options.without_quote)?;
     let collected = trip.collect(&mut |line| show_line(line, options.verbose))?;
     let size = std::fs::metadata(&collected.evidence)?.len();

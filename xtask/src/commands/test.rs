@@ -109,42 +109,26 @@ fn reproducible_image(tally: &mut Tally, prepared: &Prepared) {
 /// on (`std`) must not reach them.
 fn lints(tally: &mut Tally) {
     let step = progress::step("formatting, lints, documentation");
-    tally.count("fmt", succeed(cargo(&["fmt", "--all", "--check"])));
-    let hosted: Vec<&str> = ["--workspace"]
-        .into_iter()
-        .chain(PACKAGES.iter().flat_map(|package| ["--exclude", package]))
-        .collect();
     let deny = ["--", "-D", "warnings"];
-    let mut clippy = cargo(&["clippy", "--quiet", "--all-targets"]);
-    clippy.args(&hosted).args(deny);
-    tally.count("clippy: hosted crates", succeed(clippy));
-    let mut clippy = cargo(&[
-        "clippy",
-        "--quiet",
-        "--package",
-        "l1-vmm",
-        "--lib",
-        "--tests",
-    ]);
-    clippy.args(deny);
-    tally.count("clippy: l1-vmm's tests", succeed(clippy));
-    let mut doc = cargo(&["doc", "--quiet", "--no-deps", "--document-private-items"]);
-    doc.args(&hosted).env("RUSTDOCFLAGS", "-D warnings");
-    tally.count("doc: hosted crates", succeed(doc));
-    for package in PACKAGES {
-        let mut clippy = cargo(&["clippy", "--quiet", "--release", "--package", package]);
-        clippy.args(deny);
-        tally.count(&format!("clippy: {package}"), succeed(clippy));
-        let mut doc = cargo(&[
-            "doc",
-            "--quiet",
-            "--no-deps",
-            "--document-private-items",
-            "--package",
-            package,
-        ]);
+    let doc = || {
+        let mut doc = cargo(&["doc", "--quiet", "--no-deps", "--document-private-items"]);
         doc.env("RUSTDOCFLAGS", "-D warnings");
-        tally.count(&format!("doc: {package}"), succeed(doc));
+        doc
+    };
+    tally.count("fmt", succeed(cargo(&["fmt", "--all", "--check"])));
+    let mut clippy = cargo(&["clippy", "--quiet", "--workspace", "--all-targets"]);
+    clippy.args(deny);
+    tally.count("clippy: hosted", succeed(clippy));
+    let mut hosted = doc();
+    hosted.arg("--workspace");
+    tally.count("doc: hosted", succeed(hosted));
+    for package in PACKAGES {
+        let mut clippy = cargo(&["clippy", "--quiet"]);
+        clippy.args(images::image_arguments(package)).args(deny);
+        tally.count(&format!("clippy: {package}"), succeed(clippy));
+        let mut program = doc();
+        program.args(images::image_arguments(package));
+        tally.count(&format!("doc: {package}"), succeed(program));
     }
     step.done();
 }
