@@ -96,6 +96,8 @@ ids! {
     EkCertificates = "ek-certificates", needs [CaCertificate];
     /// Certificates, journal and claims name the same EKs.
     EkNames = "ek-names", needs [EkCertificates];
+    /// One of the EKs is one that the relying party knows.
+    EkPolicy = "ek-policy", needs [EkNames];
     /// The AK certificate is the CA's.
     AkCertificate = "ak-certificate", needs [CaCertificate];
     /// Certificate, journal and claims name the same AK.

@@ -1,9 +1,9 @@
 //! What must end in one clear line and a failure, not in a hang: bad files, bad hosts.
 
 use crate::commands::run::{BASE_COMMAND_LINE, Prepared};
-use crate::commands::test::{Tally, in_pairs};
 use crate::machine::{Clock, Gpaw, Guest, Platform};
-use crate::progress;
+use crate::tally::Tally;
+use crate::{parallel, progress};
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Case {
 pub(crate) fn check(tally: &mut Tally, prepared: &Prepared) {
     let cases = cases();
     let step = progress::step("bad input");
-    let results = in_pairs(&cases, |case| case.run(prepared));
+    let results = parallel::each(&cases, |_, case| case.run(prepared));
     step.done();
     for (case, result) in cases.iter().zip(results) {
         tally.count(&format!("bad input: {}", case.name), result);

@@ -2,12 +2,11 @@
 //! files, against the verifier, and against readers that are not ours.
 
 use crate::commands::run::Prepared;
-use crate::commands::test::{Tally, in_pairs};
 use crate::other_reader::{self, Registers};
 use crate::policy_file::PREDICTED_PCRS;
 use crate::prediction::Prediction;
 use crate::round_trip::{Collected, RoundTrip};
-use crate::{images, progress};
+use crate::tally::Checks;
 use anyhow::{Context, Result, ensure};
 use attestation::bundle::Bundle;
 use attestation::journal::PcrMirror;
@@ -16,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A round trip and what the verifier must say.
-struct Case {
+pub(crate) struct Case {
     name: &'static str,
     file: &'static str,
     mirror: PcrMirror,
@@ -26,21 +25,22 @@ struct Case {
     fails: Option<&'static str>,
 }
 
-const CASES: [Case; 3] = [
-    Case {
-        name: "evidence",
-        file: "attest",
-        mirror: PcrMirror::Summary,
-        quote: None,
-        own_ak: false,
-        fails: None,
-    },
+/// What is tried, the longest first.
+pub(crate) const CASES: [Case; 3] = [
     Case {
         name: "evidence: every PCR in the journal, a key of the guest's own",
         file: "attest-full",
         mirror: PcrMirror::Full,
         quote: None,
         own_ak: true,
+        fails: None,
+    },
+    Case {
+        name: "evidence",
+        file: "attest",
+        mirror: PcrMirror::Summary,
+        quote: None,
+        own_ak: false,
         fails: None,
     },
     Case {
@@ -53,30 +53,18 @@ const CASES: [Case; 3] = [
     },
 ];
 
-/// Runs every case.
-pub(crate) fn check(tally: &mut Tally, prepared: &Prepared) {
-    let verifier = match images::build_verifier(images::VerifierBuild::Quick) {
-        Ok(verifier) => verifier,
-        Err(error) => return tally.count("evidence", Err(error)),
-    };
-    let step = progress::step("the round trip of evidence");
-    let results = in_pairs(&CASES, |case| case.run(prepared, &verifier));
-    step.done();
-    for (case, result) in CASES.iter().zip(results) {
-        match result {
-            Err(error) => tally.count(case.name, Err(error)),
-            Ok(checks) => {
-                for (check, result) in checks {
-                    tally.count(&format!("{}: {check}", case.name), result);
-                }
-            }
+impl Case {
+    /// Makes evidence and compares it with everything that is known of the run.
+    pub(crate) fn check(&self, prepared: &Prepared, verifier: &Path) -> Checks {
+        match self.run(prepared, verifier) {
+            Err(error) => vec![(self.name.to_owned(), Err(error))],
+            Ok(checks) => checks
+                .into_iter()
+                .map(|(check, result)| (format!("{}: {check}", self.name), result))
+                .collect(),
         }
     }
-}
 
-type Checks = Vec<(String, Result<()>)>;
-
-impl Case {
     fn run(&self, prepared: &Prepared, verifier: &Path) -> Result<Checks> {
         let trip = RoundTrip {
             mirror: self.mirror,

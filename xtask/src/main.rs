@@ -21,6 +21,7 @@ mod machine;
 mod names;
 mod other_reader;
 mod pack;
+mod parallel;
 mod policy_file;
 mod prediction;
 mod progress;
@@ -28,6 +29,7 @@ mod report;
 mod reproducible;
 mod round_trip;
 mod swtpm;
+mod tally;
 mod transcript;
 
 use clap::{Parser, Subcommand};

@@ -55,7 +55,7 @@ pub(crate) fn toml(prediction: &Prediction, command_line: &str, terms: Terms) ->
     }
     let _ = writeln!(
         text,
-        "\n[vtpm]\nengines = [\"{ENGINE}\"]\ninterfaces = [\"{INTERFACE}\"]\nmodes = [\"ephemeral\"]\nmirror = [\"{}\"]",
+        "\n[vtpm]\nengines = [\"{ENGINE}\"]\ninterfaces = [\"{INTERFACE}\"]\nmodes = [\"ephemeral\"]\nmirror = [\"{}\"]\nek = \"any\"",
         terms.mirror.name()
     );
     for bank in &prediction.banks {

@@ -4,6 +4,7 @@ use super::{broken, certificates, same};
 use crate::{
     check::{Checked, Finding},
     evidence::Evidence,
+    policy::Allowed,
     public_key::PublicKey,
     tpm_signature,
 };
@@ -79,6 +80,48 @@ pub(super) fn ek_names(evidence: &Evidence<'_>) -> Checked {
     Ok(Finding::passed(
         "certificates, journal and claims name the same EKs",
         names.join(" "),
+    ))
+}
+
+pub(super) fn ek_policy(evidence: &Evidence<'_>) -> Checked {
+    let eks = &certificates::start(evidence)?.eks;
+    let names = |names: &[Name]| {
+        names
+            .iter()
+            .map(Name::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let known = &evidence.policy.vtpm.ek;
+    let expected = match known {
+        Allowed::Unsaid => {
+            return Ok(Finding {
+                found: names(eks),
+                ..Finding::skipped(
+                    "which vTPM it is was not compared",
+                    "the policy has no vtpm.ek",
+                )
+            });
+        }
+        Allowed::Any => {
+            return Ok(Finding::passed(
+                "any vTPM of its kind is accepted",
+                names(eks),
+            ));
+        }
+        Allowed::OneOf(_) if eks.iter().any(|name| known.allows(name)) => {
+            return Ok(Finding::passed(
+                "the policy knows one of the EKs",
+                names(eks),
+            ));
+        }
+        Allowed::OneOf(values) => names(values),
+        Allowed::Absent => "none".into(),
+    };
+    Err(Finding::failed(
+        "the policy knows none of the EKs: it is another vTPM, however good (vtpm.ek)",
+        expected,
+        names(eks),
     ))
 }
 

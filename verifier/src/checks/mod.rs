@@ -51,6 +51,7 @@ pub(crate) fn make(id: Id, evidence: &Evidence<'_>) -> Checked {
         Id::CaQuote => certificates::ca_quote(evidence),
         Id::EkCertificates => certificates::eks(evidence),
         Id::EkNames => identity::ek_names(evidence),
+        Id::EkPolicy => identity::ek_policy(evidence),
         Id::AkCertificate => certificates::ak(evidence),
         Id::AkName => identity::ak_name(evidence),
         Id::AkCertified => identity::ak_certified(evidence),

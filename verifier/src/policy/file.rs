@@ -7,6 +7,7 @@ use super::{
 use attestation::{
     digest::Algorithm,
     journal::{Mode, PcrMirror},
+    tpm::Name,
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha384};
@@ -127,6 +128,7 @@ struct VtpmTable {
     modes: Option<Values>,
     mirror: Option<Values>,
     state: Option<Values>,
+    ek: Option<Values>,
     allow_clear: Option<bool>,
     allow_hierarchy_changes: Option<bool>,
     allow_log_full: Option<bool>,
@@ -214,6 +216,9 @@ fn vtpm(table: VtpmTable, defaults: VtpmPolicy) -> Result<VtpmPolicy, PolicyErro
         })?,
         mirror: allowed("vtpm.mirror", table.mirror, PcrMirror::from_name)?,
         state: digests("vtpm.state", table.state)?,
+        ek: allowed("vtpm.ek", table.ek, |name| {
+            Name::new(&hex::decode(name).ok()?)
+        })?,
         allow_clear: table.allow_clear.unwrap_or(defaults.allow_clear),
         allow_hierarchy_changes: table
             .allow_hierarchy_changes

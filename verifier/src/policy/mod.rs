@@ -7,7 +7,10 @@ mod file;
 pub use dcap_qvl::TcbStatus;
 pub use file::PolicyError;
 
-use attestation::journal::{Mode, PcrMirror};
+use attestation::{
+    journal::{Mode, PcrMirror},
+    tpm::Name,
+};
 use std::collections::BTreeMap;
 
 /// A SHA-384 digest.
@@ -125,6 +128,8 @@ pub struct VtpmPolicy {
     pub mirror: Allowed<PcrMirror>,
     /// SHA-384 of the state that a persistent vTPM may start from.
     pub state: Allowed<Sha384Digest>,
+    /// Names of EKs, of which the vTPM must have one.
+    pub ek: Allowed<Name>,
     /// Whether TPM2_Clear may have happened.
     pub allow_clear: bool,
     /// Whether hierarchies' authorizations, policies and state may have changed.
@@ -187,6 +192,7 @@ impl Default for VtpmPolicy {
             modes: Allowed::Unsaid,
             mirror: Allowed::Unsaid,
             state: Allowed::Unsaid,
+            ek: Allowed::Unsaid,
             allow_clear: false,
             allow_hierarchy_changes: true,
             allow_log_full: false,

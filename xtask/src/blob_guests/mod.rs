@@ -20,8 +20,9 @@ mod tpm_commands;
 mod tpm_window;
 
 use crate::commands::run::Prepared;
-use crate::commands::test::Tally;
 use crate::machine::{self, Clock, Gpaw, Outcome, Platform};
+use crate::tally::Tally;
+use crate::{parallel, progress};
 use anyhow::{Context, Result, ensure};
 use kernel::bz_image;
 use program::Blob;
@@ -111,26 +112,12 @@ pub(crate) fn check(tally: &mut Tally, prepared: &Prepared, filter: &str) {
     if chosen.is_empty() {
         return tally.count("L2 blobs", Err(anyhow::anyhow!("none is named {filter:?}")));
     }
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    for group in chosen.chunks(processors) {
-        let runs = std::thread::scope(|scope| {
-            let image = &image;
-            let started: Vec<_> = (0..)
-                .zip(group)
-                .map(|(place, guest)| scope.spawn(move || guest.boot(prepared, image, place)))
-                .collect();
-            started
-                .into_iter()
-                .map(std::thread::ScopedJoinHandle::join)
-                .collect::<Vec<_>>()
-        });
-        for (guest, run) in group.iter().zip(runs) {
-            let result = match run {
-                Ok(run) => run.and_then(|(outcome, blob)| guest.judge(&outcome, &blob, tally)),
-                Err(_) => Err(anyhow::anyhow!("the run panicked")),
-            };
-            tally.count(&format!("L2 blob: {}", guest.name), result);
-        }
+    let step = progress::step(format!("L2 blobs: {}", chosen.len()));
+    let runs = parallel::each(&chosen, |place, guest| guest.boot(prepared, &image, place));
+    step.done();
+    for (guest, run) in chosen.iter().zip(runs) {
+        let result = run.and_then(|(outcome, blob)| guest.judge(&outcome, &blob, tally));
+        tally.count(&format!("L2 blob: {}", guest.name), result);
     }
 }
 

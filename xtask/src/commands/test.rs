@@ -1,11 +1,12 @@
 //! `cargo xtask test`: everything continuous integration runs.
 
 use super::run::{self, BASE_COMMAND_LINE, Prepared, Window};
-use crate::images::{self, PACKAGES, root};
+use crate::images::{self, PACKAGES, VerifierBuild, root};
 use crate::machine::{Clock, Gpaw, Guest, Outcome, Platform};
 use crate::reproducible::{self, Scope};
-use crate::{bad_input, blob_guests, evidence, progress};
-use anyhow::{Context, Result};
+use crate::tally::{Checks, Tally};
+use crate::{bad_input, blob_guests, evidence, parallel, progress};
+use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -26,29 +27,6 @@ pub(crate) struct Options {
     attest: bool,
 }
 
-/// What passed and what failed.
-#[derive(Default)]
-pub(crate) struct Tally {
-    passed: usize,
-    failed: Vec<String>,
-}
-
-impl Tally {
-    /// Counts one check and says how it went.
-    pub(crate) fn count(&mut self, name: &str, result: Result<()>) {
-        match result {
-            Ok(()) => {
-                self.passed += 1;
-                println!("pass  {name}");
-            }
-            Err(error) => {
-                println!("FAIL  {name}: {error:#}");
-                self.failed.push(name.to_owned());
-            }
-        }
-    }
-}
-
 /// Runs everything; true if nothing failed. The last line has the counts.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let started = Instant::now();
@@ -58,27 +36,24 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         lints(&mut tally);
         unit_tests(&mut tally)?;
     }
-    if options.attest {
+    if !options.hosted {
         let prepared = run::prepare(None, None, Window::Accepted)?;
-        evidence::check(&mut tally, &prepared);
-    } else if !options.hosted {
-        let prepared = run::prepare(None, None, Window::Accepted)?;
-        if options.blob.is_none() {
-            reproducible_image(&mut tally, &prepared);
-            micro_guests(&mut tally, &prepared);
-            debian_boot(&mut tally, &prepared);
-            other_boots(&mut tally, &prepared);
-            bad_input::check(&mut tally, &prepared);
-            evidence::check(&mut tally, &prepared);
+        match (&options.blob, options.attest) {
+            (Some(name), _) => blob_guests::check(&mut tally, &prepared, name),
+            (None, true) => whole_boots(&mut tally, &prepared, &[])?,
+            (None, false) => {
+                reproducible_image(&mut tally, &prepared);
+                micro_guests(&mut tally, &prepared);
+                whole_boots(&mut tally, &prepared, &BOOTS)?;
+                let same = same_files(&prepared, "steps", "steps-again");
+                tally.count("two runs are the same to the byte", same);
+                bad_input::check(&mut tally, &prepared);
+                blob_guests::check(&mut tally, &prepared, "");
+            }
         }
-        blob_guests::check(&mut tally, &prepared, options.blob.as_deref().unwrap_or(""));
     }
     println!("\n{:.0} s", started.elapsed().as_secs_f64());
-    for name in &tally.failed {
-        println!("failed: {name}");
-    }
-    println!("{} passed, {} failed", tally.passed, tally.failed.len());
-    Ok(tally.failed.is_empty())
+    Ok(tally.conclude())
 }
 
 fn cargo(arguments: &[&str]) -> Command {
@@ -150,15 +125,15 @@ fn unit_tests(tally: &mut Tally) -> Result<()> {
                 .find_map(|part| part.trim().strip_suffix(what)?.trim().parse::<usize>().ok())
                 .unwrap_or(0)
         };
-        tally.passed += count("passed");
+        tally.add(count("passed"), None);
         failed += count("failed");
     }
     step.done();
     if output.status.success() {
-        println!("pass  unit tests: {} so far", tally.passed);
+        println!("pass  unit tests: {} so far", tally.passed());
     } else {
         println!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
-        tally.failed.push(format!("unit tests ({failed} failed)"));
+        tally.add(0, Some(format!("unit tests ({failed} failed)")));
     }
     Ok(())
 }
@@ -216,42 +191,7 @@ fn count_micro_guests(tally: &mut Tally, suite: &str, outcome: &Outcome) {
     tally.count(suite, whole);
 }
 
-/// The Debian kernel with every TPM step, twice: all pass, and both runs are the same to the byte.
-fn debian_boot(tally: &mut Tally, prepared: &Prepared) {
-    let step = progress::step("booting Debian's kernel with all TPM steps, twice side by side");
-    let steps = |file| Boot {
-        file,
-        words: "quiet tdp.mode=steps",
-        ..PLAIN
-    };
-    let mut outcomes = in_pairs(&[steps("steps-a"), steps("steps-b")], |case| {
-        case.run(prepared)
-    });
-    step.done();
-    let same = if outcomes.iter().all(Result::is_ok) {
-        same_files(prepared, "steps-a", "steps-b")
-    } else {
-        Err(anyhow::anyhow!("a run did not end"))
-    };
-    match outcomes.swap_remove(0) {
-        Err(error) => tally.count("Debian boot", Err(error)),
-        Ok(outcome) => {
-            for step in outcome.transcript.steps() {
-                let result = if step.passed {
-                    Ok(())
-                } else {
-                    Err(anyhow::anyhow!("see {}", prepared.folder.display()))
-                };
-                tally.count(&format!("L2: {}", step.name), result);
-            }
-            let whole = ended_well(&outcome).and_then(|()| steps_finished(&outcome));
-            tally.count("Debian boot", whole);
-        }
-    }
-    tally.count("two runs are the same to the byte", same);
-}
-
-/// A boot to user space and how it must end.
+/// A boot and how it must end.
 struct Boot {
     name: &'static str,
     file: &'static str,
@@ -272,8 +212,25 @@ const PLAIN: Boot = Boot {
     ends: "poweroff",
 };
 
-/// Boots beside the one with the TPM steps: each differs from it in one thing.
-const OTHER_BOOTS: [Boot; 5] = [
+/// With every TPM step.
+const STEPS: Boot = Boot {
+    words: "quiet tdp.mode=steps",
+    ..PLAIN
+};
+
+/// The long ones come first. The first two must be the same to the byte, each of the others differs
+/// from them in one thing.
+const BOOTS: [Boot; 7] = [
+    Boot {
+        name: "boot: all TPM steps",
+        file: "steps",
+        ..STEPS
+    },
+    Boot {
+        name: "boot: all TPM steps, again",
+        file: "steps-again",
+        ..STEPS
+    },
     Boot {
         name: "boot: TPM window host-routed",
         file: "boot-hole",
@@ -307,22 +264,64 @@ const OTHER_BOOTS: [Boot; 5] = [
     },
 ];
 
-fn other_boots(tally: &mut Tally, prepared: &Prepared) {
-    let step = progress::step("booting in other ways");
-    let results = in_pairs(&OTHER_BOOTS, |case| {
-        let outcome = case.run(prepared)?;
-        anyhow::ensure!(outcome.to_user_space.is_some(), "no user space");
-        let ended = outcome.transcript.result();
-        anyhow::ensure!(ended == case.ends, "it ended with {ended}");
-        Ok(())
-    });
-    step.done();
-    for (case, result) in OTHER_BOOTS.iter().zip(results) {
-        tally.count(case.name, result);
+/// Debian's kernel: round trips of evidence, and `boots`.
+fn whole_boots(tally: &mut Tally, prepared: &Prepared, boots: &[Boot]) -> Result<()> {
+    let verifier = images::build_verifier(VerifierBuild::Quick)?;
+    let verifier = verifier.as_path();
+    type Job<'a> = Box<dyn Fn() -> Checks + Sync + 'a>;
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    for case in &evidence::CASES {
+        jobs.push(Box::new(|| case.check(prepared, verifier)));
     }
+    for boot in boots {
+        jobs.push(Box::new(|| boot.check(prepared)));
+    }
+    let step = progress::step(format!("booting Debian's kernel {} times", jobs.len()));
+    let results = parallel::each(&jobs, |_, job| job());
+    step.done();
+    for checks in results {
+        tally.count_all(checks);
+    }
+    Ok(())
 }
 
 impl Boot {
+    /// Boots; every step of the guest is a check, and the end is one.
+    fn check(&self, prepared: &Prepared) -> Checks {
+        let outcome = match self.run(prepared) {
+            Ok(outcome) => outcome,
+            Err(error) => return vec![(self.name.to_owned(), Err(error))],
+        };
+        let steps = outcome.transcript.steps();
+        let stepless = steps.is_empty();
+        let mut checks: Checks = steps
+            .into_iter()
+            .map(|step| {
+                let result = step.passed.then_some(());
+                let result = result.with_context(|| format!("see {}.console.log", self.file));
+                (format!("{}: {}", self.name, step.name), result)
+            })
+            .collect();
+        let ended = self.ended_well(&outcome, stepless);
+        checks.push((self.name.to_owned(), ended));
+        checks
+    }
+
+    fn ended_well(&self, outcome: &Outcome, stepless: bool) -> Result<()> {
+        ensure!(outcome.to_user_space.is_some(), "no user space");
+        let ended = outcome.transcript.result();
+        ensure!(ended == self.ends, "it ended with {ended}");
+        ensure!(
+            stepless == (self.words != STEPS.words),
+            "steps ran that should not, or none did"
+        );
+        ensure!(
+            stepless || outcome.transcript.steps_finished(),
+            "the guest's script did not come to its end"
+        );
+        Ok(())
+    }
+
     fn run(&self, prepared: &Prepared) -> Result<Outcome> {
         let image = prepared.images.assemble(self.window == Window::Accepted)?;
         let options = [self.window.option()];
@@ -348,41 +347,10 @@ impl Boot {
     }
 }
 
-/// Does something for every case, two at a time: a run keeps one processor busy.
-pub(crate) fn in_pairs<C: Sync, R: Send>(cases: &[C], act: impl Fn(&C) -> R + Sync) -> Vec<R> {
-    let mut results = Vec::with_capacity(cases.len());
-    for pair in cases.chunks(2) {
-        let (first, second) = std::thread::scope(|scope| {
-            let second = pair.get(1).map(|case| scope.spawn(|| act(case)));
-            let first = pair.first().map(&act);
-            let second = second.map(|thread| match thread.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            (first, second)
-        });
-        results.extend(first.into_iter().chain(second));
-    }
-    results
-}
-
-fn ended_well(outcome: &Outcome) -> Result<()> {
-    anyhow::ensure!(outcome.succeeded, "{}", outcome.transcript.result());
-    Ok(())
-}
-
-fn steps_finished(outcome: &Outcome) -> Result<()> {
-    anyhow::ensure!(
-        outcome.transcript.steps_finished(),
-        "the guest's script did not come to its end"
-    );
-    Ok(())
-}
-
 fn same_files(prepared: &Prepared, first: &str, second: &str) -> Result<()> {
     for extension in ["console.log", "bench.log"] {
         let read = |name: &str| std::fs::read(prepared.folder.join(format!("{name}.{extension}")));
-        anyhow::ensure!(
+        ensure!(
             read(first)? == read(second)?,
             "{extension} of the two runs differ: compare {first}.{extension} and {second}.{extension} in {}",
             images::work_folder()?.display()
