@@ -18,6 +18,8 @@ use tdcall::report::TdReport;
 use vtpm::QuoteError;
 use vtpm::service::{EVIDENCE, L1_VTPM, ServiceError};
 
+/// TPM_RC_NV_UNINITIALIZED.
+const NV_UNINITIALIZED: u32 = 0x14a;
 const SECOND: u64 = 1_000_000_000;
 
 fn ask(session: &mut Session, nonce: u8) {
@@ -85,6 +87,40 @@ fn a_report_says_what_is() {
             assert_eq!(*banks, claims.pcrs);
         }
     }
+}
+
+#[test]
+fn a_report_can_be_read_without_writing_user_data() {
+    let mut session = Setup::default().start();
+    // By the first command that names the index.
+    session.ok(&command::nv_read_public(NV_REPORT));
+    let read = |session: &mut Session| {
+        let bytes = session.nv_read(NV_REPORT);
+        let report = Report::parse(&bytes).unwrap();
+        Claims::from_json(report.claims).unwrap()
+    };
+    let claims = read(&mut session);
+    assert_eq!(claims.user_data, [0; 64]);
+    assert_eq!(claims.journal, session.td.rtmrs()[3]);
+    let report = td_report(&mut session);
+    assert_eq!(object(&mut session, OBJECT_TD_QUOTE), quote_of(&report));
+    // Reading it again takes no new one; writing user data does.
+    session.ok(&command::shutdown(command::CLEAR));
+    assert_eq!(read(&mut session).records, claims.records);
+    ask(&mut session, 0x5a);
+    let newer = read(&mut session);
+    assert_eq!(newer.user_data, [0x5a; 64]);
+    assert!(newer.records > claims.records);
+}
+
+#[test]
+fn a_report_that_is_read_and_cannot_be_made_is_not_there() {
+    let mut session = Setup::default().start();
+    session.td.script().refuse_reports = true;
+    let read = command::nv_read(NV_REPORT, NV_REPORT, 0, 32);
+    assert_eq!(session.code(&read), NV_UNINITIALIZED);
+    session.td.script().refuse_reports = false;
+    session.ok(&read);
 }
 
 #[test]

@@ -151,6 +151,10 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
             return put_failure(response);
         }
         self.prepare(asked);
+        self.report_before(asked);
+        if self.unattested {
+            return put_failure(response);
+        }
         let undefined = self.attributes_of_undefined(asked);
         let length = self
             .platform

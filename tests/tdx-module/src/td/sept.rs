@@ -118,7 +118,7 @@ impl Translation {
 }
 
 impl TranslationCache {
-    const ENTRIES: usize = 64;
+    const ENTRIES: usize = 1024;
 
     fn entry(&self, page: u64) -> &Cell<Translation> {
         &self.entries[(page >> 12) as usize % Self::ENTRIES]
