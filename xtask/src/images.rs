@@ -94,7 +94,9 @@ pub(crate) fn build_at(
 /// How fast the verifier is, and how long building it takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum VerifierBuild {
-    /// With what the tests of all crates have built already.
+    /// As the tests of all crates, which have just run, have built it.
+    Tested,
+    /// Without optimization.
     Quick,
     /// As a relying party would.
     Optimized,
@@ -102,9 +104,17 @@ pub(crate) enum VerifierBuild {
 
 /// Builds the verifier.
 pub(crate) fn build_verifier(build: VerifierBuild) -> Result<PathBuf> {
+    if build == VerifierBuild::Tested {
+        let verifier = target().join("debug/verifier");
+        if verifier.exists() {
+            return Ok(verifier);
+        }
+    }
     let step = progress::step("building the verifier");
     let (arguments, folder): (&[_], _) = match build {
-        VerifierBuild::Quick => (&["--workspace", "--bin", "verifier"], "debug"),
+        VerifierBuild::Tested | VerifierBuild::Quick => {
+            (&["--workspace", "--bin", "verifier"], "debug")
+        }
         VerifierBuild::Optimized => (&["--release", "--package", "verifier"], "release"),
     };
     let status = Command::new(env!("CARGO"))

@@ -156,6 +156,7 @@ fn a_policy_of_files_accepts_what_was_booted_from_them() {
     let unsaid = [
         Id::TdConfig,
         Id::FirmwareEvents,
+        Id::EkPolicy,
         Id::AkCertified,
         Id::PcrPolicy,
     ];
