@@ -76,27 +76,24 @@ pub(super) fn ek_names(evidence: &Evidence<'_>) -> Checked {
             public.name().as_bytes(),
         )?;
     }
-    let names: Vec<_> = start.eks.iter().map(Name::to_string).collect();
     Ok(Finding::passed(
         "certificates, journal and claims name the same EKs",
-        names.join(" "),
+        shown(&start.eks),
     ))
+}
+
+fn shown(names: &[Name]) -> String {
+    let names: Vec<_> = names.iter().map(Name::to_string).collect();
+    names.join(" ")
 }
 
 pub(super) fn ek_policy(evidence: &Evidence<'_>) -> Checked {
     let eks = &certificates::start(evidence)?.eks;
-    let names = |names: &[Name]| {
-        names
-            .iter()
-            .map(Name::to_string)
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
     let known = &evidence.policy.vtpm.ek;
     let expected = match known {
         Allowed::Unsaid => {
             return Ok(Finding {
-                found: names(eks),
+                found: shown(eks),
                 ..Finding::skipped(
                     "which vTPM it is was not compared",
                     "the policy has no vtpm.ek",
@@ -106,22 +103,22 @@ pub(super) fn ek_policy(evidence: &Evidence<'_>) -> Checked {
         Allowed::Any => {
             return Ok(Finding::passed(
                 "any vTPM of its kind is accepted",
-                names(eks),
+                shown(eks),
             ));
         }
         Allowed::OneOf(_) if eks.iter().any(|name| known.allows(name)) => {
             return Ok(Finding::passed(
                 "the policy knows one of the EKs",
-                names(eks),
+                shown(eks),
             ));
         }
-        Allowed::OneOf(values) => names(values),
+        Allowed::OneOf(values) => shown(values),
         Allowed::Absent => "none".into(),
     };
     Err(Finding::failed(
         "the policy knows none of the EKs: it is another vTPM, however good (vtpm.ek)",
         expected,
-        names(eks),
+        shown(eks),
     ))
 }
 

@@ -309,6 +309,10 @@ impl Boot {
         let ended = outcome.transcript.result();
         ensure!(ended == self.ends, "it ended with {ended}");
         ensure!(
+            outcome.succeeded || self.ends != PLAIN.ends,
+            "the bench reports a failure: {ended}"
+        );
+        ensure!(
             stepless == (self.words != STEPS.words),
             "steps ran that should not, or none did"
         );
