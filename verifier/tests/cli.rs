@@ -28,7 +28,7 @@ impl Desk {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let roots = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/quoting/pki");
+        let roots = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sim/quoting/pki");
         Command::new(env!("CARGO_BIN_EXE_verifier"))
             .current_dir(&self.0)
             .args(["evidence.json", "--policy", "policy.toml", "--roots"])

@@ -50,7 +50,7 @@ pub(crate) fn build() -> Result<Images> {
 }
 
 /// The freestanding programs; the first two make the firmware image.
-pub(crate) const PACKAGES: [&str; 3] = ["l1-vmm", "shim", "bench"];
+pub(crate) const PACKAGES: [&str; 3] = ["l1-vmm", "sim-shim", "sim-machine"];
 
 /// What selects one of [`PACKAGES`] for Cargo, as it is in the image.
 pub(crate) fn image_arguments(package: &str) -> [&str; 5] {
@@ -84,10 +84,10 @@ pub(crate) fn build_at(
     let kept = target.join("xtask");
     std::fs::create_dir_all(&kept).with_context(|| kept.display().to_string())?;
     Ok(Images {
-        bench: release.join("bench"),
+        bench: release.join("sim-machine"),
         l1_vmm: release.join("l1-vmm"),
         payload: strip(&release.join("l1-vmm"), &kept.join("l1-vmm.elf"))?,
-        shim: release.join("shim"),
+        shim: release.join("sim-shim"),
     })
 }
 

@@ -177,7 +177,7 @@ pub(crate) struct Collected {
 
 /// Where the test platform's trusted root and its collateral are.
 pub(crate) fn test_roots() -> PathBuf {
-    images::root().join("tests/quoting/pki")
+    images::root().join("sim/quoting/pki")
 }
 
 impl Collected {

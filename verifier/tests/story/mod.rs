@@ -117,7 +117,7 @@ impl Measured {
 
 /// A root that everybody has the key of, with its collateral.
 pub(crate) fn collateral() -> Collateral {
-    Collateral::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/quoting/pki").as_ref()).unwrap()
+    Collateral::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/quoting/pki").as_ref()).unwrap()
 }
 
 impl Story {

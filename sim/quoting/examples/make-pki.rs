@@ -1,4 +1,4 @@
-//! Writes the files of `tests/quoting/pki/`: `cargo run -p quoting --example make-pki`.
+//! Writes the files of `sim/quoting/pki/`: `cargo run -p quoting --example make-pki`.
 
 use std::path::Path;
 
