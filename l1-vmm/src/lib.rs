@@ -8,7 +8,7 @@
 //! * [`trust_domain`]: measurement registers, reports and quotes, as the vTPM wants them.
 //! * [`shared_buffer`]: memory shared with the host.
 //!
-//! The image (`main.rs`) brings what needs the machine: entry code, page tables, interrupt and #VE
+//! The image (the package `l1-image`, in `image/`) brings what needs the machine: entry code, page tables, interrupt and #VE
 //! handlers, the heap, the C runtime of the TPM engine, access to physical memory. The library has no
 //! `unsafe` and runs under `cargo test`: it reaches the TDX module through [`tdcall::RawTdcall`], and
 //! memory through traits that the image implements.

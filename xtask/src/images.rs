@@ -50,7 +50,7 @@ pub(crate) fn build() -> Result<Images> {
 }
 
 /// The freestanding programs; the first two make the firmware image.
-pub(crate) const PACKAGES: [&str; 3] = ["l1-vmm", "sim-shim", "sim-machine"];
+pub(crate) const PACKAGES: [&str; 3] = ["l1-image", "sim-shim", "sim-machine"];
 
 /// What selects one of [`PACKAGES`] for Cargo, as it is in the image.
 pub(crate) fn image_arguments(package: &str) -> [&str; 5] {

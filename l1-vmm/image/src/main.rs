@@ -2,7 +2,7 @@
 //!
 //! Everything that needs the machine is here: [`arch`] (entry, page tables, handlers, state
 //! switch, raw memory), [`crt`] (the C library of the TPM engine), [`heap`], the log and the fatal
-//! path. What L1 decides is in the library of this crate, which this file puts together with the
+//! path. What L1 decides is in the library `l1-vmm`, which this file puts together with the
 //! machine.
 #![no_std]
 #![no_main]
