@@ -180,7 +180,7 @@ impl Boot {
 
 /// The trusted root of the tests, and what its owner says of platforms.
 fn committed_collateral() -> Collateral {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../quoting/pki");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sim/quoting/pki");
     Collateral::read(folder.as_ref()).expect("collateral is committed")
 }
 
