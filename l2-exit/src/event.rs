@@ -1,7 +1,7 @@
 //! Events to inject into L2: faults of emulated instructions, and events whose delivery an
 //! exit interrupted.
 
-use tdcall::vmcs::{InterruptionInfo, InterruptionType};
+use tdx_defs::vmcs::{InterruptionInfo, InterruptionType};
 
 /// How an event is delivered: the interruption type of the VM-entry interruption information
 /// (SDM Vol. 3C, table "Format of the VM-Entry Interruption-Information Field").

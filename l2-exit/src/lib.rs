@@ -50,5 +50,5 @@ pub use exit::{Exit, Origin, Reason};
 pub use memory::{GuestMemory, MemoryError, MmioBus, PortBus};
 pub use outcome::{EmulationError, InstructionBytes, Outcome};
 pub use rip::advance;
-pub use tdcall::ghci::Width;
+pub use tdx_defs::ghci::Width;
 pub use vcpu::{Gpr, Segment, SegmentAccessRights, SegmentRegister, Vcpu};

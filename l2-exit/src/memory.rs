@@ -1,6 +1,6 @@
 //! L2's memory and L2's devices, as an emulated instruction sees them.
 
-use tdcall::ghci::Width;
+use tdx_defs::ghci::Width;
 
 /// A guest-physical range that is not wholly private L2 memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

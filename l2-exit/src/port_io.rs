@@ -4,7 +4,7 @@
 //! exits (SDM Vol. 3C, "Relative Priority of Faults and VM Exits"); paging it has not. All of
 //! it is checked here: the exit's own address would not serve the iterations after the first.
 
-use tdcall::ghci::Width;
+use tdx_defs::ghci::Width;
 
 use crate::exit::{Exit, IoAccess, IoString, OperandWidth};
 use crate::guest::{Guest, Span, Stop};

@@ -1,7 +1,7 @@
 //! The L2 vCPU, as an emulated instruction sees it.
 
-pub use tdcall::vmcs::SegmentAccessRights;
-pub use tdcall::vp_enter::Gpr;
+pub use tdx_defs::vmcs::SegmentAccessRights;
+pub use tdx_defs::vp_enter::Gpr;
 
 /// The register whose number in an instruction is the low four bits of `number`.
 pub const fn gpr_from_number(number: u8) -> Gpr {

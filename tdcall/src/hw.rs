@@ -8,8 +8,9 @@ use core::arch::naked_asm;
 
 use tdx_tdcall::TdcallArgs;
 
-use crate::leaf::number;
-use crate::registers::{RawTdcall, Registers};
+use crate::raw::RawTdcall;
+use tdx_defs::Registers;
+use tdx_defs::tdg;
 
 /// The instruction, on a processor that runs a TD.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +42,7 @@ impl RawTdcall for Hw {
     /// processor: the caller switches them around the call with [`tdcall_between_barriers`].
     fn tdcall(&self, registers: &mut Registers) {
         match registers.rax & 0xFFFF {
-            number::VP_VMCALL | number::VP_ENTER => {
+            tdg::VP_VMCALL | tdg::VP_ENTER => {
                 // SAFETY: a TD at privilege level 0, by the contract of `Hw::new`; `registers` is
                 // exclusively ours.
                 unsafe { tdcall_every_register(registers) }

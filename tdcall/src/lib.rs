@@ -1,14 +1,12 @@
 //! The guest's side of the Intel TDX module, typed: what an L1 VMM of a partitioned TD calls.
 //!
-//! Everything goes through one small trait, [`RawTdcall`]: a TDCALL on a set of [`Registers`].
+//! Everything goes through one small trait, [`RawTdcall`]: a TDCALL on a set of
+//! [`Registers`](tdx_defs::Registers).
 //! [`hw::Hw`] is the instruction; a model of the TDX module is the other implementation. Above it,
 //! [`Td`] has one method for each TDG.* leaf ([`leaf`]) and each TDVMCALL sub-function
 //! ([`tdvmcall`]), with an error type that says which rule was broken.
 //!
-//! The other modules are the definitions both sides of the interface share: completion codes
-//! ([`status`]), metadata fields ([`field`]), VMCS fields ([`vmcs`]), page attributes
-//! ([`attributes`]), the layouts of TDG.VP.ENTER ([`vp_enter`]) and TDG.MR.REPORT ([`report`]),
-//! and the numbers of the GHCI ([`ghci`]).
+//! Numbers and layouts that both sides of the interface share are in `tdx-defs`.
 //!
 //! What is not here: any policy. Which leaf to call when, and what to do about an error, is the
 //! caller's; [`Td`] only repeats calls that were busy or interrupted, with a bound.
@@ -30,22 +28,12 @@ extern crate std;
 #[cfg(test)]
 mod script;
 
-mod address;
-pub mod attributes;
-pub mod field;
-pub mod ghci;
 pub mod hw;
 pub mod leaf;
-mod registers;
-pub mod report;
-pub mod status;
+mod raw;
 mod td;
 pub mod tdvmcall;
-pub mod vmcs;
-pub mod vp_enter;
 
-pub use address::{Gpa, Gpaw, PageLevel, VmIndex};
-pub use field::FieldId;
 pub use leaf::{AcceptError, MetadataError, PageAttrError, VpEnterError};
-pub use registers::{RawTdcall, Registers};
+pub use raw::RawTdcall;
 pub use td::Td;

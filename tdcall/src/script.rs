@@ -4,7 +4,8 @@ use core::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::vec::Vec;
 
-use crate::registers::{RawTdcall, Registers};
+use crate::raw::RawTdcall;
+use tdx_defs::Registers;
 
 /// Answers each call with the next prepared register set and remembers what it was asked.
 pub(crate) struct Script {

@@ -2,8 +2,9 @@
 
 use core::hint::spin_loop;
 
-use crate::registers::{RawTdcall, Registers};
-use crate::status::{Code, Status};
+use crate::raw::RawTdcall;
+use tdx_defs::Registers;
+use tdx_defs::status::{Code, Status};
 
 /// The TDX module, as L1 calls it.
 ///
@@ -66,9 +67,9 @@ impl<R: RawTdcall> Td<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leaf::number;
     use crate::script::Script;
-    use crate::status::Operand;
+    use tdx_defs::status::Operand;
+    use tdx_defs::tdg;
 
     #[test]
     fn a_busy_call_is_repeated_with_its_own_operands() {
@@ -85,7 +86,7 @@ mod tests {
             },
         ]);
         let operands = Registers {
-            rax: number::MEM_PAGE_ACCEPT,
+            rax: tdg::MEM_PAGE_ACCEPT,
             rcx: 0x1000,
             ..Default::default()
         };

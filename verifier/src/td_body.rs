@@ -2,7 +2,7 @@
 
 use dcap_qvl::quote::TDReport10;
 use sha2::{Digest, Sha384};
-use tdcall::report::{ReportType, TdReport};
+use tdx_defs::report::{ReportType, TdReport};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The body of a TD quote, or the same from a TDREPORT.

@@ -18,7 +18,7 @@ use p384::ecdsa::{DerSignature, VerifyingKey};
 use spki::DecodePublicKey;
 use support::trust_domain::{Host, quote_of};
 use support::{Session, Setup, command};
-use tdcall::report::TdReport;
+use tdx_defs::report::TdReport;
 use vtpm::QuoteError;
 use vtpm::identity::{CC_EVENT_LOG, TD_QUOTE};
 use x509_cert::Certificate;

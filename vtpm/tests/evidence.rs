@@ -14,7 +14,7 @@ use attestation::window::{
 use proptest::prelude::*;
 use support::trust_domain::{Host, quote_of};
 use support::{Session, Setup, command};
-use tdcall::report::TdReport;
+use tdx_defs::report::TdReport;
 use vtpm::QuoteError;
 use vtpm::service::{EVIDENCE, L1_VTPM, ServiceError};
 

@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use tdcall::ghci::Width;
+use tdx_defs::ghci::Width;
 
 use crate::arch::td;
 

@@ -4,8 +4,9 @@ use core::arch::x86_64::__cpuid_count;
 
 use l1_vmm::run::{Environment, Interrupts, Processor};
 use tdcall::tdvmcall::CpuidResult;
-use tdcall::vp_enter::{GuestState, Outcome, TlbFlush};
-use tdcall::{Gpa, RawTdcall, Td, VmIndex, VpEnterError};
+use tdcall::{RawTdcall, Td, VpEnterError};
+use tdx_defs::vp_enter::{GuestState, Outcome, TlbFlush};
+use tdx_defs::{Gpa, VmIndex};
 
 use crate::arch::memory::{L2Ram, Vapic};
 use crate::arch::{Instruction, clock, extended_state, interrupts};

@@ -37,10 +37,10 @@ use l1_vmm::launch::{
 use l1_vmm::run::{End, Layout, Parts, Platform, host};
 use l1_vmm::shared_buffer::{Part, SharedBuffer};
 use memory::{Bounce, Firmware, L2Ram, Vapic};
-use tdcall::VmIndex;
-use tdcall::field::FieldId;
-use tdcall::ghci::Width;
 use tdcall::leaf::VpInfo;
+use tdx_defs::VmIndex;
+use tdx_defs::field::FieldId;
+use tdx_defs::ghci::Width;
 use tpm::Window;
 
 /// Name and version; `cargo xtask check-image` knows the image by its start.

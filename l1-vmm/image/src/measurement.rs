@@ -6,7 +6,7 @@ use l1_vmm::launch::{GpaRange, PayloadHobs};
 use l1_vmm::paging::linear;
 use l1_vmm::shared_buffer::Part;
 use l1_vmm::trust_domain::{LaunchedTd, Parts, QuoteBuffer};
-use tdcall::report::TdReport;
+use tdx_defs::report::TdReport;
 use vtpm::TrustDomain;
 use vtpm::log::MeasurementLog;
 use zerocopy::FromBytes;

@@ -6,9 +6,10 @@
 
 use super::gpa_range::GpaRange;
 use super::plan::Grant;
-use tdcall::attributes::{AttrFlags, GpaAttributes, VmAttributes};
 use tdcall::leaf::{AcceptError, PageAttrError};
-use tdcall::{Gpa, PageLevel, RawTdcall, Td, VmIndex};
+use tdcall::{RawTdcall, Td};
+use tdx_defs::attributes::{AttrFlags, GpaAttributes, VmAttributes};
+use tdx_defs::{Gpa, PageLevel, VmIndex};
 
 /// What giving a range took.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -138,7 +139,7 @@ mod tests {
     use alloc::collections::{BTreeMap, BTreeSet};
     use alloc::string::ToString;
     use core::cell::RefCell;
-    use tdcall::Registers;
+    use tdx_defs::Registers;
     use tdx_module::TdParams;
     use tdx_module::test_platform::ModelTdcall;
 

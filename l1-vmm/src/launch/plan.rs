@@ -11,7 +11,7 @@
 
 use super::e820::{E820Kind, E820Map, E820MapError};
 use super::gpa_range::{GpaRange, GpaRanges, PAGE_2M, PAGE_4K, TooManyRanges};
-use tdcall::Gpaw;
+use tdx_defs::Gpaw;
 
 /// Addresses below 4 GiB.
 const LOW: GpaRange = match GpaRange::new(0, 1 << 32) {

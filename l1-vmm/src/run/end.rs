@@ -4,10 +4,10 @@ use core::fmt;
 
 use l2_exit::exit::{TaskSwitch, TaskSwitchSource};
 use l2_exit::{EmulationError, Event, InstructionBytes};
-use tdcall::field::FieldId;
 use tdcall::leaf::{MetadataError, VpEnterError};
-use tdcall::vmcs::VmcsField;
-use tdcall::vp_enter::GuestState;
+use tdx_defs::field::FieldId;
+use tdx_defs::vmcs::VmcsField;
+use tdx_defs::vp_enter::GuestState;
 
 /// Why L2 does not run any more.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use l2_exit::GuestMemory;
 use tdcall::leaf::VpEnterError;
 use tdcall::tdvmcall::CpuidResult;
-use tdcall::vp_enter::{GuestState, Outcome, TlbFlush};
-use tdcall::{Gpa, RawTdcall, Td, VmIndex};
+use tdcall::{RawTdcall, Td};
+use tdx_defs::vp_enter::{GuestState, Outcome, TlbFlush};
+use tdx_defs::{Gpa, VmIndex};
 use vtpm::service::{Guid, ServiceError};
 
 pub use super::devices::apic::VapicPage;

@@ -3,9 +3,10 @@
 //! What the host answers is shown to L2 as it is: console input and the time of day are the
 //! host's to choose on any machine that it provides.
 
-use tdcall::ghci::{MmioWidth, Width};
 use tdcall::tdvmcall::VmcallError;
-use tdcall::{Gpa, RawTdcall, Td};
+use tdcall::{RawTdcall, Td};
+use tdx_defs::Gpa;
+use tdx_defs::ghci::{MmioWidth, Width};
 
 use super::devices::cmos::{self, ClockRegisters};
 use super::devices::ioapic;

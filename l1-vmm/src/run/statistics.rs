@@ -3,7 +3,7 @@
 use core::fmt;
 
 use l2_exit::mmio::CacheStatistics;
-use tdcall::vp_enter::{EntryStatus, Outcome};
+use tdx_defs::vp_enter::{EntryStatus, Outcome};
 
 /// One more than the highest basic exit reason that is counted on its own.
 const REASONS: usize = 78;
@@ -146,7 +146,7 @@ pub const fn reason_name(reason: u16) -> Option<&'static str> {
 mod tests {
     use super::*;
     use alloc::string::ToString;
-    use tdcall::Registers;
+    use tdx_defs::Registers;
 
     fn outcome(rax: u64) -> Outcome {
         Outcome::from_registers(&Registers {

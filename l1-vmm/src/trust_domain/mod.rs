@@ -10,8 +10,9 @@ pub use quote::{QuoteBuffer, QuoteBufferError};
 
 use alloc::boxed::Box;
 
-use tdcall::report::TdReport;
-use tdcall::{Gpa, RawTdcall, Td};
+use tdcall::{RawTdcall, Td};
+use tdx_defs::Gpa;
+use tdx_defs::report::TdReport;
 use vtpm::{QuoteError, QuoteStatus, TrustDomain, TrustDomainError};
 
 use crate::entropy::EntropyError;

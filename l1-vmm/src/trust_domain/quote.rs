@@ -9,7 +9,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use tdcall::tdvmcall::VmcallError;
-use tdcall::{Gpa, RawTdcall, Td};
+use tdcall::{RawTdcall, Td};
+use tdx_defs::Gpa;
 use vtpm::{QuoteError, QuoteStatus};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use l2_exit::MemoryError;
 use proptest::prelude::*;
-use tdcall::leaf::number;
-use tdcall::report::TdReport;
+use tdx_defs::report::TdReport;
+use tdx_defs::tdg;
 use tdx_module::test_platform::{ModelTdcall, SHARED_MEMORY};
 use tdx_module::{TdParams, VpEnterInput};
 use zerocopy::FromBytes;
@@ -170,7 +170,7 @@ fn what_the_module_refuses_is_an_error() {
     let attempts = Td::<Model>::ATTEMPTS;
     fixture
         .model
-        .with(|module, _| module.faults().busy(number::MR_REPORT, attempts));
+        .with(|module, _| module.faults().busy(tdg::MR_REPORT, attempts));
     assert_eq!(fixture.td.report(&[0; 64]), Err(TrustDomainError::Report));
 }
 

@@ -3,8 +3,8 @@
 mod qualification;
 mod reason;
 
-use tdcall::vmcs::InterruptionInfo;
-use tdcall::vp_enter::{EntryStatus, Outcome};
+use tdx_defs::vmcs::InterruptionInfo;
+use tdx_defs::vp_enter::{EntryStatus, Outcome};
 
 use crate::event::Event;
 use crate::vcpu::{EFER_LMA, Segment, SegmentAccessRights, Vcpu};

@@ -1,11 +1,11 @@
 //! Exit qualifications as values (SDM Vol. 3C, "Exit Qualification" and "VM-Exit Instruction
 //! Information").
 
-use tdcall::ghci::Width;
-use tdcall::vmcs::{
+use tdx_defs::ghci::Width;
+use tdx_defs::vmcs::{
     CrAccess, CrQualification, EptViolationQualification, IoInstructionInfo, IoQualification,
 };
-use tdcall::vp_enter::Outcome;
+use tdx_defs::vp_enter::Outcome;
 
 use crate::event::Event;
 use crate::vcpu::{Gpr, SegmentRegister, gpr_from_number};

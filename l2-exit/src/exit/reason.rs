@@ -1,7 +1,7 @@
 //! Exit reasons as values (SDM Vol. 3C, appendix "VMX Basic Exit Reasons").
 
-use tdcall::vmcs::InterruptionInfo;
-use tdcall::vp_enter::Outcome;
+use tdx_defs::vmcs::InterruptionInfo;
+use tdx_defs::vp_enter::Outcome;
 
 use super::qualification::{
     ControlRegisterAccess, DebugRegisterAccess, DescriptorTable, EptViolation, ExceptionExit,

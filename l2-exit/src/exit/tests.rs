@@ -1,11 +1,11 @@
 use proptest::prelude::*;
-use tdcall::Registers;
+use tdx_defs::Registers;
 
 use super::*;
 use crate::event::EventKind;
 use crate::test_vcpu::TestVcpu;
 use crate::vcpu::{Gpr, SegmentRegister};
-use tdcall::ghci::Width;
+use tdx_defs::ghci::Width;
 
 /// TDG.VP.ENTER's output for a direct exit of 64-bit kernel code.
 fn registers(reason: u32) -> Registers {

@@ -1,6 +1,6 @@
 //! Leaves of TDCALL other than TDG.VP.VMCALL.
 
-use tdcall::leaf::number;
+use tdx_defs::tdg;
 
 use crate::vcpu::{Gpr, Vcpu};
 
@@ -84,46 +84,46 @@ pub enum Leaf {
 impl Leaf {
     /// None if RAX names no leaf of the module's, or a version it does not have.
     pub(super) fn decode<V: Vcpu>(rax: u64, vcpu: &V) -> Option<Self> {
-        const VM_RD_1: u64 = number::VM_RD | 1 << number::VERSION_SHIFT;
+        const VM_RD_1: u64 = tdg::VM_RD | 1 << tdg::VERSION_SHIFT;
         Some(match rax {
-            number::VP_INFO => Self::VpInfo,
-            number::MR_RTMR_EXTEND => Self::MrRtmrExtend {
+            tdg::VP_INFO => Self::VpInfo,
+            tdg::MR_RTMR_EXTEND => Self::MrRtmrExtend {
                 data: vcpu.gpr(Gpr::Rcx),
                 index: vcpu.gpr(Gpr::Rdx),
             },
-            number::VP_VEINFO_GET => Self::VpVeInfoGet,
-            number::MR_REPORT => Self::MrReport {
+            tdg::VP_VEINFO_GET => Self::VpVeInfoGet,
+            tdg::MR_REPORT => Self::MrReport {
                 report: vcpu.gpr(Gpr::Rcx),
                 data: vcpu.gpr(Gpr::Rdx),
                 subtype: vcpu.gpr(Gpr::R8),
             },
-            number::VP_CPUIDVE_SET => Self::VpCpuidVeSet {
+            tdg::VP_CPUIDVE_SET => Self::VpCpuidVeSet {
                 flags: vcpu.gpr(Gpr::Rcx),
             },
-            number::MEM_PAGE_ACCEPT => Self::MemPageAccept {
+            tdg::MEM_PAGE_ACCEPT => Self::MemPageAccept {
                 page: vcpu.gpr(Gpr::Rcx),
             },
-            number::VM_RD | VM_RD_1 => Self::VmRd {
+            tdg::VM_RD | VM_RD_1 => Self::VmRd {
                 field: vcpu.gpr(Gpr::Rdx),
                 next: rax == VM_RD_1,
             },
-            number::VM_WR => Self::VmWr {
+            tdg::VM_WR => Self::VmWr {
                 field: vcpu.gpr(Gpr::Rdx),
                 value: vcpu.gpr(Gpr::R8),
                 mask: vcpu.gpr(Gpr::R9),
             },
-            number::VP_RD => Self::VpRd {
+            tdg::VP_RD => Self::VpRd {
                 field: vcpu.gpr(Gpr::Rdx),
             },
-            number::VP_WR => Self::VpWr {
+            tdg::VP_WR => Self::VpWr {
                 field: vcpu.gpr(Gpr::Rdx),
                 value: vcpu.gpr(Gpr::R8),
                 mask: vcpu.gpr(Gpr::R9),
             },
-            number::SYS_RD => Self::SysRd {
+            tdg::SYS_RD => Self::SysRd {
                 field: vcpu.gpr(Gpr::Rdx),
             },
-            number @ (number::SYS_RDALL | number::MR_VERIFYREPORT..=number::VP_INVGLA) => {
+            number @ (tdg::SYS_RDALL | tdg::MR_VERIFYREPORT..=tdg::VP_INVGLA) => {
                 Self::Other { number }
             }
             _ => return None,

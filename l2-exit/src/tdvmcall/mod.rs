@@ -15,9 +15,9 @@
 mod leaf;
 mod sub_function;
 
-use tdcall::ghci::{self, CompletionStatus};
-use tdcall::leaf::number;
-use tdcall::status::{Operand, Status};
+use tdx_defs::ghci::{self, CompletionStatus};
+use tdx_defs::status::{Operand, Status};
+use tdx_defs::tdg;
 
 use crate::event::Event;
 use crate::exit::Exit;
@@ -207,7 +207,7 @@ pub fn decode<V: Vcpu>(exit: &Exit, vcpu: &V) -> Result<Tdcall, Refusal> {
     }
     let rax = vcpu.gpr(Gpr::Rax);
     let invalid = |operand| Refusal::Status(Status::operand_invalid(operand));
-    if rax != number::VP_VMCALL {
+    if rax != tdg::VP_VMCALL {
         return match Leaf::decode(rax, vcpu) {
             Some(leaf) => Ok(Tdcall::Leaf(leaf)),
             None => Err(invalid(Operand::RAX)),

@@ -1,6 +1,6 @@
 //! Sub-functions of TDG.VP.VMCALL (GHCI 1.5, section "TDG.VP.VMCALL leaf").
 
-use tdcall::ghci::{
+use tdx_defs::ghci::{
     CompletionStatus, DIRECTION_READ, DIRECTION_WRITE, MmioWidth, STANDARD, Width, sub_function,
 };
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::exit::Reason;
 use crate::test_vcpu::{CODE_32, TestVcpu};
 use crate::vcpu::SegmentRegister;
-use tdcall::ghci::{MmioWidth, Width, sub_function};
+use tdx_defs::ghci::{MmioWidth, Width, sub_function};
 
 const INVALID: u64 = 1 << 63;
 

@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use tdcall::Gpaw;
+use tdx_defs::Gpaw;
 
 /// How the TPM window is backed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

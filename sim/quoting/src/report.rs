@@ -1,7 +1,7 @@
 //! From a TDREPORT to the body of a quote.
 
 use sha2::{Digest, Sha384};
-use tdcall::report::{ReportType, TdReport};
+use tdx_defs::report::{ReportType, TdReport};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::layout::TdQuoteBody;

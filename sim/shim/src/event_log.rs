@@ -6,9 +6,10 @@ use attestation::event_log::{
     EV_PLATFORM_CONFIG_FLAGS, EV_SEPARATOR, RecordHeader, SpecId, TD_HOB_EVENT_NAME,
 };
 use sha2::{Digest, Sha384};
+use tdcall::Td;
 use tdcall::hw::Hw;
-use tdcall::{Gpa, Td};
 use tdshim_config::layout::Runtime;
+use tdx_defs::Gpa;
 use zerocopy::IntoBytes;
 
 /// TDG.MR.RTMR.EXTEND takes its 48 bytes at a 64-byte boundary.

@@ -2,11 +2,12 @@
 
 use crate::fatal::Fatal;
 use crate::ram::Ram;
+use tdcall::Td;
 use tdcall::hw::Hw;
 use tdcall::leaf::AcceptError;
-use tdcall::{Gpa, PageLevel, Td};
 use tdshim_config::hob::{self, Handoff, Resource};
 use tdshim_config::metadata::Section;
+use tdx_defs::{Gpa, PageLevel};
 use zerocopy::FromBytes;
 
 const REGIONS: usize = 32;

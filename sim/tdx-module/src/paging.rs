@@ -190,8 +190,8 @@ mod tests {
     use super::*;
     use crate::td::sept::{Leaf, LeafState};
     use crate::test_platform::TestPlatform;
-    use tdcall::PageLevel;
-    use tdcall::attributes::VmAttributes;
+    use tdx_defs::PageLevel;
+    use tdx_defs::attributes::VmAttributes;
 
     const TABLES: u64 = 0x10_0000;
 

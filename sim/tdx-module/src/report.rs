@@ -3,7 +3,7 @@
 use crate::measurement::{RTMR_COUNT, sha384};
 use crate::module::Module;
 use sha2::{Digest, Sha256};
-use tdcall::report::{ReportMac, ReportType, TdInfo, TdReport, TeeTcbInfo};
+use tdx_defs::report::{ReportMac, ReportType, TdInfo, TdReport, TeeTcbInfo};
 use zerocopy::IntoBytes;
 
 /// Identity of the processor and of the module, as reports carry it.

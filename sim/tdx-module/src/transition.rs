@@ -6,8 +6,8 @@ use crate::module::Module;
 use crate::platform::{Action, Platform, Register, TdExit, Vm};
 use crate::td::{OpState, seamcall};
 use crate::vcpu::{LastTdExit, VcpuState};
-use tdcall::Registers;
-use tdcall::status::{Code, Operand, Status};
+use tdx_defs::Registers;
+use tdx_defs::status::{Code, Operand, Status};
 
 /// Input operands of TDH.VP.ENTER.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

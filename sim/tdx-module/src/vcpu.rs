@@ -6,7 +6,7 @@
 use crate::l1::L1;
 use crate::l2::L2;
 use crate::platform::Vm;
-use tdcall::VmIndex;
+use tdx_defs::VmIndex;
 
 /// State of the virtual processor itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

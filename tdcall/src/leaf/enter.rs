@@ -2,12 +2,13 @@
 
 use thiserror::Error;
 
-use crate::address::{Gpa, VmIndex};
-use crate::leaf::number;
-use crate::registers::{RawTdcall, Registers};
-use crate::status::{Code, Operand, Status};
+use crate::raw::RawTdcall;
 use crate::td::Td;
-use crate::vp_enter::{Outcome, TlbFlush};
+use tdx_defs::Registers;
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::tdg;
+use tdx_defs::vp_enter::{Outcome, TlbFlush};
+use tdx_defs::{Gpa, VmIndex};
 
 /// Why L2 was not entered, where trying again as it is does not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -28,14 +29,14 @@ pub enum VpEnterError {
 
 impl<R: RawTdcall> Td<R> {
     /// TDG.VP.ENTER: runs L2 until something happens. `state` is the GPA of a
-    /// [`GuestState`](crate::vp_enter::GuestState), 256-byte aligned and private.
+    /// [`GuestState`](tdx_defs::vp_enter::GuestState), 256-byte aligned and private.
     ///
     /// Never repeated here: [`EntryStatus::PendingInterrupt`] means the interrupt must be taken
     /// first. State that the module does not switch (vector registers, XCR0, CR2, DR0 to DR3, DR6)
     /// is the raw call's matter. Bad L2 state is no error: it is an outcome with exit reason 33
     /// and bit 31.
     ///
-    /// [`EntryStatus::PendingInterrupt`]: crate::vp_enter::EntryStatus::PendingInterrupt
+    /// [`EntryStatus::PendingInterrupt`]: tdx_defs::vp_enter::EntryStatus::PendingInterrupt
     pub fn vp_enter(
         &self,
         vm: VmIndex,
@@ -43,7 +44,7 @@ impl<R: RawTdcall> Td<R> {
         state: Gpa,
     ) -> Result<Outcome, VpEnterError> {
         let mut registers = Registers {
-            rax: number::VP_ENTER,
+            rax: tdg::VP_ENTER,
             rcx: flush as u64 | u64::from(vm.get()) << 52,
             rdx: state.0,
             ..Default::default()
@@ -65,7 +66,7 @@ impl<R: RawTdcall> Td<R> {
 mod tests {
     use super::*;
     use crate::script::Script;
-    use crate::vp_enter::EntryStatus;
+    use tdx_defs::vp_enter::EntryStatus;
 
     #[test]
     fn vm_index_and_flush_are_in_rcx() {

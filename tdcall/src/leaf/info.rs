@@ -2,12 +2,13 @@
 
 use thiserror::Error;
 
-use crate::address::Gpaw;
-use crate::field::TdAttributes;
-use crate::leaf::number;
-use crate::registers::{RawTdcall, Registers};
-use crate::status::{Code, Status};
+use crate::raw::RawTdcall;
 use crate::td::Td;
+use tdx_defs::Gpaw;
+use tdx_defs::Registers;
+use tdx_defs::field::TdAttributes;
+use tdx_defs::status::{Code, Status};
+use tdx_defs::tdg;
 
 /// What TDG.VP.INFO says about the TD and this virtual processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl<R: RawTdcall> Td<R> {
     /// TDG.VP.INFO: facts about the TD and this virtual processor.
     pub fn vp_info(&self) -> Result<VpInfo, VpInfoError> {
         let out = self.call(Registers {
-            rax: number::VP_INFO,
+            rax: tdg::VP_INFO,
             ..Default::default()
         });
         match Status(out.rax).code() {

@@ -2,11 +2,12 @@
 
 use thiserror::Error;
 
-use crate::address::Gpa;
-use crate::leaf::number;
-use crate::registers::{RawTdcall, Registers};
-use crate::status::{Code, Operand, Status};
+use crate::raw::RawTdcall;
 use crate::td::Td;
+use tdx_defs::Gpa;
+use tdx_defs::Registers;
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::tdg;
 
 /// Why an RTMR was not extended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -72,7 +73,7 @@ impl<R: RawTdcall> Td<R> {
     /// ends.
     pub fn rtmr_extend(&self, index: u8, data: Gpa) -> Result<(), RtmrExtendError> {
         let out = self.call(Registers {
-            rax: number::MR_RTMR_EXTEND,
+            rax: tdg::MR_RTMR_EXTEND,
             rcx: data.0,
             rdx: u64::from(index),
             ..Default::default()
@@ -87,12 +88,12 @@ impl<R: RawTdcall> Td<R> {
         }
     }
 
-    /// TDG.MR.REPORT: writes a [`TdReport`](crate::report::TdReport) of the TD to `report`
+    /// TDG.MR.REPORT: writes a [`TdReport`](tdx_defs::report::TdReport) of the TD to `report`
     /// (1024-byte aligned) with the 64 bytes at `data` (64-byte aligned) in it. Both may be private
     /// or shared.
     pub fn mr_report(&self, report: Gpa, data: Gpa) -> Result<(), ReportError> {
         let out = self.call(Registers {
-            rax: number::MR_REPORT,
+            rax: tdg::MR_REPORT,
             rcx: report.0,
             rdx: data.0,
             r8: 0,
@@ -109,14 +110,14 @@ impl<R: RawTdcall> Td<R> {
         }
     }
 
-    /// TDG.MR.VERIFYREPORT: whether the [`ReportMac`](crate::report::ReportMac) at `report_mac`
+    /// TDG.MR.VERIFYREPORT: whether the [`ReportMac`](tdx_defs::report::ReportMac) at `report_mac`
     /// (256-byte aligned, private) was made on this platform.
     ///
     /// Only MAC and CPUSVN are checked: the caller compares the two hashes in it with the rest of
     /// the report.
     pub fn verify_report(&self, report_mac: Gpa) -> Result<(), VerifyReportError> {
         let out = self.call(Registers {
-            rax: number::MR_VERIFYREPORT,
+            rax: tdg::MR_VERIFYREPORT,
             rcx: report_mac.0,
             ..Default::default()
         });

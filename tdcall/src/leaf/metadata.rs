@@ -2,12 +2,13 @@
 
 use thiserror::Error;
 
-use crate::address::Gpa;
-use crate::field::FieldId;
-use crate::leaf::number;
-use crate::registers::{RawTdcall, Registers};
-use crate::status::{Code, Operand, Status};
+use crate::raw::RawTdcall;
 use crate::td::Td;
+use tdx_defs::Gpa;
+use tdx_defs::Registers;
+use tdx_defs::field::FieldId;
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::tdg;
 
 /// Why a metadata field was not read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -78,12 +79,12 @@ fn next_of(rdx: u64) -> Option<FieldId> {
 impl<R: RawTdcall> Td<R> {
     /// TDG.VM.RD: a field of the TD.
     pub fn vm_rd(&self, field: FieldId) -> Result<u64, MetadataError> {
-        self.read(number::VM_RD, field).map(|out| out.r8)
+        self.read(tdg::VM_RD, field).map(|out| out.r8)
     }
 
     /// TDG.VM.RD, version 1: a field of the TD, and which one follows.
     pub fn vm_rd_next(&self, field: FieldId) -> Result<FieldValue, MetadataError> {
-        let out = self.read(number::VM_RD | 1 << number::VERSION_SHIFT, field)?;
+        let out = self.read(tdg::VM_RD | 1 << tdg::VERSION_SHIFT, field)?;
         Ok(FieldValue {
             value: out.r8,
             next: next_of(out.rdx),
@@ -92,18 +93,18 @@ impl<R: RawTdcall> Td<R> {
 
     /// TDG.VM.WR: writes the bits of `mask`; returns what was there before.
     pub fn vm_wr(&self, field: FieldId, value: u64, mask: u64) -> Result<u64, MetadataError> {
-        self.write(number::VM_WR, field, value, mask)
+        self.write(tdg::VM_WR, field, value, mask)
     }
 
     /// TDG.VP.RD: a field of this virtual processor, L2 state included. A VMCS field of L2 is
     /// read from the VMCS of this virtual processor only.
     pub fn vp_rd(&self, field: FieldId) -> Result<u64, MetadataError> {
-        self.read(number::VP_RD, field).map(|out| out.r8)
+        self.read(tdg::VP_RD, field).map(|out| out.r8)
     }
 
     /// As [`Td::vp_rd`], and which field follows.
     pub fn vp_rd_next(&self, field: FieldId) -> Result<FieldValue, MetadataError> {
-        let out = self.read(number::VP_RD, field)?;
+        let out = self.read(tdg::VP_RD, field)?;
         Ok(FieldValue {
             value: out.r8,
             next: next_of(out.rdx),
@@ -114,17 +115,17 @@ impl<R: RawTdcall> Td<R> {
     ///
     /// A bit in `mask` that is not writable must have its present value.
     pub fn vp_wr(&self, field: FieldId, value: u64, mask: u64) -> Result<u64, MetadataError> {
-        self.write(number::VP_WR, field, value, mask)
+        self.write(tdg::VP_WR, field, value, mask)
     }
 
     /// TDG.SYS.RD: a field of the module.
     pub fn sys_rd(&self, field: FieldId) -> Result<u64, MetadataError> {
-        self.read(number::SYS_RD, field).map(|out| out.r8)
+        self.read(tdg::SYS_RD, field).map(|out| out.r8)
     }
 
     /// As [`Td::sys_rd`], and which field follows.
     pub fn sys_rd_next(&self, field: FieldId) -> Result<FieldValue, MetadataError> {
-        let out = self.read(number::SYS_RD, field)?;
+        let out = self.read(tdg::SYS_RD, field)?;
         Ok(FieldValue {
             value: out.r8,
             next: next_of(out.rdx),
@@ -135,7 +136,7 @@ impl<R: RawTdcall> Td<R> {
     /// private page at `list`. [`FieldId::FIRST`] starts at the beginning.
     pub fn sys_rdall(&self, list: Gpa, first: FieldId) -> Result<FieldList, MetadataError> {
         let out = self.call(Registers {
-            rax: number::SYS_RDALL,
+            rax: tdg::SYS_RDALL,
             rdx: list.0,
             r8: first.0,
             ..Default::default()

@@ -4,7 +4,6 @@ mod enter;
 mod info;
 mod measurement;
 mod metadata;
-pub mod number;
 mod page;
 mod page_attributes;
 mod tlb;

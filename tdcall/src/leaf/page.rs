@@ -2,12 +2,13 @@
 
 use thiserror::Error;
 
-use crate::address::{Gpa, PageLevel};
-use crate::attributes::Mapping;
-use crate::leaf::number;
-use crate::registers::{RawTdcall, Registers};
-use crate::status::{Code, Operand, Status};
+use crate::raw::RawTdcall;
 use crate::td::Td;
+use tdx_defs::Registers;
+use tdx_defs::attributes::Mapping;
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::tdg;
+use tdx_defs::{Gpa, PageLevel};
 
 /// Why a page was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -46,7 +47,7 @@ impl<R: RawTdcall> Td<R> {
             return Err(AcceptError::Operand);
         }
         let out = self.call(Registers {
-            rax: number::MEM_PAGE_ACCEPT,
+            rax: tdg::MEM_PAGE_ACCEPT,
             rcx: Mapping::page(gpa, level).into_bits(),
             ..Default::default()
         });

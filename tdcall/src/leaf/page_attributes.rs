@@ -2,12 +2,13 @@
 
 use thiserror::Error;
 
-use crate::address::{Gpa, PageLevel, VmIndex};
-use crate::attributes::{AttrFlags, GpaAttributes, Mapping};
-use crate::leaf::number;
-use crate::registers::{RawTdcall, Registers};
-use crate::status::{Code, Operand, Status};
+use crate::raw::RawTdcall;
 use crate::td::Td;
+use tdx_defs::Registers;
+use tdx_defs::attributes::{AttrFlags, GpaAttributes, Mapping};
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::tdg;
+use tdx_defs::{Gpa, PageLevel, VmIndex};
 
 /// A page and what the L2 VMs may do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl<R: RawTdcall> Td<R> {
     /// `gpa` is private.
     pub fn mem_page_attr_rd(&self, gpa: Gpa) -> Result<PageAttributes, PageAttrError> {
         self.page_attributes(Registers {
-            rax: number::MEM_PAGE_ATTR_RD,
+            rax: tdg::MEM_PAGE_ATTR_RD,
             rcx: gpa.0,
             ..Default::default()
         })
@@ -108,7 +109,7 @@ impl<R: RawTdcall> Td<R> {
             return Err(PageAttrError::Address);
         }
         self.page_attributes(Registers {
-            rax: number::MEM_PAGE_ATTR_WR,
+            rax: tdg::MEM_PAGE_ATTR_WR,
             rcx: Mapping::page(gpa, level).into_bits(),
             rdx: attributes.0,
             r8: flags.0,
@@ -140,8 +141,8 @@ impl PageAttributes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attributes::VmAttributes;
     use crate::script::Script;
+    use tdx_defs::attributes::VmAttributes;
 
     const VM: VmIndex = VmIndex::FIRST;
 

@@ -2,11 +2,12 @@
 
 use thiserror::Error;
 
-use crate::address::{Gpa, VmIndex};
-use crate::leaf::number;
-use crate::registers::{RawTdcall, Registers};
-use crate::status::{Code, Operand, Status};
+use crate::raw::RawTdcall;
 use crate::td::Td;
+use tdx_defs::Registers;
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::tdg;
+use tdx_defs::{Gpa, VmIndex};
 
 /// A set of L2 VMs: bit n is VM n, bit 0 is never set.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -98,7 +99,7 @@ impl<R: RawTdcall> Td<R> {
     /// TDG.VP.INVEPT: forgets every translation of these L2 VMs on this virtual processor.
     pub fn vp_invept(&self, vms: VmSet) -> Result<(), TlbError> {
         let out = self.call(Registers {
-            rax: number::VP_INVEPT,
+            rax: tdg::VP_INVEPT,
             rcx: vms.0,
             ..Default::default()
         });
@@ -109,7 +110,7 @@ impl<R: RawTdcall> Td<R> {
     /// virtual processor.
     pub fn vp_invgla(&self, vm: VmIndex, pages: GlaPages) -> Result<(), TlbError> {
         let out = self.call(Registers {
-            rax: number::VP_INVGLA,
+            rax: tdg::VP_INVGLA,
             rcx: u64::from(vm.get()) << 52,
             rdx: pages.0,
             ..Default::default()
@@ -121,7 +122,7 @@ impl<R: RawTdcall> Td<R> {
     pub fn vp_invgla_list(&self, vm: VmIndex, list: GlaList) -> Result<(), TlbError> {
         let out = self.call_resuming(
             Registers {
-                rax: number::VP_INVGLA,
+                rax: tdg::VP_INVGLA,
                 rcx: 1 | u64::from(vm.get()) << 52,
                 rdx: list.0,
                 ..Default::default()

@@ -2,10 +2,11 @@
 
 use thiserror::Error;
 
-use crate::leaf::number;
-use crate::registers::{RawTdcall, Registers};
-use crate::status::{Code, Operand, Status};
+use crate::raw::RawTdcall;
 use crate::td::Td;
+use tdx_defs::Registers;
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::tdg;
 
 /// Why L1 got a virtualization exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl<R: RawTdcall> Td<R> {
     /// #VE becomes a double fault.
     pub fn ve_info_get(&self) -> Result<VeInfo, VeInfoError> {
         let out = self.call(Registers {
-            rax: number::VP_VEINFO_GET,
+            rax: tdg::VP_VEINFO_GET,
             ..Default::default()
         });
         match Status(out.rax).code() {
@@ -81,7 +82,7 @@ impl<R: RawTdcall> Td<R> {
     pub fn cpuid_ve_set(&self, ve: CpuidVe) -> Result<(), CpuidVeError> {
         let rcx = u64::from(ve.supervisor) | u64::from(ve.user) << 1;
         let out = self.call(Registers {
-            rax: number::VP_CPUIDVE_SET,
+            rax: tdg::VP_CPUIDVE_SET,
             rcx,
             ..Default::default()
         });

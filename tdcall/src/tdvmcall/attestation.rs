@@ -1,11 +1,12 @@
 //! GetQuote, Service and ReportFatalError: data for someone behind the host.
 
-use crate::address::Gpa;
-use crate::ghci::{STANDARD, mask, sub_function};
-use crate::leaf::number;
-use crate::registers::{RawTdcall, Registers};
+use crate::raw::RawTdcall;
 use crate::td::Td;
 use crate::tdvmcall::VmcallError;
+use tdx_defs::Gpa;
+use tdx_defs::Registers;
+use tdx_defs::ghci::{STANDARD, mask, sub_function};
+use tdx_defs::tdg;
 
 /// Length of the message that ReportFatalError carries in registers.
 pub(crate) const FATAL_MESSAGE: usize = 64;
@@ -47,7 +48,7 @@ impl<R: RawTdcall> Td<R> {
             return;
         };
         self.call(Registers {
-            rax: number::VP_VMCALL,
+            rax: tdg::VP_VMCALL,
             rcx: mask::WIDE,
             r10: STANDARD,
             r11: sub_function::REPORT_FATAL_ERROR,

@@ -1,9 +1,9 @@
 //! Instruction.CPUID, Instruction.HLT, Instruction.RDMSR, Instruction.WRMSR, Instruction.WBINVD.
 
-use crate::ghci::sub_function;
-use crate::registers::RawTdcall;
+use crate::raw::RawTdcall;
 use crate::td::Td;
 use crate::tdvmcall::VmcallError;
+use tdx_defs::ghci::sub_function;
 
 /// Registers that CPUID returns.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -65,8 +65,8 @@ impl<R: RawTdcall> Td<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registers::Registers;
     use crate::script::Script;
+    use tdx_defs::Registers;
 
     #[test]
     fn cpuid_returns_in_r12_to_r15() {

@@ -1,10 +1,10 @@
 //! Instruction.IO and #VE.RequestMMIO.
 
-use crate::address::Gpa;
-use crate::ghci::{DIRECTION_READ, DIRECTION_WRITE, MmioWidth, Width, sub_function};
-use crate::registers::RawTdcall;
+use crate::raw::RawTdcall;
 use crate::td::Td;
 use crate::tdvmcall::VmcallError;
+use tdx_defs::Gpa;
+use tdx_defs::ghci::{DIRECTION_READ, DIRECTION_WRITE, MmioWidth, Width, sub_function};
 
 impl<R: RawTdcall> Td<R> {
     /// `TDG.VP.VMCALL<Instruction.IO>`, in: a value of the port, cut to `width`.
@@ -39,8 +39,8 @@ impl<R: RawTdcall> Td<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registers::Registers;
     use crate::script::Script;
+    use tdx_defs::Registers;
 
     #[test]
     fn what_the_host_says_is_cut_to_the_width() {

@@ -2,11 +2,11 @@
 
 use thiserror::Error;
 
-use crate::address::Gpa;
-use crate::ghci::{CompletionStatus, sub_function};
-use crate::registers::RawTdcall;
+use crate::raw::RawTdcall;
 use crate::td::Td;
 use crate::tdvmcall::VmcallError;
+use tdx_defs::Gpa;
+use tdx_defs::ghci::{CompletionStatus, sub_function};
 
 /// Why a range was not converted. The part before the address named is converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -81,8 +81,8 @@ impl<R: RawTdcall> Td<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registers::Registers;
     use crate::script::Script;
+    use tdx_defs::Registers;
 
     const SHARED: u64 = 1 << 47;
     const START: Gpa = Gpa(SHARED | 0x10_0000);

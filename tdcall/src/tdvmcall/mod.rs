@@ -14,11 +14,12 @@ pub use map_gpa::MapGpaError;
 
 use thiserror::Error;
 
-use crate::ghci::{CompletionStatus, STANDARD, mask};
-use crate::leaf::number;
-use crate::registers::{RawTdcall, Registers};
-use crate::status::Status;
+use crate::raw::RawTdcall;
 use crate::td::Td;
+use tdx_defs::Registers;
+use tdx_defs::ghci::{CompletionStatus, STANDARD, mask};
+use tdx_defs::status::Status;
+use tdx_defs::tdg;
 
 /// Why a TDVMCALL failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -72,7 +73,7 @@ impl<R: RawTdcall> Td<R> {
     fn vmcall_raw(&self, sub_function: u64, arguments: [u64; 4]) -> Result<Registers, VmcallError> {
         let [r12, r13, r14, r15] = arguments;
         let out = self.call(Registers {
-            rax: number::VP_VMCALL,
+            rax: tdg::VP_VMCALL,
             rcx: mask::R10_TO_R15,
             r10: STANDARD,
             r11: sub_function,

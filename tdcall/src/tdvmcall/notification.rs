@@ -1,9 +1,9 @@
 //! SetupEventNotifyInterrupt and GetTdVmCallInfo.
 
-use crate::ghci::sub_function;
-use crate::registers::RawTdcall;
+use crate::raw::RawTdcall;
 use crate::td::Td;
 use crate::tdvmcall::VmcallError;
+use tdx_defs::ghci::sub_function;
 
 impl<R: RawTdcall> Td<R> {
     /// `TDG.VP.VMCALL<SetupEventNotifyInterrupt>`: the vector (32..=255) by which the host says that
@@ -28,8 +28,8 @@ impl<R: RawTdcall> Td<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registers::Registers;
     use crate::script::Script;
+    use tdx_defs::Registers;
 
     #[test]
     fn an_exception_vector_is_refused() {

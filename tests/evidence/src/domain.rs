@@ -6,7 +6,8 @@ use l1_vmm::launch::{GpaRange, L2Memory};
 use l1_vmm::shared_buffer::{Part, SharedBuffer};
 use l1_vmm::trust_domain::{LaunchedTd, OperandPage, Parts, QuoteBuffer};
 use l2_exit::MemoryError;
-use tdcall::{Gpa, RawTdcall, Registers, Td};
+use tdcall::{RawTdcall, Td};
+use tdx_defs::{Gpa, Registers};
 use tdx_module::test_platform::{ModelTdcall, SHARED_MEMORY};
 
 use crate::quoting_host::QuotingHost;

@@ -74,7 +74,7 @@ impl FirmwareImage {
         module: &mut Module,
         platform: &mut TestPlatform,
         section: &Section,
-    ) -> Result<(), tdcall::status::Status> {
+    ) -> Result<(), tdx_defs::status::Status> {
         let start = section.data_offset as usize;
         let data = &self.bytes[start..start + section.raw_data_size as usize];
         platform.write(section.address, data);

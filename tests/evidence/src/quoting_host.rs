@@ -2,8 +2,8 @@
 
 use quoting::QuotingEnclave;
 use quoting::message::Request;
-use tdcall::ghci::CompletionStatus;
-use tdcall::report::TdReport;
+use tdx_defs::ghci::CompletionStatus;
+use tdx_defs::report::TdReport;
 use tdx_module::test_platform::{SHARED_MEMORY, TestPlatform};
 use tdx_module::{Module, Platform, TdExit, VpEnterInput};
 use zerocopy::FromBytes;

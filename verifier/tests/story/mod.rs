@@ -30,7 +30,7 @@ use rsa::{
 };
 use sha2::{Digest as _, Sha256, Sha384};
 use std::sync::LazyLock;
-use tdcall::report::{ReportMac, ReportType, TdInfo, TdReport, TeeTcbInfo};
+use tdx_defs::report::{ReportMac, ReportType, TdInfo, TdReport, TeeTcbInfo};
 use verifier::{Collateral, Policy};
 use x509_cert::{der::oid::ObjectIdentifier, ext::pkix::KeyUsages};
 use zerocopy::IntoBytes;

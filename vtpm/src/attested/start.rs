@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use attestation::digest::Digests;
 use attestation::journal::{self, Mode, PcrMirror};
 use attestation::launch::Launch;
-use tdcall::report::TdReport;
+use tdx_defs::report::TdReport;
 
 use super::identify::Description;
 use super::launch::{PowerUpError, power_up};

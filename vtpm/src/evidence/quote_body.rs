@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use tdcall::report::TdReport;
+use tdx_defs::report::TdReport;
 
 /// Header of a TD quote of version 4 or 5: u16 version, u16 attestation key type, u32 TEE type, …
 const HEADER: usize = 48;

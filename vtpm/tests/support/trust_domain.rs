@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use attestation::digest::extend_sha384;
-use tdcall::report::TdReport;
+use tdx_defs::report::TdReport;
 use vtpm::{QuoteError, QuoteStatus, TrustDomain, TrustDomainError};
 use zerocopy::{FromZeros, IntoBytes};
 

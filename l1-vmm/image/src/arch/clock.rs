@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tdcall::field::FieldId;
 use tdcall::leaf::MetadataError;
+use tdx_defs::field::FieldId;
 
 use super::td;
 

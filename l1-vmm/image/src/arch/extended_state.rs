@@ -14,8 +14,8 @@ use core::arch::x86_64::{__cpuid_count, _xsetbv};
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
-use tdcall::Registers;
 use tdcall::hw::{Speculation, tdcall_between_barriers};
+use tdx_defs::Registers;
 use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr::wrmsr;
 

@@ -1,9 +1,10 @@
 //! TDCALL on the processor that runs L1.
 
-use tdcall::ghci::{STANDARD, sub_function};
 use tdcall::hw::Hw;
-use tdcall::leaf::number;
-use tdcall::{RawTdcall, Registers, Td};
+use tdcall::{RawTdcall, Td};
+use tdx_defs::Registers;
+use tdx_defs::ghci::{STANDARD, sub_function};
+use tdx_defs::tdg;
 
 use super::extended_state;
 
@@ -26,8 +27,8 @@ pub(crate) fn td() -> Td<Instruction> {
 impl RawTdcall for Instruction {
     fn tdcall(&self, registers: &mut Registers) {
         match registers.rax {
-            number::VP_ENTER => extended_state::enter(registers),
-            number::VP_VMCALL
+            tdg::VP_ENTER => extended_state::enter(registers),
+            tdg::VP_VMCALL
                 if registers.r10 == STANDARD
                     && registers.r11 == sub_function::HLT
                     && registers.r12 == 0 =>

@@ -4,9 +4,9 @@
 use super::PORT_DMA;
 use crate::shared_buffer::SharedBuffer;
 use core::hint::spin_loop;
-use tdcall::ghci::Width;
 use tdcall::tdvmcall::VmcallError;
 use tdcall::{RawTdcall, Td};
+use tdx_defs::ghci::Width;
 
 /// Why a transfer failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

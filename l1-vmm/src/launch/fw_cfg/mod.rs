@@ -16,9 +16,9 @@ pub use dma::DmaError;
 use self::directory::FILES_MAX;
 use crate::shared_buffer::SharedBuffer;
 use alloc::vec;
-use tdcall::ghci::Width;
 use tdcall::tdvmcall::VmcallError;
 use tdcall::{RawTdcall, Td};
+use tdx_defs::ghci::Width;
 
 /// Selector register.
 const PORT_SELECTOR: u16 = 0x510;

@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use tdcall::Registers;
+use tdx_defs::Registers;
 
 /// How the host misbehaves.
 #[derive(Clone, Copy, Default, PartialEq)]

@@ -12,8 +12,9 @@ mod tdvmcall;
 use l2_exit::exit::{ControlRegisterAccess, Exit, Origin, Reason};
 use l2_exit::mmio::DecodeCache;
 use l2_exit::{Event, InstructionBytes, Vcpu, mmio};
-use tdcall::field::{FieldId, TdAttributes};
-use tdcall::{Td, vp_enter};
+use tdcall::Td;
+use tdx_defs::field::{FieldId, TdAttributes};
+use tdx_defs::vp_enter;
 
 use super::devices::Devices;
 use super::devices::apic::Mode;

@@ -8,9 +8,9 @@ mod service;
 
 use l2_exit::tdvmcall::{self, FatalError, Leaf, Reply, SubFunction, Tdcall};
 use l2_exit::{Exit, Gpr, MmioBus, Vcpu};
-use tdcall::field::FieldId;
-use tdcall::ghci::{CompletionStatus, MmioWidth};
-use tdcall::status::{Code, Operand, Status};
+use tdx_defs::field::FieldId;
+use tdx_defs::ghci::{CompletionStatus, MmioWidth};
+use tdx_defs::status::{Code, Operand, Status};
 
 use super::Platform;
 use super::memory::Bus;

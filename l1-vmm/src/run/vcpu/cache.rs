@@ -3,7 +3,7 @@
 use core::cell::Cell;
 
 use l2_exit::{Segment, SegmentRegister};
-use tdcall::vmcs::VmcsField;
+use tdx_defs::vmcs::VmcsField;
 
 /// A control register that is cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use l2_exit::Event;
 use tdcall::RawTdcall;
-use tdcall::vmcs::{InterruptibilityState, VmcsField};
+use tdx_defs::vmcs::{InterruptibilityState, VmcsField};
 
 use super::L2Vcpu;
 use crate::run::end::Failure;

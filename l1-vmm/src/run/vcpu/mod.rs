@@ -8,10 +8,11 @@ mod set_up;
 use core::cell::Cell;
 
 use l2_exit::{Event, Exit, Gpr, Segment, SegmentRegister, Vcpu};
-use tdcall::field::FieldId;
-use tdcall::vmcs::{PrimaryControls, VmcsField};
-use tdcall::vp_enter::{EntryStatus, GuestState, Outcome, TlbFlush};
-use tdcall::{RawTdcall, Td, VmIndex};
+use tdcall::{RawTdcall, Td};
+use tdx_defs::VmIndex;
+use tdx_defs::field::FieldId;
+use tdx_defs::vmcs::{PrimaryControls, VmcsField};
+use tdx_defs::vp_enter::{EntryStatus, GuestState, Outcome, TlbFlush};
 
 use super::end::{Failure, Snapshot};
 use super::environment::Processor;

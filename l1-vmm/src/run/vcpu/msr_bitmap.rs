@@ -5,7 +5,7 @@
 //! exits, and L1's MSR policy answers.
 
 use tdcall::RawTdcall;
-use tdcall::field::FieldId;
+use tdx_defs::field::FieldId;
 
 use super::L2Vcpu;
 use crate::run::end::Failure;

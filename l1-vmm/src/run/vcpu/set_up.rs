@@ -2,9 +2,10 @@
 
 use l2_exit::vcpu::{CR0_PG, CR4_PAE, EFER_LMA};
 use l2_exit::{GuestMemory, Segment, SegmentRegister, Vcpu};
-use tdcall::field::FieldId;
-use tdcall::vmcs::{EntryControls, PrimaryControls, SecondaryControls, VmcsField};
-use tdcall::{Gpa, RawTdcall};
+use tdcall::RawTdcall;
+use tdx_defs::Gpa;
+use tdx_defs::field::FieldId;
+use tdx_defs::vmcs::{EntryControls, PrimaryControls, SecondaryControls, VmcsField};
 
 use super::L2Vcpu;
 use super::cache::Control;

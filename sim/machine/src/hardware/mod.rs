@@ -6,7 +6,7 @@ mod registers;
 
 use alloc::collections::BTreeMap;
 
-use tdcall::PageLevel;
+use tdx_defs::PageLevel;
 use tdx_module::platform::{
     CpuidResult, Event, Intercepts, Permissions, Register, Segment, SegmentName,
 };

@@ -5,12 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use tdcall::Gpaw;
-use tdcall::field::TdAttributes;
-use tdcall::status::Status;
 use tdshim_config::layout::TPM_WINDOW;
 use tdshim_config::metadata::{Metadata, Section, SectionKind};
 use tdshim_config::td_hob;
+use tdx_defs::Gpaw;
+use tdx_defs::field::TdAttributes;
+use tdx_defs::status::Status;
 use tdx_module::{Module, TdParams};
 
 use super::memory::{MemoryError, TdMemory};

@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tdcall::ghci::Width;
+use tdx_defs::ghci::Width;
 
 use super::memory::TdMemory;
 use crate::arch::memory;

@@ -1,6 +1,6 @@
 //! The IOAPIC that the host gives L1: one pin is wired, COM1's (82093AA data sheet, section 3).
 
-use tdcall::ghci::MmioWidth;
+use tdx_defs::ghci::MmioWidth;
 
 /// Where it is.
 pub(crate) const BASE: u64 = 0xFEC0_0000;

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use tdcall::PageLevel;
-use tdcall::status::Status;
+use tdx_defs::PageLevel;
+use tdx_defs::status::Status;
 use tdx_module::Module;
 
 use crate::arch::memory;

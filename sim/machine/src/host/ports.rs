@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::mem::take;
 
-use tdcall::ghci::Width;
+use tdx_defs::ghci::Width;
 
 use super::fw_cfg::{self, FwCfg};
 use super::memory::TdMemory;

@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use quoting::message::{Request, ServiceError};
 use quoting::{QuotingEnclave, TdQuoteBody};
 use sha2::{Digest, Sha256};
-use tdcall::Registers;
-use tdcall::ghci::CompletionStatus;
-use tdcall::report::TdReport;
+use tdx_defs::Registers;
+use tdx_defs::ghci::CompletionStatus;
+use tdx_defs::report::TdReport;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 

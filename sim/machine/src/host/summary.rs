@@ -4,7 +4,7 @@ use alloc::format;
 
 use tdx_module::platform::{IoExit, Register, SegmentName};
 
-use tdcall::VmIndex;
+use tdx_defs::VmIndex;
 use tdx_module::{HardwareExit, Platform, Route, Vm};
 
 use super::{End, Host};

@@ -2,9 +2,9 @@
 
 use alloc::string::String;
 
-use tdcall::Registers;
-use tdcall::ghci::{CompletionStatus, MmioWidth, Width, sub_function};
-use tdcall::ghci::{DIRECTION_READ, DIRECTION_WRITE, STANDARD};
+use tdx_defs::Registers;
+use tdx_defs::ghci::{CompletionStatus, MmioWidth, Width, sub_function};
+use tdx_defs::ghci::{DIRECTION_READ, DIRECTION_WRITE, STANDARD};
 
 use super::memory::MemoryError;
 use super::ports::MachineRequest;

@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use tdcall::ghci::{CompletionStatus, DIRECTION_READ, DIRECTION_WRITE, mask, sub_function};
-use tdcall::leaf::number;
-use tdcall::status::{Operand, Status};
-use tdcall::vp_enter::Gpr;
+use tdx_defs::ghci::{CompletionStatus, DIRECTION_READ, DIRECTION_WRITE, mask, sub_function};
+use tdx_defs::status::{Operand, Status};
+use tdx_defs::tdg;
+use tdx_defs::vp_enter::Gpr;
 
 use super::script::Step;
 use super::{Setup, Test};
@@ -13,7 +13,7 @@ use crate::host::End;
 
 /// TDG.VP.VMCALL of a GHCI sub-function.
 pub(super) fn call(what: &'static str, function: u64, status: CompletionStatus) -> Step {
-    Step::tdcall(what, number::VP_VMCALL)
+    Step::tdcall(what, tdg::VP_VMCALL)
         .set(Gpr::Rcx, mask::R10_TO_R15)
         .set(Gpr::R10, 0)
         .set(Gpr::R11, function)
@@ -63,7 +63,7 @@ pub(super) fn tests() -> Vec<Test> {
 /// The mask in RCX: what may not be in it, and what is not in it stays.
 fn masks(_: &Setup) -> Vec<Step> {
     let refused = |what, mask| {
-        Step::tdcall(what, number::VP_VMCALL)
+        Step::tdcall(what, tdg::VP_VMCALL)
             .set(Gpr::Rcx, mask)
             .want(Gpr::Rax, Status::operand_invalid(Operand::RCX).0)
     };

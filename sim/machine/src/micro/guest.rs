@@ -40,7 +40,7 @@ pub(super) fn prepare(shared_bit: u64) {
 /// Builds the TD around the prepared pages.
 pub(super) fn build(host: &mut Host) -> Result<(), String> {
     let refused =
-        |status: tdcall::status::Status| format!("building the TD: refused with {:#x}", status.0);
+        |status: tdx_defs::status::Status| format!("building the TD: refused with {:#x}", status.0);
     let parameters = build::parameters(&host.options);
     let (module, hardware) = (&mut host.module, &mut host.hardware);
     module

@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use tdcall::ghci::{CompletionStatus, sub_function};
-use tdcall::status::Code as StatusCode;
-use tdcall::vp_enter::Gpr;
+use tdx_defs::ghci::{CompletionStatus, sub_function};
+use tdx_defs::status::Code as StatusCode;
+use tdx_defs::vp_enter::Gpr;
 
 use super::calls::call;
 use super::firmware::Code;

@@ -4,13 +4,13 @@
 
 use core::arch::global_asm;
 
-use tdcall::attributes::{AttrFlags, GpaAttributes, Mapping, VmAttributes};
-use tdcall::field::FieldId;
-use tdcall::leaf::number;
-use tdcall::status::Code as StatusCode;
-use tdcall::vmcs::VmcsField;
-use tdcall::vp_enter::{Gpr, GuestState};
-use tdcall::{Gpa, PageLevel, VmIndex};
+use tdx_defs::attributes::{AttrFlags, GpaAttributes, Mapping, VmAttributes};
+use tdx_defs::field::FieldId;
+use tdx_defs::status::Code as StatusCode;
+use tdx_defs::tdg;
+use tdx_defs::vmcs::VmcsField;
+use tdx_defs::vp_enter::{Gpr, GuestState};
+use tdx_defs::{Gpa, PageLevel, VmIndex};
 use zerocopy::IntoBytes;
 
 use super::firmware::{Code, between};
@@ -176,7 +176,7 @@ pub(super) fn prelude() -> [Step; 3] {
 fn give(what: &'static str, gpa: u64) -> Step {
     let attributes = GpaAttributes::of(VM, VmAttributes::RWX).0;
     let mapping = Mapping::page(Gpa(gpa), PageLevel::Page4K).into_bits();
-    Step::tdcall(what, number::MEM_PAGE_ATTR_WR)
+    Step::tdcall(what, tdg::MEM_PAGE_ATTR_WR)
         .set(Gpr::Rcx, mapping)
         .set(Gpr::Rdx, attributes)
         .set(Gpr::R8, AttrFlags::permissions(VM).0)
@@ -187,7 +187,7 @@ fn give(what: &'static str, gpa: u64) -> Step {
 
 /// TDG.VP.WR of a field.
 pub(super) fn write_field(what: &'static str, field: FieldId, value: u64) -> Step {
-    Step::tdcall(what, number::VP_WR)
+    Step::tdcall(what, tdg::VP_WR)
         .set(Gpr::Rcx, 0)
         .set(Gpr::Rdx, field.0)
         .set(Gpr::R8, value)
@@ -207,7 +207,7 @@ pub(super) fn set_control(what: &'static str, field: VmcsField, bit: u32) -> Ste
 
 /// TDG.VP.ENTER, which is to end so.
 pub(super) fn enter(what: &'static str, status: StatusCode, reason: u32) -> Step {
-    Step::tdcall(what, number::VP_ENTER)
+    Step::tdcall(what, tdg::VP_ENTER)
         .set(Gpr::Rcx, u64::from(VM.get()) << 52)
         .set(Gpr::Rdx, layout::GUEST_STATE)
         .want(

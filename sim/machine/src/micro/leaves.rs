@@ -2,11 +2,11 @@
 
 use alloc::vec::Vec;
 
-use tdcall::field::FieldId;
-use tdcall::leaf::number;
-use tdcall::status::{Code as StatusCode, Operand, Status};
-use tdcall::vmcs::VmcsField;
-use tdcall::vp_enter::Gpr;
+use tdx_defs::field::FieldId;
+use tdx_defs::status::{Code as StatusCode, Operand, Status};
+use tdx_defs::tdg;
+use tdx_defs::vmcs::VmcsField;
+use tdx_defs::vp_enter::Gpr;
 
 use super::firmware::Code;
 use super::l2;
@@ -65,101 +65,101 @@ const REFUSALS: [Refusal; 31] = [
     invalid("a reserved bit of RAX", 1 << 32 | 1, &[], Operand::RAX),
     invalid(
         "RTMR 4",
-        number::MR_RTMR_EXTEND,
+        tdg::MR_RTMR_EXTEND,
         &[(Gpr::Rcx, DATA), (Gpr::Rdx, 4)],
         Operand::RDX,
     ),
     invalid(
         "data not aligned",
-        number::MR_RTMR_EXTEND,
+        tdg::MR_RTMR_EXTEND,
         &[(Gpr::Rcx, DATA + 32), (Gpr::Rdx, 0)],
         Operand::RCX,
     ),
     invalid(
         "a GPA too wide",
-        number::MR_RTMR_EXTEND,
+        tdg::MR_RTMR_EXTEND,
         &[(Gpr::Rcx, 1 << 52), (Gpr::Rdx, 0)],
         Operand::RCX,
     ),
     refused(
         "no #VE",
-        number::VP_VEINFO_GET,
+        tdg::VP_VEINFO_GET,
         &[],
         StatusCode::NoValidVeInfo,
         0,
     ),
     invalid(
         "report not aligned",
-        number::MR_REPORT,
+        tdg::MR_REPORT,
         &[(Gpr::Rcx, DATA + 64), (Gpr::Rdx, DATA), (Gpr::R8, 0)],
         Operand::RCX,
     ),
     invalid(
         "report data not aligned",
-        number::MR_REPORT,
+        tdg::MR_REPORT,
         &[(Gpr::Rcx, DATA), (Gpr::Rdx, DATA + 8), (Gpr::R8, 0)],
         Operand::RDX,
     ),
     invalid(
         "report subtype",
-        number::MR_REPORT,
+        tdg::MR_REPORT,
         &[(Gpr::Rcx, DATA), (Gpr::Rdx, DATA), (Gpr::R8, 1)],
         Operand::R8,
     ),
     invalid(
         "CPUIDVE reserved bit",
-        number::VP_CPUIDVE_SET,
+        tdg::VP_CPUIDVE_SET,
         &[(Gpr::Rcx, 4)],
         Operand::RCX,
     ),
     invalid(
         "accept level 2",
-        number::MEM_PAGE_ACCEPT,
+        tdg::MEM_PAGE_ACCEPT,
         &[(Gpr::Rcx, 2)],
         Operand::RCX,
     ),
     invalid(
         "accept not aligned",
-        number::MEM_PAGE_ACCEPT,
+        tdg::MEM_PAGE_ACCEPT,
         &[(Gpr::Rcx, 0x1000 | 1)],
         Operand::RCX,
     ),
     invalid(
         "accept reserved bit",
-        number::MEM_PAGE_ACCEPT,
+        tdg::MEM_PAGE_ACCEPT,
         &[(Gpr::Rcx, 1 << 3)],
         Operand::RCX,
     ),
     refused(
         "accept again",
-        number::MEM_PAGE_ACCEPT,
+        tdg::MEM_PAGE_ACCEPT,
         &[(Gpr::Rcx, CODE_PAGE)],
         StatusCode::PageAlreadyAccepted,
         0,
     ),
     refused(
         "accept 2 MiB of small pages",
-        number::MEM_PAGE_ACCEPT,
+        tdg::MEM_PAGE_ACCEPT,
         &[(Gpr::Rcx, 1)],
         StatusCode::PageSizeMismatch,
         1,
     ),
     invalid(
         "VM.RD with RCX",
-        number::VM_RD,
+        tdg::VM_RD,
         &[(Gpr::Rcx, 1), (Gpr::Rdx, FieldId::ATTRIBUTES.0)],
         Operand::RCX,
     ),
     refused(
         "VM.RD of nothing",
-        number::VM_RD,
+        tdg::VM_RD,
         &[(Gpr::Rcx, 0), (Gpr::Rdx, 0x3F << 56 | 1 << 52)],
         StatusCode::MetadataFieldIdIncorrect,
         0,
     ),
     refused(
         "VM.WR of ATTRIBUTES",
-        number::VM_WR,
+        tdg::VM_WR,
         &[
             (Gpr::Rcx, 0),
             (Gpr::Rdx, FieldId::ATTRIBUTES.0),
@@ -171,13 +171,13 @@ const REFUSALS: [Refusal; 31] = [
     ),
     invalid(
         "VP.RD with RCX",
-        number::VP_RD,
+        tdg::VP_RD,
         &[(Gpr::Rcx, 1), (Gpr::Rdx, 0)],
         Operand::RCX,
     ),
     refused(
         "pin-based controls are not L1's",
-        number::VP_WR,
+        tdg::VP_WR,
         &[
             (Gpr::Rcx, 0),
             (
@@ -192,7 +192,7 @@ const REFUSALS: [Refusal; 31] = [
     ),
     refused(
         "#MC stays intercepted",
-        number::VP_WR,
+        tdg::VP_WR,
         &[
             (Gpr::Rcx, 0),
             (
@@ -207,19 +207,19 @@ const REFUSALS: [Refusal; 31] = [
     ),
     invalid(
         "ATTR.RD of a GPA too wide",
-        number::MEM_PAGE_ATTR_RD,
+        tdg::MEM_PAGE_ATTR_RD,
         &[(Gpr::Rcx, 1 << 53)],
         Operand::RCX,
     ),
     invalid(
         "ATTR.WR for L1",
-        number::MEM_PAGE_ATTR_WR,
+        tdg::MEM_PAGE_ATTR_WR,
         &[(Gpr::Rcx, DATA), (Gpr::Rdx, 0x8007), (Gpr::R8, 7)],
         Operand::RDX,
     ),
     invalid(
         "ATTR.WR for a VM that is not",
-        number::MEM_PAGE_ATTR_WR,
+        tdg::MEM_PAGE_ATTR_WR,
         &[
             (Gpr::Rcx, DATA),
             (Gpr::Rdx, 0x8007 << 32),
@@ -229,31 +229,31 @@ const REFUSALS: [Refusal; 31] = [
     ),
     invalid(
         "VP.ENTER not aligned",
-        number::VP_ENTER,
+        tdg::VP_ENTER,
         &[(Gpr::Rcx, VM1), (Gpr::Rdx, layout::GUEST_STATE + 8)],
         Operand::RDX,
     ),
     invalid(
         "VP.ENTER of VM 0",
-        number::VP_ENTER,
+        tdg::VP_ENTER,
         &[(Gpr::Rcx, 0), (Gpr::Rdx, layout::GUEST_STATE)],
         Operand::RCX,
     ),
     invalid(
         "VP.ENTER of VM 2",
-        number::VP_ENTER,
+        tdg::VP_ENTER,
         &[(Gpr::Rcx, 2 << 52), (Gpr::Rdx, layout::GUEST_STATE)],
         Operand::RCX,
     ),
     invalid(
         "VP.ENTER without a virtual-APIC page",
-        number::VP_ENTER,
+        tdg::VP_ENTER,
         &[(Gpr::Rcx, VM1), (Gpr::Rdx, layout::GUEST_STATE)],
         Operand::L2_VAPIC_GPA,
     ),
     invalid(
         "INVEPT of VM 0",
-        number::VP_INVEPT,
+        tdg::VP_INVEPT,
         &[(Gpr::Rcx, 1)],
         Operand::RCX,
     ),
@@ -272,7 +272,7 @@ pub(super) fn tests() -> Vec<Test> {
         }),
         Test::new("tdcall-rtmr", rtmr),
         Test::new("tdcall-busy", busy).with_fault(Fault::Busy {
-            leaf: number::MR_RTMR_EXTEND,
+            leaf: tdg::MR_RTMR_EXTEND,
             times: 2,
         }),
         Test::new("tdcall-fields", fields),
@@ -281,7 +281,7 @@ pub(super) fn tests() -> Vec<Test> {
 
 fn info(setup: &Setup) -> Vec<Step> {
     let gpaw = u64::from(setup.shared_bit.trailing_zeros() + 1);
-    Vec::from([Step::tdcall("VP.INFO", number::VP_INFO)
+    Vec::from([Step::tdcall("VP.INFO", tdg::VP_INFO)
         .want(Gpr::Rax, 0)
         .want_bits(Gpr::Rcx, 0x3F, gpaw)
         .want(Gpr::R8, 1 << 32 | 1)
@@ -321,21 +321,21 @@ fn shared_operand(setup: &Setup) -> Vec<Step> {
             .want(Gpr::Rax, Status::operand_invalid(Operand::RCX).0)
     };
     Vec::from([
-        refused("extend from shared memory", number::MR_RTMR_EXTEND),
-        refused("accept shared memory", number::MEM_PAGE_ACCEPT),
-        refused("attributes of shared memory", number::MEM_PAGE_ATTR_WR),
+        refused("extend from shared memory", tdg::MR_RTMR_EXTEND),
+        refused("accept shared memory", tdg::MEM_PAGE_ACCEPT),
+        refused("attributes of shared memory", tdg::MEM_PAGE_ATTR_WR),
     ])
 }
 
 fn rtmr(_: &Setup) -> Vec<Step> {
     let extend = |index| {
-        Step::tdcall("extend", number::MR_RTMR_EXTEND)
+        Step::tdcall("extend", tdg::MR_RTMR_EXTEND)
             .set(Gpr::Rcx, DATA)
             .set(Gpr::Rdx, index)
             .want(Gpr::Rax, 0)
     };
     let qword = |what, index, qword, value| {
-        Step::tdcall(what, number::VM_RD)
+        Step::tdcall(what, tdg::VM_RD)
             .set(Gpr::Rcx, 0)
             .set(Gpr::Rdx, FieldId::rtmr(index, qword).0)
             .want(Gpr::Rax, 0)
@@ -355,7 +355,7 @@ const SHA384_OF_ZEROS: u64 = u64::from_le_bytes([0xF5, 0x7B, 0xB7, 0xED, 0x82, 0
 /// A lock that is taken twice, and then free.
 fn busy(_: &Setup) -> Vec<Step> {
     let extend = |status: u64| {
-        Step::tdcall("extend", number::MR_RTMR_EXTEND)
+        Step::tdcall("extend", tdg::MR_RTMR_EXTEND)
             .set(Gpr::Rcx, DATA)
             .set(Gpr::Rdx, 1)
             .want(Gpr::Rax, status)
@@ -373,19 +373,19 @@ fn fields(_: &Setup) -> Vec<Step> {
             .want(Gpr::R8, value)
     };
     Vec::from([
-        read("NUM_L2_VMS", number::VM_RD, FieldId::NUM_L2_VMS, 1),
-        read("VENDOR_ID", number::SYS_RD, FieldId::VENDOR_ID, 0x8086),
-        read("TSC_FREQUENCY", number::VM_RD, FieldId::TSC_FREQUENCY, 40),
+        read("NUM_L2_VMS", tdg::VM_RD, FieldId::NUM_L2_VMS, 1),
+        read("VENDOR_ID", tdg::SYS_RD, FieldId::VENDOR_ID, 0x8086),
+        read("TSC_FREQUENCY", tdg::VM_RD, FieldId::TSC_FREQUENCY, 40),
         read(
             "no deadline",
-            number::VP_RD,
+            tdg::VP_RD,
             FieldId::tsc_deadline(l2::VM),
             u64::MAX,
         ),
         l2::write_field("a deadline", FieldId::tsc_deadline(l2::VM), 77).want(Gpr::R8, u64::MAX),
         read(
             "the deadline",
-            number::VP_RD,
+            tdg::VP_RD,
             FieldId::tsc_deadline(l2::VM),
             77,
         ),

@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use tdcall::ghci::{CompletionStatus, sub_function};
-use tdcall::leaf::number;
-use tdcall::status::{Code as StatusCode, Status};
-use tdcall::vp_enter::Gpr;
+use tdx_defs::ghci::{CompletionStatus, sub_function};
+use tdx_defs::status::{Code as StatusCode, Status};
+use tdx_defs::tdg;
+use tdx_defs::vp_enter::Gpr;
 
 use super::calls::call;
 use super::l2::{expect, store};
@@ -35,7 +35,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn accept(what: &'static str, gpa: u64, level: u64, status: Status) -> Step {
-    Step::tdcall(what, number::MEM_PAGE_ACCEPT)
+    Step::tdcall(what, tdg::MEM_PAGE_ACCEPT)
         .set(Gpr::Rcx, gpa | level)
         .want(Gpr::Rax, status.0)
 }

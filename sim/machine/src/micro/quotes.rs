@@ -4,11 +4,11 @@ use alloc::vec::Vec;
 
 use quoting::message::Form;
 use quoting::{QuotingEnclave, TdQuoteBody};
-use tdcall::ghci::{CompletionStatus, sub_function};
-use tdcall::leaf::number;
-use tdcall::report::TdReport;
-use tdcall::status::{Code as StatusCode, Status};
-use tdcall::vp_enter::Gpr;
+use tdx_defs::ghci::{CompletionStatus, sub_function};
+use tdx_defs::report::TdReport;
+use tdx_defs::status::{Code as StatusCode, Status};
+use tdx_defs::tdg;
+use tdx_defs::vp_enter::Gpr;
 use zerocopy::FromZeros;
 
 use super::calls::call;
@@ -98,10 +98,10 @@ fn verify(_: &Setup) -> Vec<Step> {
     const REPORT_DATA_FIELD: u64 = REPORT + 128;
     /// `quoting::pki::platform` and the model agree on it.
     const MODEL_CPUSVN: u64 = 0x0500_0103_0202_0202;
-    let verify = |what, status| tdcall(what, number::MR_VERIFYREPORT, status);
+    let verify = |what, status| tdcall(what, tdg::MR_VERIFYREPORT, status);
     let refused = |code| Status::new(code, 0);
     Vec::from([
-        tdcall("report", number::MR_REPORT, Status::SUCCESS),
+        tdcall("report", tdg::MR_REPORT, Status::SUCCESS),
         verify("as it is", Status::SUCCESS),
         expect("CPUSVN", CPUSVN, MODEL_CPUSVN),
         store("another CPUSVN", CPUSVN, 0),
@@ -136,7 +136,7 @@ fn prepare(setup: &Setup) -> Vec<Step> {
             Success,
         )
         .set(Gpr::R12, VECTOR.into()),
-        tdcall("report", number::MR_REPORT, Status::SUCCESS),
+        tdcall("report", tdg::MR_REPORT, Status::SUCCESS),
         header("version", 1, 0),
         header("no status", 0, 8),
         copy,

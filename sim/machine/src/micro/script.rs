@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tdcall::vp_enter::Gpr;
+use tdx_defs::vp_enter::Gpr;
 
 use super::firmware::Code;
 use super::layout;

@@ -3,10 +3,10 @@
 
 use alloc::vec::Vec;
 
-use tdcall::field::FieldId;
-use tdcall::status::Code as StatusCode;
-use tdcall::vmcs::VmcsField;
-use tdcall::vp_enter::Gpr;
+use tdx_defs::field::FieldId;
+use tdx_defs::status::Code as StatusCode;
+use tdx_defs::vmcs::VmcsField;
+use tdx_defs::vp_enter::Gpr;
 
 use super::firmware::Code;
 use super::l2::{self, Program, enter, expect, store, write_vmcs};

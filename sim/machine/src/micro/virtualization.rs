@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use tdcall::vp_enter::Gpr;
+use tdx_defs::vp_enter::Gpr;
 
 use super::firmware::Code;
 use super::script::Step;

@@ -142,7 +142,7 @@ fn conclude<P: Platform>(module: &mut Module, platform: &mut P, emulation: Emula
     module.run_l1(platform)
 }
 
-fn fatal(module: &mut Module, code: tdcall::status::Code, reason: u32) -> Action {
+fn fatal(module: &mut Module, code: tdx_defs::status::Code, reason: u32) -> Action {
     module.td_exit_fatal(
         code,
         AsynchronousExit {

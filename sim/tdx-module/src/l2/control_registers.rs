@@ -5,7 +5,7 @@ use super::guest::Guest;
 use super::shape::cr4;
 use super::state::MaskAndShadow;
 use crate::platform::Register;
-use tdcall::vmcs::VmcsField;
+use tdx_defs::vmcs::VmcsField;
 
 /// CR0 bits.
 pub(super) mod cr0 {

@@ -12,7 +12,7 @@ use super::shape::cr4;
 use crate::exit_reason;
 use crate::platform::{Event, Register};
 use iced_x86::{Instruction, Mnemonic};
-use tdcall::vmcs::{CrAccess, CrQualification, VmcsField};
+use tdx_defs::vmcs::{CrAccess, CrQualification, VmcsField};
 
 /// CR0 bits that the module leaves as they are when it writes CR0 for L2.
 const CR0_KEPT: u64 = 0x1ff8_0000 | 1 << 17 | 0xffc0;

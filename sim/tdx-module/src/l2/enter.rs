@@ -10,10 +10,10 @@ use crate::module::Module;
 use crate::platform::{Action, Platform, Register, Vm};
 use crate::td::seamcall;
 use crate::transition::{AsynchronousExit, ExtendedQualification};
-use tdcall::status::{Code, Operand, Status};
-use tdcall::vmcs::VmcsField;
-use tdcall::vp_enter::GuestState;
-use tdcall::{Registers, VmIndex};
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::vmcs::VmcsField;
+use tdx_defs::vp_enter::GuestState;
+use tdx_defs::{Registers, VmIndex};
 
 /// RCX bits 53:52: the VM.
 const VM_SHIFT: u32 = 52;

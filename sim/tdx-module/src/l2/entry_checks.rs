@@ -6,7 +6,7 @@ use super::control_registers::{ControlRegister, cr0};
 use super::guest::{Guest, efer, rflags};
 use super::shape::cr4;
 use crate::platform::{Event, EventKind, Register, Segment, SegmentName};
-use tdcall::vmcs::{EntryControls, SegmentAccessRights, VmcsField};
+use tdx_defs::vmcs::{EntryControls, SegmentAccessRights, VmcsField};
 
 /// What more than one check needs.
 struct State {

@@ -6,9 +6,9 @@ use super::exit_information::ExitInformation;
 use super::guest::Guest;
 use crate::exit_reason;
 use crate::td::sept::LeafState;
-use tdcall::Gpaw;
-use tdcall::attributes::VmAttributes;
-use tdcall::vmcs::EptViolationQualification;
+use tdx_defs::Gpaw;
+use tdx_defs::attributes::VmAttributes;
+use tdx_defs::vmcs::EptViolationQualification;
 
 impl Guest<'_> {
     pub(super) fn route_ept_violation(
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::platform::{HardwareExit, Platform, Register};
     use crate::td::sept::Leaf;
-    use tdcall::PageLevel;
+    use tdx_defs::PageLevel;
 
     const HOLE: u64 = 0xfed4_0000;
 

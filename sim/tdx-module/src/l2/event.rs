@@ -8,7 +8,7 @@ use super::state::NO_DEADLINE;
 use super::vapic::{MachinePage, VirtualApic};
 use crate::exit_reason;
 use crate::platform::{Event, EventKind, Intercepts, Register};
-use tdcall::vmcs::VmcsField;
+use tdx_defs::vmcs::VmcsField;
 
 /// What stands in the way of L2's next instruction.
 pub(super) enum Ready {

@@ -109,8 +109,8 @@ mod tests {
     use super::super::fake::Fake;
     use super::*;
     use crate::platform::{HardwareExit, Platform};
-    use tdcall::field::L2Ctls;
-    use tdcall::vmcs::VmcsField;
+    use tdx_defs::field::L2Ctls;
+    use tdx_defs::vmcs::VmcsField;
 
     fn invalid_opcode_at(bytes: &[u8]) -> Fake {
         let mut fake = Fake::new();

@@ -6,7 +6,7 @@ use super::guest::Guest;
 use crate::exit_reason;
 use crate::platform::{Event, HardwareExit};
 use iced_x86::{Instruction, Mnemonic};
-use tdcall::vmcs::VmcsField;
+use tdx_defs::vmcs::VmcsField;
 
 /// What becomes of an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use crate::platform::{
 };
 use crate::td::sept::{Leaf, LeafState, SecureEpt};
 use alloc::collections::BTreeMap;
-use tdcall::attributes::VmAttributes;
-use tdcall::field::TdAttributes;
-use tdcall::vmcs::VmcsField;
-use tdcall::{Gpaw, PageLevel, VmIndex};
+use tdx_defs::attributes::VmAttributes;
+use tdx_defs::field::TdAttributes;
+use tdx_defs::vmcs::VmcsField;
+use tdx_defs::{Gpaw, PageLevel, VmIndex};
 
 /// x87, SSE, AVX, and nothing that has a CR4 bit of its own.
 pub(super) fn shape() -> Shape {

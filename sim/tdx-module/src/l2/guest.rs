@@ -5,8 +5,8 @@ use super::state::L2;
 use crate::module::Module;
 use crate::platform::{Platform, Register, Segment, SegmentName, Vm};
 use crate::td::sept::SecureEpt;
-use tdcall::VmIndex;
-use tdcall::vmcs::{InterruptibilityState, PrimaryControls, SecondaryControls, VmcsField};
+use tdx_defs::VmIndex;
+use tdx_defs::vmcs::{InterruptibilityState, PrimaryControls, SecondaryControls, VmcsField};
 
 /// IA32_EFER bits.
 pub(super) mod efer {

@@ -7,7 +7,7 @@ use super::instruction_information::{address_size, segment_number};
 use crate::exit_reason;
 use crate::platform::IoExit;
 use iced_x86::{Instruction, OpKind};
-use tdcall::vmcs::{IoInstructionInfo, IoQualification};
+use tdx_defs::vmcs::{IoInstructionInfo, IoQualification};
 
 impl Guest<'_> {
     pub(super) fn route_io(&mut self, io: IoExit) -> Disposition {

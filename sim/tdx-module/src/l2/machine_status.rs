@@ -8,7 +8,7 @@ use super::guest::Guest;
 use crate::exit_reason;
 use crate::platform::{Event, Register};
 use iced_x86::{Instruction, OpKind};
-use tdcall::vmcs::{CrAccess, VmcsField};
+use tdx_defs::vmcs::{CrAccess, VmcsField};
 
 /// CR0 bits that LMSW writes.
 const MACHINE_STATUS: u64 = cr0::PE | cr0::MP | cr0::EM | cr0::TS;

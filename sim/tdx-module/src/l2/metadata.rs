@@ -9,10 +9,10 @@ use super::vmcs_table::{Check, FIELDS, Lookup, NULL_GPA, Row, Storage, full, loo
 use crate::metadata::{ID_INCORRECT, NOT_READABLE, NOT_WRITABLE, VALUE_NOT_VALID, merge};
 use crate::module::Module;
 use crate::platform::{Platform, Vm};
-use tdcall::VmIndex;
-use tdcall::field::{FieldId, L2Ctls};
-use tdcall::status::Status;
-use tdcall::vmcs::VmcsField;
+use tdx_defs::VmIndex;
+use tdx_defs::field::{FieldId, L2Ctls};
+use tdx_defs::status::Status;
+use tdx_defs::vmcs::VmcsField;
 
 /// What a field identifier names, if it is something of an L2 VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

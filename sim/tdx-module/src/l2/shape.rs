@@ -1,8 +1,8 @@
 //! What of the TD's configuration and of the processor shapes an L2 VMCS.
 
 use crate::platform::Platform;
-use tdcall::Gpaw;
-use tdcall::field::TdAttributes;
+use tdx_defs::Gpaw;
+use tdx_defs::field::TdAttributes;
 
 /// Features that decide which control bits are fixed and which CR4 bits exist.
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,8 @@ use super::vmcs_table::{FIELDS, Storage, index_of};
 use crate::platform::{Event, Platform, Register, Segment, SegmentName, Vm};
 use alloc::vec;
 use alloc::vec::Vec;
-use tdcall::field::L2Ctls;
-use tdcall::vmcs::VmcsField;
+use tdx_defs::field::L2Ctls;
+use tdx_defs::vmcs::VmcsField;
 
 /// Quadwords of a page of MSR bitmaps.
 pub(super) const MSR_BITMAP_QWORDS: usize = 512;
@@ -95,7 +95,7 @@ impl L2 {
         ] {
             self.set_cell(field, control(&shape, field).0);
         }
-        if shape.gpaw == tdcall::Gpaw::Bits52 {
+        if shape.gpaw == tdx_defs::Gpaw::Bits52 {
             // Write-back, a walk of five levels.
             self.set_cell(VmcsField::EPT_POINTER, 0x26);
         }

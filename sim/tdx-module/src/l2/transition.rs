@@ -15,9 +15,9 @@ use crate::statistics::Route;
 use crate::td::seamcall;
 use crate::transition::AsynchronousExit;
 use crate::vcpu::LastTdExit;
-use tdcall::status::{Code, Operand, Status};
-use tdcall::vmcs::{EntryControls, VmcsField};
-use tdcall::{Registers, VmIndex};
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::vmcs::{EntryControls, VmcsField};
+use tdx_defs::{Registers, VmIndex};
 
 /// The hardware has stopped running an L2 VM.
 pub(crate) fn handle_exit<P: Platform>(

@@ -5,7 +5,7 @@
 
 use super::shape::Shape;
 use super::vmcs_table::{FIELDS, Storage, index_of};
-use tdcall::vmcs::VmcsField;
+use tdx_defs::vmcs::VmcsField;
 
 /// Initial value and L1's write mask of a control field, for a TD of this shape.
 pub(super) fn control(shape: &Shape, field: VmcsField) -> (u64, u64) {
@@ -30,7 +30,7 @@ pub(super) fn control(shape: &Shape, field: VmcsField) -> (u64, u64) {
         }
         // The virtual CPUID has neither.
         VmcsField::SECONDARY_CONTROLS => writable &= !WAITPKG_AND_PCONFIG,
-        VmcsField::TERTIARY_CONTROLS if shape.gpaw == tdcall::Gpaw::Bits52 => initial |= 1 << 5,
+        VmcsField::TERTIARY_CONTROLS if shape.gpaw == tdx_defs::Gpaw::Bits52 => initial |= 1 << 5,
         VmcsField::ENTRY_CONTROLS => {
             if shape.perfmon_or_debug() {
                 initial |= 1 << 13;
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn the_shape_of_the_td_moves_bits() {
         let mut shape = fake::shape();
-        shape.gpaw = tdcall::Gpaw::Bits52;
+        shape.gpaw = tdx_defs::Gpaw::Bits52;
         assert_eq!(virtual_vmx_msr(&shape, 0x492), Some(0xae));
         shape.attributes = shape.attributes.with_perfmon(true);
         let rdpmc = 1 << 11;

@@ -5,7 +5,7 @@
 //! neither readable nor writable.
 
 use crate::platform::{Register, SegmentName};
-use tdcall::vmcs::VmcsField;
+use tdx_defs::vmcs::VmcsField;
 
 /// Where the value of a field lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

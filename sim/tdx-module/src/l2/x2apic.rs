@@ -7,7 +7,7 @@ use super::guest::Guest;
 use super::msr::Outcome;
 use super::vapic::{ApicPage, offset};
 use crate::exit_reason;
-use tdcall::vmcs::VmcsField;
+use tdx_defs::vmcs::VmcsField;
 
 const TPR: u32 = 0x808;
 const EOI: u32 = 0x80b;

@@ -6,10 +6,10 @@ use crate::module::Module;
 use crate::platform::Platform;
 use crate::td::sept::{LeafState, Walk};
 use crate::transition::ExtendedQualification;
-use tdcall::attributes::Mapping;
-use tdcall::leaf::number;
-use tdcall::status::{Code, Operand, Status};
-use tdcall::{PageLevel, Registers};
+use tdx_defs::attributes::Mapping;
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::tdg;
+use tdx_defs::{PageLevel, Registers};
 
 /// Extended exit qualification type of this leaf.
 const EXTENDED_TYPE: u64 = 1;
@@ -58,7 +58,7 @@ pub(super) fn mem_page_accept<P: Platform>(
         Walk::Leaf(leaf) => Some(leaf),
         Walk::NonLeaf => None,
     };
-    if module.faults.take_busy(number::MEM_PAGE_ACCEPT) {
+    if module.faults.take_busy(tdg::MEM_PAGE_ACCEPT) {
         return Err(Status::operand_busy(Operand::RCX).into());
     }
     let Some(leaf) = leaf else {
@@ -69,7 +69,7 @@ pub(super) fn mem_page_accept<P: Platform>(
         LeafState::Pending => {}
         state => return Err(ept_violation(gpa, extended(level, state.number(), true))),
     }
-    if level != PageLevel::Page4K && module.faults.take_interrupt(number::MEM_PAGE_ACCEPT) {
+    if level != PageLevel::Page4K && module.faults.take_interrupt(tdg::MEM_PAGE_ACCEPT) {
         return Err(LeafEnd::Interrupted);
     }
     platform.zero(leaf.hpa, level.size());
@@ -98,7 +98,7 @@ mod tests {
 
     fn accept(model: &ModelTdcall, rcx: u64) -> Status {
         let after = model.call(Registers {
-            rax: number::MEM_PAGE_ACCEPT,
+            rax: tdg::MEM_PAGE_ACCEPT,
             rcx,
             ..Registers::default()
         });
@@ -141,7 +141,7 @@ mod tests {
         });
     }
 
-    const VM: tdcall::VmIndex = tdcall::VmIndex::FIRST;
+    const VM: tdx_defs::VmIndex = tdx_defs::VmIndex::FIRST;
 
     #[test]
     fn what_is_there_already_is_told_with_its_level() {
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_busy_entry_comes_before_its_state() {
         let model = ModelTdcall::new(&TdParams::default(), FRAME);
-        model.with(|module, _| module.faults().busy(number::MEM_PAGE_ACCEPT, 1));
+        model.with(|module, _| module.faults().busy(tdg::MEM_PAGE_ACCEPT, 1));
         assert_eq!(accept(&model, 1), Status(0x8000_0200_0000_0001));
         assert_eq!(accept(&model, 1), Status(0x0000_0b0a_0000_0001));
     }

@@ -7,10 +7,10 @@ use crate::module::Module;
 use crate::platform::Platform;
 use crate::td::sept::{Leaf, LeafState, Walk, l2_vms};
 use crate::transition::ExtendedQualification;
-use tdcall::attributes::{AttrFlags, GpaAttributes, Mapping, VmAttributes};
-use tdcall::leaf::number;
-use tdcall::status::{Code, Operand, Status};
-use tdcall::{Gpa, PageLevel, Registers, VmIndex};
+use tdx_defs::attributes::{AttrFlags, GpaAttributes, Mapping, VmAttributes};
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::tdg;
+use tdx_defs::{Gpa, PageLevel, Registers, VmIndex};
 
 /// Extended exit qualification type of TDG.MEM.PAGE.ATTR.WR.
 const EXTENDED_TYPE: u64 = 5;
@@ -29,7 +29,7 @@ pub(super) fn mem_page_attr_rd(module: &mut Module, registers: &mut Registers) -
         Some(leaf) if is_guest_accessible(leaf) => leaf,
         _ => return Err(ept_violation(gpa, ExtendedQualification::NONE)),
     };
-    if module.faults.take_busy(number::MEM_PAGE_ATTR_RD) {
+    if module.faults.take_busy(tdg::MEM_PAGE_ATTR_RD) {
         registers.rcx = 0;
         registers.rdx = 0;
         return Err(Status::operand_busy(Operand::RCX).into());
@@ -171,7 +171,7 @@ fn find_leaf(module: &mut Module, gpa: u64, level: PageLevel) -> Result<Leaf, Le
         }
         Walk::Leaf(leaf) => leaf,
     };
-    if module.faults.take_busy(number::MEM_PAGE_ATTR_WR) {
+    if module.faults.take_busy(tdg::MEM_PAGE_ATTR_WR) {
         return Err(Status::operand_busy(Operand::RCX).into());
     }
     if !is_guest_accessible(&leaf) {

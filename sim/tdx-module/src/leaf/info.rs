@@ -2,8 +2,8 @@
 
 use crate::leaf::{LeafResult, invalid};
 use crate::module::Module;
-use tdcall::Registers;
-use tdcall::status::Operand;
+use tdx_defs::Registers;
+use tdx_defs::status::Operand;
 
 /// TDG.VP.INFO: what kind of TD this is.
 pub(super) fn vp_info(module: &mut Module, registers: &mut Registers) -> LeafResult {
@@ -34,8 +34,8 @@ mod tests {
     use super::*;
     use crate::TdParams;
     use crate::test_platform::ModelTdcall;
-    use tdcall::leaf::number;
-    use tdcall::status::Status;
+    use tdx_defs::status::Status;
+    use tdx_defs::tdg;
 
     #[test]
     fn info_is_what_the_td_was_built_with() {
@@ -46,7 +46,7 @@ mod tests {
             let model = ModelTdcall::new(&params, 0);
             let info = model
                 .call(Registers {
-                    rax: number::VP_INFO,
+                    rax: tdg::VP_INFO,
                     ..Registers::default()
                 })
                 .unwrap();
@@ -61,7 +61,7 @@ mod tests {
         let model = ModelTdcall::new(&TdParams::default(), 0);
         let set = |rcx| {
             let registers = Registers {
-                rax: number::VP_CPUIDVE_SET,
+                rax: tdg::VP_CPUIDVE_SET,
                 rcx,
                 ..Registers::default()
             };

@@ -6,10 +6,10 @@ use crate::metadata::{require_single, sys, td, vp};
 use crate::module::Module;
 use crate::platform::Platform;
 use alloc::vec::Vec;
-use tdcall::Registers;
-use tdcall::field::FieldId;
-use tdcall::leaf::number;
-use tdcall::status::{Code, Operand, Status};
+use tdx_defs::Registers;
+use tdx_defs::field::FieldId;
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::tdg;
 
 /// Ends a walk that has not begun: the caller gets the first identifier.
 const FIRST: Status = Status::new(Code::MetadataFirstFieldIdInContext, 0);
@@ -42,7 +42,7 @@ pub(super) fn vm_rd(module: &mut Module, registers: &mut Registers, version: u64
         registers.rdx = FieldId::NONE.0;
     }
     require_self(registers)?;
-    require_lock(module, number::VM_RD)?;
+    require_lock(module, tdg::VM_RD)?;
     if version != 0 && id == FieldId::FIRST {
         registers.rdx = td::FIRST.0;
         return Err(FIRST.into());
@@ -61,7 +61,7 @@ pub(super) fn vm_wr(module: &mut Module, registers: &mut Registers) -> LeafResul
     let value = core::mem::take(&mut registers.r8);
     let id = FieldId(registers.rdx);
     require_self(registers)?;
-    require_lock(module, number::VM_WR)?;
+    require_lock(module, tdg::VM_WR)?;
     require_single(id)?;
     registers.r8 = td::write(module, id, value, registers.r9)?;
     Ok(())
@@ -77,7 +77,7 @@ pub(super) fn vp_rd<P: Platform>(
     registers.r8 = 0;
     registers.rdx = FieldId::NONE.0;
     require_self(registers)?;
-    require_lock(module, number::VP_RD)?;
+    require_lock(module, tdg::VP_RD)?;
     if id == FieldId::FIRST {
         registers.rdx = vp::FIRST.0;
         return Err(FIRST.into());
@@ -98,7 +98,7 @@ pub(super) fn vp_wr<P: Platform>(
     let value = core::mem::take(&mut registers.r8);
     let id = FieldId(registers.rdx);
     require_self(registers)?;
-    require_lock(module, number::VP_WR)?;
+    require_lock(module, tdg::VP_WR)?;
     require_single(id)?;
     registers.r8 = vp::write(module, platform, id, value, registers.r9)?;
     Ok(())

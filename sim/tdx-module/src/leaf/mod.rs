@@ -18,9 +18,9 @@ use crate::l2;
 use crate::module::Module;
 use crate::platform::{Action, Platform, Register, Vm};
 use crate::transition::AsynchronousExit;
-use tdcall::Registers;
-use tdcall::leaf::number;
-use tdcall::status::{Operand, Status};
+use tdx_defs::Registers;
+use tdx_defs::status::{Operand, Status};
+use tdx_defs::tdg;
 
 /// Length of the TDCALL instruction.
 pub(crate) const TDCALL_LENGTH: u64 = 4;
@@ -91,32 +91,32 @@ fn dispatch<P: Platform>(
     registers: &mut Registers,
 ) -> Result<Option<Action>, LeafEnd> {
     let leaf = registers.rax & 0xffff;
-    let version = registers.rax >> number::VERSION_SHIFT & 0xff;
+    let version = registers.rax >> tdg::VERSION_SHIFT & 0xff;
     let reserved = registers.rax >> 24;
-    let highest_version = u64::from(leaf == number::VM_RD);
+    let highest_version = u64::from(leaf == tdg::VM_RD);
     if reserved != 0 || version > highest_version {
         return Err(invalid(Operand::RAX));
     }
     match leaf {
-        number::VP_VMCALL => vmcall::vp_vmcall(module, registers),
-        number::VP_INFO => info::vp_info(module, registers),
-        number::MR_RTMR_EXTEND => rtmr::mr_rtmr_extend(module, platform, registers),
-        number::VP_VEINFO_GET => veinfo::vp_veinfo_get(module, registers),
-        number::MR_REPORT => report::mr_report(module, platform, registers),
-        number::VP_CPUIDVE_SET => info::vp_cpuidve_set(module, registers),
-        number::MEM_PAGE_ACCEPT => accept::mem_page_accept(module, platform, registers),
-        number::VM_RD => metadata::vm_rd(module, registers, version),
-        number::VM_WR => metadata::vm_wr(module, registers),
-        number::VP_RD => metadata::vp_rd(module, platform, registers),
-        number::VP_WR => metadata::vp_wr(module, platform, registers),
-        number::SYS_RD => metadata::sys_rd(module, registers),
-        number::SYS_RDALL => metadata::sys_rdall(module, platform, registers),
-        number::MR_VERIFYREPORT => report::mr_verifyreport(module, platform, registers),
-        number::MEM_PAGE_ATTR_RD => attributes::mem_page_attr_rd(module, registers),
-        number::MEM_PAGE_ATTR_WR => attributes::mem_page_attr_wr(module, platform, registers),
-        number::VP_ENTER => return l2::vp_enter(module, platform, registers).map(Some),
-        number::VP_INVEPT => l2::vp_invept(module, platform, registers),
-        number::VP_INVGLA => l2::vp_invgla(module, platform, registers),
+        tdg::VP_VMCALL => vmcall::vp_vmcall(module, registers),
+        tdg::VP_INFO => info::vp_info(module, registers),
+        tdg::MR_RTMR_EXTEND => rtmr::mr_rtmr_extend(module, platform, registers),
+        tdg::VP_VEINFO_GET => veinfo::vp_veinfo_get(module, registers),
+        tdg::MR_REPORT => report::mr_report(module, platform, registers),
+        tdg::VP_CPUIDVE_SET => info::vp_cpuidve_set(module, registers),
+        tdg::MEM_PAGE_ACCEPT => accept::mem_page_accept(module, platform, registers),
+        tdg::VM_RD => metadata::vm_rd(module, registers, version),
+        tdg::VM_WR => metadata::vm_wr(module, registers),
+        tdg::VP_RD => metadata::vp_rd(module, platform, registers),
+        tdg::VP_WR => metadata::vp_wr(module, platform, registers),
+        tdg::SYS_RD => metadata::sys_rd(module, registers),
+        tdg::SYS_RDALL => metadata::sys_rdall(module, platform, registers),
+        tdg::MR_VERIFYREPORT => report::mr_verifyreport(module, platform, registers),
+        tdg::MEM_PAGE_ATTR_RD => attributes::mem_page_attr_rd(module, registers),
+        tdg::MEM_PAGE_ATTR_WR => attributes::mem_page_attr_wr(module, platform, registers),
+        tdg::VP_ENTER => return l2::vp_enter(module, platform, registers).map(Some),
+        tdg::VP_INVEPT => l2::vp_invept(module, platform, registers),
+        tdg::VP_INVGLA => l2::vp_invgla(module, platform, registers),
         _ => Err(invalid(Operand::RAX)),
     }?;
     Ok(None)
@@ -204,7 +204,7 @@ mod tests {
     use crate::platform::Event;
     use crate::test_platform::ModelTdcall;
     use crate::{HardwareExit, TdParams};
-    use tdcall::PageLevel;
+    use tdx_defs::PageLevel;
 
     fn call(model: &ModelTdcall, rax: u64) -> u64 {
         model
@@ -220,27 +220,27 @@ mod tests {
     fn rax_has_a_leaf_a_version_and_nothing_else() {
         let model = ModelTdcall::new(&TdParams::default(), 0);
         let invalid_rax = Status::operand_invalid(Operand::RAX).0;
-        assert_eq!(call(&model, number::VP_INFO), 0);
+        assert_eq!(call(&model, tdg::VP_INFO), 0);
         for rax in [13, 17, 18, 20, 21, 28, 29, 33, 254, 0xffff] {
             assert_eq!(call(&model, rax), invalid_rax, "leaf {rax}");
         }
         for bit in 16..64 {
             assert_eq!(
-                call(&model, number::VP_INFO | 1 << bit),
+                call(&model, tdg::VP_INFO | 1 << bit),
                 invalid_rax,
                 "bit {bit}"
             );
         }
-        assert_ne!(call(&model, number::VM_RD | 1 << 16), invalid_rax);
-        assert_eq!(call(&model, number::VM_RD | 2 << 16), invalid_rax);
-        assert_eq!(call(&model, number::VP_RD | 1 << 16), invalid_rax);
+        assert_ne!(call(&model, tdg::VM_RD | 1 << 16), invalid_rax);
+        assert_eq!(call(&model, tdg::VM_RD | 2 << 16), invalid_rax);
+        assert_eq!(call(&model, tdg::VP_RD | 1 << 16), invalid_rax);
     }
 
     #[test]
     fn registers_that_a_leaf_does_not_list_keep_their_value() {
         let model = ModelTdcall::new(&TdParams::default(), 0);
         let before = Registers {
-            rax: number::VP_INFO,
+            rax: tdg::VP_INFO,
             rbx: 1,
             rbp: 2,
             rsi: 3,
@@ -261,7 +261,7 @@ mod tests {
         let model = ModelTdcall::new(&TdParams::default(), 0);
         let attempt = || {
             model.call(Registers {
-                rax: number::VP_INFO,
+                rax: tdg::VP_INFO,
                 ..Registers::default()
             })
         };
@@ -290,15 +290,15 @@ mod tests {
     fn an_interrupted_leaf_is_called_again() {
         let model = ModelTdcall::new(&TdParams::default(), 0);
         model.augment(0x20_0000, PageLevel::Page2M);
-        model.with(|module, _| module.faults().interrupt(number::MEM_PAGE_ACCEPT, 3));
+        model.with(|module, _| module.faults().interrupt(tdg::MEM_PAGE_ACCEPT, 3));
         let accepted = model.call(Registers {
-            rax: number::MEM_PAGE_ACCEPT,
+            rax: tdg::MEM_PAGE_ACCEPT,
             rcx: 0x20_0001,
             ..Registers::default()
         });
         assert_eq!(accepted.unwrap().rax, 0);
         model.with(|module, _| {
-            assert_eq!(module.statistics().tdcalls()[&number::MEM_PAGE_ACCEPT], 4);
+            assert_eq!(module.statistics().tdcalls()[&tdg::MEM_PAGE_ACCEPT], 4);
         });
     }
 

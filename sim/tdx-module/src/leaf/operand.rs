@@ -7,7 +7,7 @@ use crate::module::Module;
 use crate::platform::Platform;
 use crate::td::sept::LeafState;
 use crate::transition::{AsynchronousExit, ExtendedQualification};
-use tdcall::status::Operand;
+use tdx_defs::status::Operand;
 
 /// Which memory an operand may be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,10 +4,10 @@ use crate::leaf::operand::Memory;
 use crate::leaf::{LeafEnd, LeafResult, invalid};
 use crate::module::Module;
 use crate::platform::Platform;
-use tdcall::Registers;
-use tdcall::leaf::number;
-use tdcall::report::{ReportMac, ReportType, TdReport};
-use tdcall::status::{Code, Operand, Status};
+use tdx_defs::Registers;
+use tdx_defs::report::{ReportMac, ReportType, TdReport};
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::tdg;
 use zerocopy::{FromBytes, IntoBytes};
 
 const REPORT_MAC_ALIGNMENT: u64 = 256;
@@ -32,10 +32,10 @@ pub(super) fn mr_report<P: Platform>(
     if registers.r8 != 0 {
         return Err(invalid(Operand::R8));
     }
-    if module.faults.take_busy(number::MR_REPORT) {
+    if module.faults.take_busy(tdg::MR_REPORT) {
         return Err(Status::operand_busy(Operand::RTMR).into());
     }
-    if module.faults.take_interrupt(number::MR_REPORT) {
+    if module.faults.take_interrupt(tdg::MR_REPORT) {
         return Err(LeafEnd::Interrupted);
     }
     let mut report_data = [0; 64];
@@ -88,7 +88,7 @@ mod tests {
 
     fn report(model: &ModelTdcall, rcx: u64, rdx: u64, r8: u64) -> Status {
         let after = model.call(Registers {
-            rax: number::MR_REPORT,
+            rax: tdg::MR_REPORT,
             rcx,
             rdx,
             r8,
@@ -99,7 +99,7 @@ mod tests {
 
     fn verify(model: &ModelTdcall, rcx: u64) -> Status {
         let after = model.call(Registers {
-            rax: number::MR_VERIFYREPORT,
+            rax: tdg::MR_VERIFYREPORT,
             rcx,
             ..Registers::default()
         });
@@ -124,7 +124,7 @@ mod tests {
                 "{rcx:#x} {rdx:#x}"
             );
         }
-        model.with(|module, _| module.faults().busy(number::MR_REPORT, 1));
+        model.with(|module, _| module.faults().busy(tdg::MR_REPORT, 1));
         let busy = Status::operand_busy(Operand::RTMR);
         assert_eq!(report(&model, REPORT, DATA, 0), busy);
     }

@@ -5,9 +5,9 @@ use crate::leaf::{LeafResult, invalid};
 use crate::measurement::RTMR_COUNT;
 use crate::module::Module;
 use crate::platform::Platform;
-use tdcall::Registers;
-use tdcall::leaf::number;
-use tdcall::status::{Operand, Status};
+use tdx_defs::Registers;
+use tdx_defs::status::{Operand, Status};
+use tdx_defs::tdg;
 
 const DATA_ALIGNMENT: u64 = 64;
 
@@ -25,7 +25,7 @@ pub(super) fn mr_rtmr_extend<P: Platform>(
         Ok(index) if index < RTMR_COUNT => index,
         _ => return Err(invalid(Operand::RDX)),
     };
-    if module.faults.take_busy(number::MR_RTMR_EXTEND) {
+    if module.faults.take_busy(tdg::MR_RTMR_EXTEND) {
         return Err(Status::operand_busy(Operand::RTMR).into());
     }
     let mut data = [0; 48];
@@ -40,14 +40,14 @@ mod tests {
     use crate::TdParams;
     use crate::measurement::sha384;
     use crate::test_platform::ModelTdcall;
-    use tdcall::PageLevel;
-    use tdcall::status::Code;
+    use tdx_defs::PageLevel;
+    use tdx_defs::status::Code;
 
     const MEMORY: u64 = 0x20_0000;
 
     fn extend(model: &ModelTdcall, rcx: u64, rdx: u64) -> Status {
         let after = model.call(Registers {
-            rax: number::MR_RTMR_EXTEND,
+            rax: tdg::MR_RTMR_EXTEND,
             rcx,
             rdx,
             ..Registers::default()
@@ -70,7 +70,7 @@ mod tests {
             let status = extend(&model, rcx, rdx);
             assert_eq!(status, Status::operand_invalid(operand), "{rcx:#x} {rdx}");
         }
-        model.with(|module, _| module.faults().busy(number::MR_RTMR_EXTEND, 1));
+        model.with(|module, _| module.faults().busy(tdg::MR_RTMR_EXTEND, 1));
         let busy = Status::operand_busy(Operand::RTMR);
         assert_eq!(extend(&model, 0x1040, 0), busy);
         assert_eq!(extend(&model, 0x1040, 0), Status::SUCCESS);
@@ -96,7 +96,7 @@ mod tests {
         let model = ModelTdcall::new(&params, 0);
         // The default host supplies the page, so that the repeated call finds it pending.
         let result = model.call(Registers {
-            rax: number::MR_RTMR_EXTEND,
+            rax: tdg::MR_RTMR_EXTEND,
             rcx: 0x1000,
             ..Registers::default()
         });

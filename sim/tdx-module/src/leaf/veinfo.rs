@@ -2,8 +2,8 @@
 
 use crate::leaf::LeafResult;
 use crate::module::Module;
-use tdcall::Registers;
-use tdcall::status::{Code, Status};
+use tdx_defs::Registers;
+use tdx_defs::status::{Code, Status};
 
 /// Returns why the last #VE came, once.
 pub(super) fn vp_veinfo_get(module: &mut Module, registers: &mut Registers) -> LeafResult {
@@ -27,14 +27,14 @@ mod tests {
     use crate::TdParams;
     use crate::l1::VeInfo;
     use crate::test_platform::ModelTdcall;
-    use tdcall::leaf::number;
+    use tdx_defs::tdg;
 
     #[test]
     fn information_is_given_once() {
         let model = ModelTdcall::new(&TdParams::default(), 0);
         let get = || {
             let registers = Registers {
-                rax: number::VP_VEINFO_GET,
+                rax: tdg::VP_VEINFO_GET,
                 rcx: 9,
                 rdx: 9,
                 r8: 9,

@@ -2,9 +2,9 @@
 
 use crate::leaf::{LeafEnd, LeafResult, invalid};
 use crate::module::Module;
-use tdcall::Registers;
-use tdcall::ghci::mask;
-use tdcall::status::Operand;
+use tdx_defs::Registers;
+use tdx_defs::ghci::mask;
+use tdx_defs::status::Operand;
 
 /// Checks the mask; the rest is a TD exit.
 pub(super) fn vp_vmcall(module: &Module, registers: &Registers) -> LeafResult {
@@ -30,12 +30,12 @@ mod tests {
     use crate::{TdParams, VpEnterInput};
     use alloc::rc::Rc;
     use core::cell::RefCell;
-    use tdcall::leaf::number;
-    use tdcall::status::Status;
+    use tdx_defs::status::Status;
+    use tdx_defs::tdg;
 
     fn all(value: u64) -> Registers {
         Registers {
-            rax: number::VP_VMCALL,
+            rax: tdg::VP_VMCALL,
             rcx: value,
             rdx: value,
             rbx: value,

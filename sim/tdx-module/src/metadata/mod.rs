@@ -8,8 +8,8 @@ pub(crate) mod sys;
 pub(crate) mod td;
 pub(crate) mod vp;
 
-use tdcall::field::FieldId;
-use tdcall::status::{Code, Status};
+use tdx_defs::field::FieldId;
+use tdx_defs::status::{Code, Status};
 
 /// Bits of an identifier that a single access does not take: reserved ones, LAST_ELEMENT_IN_FIELD
 /// and LAST_FIELD_IN_SEQUENCE.

@@ -2,8 +2,8 @@
 
 use crate::metadata::{Field, ID_INCORRECT, find, next};
 use crate::module::Module;
-use tdcall::field::{FieldId, TdxFeatures0};
-use tdcall::status::Status;
+use tdx_defs::field::{FieldId, TdxFeatures0};
+use tdx_defs::status::Status;
 
 const INTEL: u64 = 0x8086;
 /// Attributes that an L2 alias can have: GPA_ATTR bits 6:0 and VALID.

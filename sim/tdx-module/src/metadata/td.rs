@@ -4,8 +4,8 @@ use crate::metadata::{
     Field, ID_INCORRECT, NOT_WRITABLE, VALUE_NOT_VALID, find, merge, next, qword,
 };
 use crate::module::Module;
-use tdcall::field::{FieldId, TdCtls};
-use tdcall::status::Status;
+use tdx_defs::field::{FieldId, TdCtls};
+use tdx_defs::status::Status;
 
 /// TD_UUID.
 const TD_UUID: FieldId = FieldId(0x8010_0003_0000_0020);

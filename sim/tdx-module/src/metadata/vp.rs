@@ -5,10 +5,10 @@ use crate::metadata::{Field, ID_INCORRECT, NOT_READABLE, NOT_WRITABLE, find, mer
 use crate::module::Module;
 use crate::platform::Platform;
 use crate::td::sept::l2_vms;
-use tdcall::VmIndex;
-use tdcall::field::FieldId;
-use tdcall::status::Status;
-use tdcall::vmcs::VmcsField;
+use tdx_defs::VmIndex;
+use tdx_defs::field::FieldId;
+use tdx_defs::status::Status;
+use tdx_defs::vmcs::VmcsField;
 
 const VCPU_INDEX: usize = 0;
 const CPUID_SUPERVISOR_VE: usize = 1;

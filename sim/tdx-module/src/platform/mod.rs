@@ -14,7 +14,7 @@ pub use event::{Event, EventKind};
 pub use exit::{Exited, HardwareExit, Intercepts, IoExit};
 pub use register::{Register, Segment, SegmentName};
 
-use tdcall::{PageLevel, Registers, VmIndex};
+use tdx_defs::{PageLevel, Registers, VmIndex};
 
 /// A hardware context: the state of one VM of the TD's only virtual processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

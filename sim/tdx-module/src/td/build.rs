@@ -9,10 +9,10 @@ use crate::td::params::TdParams;
 use crate::td::sept::{Leaf, LeafState, Walk};
 use crate::td::{OpState, seamcall};
 use crate::vcpu::VcpuState;
-use tdcall::PageLevel;
-use tdcall::attributes::VmAttributes;
-use tdcall::field::TdCtls;
-use tdcall::status::{Operand, Status};
+use tdx_defs::PageLevel;
+use tdx_defs::attributes::VmAttributes;
+use tdx_defs::field::TdCtls;
+use tdx_defs::status::{Operand, Status};
 
 const PAGE: u64 = 0x1000;
 const CHUNK: u64 = 256;

@@ -6,9 +6,9 @@ use crate::platform::Platform;
 use crate::td::build::entry_state_incorrect;
 use crate::td::sept::{Leaf, LeafState, Walk};
 use crate::td::{OpState, seamcall};
-use tdcall::PageLevel;
-use tdcall::attributes::VmAttributes;
-use tdcall::status::{Operand, Status};
+use tdx_defs::PageLevel;
+use tdx_defs::attributes::VmAttributes;
+use tdx_defs::status::{Operand, Status};
 
 impl Module {
     /// TDH.MEM.PAGE.AUG: offers the TD a page of 4 KiB or 2 MiB, which it has to accept.

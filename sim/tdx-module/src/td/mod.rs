@@ -9,8 +9,8 @@ pub(crate) mod sept;
 use crate::measurement::{BuildMeasurement, Measurement, RuntimeMeasurements};
 use crate::td::params::TdParams;
 use crate::td::sept::SecureEpt;
-use tdcall::field::{ConfigFlags, TdAttributes, TdCtls};
-use tdcall::{Gpaw, VmIndex};
+use tdx_defs::field::{ConfigFlags, TdAttributes, TdCtls};
+use tdx_defs::{Gpaw, VmIndex};
 
 /// OP_STATE: which calls the TD takes (TDX Module Base Architecture, "TD Operation State").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

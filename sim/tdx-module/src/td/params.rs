@@ -1,9 +1,9 @@
 //! TD_PARAMS: what the host configures a TD with (TDX Module ABI, "TD_PARAMS").
 
 use crate::td::seamcall;
-use tdcall::VmIndex;
-use tdcall::field::{ConfigFlags, TdAttributes};
-use tdcall::status::{Operand, Status};
+use tdx_defs::VmIndex;
+use tdx_defs::field::{ConfigFlags, TdAttributes};
+use tdx_defs::status::{Operand, Status};
 
 /// The fields of TD_PARAMS that the model uses. CPUID_CONFIG has no counterpart: the TD's CPUID is
 /// the platform's, cut to what a TD may have.

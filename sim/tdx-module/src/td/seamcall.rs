@@ -1,6 +1,6 @@
 //! Completion codes that only the host sees (TDX Module ABI, "Function Completion Status Codes").
 
-use tdcall::status::{Code, Operand};
+use tdx_defs::status::{Code, Operand};
 
 /// TDX_NON_RECOVERABLE_VCPU.
 pub const NON_RECOVERABLE_VCPU: Code = Code::Unknown(0x4000_0001);

@@ -8,8 +8,8 @@ use crate::platform::{Permissions, Platform, Vm};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::cell::Cell;
-use tdcall::attributes::VmAttributes;
-use tdcall::{PageLevel, VmIndex};
+use tdx_defs::attributes::VmAttributes;
+use tdx_defs::{PageLevel, VmIndex};
 
 /// State of a leaf (TDX Module Base Architecture, "Secure EPT Entry").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use crate::platform::{
 };
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use tdcall::PageLevel;
+use tdx_defs::PageLevel;
 
 /// Machine address of shared GPA 0.
 pub const SHARED_MEMORY: u64 = 1 << 46;

@@ -13,9 +13,10 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::ops::Range;
-use tdcall::ghci::CompletionStatus;
-use tdcall::status::Status;
-use tdcall::{PageLevel, RawTdcall, Registers};
+use tdcall::RawTdcall;
+use tdx_defs::ghci::CompletionStatus;
+use tdx_defs::status::Status;
+use tdx_defs::{PageLevel, Registers};
 
 const PAGE_2M: u64 = 0x20_0000;
 
@@ -104,7 +105,7 @@ impl ModelTdcall {
         for gpa in (0..memory).step_by(PAGE_2M as usize) {
             model.augment(gpa, PageLevel::Page2M);
             let accepted = model.call(Registers {
-                rax: tdcall::leaf::number::MEM_PAGE_ACCEPT,
+                rax: tdx_defs::tdg::MEM_PAGE_ACCEPT,
                 rcx: gpa | PageLevel::Page2M.number(),
                 ..Registers::default()
             });
@@ -294,12 +295,12 @@ fn enter_long_mode(platform: &mut TestPlatform) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tdcall::VmIndex;
-    use tdcall::field::FieldId;
-    use tdcall::leaf::number;
-    use tdcall::status::Code;
-    use tdcall::vmcs::VmcsField;
-    use tdcall::vp_enter::{EntryStatus, GuestState, Outcome};
+    use tdx_defs::VmIndex;
+    use tdx_defs::field::FieldId;
+    use tdx_defs::status::Code;
+    use tdx_defs::tdg;
+    use tdx_defs::vmcs::VmcsField;
+    use tdx_defs::vp_enter::{EntryStatus, GuestState, Outcome};
 
     const GUEST_STATE: u64 = 0x10_0000;
     const VAPIC: u64 = 0x10_1000;
@@ -308,7 +309,7 @@ mod tests {
     fn ready() -> ModelTdcall {
         let model = ModelTdcall::new(&TdParams::default(), PAGE_2M);
         let written = model.call(Registers {
-            rax: number::VP_WR,
+            rax: tdg::VP_WR,
             rdx: FieldId::l2_vmcs(VM, VmcsField::VIRTUAL_APIC_ADDRESS).0,
             r8: VAPIC,
             r9: u64::MAX,
@@ -322,7 +323,7 @@ mod tests {
     fn enter(model: &ModelTdcall) -> Registers {
         model
             .call(Registers {
-                rax: number::VP_ENTER,
+                rax: tdg::VP_ENTER,
                 rcx: u64::from(VM.get()) << 52,
                 rdx: GUEST_STATE,
                 ..Registers::default()

@@ -7,7 +7,7 @@ use attestation::event_log::{EV_EVENT_TAG, Log, cc_record, replay_rtmrs};
 use attestation::journal::{self, Record};
 use attestation::report::Report;
 use evidence::Evidence;
-use tdcall::report::TdReport;
+use tdx_defs::report::TdReport;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A TDREPORT, its claims and the CC event log, free to be edited; [`write`](Self::write) makes them agree again as far as

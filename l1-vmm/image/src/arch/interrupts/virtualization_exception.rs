@@ -3,9 +3,9 @@
 //! CPUID, RDMSR, WRMSR, IN, OUT and HLT are asked of the host by TDVMCALL. What it answers is no
 //! more trusted than if L1 had called itself.
 
-use tdcall::ghci::Width;
 use tdcall::leaf::VeInfo;
-use tdcall::vmcs::IoQualification;
+use tdx_defs::ghci::Width;
+use tdx_defs::vmcs::IoQualification;
 
 use super::Frame;
 use crate::arch::{image, td};

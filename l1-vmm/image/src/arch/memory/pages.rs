@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use l1_vmm::run::VapicPage;
 use l1_vmm::trust_domain::OperandPage;
-use tdcall::Gpa;
+use tdx_defs::Gpa;
 
 use super::{copy_in, copy_out};
 

@@ -2,8 +2,8 @@
 
 use l1_vmm::launch::gpa_range::GpaRange;
 use l1_vmm::shared_buffer::SharedBuffer;
-use tdcall::Gpa;
 use tdcall::tdvmcall::MapGpaError;
+use tdx_defs::Gpa;
 
 use super::{copy_in, copy_out};
 use crate::arch::paging::SHARED_WINDOW;

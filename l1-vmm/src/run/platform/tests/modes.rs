@@ -178,7 +178,7 @@ fn lmsw_cannot_leave_protected_mode() {
 
 #[test]
 fn apic_mode_changes_reach_the_msr_bitmaps() {
-    use tdcall::field::FieldId;
+    use tdx_defs::field::FieldId;
     let qword = |fixture: &Fixture| {
         fixture
             .platform

@@ -4,11 +4,11 @@ use super::{CODE, L1, STATE, VM};
 use crate::TdParams;
 use crate::platform::{HardwareExit, Platform, Register, Vm};
 use crate::test_platform::ModelTdcall;
-use tdcall::Registers;
-use tdcall::field::FieldId;
-use tdcall::leaf::number;
-use tdcall::status::{Code, Operand, Status};
-use tdcall::vmcs::VmcsField;
+use tdx_defs::Registers;
+use tdx_defs::field::FieldId;
+use tdx_defs::status::{Code, Operand, Status};
+use tdx_defs::tdg;
+use tdx_defs::vmcs::VmcsField;
 
 #[test]
 fn entry_checks_its_operands_in_order() {
@@ -16,7 +16,7 @@ fn entry_checks_its_operands_in_order() {
         model: ModelTdcall::new(&TdParams::default(), 4 << 20),
     };
     let enter = |rcx, rdx| Registers {
-        rax: number::VP_ENTER,
+        rax: tdg::VP_ENTER,
         rcx,
         rdx,
         ..Registers::default()
@@ -145,24 +145,24 @@ fn invept_and_invgla_check_their_operands() {
         })
     };
     let invalid = Status::operand_invalid;
-    assert_eq!(call(number::VP_INVEPT, 1, 0), invalid(Operand::RCX));
-    assert_eq!(call(number::VP_INVEPT, 4, 0), invalid(Operand::RCX));
-    assert_eq!(call(number::VP_INVEPT, 2, 0), Status::SUCCESS);
+    assert_eq!(call(tdg::VP_INVEPT, 1, 0), invalid(Operand::RCX));
+    assert_eq!(call(tdg::VP_INVEPT, 4, 0), invalid(Operand::RCX));
+    assert_eq!(call(tdg::VP_INVEPT, 2, 0), Status::SUCCESS);
     let vm = 1 << 52;
-    assert_eq!(call(number::VP_INVGLA, 0, 0), invalid(Operand::RCX));
-    assert_eq!(call(number::VP_INVGLA, vm | 2, 0), invalid(Operand::RCX));
+    assert_eq!(call(tdg::VP_INVGLA, 0, 0), invalid(Operand::RCX));
+    assert_eq!(call(tdg::VP_INVGLA, vm | 2, 0), invalid(Operand::RCX));
     assert_eq!(
-        call(number::VP_INVGLA, vm, 1 << 47),
+        call(tdg::VP_INVGLA, vm, 1 << 47),
         Status::new(Code::GlaNotCanonical, 0)
     );
-    assert_eq!(call(number::VP_INVGLA, vm, 0x1000 | 3), Status::SUCCESS);
+    assert_eq!(call(tdg::VP_INVGLA, vm, 0x1000 | 3), Status::SUCCESS);
     let list = |first: u64, count: u64| first | STATE | count << 52;
     assert_eq!(
-        call(number::VP_INVGLA, vm | 1, list(511, 2)),
+        call(tdg::VP_INVGLA, vm | 1, list(511, 2)),
         invalid(Operand::RDX)
     );
     let done = l1.call(Registers {
-        rax: number::VP_INVGLA,
+        rax: tdg::VP_INVGLA,
         rcx: vm | 1,
         rdx: list(0, 2),
         ..Registers::default()
@@ -172,7 +172,7 @@ fn invept_and_invgla_check_their_operands() {
 
 #[test]
 fn a_guest_state_page_that_the_host_took_back_is_its_to_supply() {
-    use tdcall::PageLevel::Page2M;
+    use tdx_defs::PageLevel::Page2M;
     let l1 = L1::with_l2(&[0xf4]);
     l1.model.with(|module, platform| {
         module.tdh_mem_range_block(platform, 0, Page2M).unwrap();

@@ -4,10 +4,10 @@ use super::{L1, VAPIC, VM};
 use crate::TdParams;
 use crate::platform::{Platform, SegmentName, Vm};
 use crate::test_platform::ModelTdcall;
-use tdcall::VmIndex;
-use tdcall::field::{FieldId, L2Ctls};
-use tdcall::status::{Code, Status};
-use tdcall::vmcs::VmcsField;
+use tdx_defs::VmIndex;
+use tdx_defs::field::{FieldId, L2Ctls};
+use tdx_defs::status::{Code, Status};
+use tdx_defs::vmcs::VmcsField;
 
 #[test]
 fn fields_have_their_initial_values_rights_and_masks() {

@@ -2,7 +2,7 @@
 
 use super::{CODE, INTERRUPTS_ON, L1, VM};
 use crate::platform::{Action, Event, Exited, HardwareExit, Platform, Register, Vm};
-use tdcall::vmcs::VmcsField;
+use tdx_defs::vmcs::VmcsField;
 
 #[test]
 fn an_event_of_l1_is_injected_once() {

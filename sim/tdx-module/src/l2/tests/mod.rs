@@ -8,11 +8,11 @@ mod routing;
 use crate::TdParams;
 use crate::platform::{Action, Event, Exited, HardwareExit, Platform, Register, Vm};
 use crate::test_platform::ModelTdcall;
-use tdcall::field::FieldId;
-use tdcall::leaf::number;
-use tdcall::status::Status;
-use tdcall::vmcs::VmcsField;
-use tdcall::{Registers, VmIndex};
+use tdx_defs::field::FieldId;
+use tdx_defs::status::Status;
+use tdx_defs::tdg;
+use tdx_defs::vmcs::VmcsField;
+use tdx_defs::{Registers, VmIndex};
 
 const VM: VmIndex = VmIndex::FIRST;
 const STATE: u64 = 0x1_0000;
@@ -46,7 +46,7 @@ impl L1 {
 
     fn write(&self, id: FieldId, value: u64, mask: u64) -> Registers {
         self.call(Registers {
-            rax: number::VP_WR,
+            rax: tdg::VP_WR,
             rdx: id.0,
             r8: value,
             r9: mask,
@@ -61,7 +61,7 @@ impl L1 {
 
     fn read(&self, id: FieldId) -> Registers {
         self.call(Registers {
-            rax: number::VP_RD,
+            rax: tdg::VP_RD,
             rdx: id.0,
             ..Registers::default()
         })
@@ -83,7 +83,7 @@ impl L1 {
 
     fn entering() -> Registers {
         Registers {
-            rax: number::VP_ENTER,
+            rax: tdg::VP_ENTER,
             rcx: 1 << 52,
             rdx: STATE,
             ..Registers::default()

@@ -5,9 +5,9 @@ use crate::Module;
 use crate::platform::{Action, Event, Exited, HardwareExit, Platform, Register, Vm};
 use crate::test_platform::TestPlatform;
 use crate::{Route, VpEnterInput};
-use tdcall::field::{FieldId, L2Ctls};
-use tdcall::status::{Operand, Status};
-use tdcall::vmcs::VmcsField;
+use tdx_defs::field::{FieldId, L2Ctls};
+use tdx_defs::status::{Operand, Status};
+use tdx_defs::vmcs::VmcsField;
 
 #[test]
 fn an_msr_is_l1s_until_its_bit_is_clear() {
@@ -138,7 +138,7 @@ fn a_tdvmcall_of_l2_reaches_the_host_and_returns_to_l2() {
         assert_eq!(exit.registers.rcx, MASK | 1 << 32);
         assert_eq!(exit.registers.r11, 0x10000);
         VpEnterInput {
-            registers: tdcall::Registers {
+            registers: tdx_defs::Registers {
                 r11: 0x77,
                 ..Default::default()
             },

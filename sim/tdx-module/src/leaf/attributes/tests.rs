@@ -19,7 +19,7 @@ fn model(num_l2_vms: u8) -> ModelTdcall {
 
 fn write(model: &ModelTdcall, rcx: u64, rdx: u64, r8: u64) -> (u64, u64, u64) {
     let after = model.call(Registers {
-        rax: number::MEM_PAGE_ATTR_WR,
+        rax: tdg::MEM_PAGE_ATTR_WR,
         rcx,
         rdx,
         r8,
@@ -31,7 +31,7 @@ fn write(model: &ModelTdcall, rcx: u64, rdx: u64, r8: u64) -> (u64, u64, u64) {
 
 fn read(model: &ModelTdcall, rcx: u64) -> (u64, u64, u64) {
     let after = model.call(Registers {
-        rax: number::MEM_PAGE_ATTR_RD,
+        rax: tdg::MEM_PAGE_ATTR_RD,
         rcx,
         ..Registers::default()
     });
@@ -139,7 +139,7 @@ fn a_page_of_another_size_is_a_mismatch_or_the_hosts() {
     let rwx = 0x8007 << 16;
     let mismatch = write(&model, MEMORY | 1, rwx, 7 << 16);
     assert_eq!(mismatch, (0xc000_0b0b_0000_0001, 0, 0));
-    model.with(|module, _| module.faults().busy(number::MEM_PAGE_ATTR_WR, 1));
+    model.with(|module, _| module.faults().busy(tdg::MEM_PAGE_ATTR_WR, 1));
     assert_eq!(
         write(&model, 1, rwx, 7 << 16),
         (0x8000_0200_0000_0001, 0, 0)
@@ -180,7 +180,7 @@ fn an_alias_of_a_pending_page_works_once_it_is_accepted() {
     assert_eq!(read(&model, MEMORY), (0, MEMORY | pending, rwx));
     model.with(|_, platform| assert!(!platform.pages.contains_key(&key)));
     let accepted = model.call(Registers {
-        rax: number::MEM_PAGE_ACCEPT,
+        rax: tdg::MEM_PAGE_ACCEPT,
         rcx: MEMORY,
         ..Registers::default()
     });

@@ -1,7 +1,7 @@
 use super::*;
 use crate::TdParams;
 use crate::test_platform::ModelTdcall;
-use tdcall::field::TdxFeatures0;
+use tdx_defs::field::TdxFeatures0;
 
 const NONE: u64 = u64::MAX;
 const RCX: u64 = Status::operand_invalid(Operand::RCX).0;
@@ -11,7 +11,7 @@ const NOT_READABLE: u64 = 0xc000_0c02_0000_0000;
 const VALUE_NOT_VALID: u64 = 0xc000_0c03_0000_0000;
 const FIRST_ID: u64 = 0x0000_0c0b_0000_0000;
 
-const VERSION_1: u64 = 1 << number::VERSION_SHIFT;
+const VERSION_1: u64 = 1 << tdg::VERSION_SHIFT;
 
 /// (RAX, RDX, R8) after a read.
 fn read(model: &ModelTdcall, rax: u64, rcx: u64, rdx: u64) -> (u64, u64, u64) {
@@ -47,48 +47,43 @@ fn a_failed_read_gives_its_leafs_defaults() {
     let unknown = 0x1110_0003_0000_0077;
     let not_single = FieldId::ATTRIBUTES.0 | 1 << 38;
     for (leaf, rcx, rdx, expected) in [
-        (number::VM_RD, 1, 5, (RCX, 5, 0)),
-        (number::VM_RD, 0, unknown, (ID_INCORRECT, unknown, 0)),
-        (number::VM_RD, 0, not_single, (ID_INCORRECT, not_single, 0)),
-        (number::VM_RD, 0, NONE, (ID_INCORRECT, NONE, 0)),
-        (number::VM_RD | VERSION_1, 1, 5, (RCX, NONE, 0)),
+        (tdg::VM_RD, 1, 5, (RCX, 5, 0)),
+        (tdg::VM_RD, 0, unknown, (ID_INCORRECT, unknown, 0)),
+        (tdg::VM_RD, 0, not_single, (ID_INCORRECT, not_single, 0)),
+        (tdg::VM_RD, 0, NONE, (ID_INCORRECT, NONE, 0)),
+        (tdg::VM_RD | VERSION_1, 1, 5, (RCX, NONE, 0)),
+        (tdg::VM_RD | VERSION_1, 0, unknown, (ID_INCORRECT, NONE, 0)),
+        (tdg::VP_RD, 1, 5, (RCX, NONE, 0)),
         (
-            number::VM_RD | VERSION_1,
-            0,
-            unknown,
-            (ID_INCORRECT, NONE, 0),
-        ),
-        (number::VP_RD, 1, 5, (RCX, NONE, 0)),
-        (
-            number::VP_RD,
+            tdg::VP_RD,
             0,
             0xa020_0002_0000_0001,
             (ID_INCORRECT, NONE, 0),
         ),
         // The TD VMCS, the virtual APIC page, and saved registers are not the guest's.
         (
-            number::VP_RD,
+            tdg::VP_RD,
             0,
             0x0020_0002_0000_4002,
             (NOT_READABLE, NONE, 0),
         ),
         (
-            number::VP_RD,
+            tdg::VP_RD,
             0,
             0x0120_0003_0000_0000,
             (NOT_READABLE, NONE, 0),
         ),
         (
-            number::VP_RD,
+            tdg::VP_RD,
             0,
             0x1020_0003_0000_0000,
             (NOT_READABLE, NONE, 0),
         ),
-        (number::SYS_RD, 1, 5, (ID_INCORRECT, NONE, 0)),
+        (tdg::SYS_RD, 1, 5, (ID_INCORRECT, NONE, 0)),
     ] {
         assert_eq!(read(&model, leaf, rcx, rdx), expected, "{leaf:#x} {rdx:#x}");
     }
-    for leaf in [number::VM_RD, number::VP_RD] {
+    for leaf in [tdg::VM_RD, tdg::VP_RD] {
         model.with(|module, _| module.faults().busy(leaf, 1));
         let (rax, ..) = read(&model, leaf, 0, FieldId::ATTRIBUTES.0);
         assert_eq!(Status(rax), Status::operand_busy(Operand::OP_STATE));
@@ -102,40 +97,26 @@ fn a_failed_write_gives_no_old_value_and_changes_nothing() {
     let unknown = FieldId(0x1110_0003_0000_0077);
     let supervisor = FieldId::CPUID_SUPERVISOR_VE;
     for (leaf, rcx, id, r8, r9, status) in [
-        (number::VM_WR, 1, FieldId::TD_CTLS, 0, 1, RCX),
-        (number::VM_WR, 0, unknown, 0, 1, ID_INCORRECT),
-        (number::VM_WR, 0, FieldId::ATTRIBUTES, 0, all, NOT_WRITABLE),
+        (tdg::VM_WR, 1, FieldId::TD_CTLS, 0, 1, RCX),
+        (tdg::VM_WR, 0, unknown, 0, 1, ID_INCORRECT),
+        (tdg::VM_WR, 0, FieldId::ATTRIBUTES, 0, all, NOT_WRITABLE),
+        (tdg::VM_WR, 0, FieldId::NOTIFY_ENABLES, 1, 0, NOT_WRITABLE),
+        (tdg::VM_WR, 0, FieldId::NOTIFY_ENABLES, 2, 2, NOT_WRITABLE),
         (
-            number::VM_WR,
-            0,
-            FieldId::NOTIFY_ENABLES,
-            1,
-            0,
-            NOT_WRITABLE,
-        ),
-        (
-            number::VM_WR,
-            0,
-            FieldId::NOTIFY_ENABLES,
-            2,
-            2,
-            NOT_WRITABLE,
-        ),
-        (
-            number::VM_WR,
+            tdg::VM_WR,
             0,
             FieldId::NOTIFY_ENABLES,
             3,
             3,
             VALUE_NOT_VALID,
         ),
-        (number::VM_WR, 0, FieldId::TD_CTLS, 0, 1, VALUE_NOT_VALID),
-        (number::VM_WR, 0, FieldId::TD_CTLS, 0x10, 0x10, NOT_WRITABLE),
-        (number::VP_WR, 1, supervisor, 0, 1, RCX),
-        (number::VP_WR, 0, FieldId::VCPU_INDEX, 0, all, NOT_WRITABLE),
-        (number::VP_WR, 0, supervisor, 2, all, VALUE_NOT_VALID),
+        (tdg::VM_WR, 0, FieldId::TD_CTLS, 0, 1, VALUE_NOT_VALID),
+        (tdg::VM_WR, 0, FieldId::TD_CTLS, 0x10, 0x10, NOT_WRITABLE),
+        (tdg::VP_WR, 1, supervisor, 0, 1, RCX),
+        (tdg::VP_WR, 0, FieldId::VCPU_INDEX, 0, all, NOT_WRITABLE),
+        (tdg::VP_WR, 0, supervisor, 2, all, VALUE_NOT_VALID),
         (
-            number::VP_WR,
+            tdg::VP_WR,
             0,
             FieldId(0x0020_0002_0000_4002),
             0,
@@ -143,7 +124,7 @@ fn a_failed_write_gives_no_old_value_and_changes_nothing() {
             NOT_WRITABLE,
         ),
         (
-            number::VP_WR,
+            tdg::VP_WR,
             0,
             FieldId::cpuid_control(127),
             4,
@@ -151,7 +132,7 @@ fn a_failed_write_gives_no_old_value_and_changes_nothing() {
             VALUE_NOT_VALID,
         ),
         (
-            number::VP_WR,
+            tdg::VP_WR,
             0,
             FieldId::cpuid_control(128),
             0,
@@ -173,17 +154,17 @@ fn a_write_merges_and_returns_what_was() {
     let model = ModelTdcall::new(&flexible, 0);
     let all = u64::MAX;
     for (leaf, id, r8, r9, old) in [
-        (number::VM_WR, FieldId::NOTIFY_ENABLES, 1, all, 0),
-        (number::VM_WR, FieldId(0x9100_0000_0000_0010), 0, 1, 1),
-        (number::VM_WR, FieldId::TD_CTLS, 0, 1, 1),
-        (number::VM_WR, FieldId::TD_CTLS, 1, all, 0),
-        (number::VP_WR, FieldId::CPUID_USER_VE, 1, all, 0),
-        (number::VP_WR, FieldId::cpuid_control(2), 3, 2, 0),
-        (number::VP_WR, FieldId::cpuid_control(2), 1, 1, 2),
+        (tdg::VM_WR, FieldId::NOTIFY_ENABLES, 1, all, 0),
+        (tdg::VM_WR, FieldId(0x9100_0000_0000_0010), 0, 1, 1),
+        (tdg::VM_WR, FieldId::TD_CTLS, 0, 1, 1),
+        (tdg::VM_WR, FieldId::TD_CTLS, 1, all, 0),
+        (tdg::VP_WR, FieldId::CPUID_USER_VE, 1, all, 0),
+        (tdg::VP_WR, FieldId::cpuid_control(2), 3, 2, 0),
+        (tdg::VP_WR, FieldId::cpuid_control(2), 1, 1, 2),
     ] {
         assert_eq!(write(&model, leaf, 0, id, r8, r9), (0, old), "{id:x?}");
     }
-    let (_, _, control) = read(&model, number::VP_RD, 0, FieldId::cpuid_control(2).0);
+    let (_, _, control) = read(&model, tdg::VP_RD, 0, FieldId::cpuid_control(2).0);
     assert_eq!(control, 3);
 }
 
@@ -209,13 +190,13 @@ fn td_fields_are_what_the_td_is() {
         (FieldId::rtmr(3, 5), 0),
     ] {
         assert_eq!(
-            read(&model, number::VM_RD, 0, id.0),
+            read(&model, tdg::VM_RD, 0, id.0),
             (0, id.0, value),
             "{id:x?}"
         );
     }
     let mrtd = model.with(|module, _| module.td_info().mrtd);
-    let (_, _, word) = read(&model, number::VM_RD, 0, FieldId::mrtd(1).0);
+    let (_, _, word) = read(&model, tdg::VM_RD, 0, FieldId::mrtd(1).0);
     assert_eq!(word.to_le_bytes(), mrtd[8..16]);
 }
 
@@ -239,15 +220,15 @@ fn every_context_is_walked_from_minus_one_to_minus_one() {
     let model = ModelTdcall::new(&TdParams::default(), 0);
     // TD_UUID; MRTD, MRCONFIGID, MROWNER, MROWNERCONFIG, SERVTD_HASH; RTMR0 to 3.
     let (single, arrays) = (11, 4 + 5 * 6 + 4 * 6);
-    assert_eq!(walk(&model, number::VM_RD | VERSION_1), single + arrays);
-    assert_eq!(walk(&model, number::SYS_RD), 7);
-    assert!(walk(&model, number::VP_RD) >= 3 + 4 + 4 + 128);
+    assert_eq!(walk(&model, tdg::VM_RD | VERSION_1), single + arrays);
+    assert_eq!(walk(&model, tdg::SYS_RD), 7);
+    assert!(walk(&model, tdg::VP_RD) >= 3 + 4 + 4 + 128);
 }
 
 #[test]
 fn features_are_those_of_a_partitioning_module() {
     let model = ModelTdcall::new(&TdParams::default(), 0);
-    let (status, _, value) = read(&model, number::SYS_RD, 0, FieldId::TDX_FEATURES0.0);
+    let (status, _, value) = read(&model, tdg::SYS_RD, 0, FieldId::TDX_FEATURES0.0);
     assert_eq!((status, value), (0, 0xf_0fbf));
     assert!(TdxFeatures0::from_bits(value).td_partitioning());
 }
@@ -258,7 +239,7 @@ fn rdall_lists_what_rd_gives() {
     let model = ModelTdcall::new(&TdParams::default(), 0x20_0000);
     let rdall = |rdx, r8| {
         let after = model.call(Registers {
-            rax: number::SYS_RDALL,
+            rax: tdg::SYS_RDALL,
             rdx,
             r8,
             ..Registers::default()

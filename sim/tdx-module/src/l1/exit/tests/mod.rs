@@ -112,7 +112,7 @@ fn a_pending_page_is_a_ve_or_the_hosts_as_configured() {
             ..TdParams::default()
         };
         let machine = Machine::with_params(&params);
-        machine.0.augment(FRAME, tdcall::PageLevel::Page4K);
+        machine.0.augment(FRAME, tdx_defs::PageLevel::Page4K);
         let fault = HardwareExit::NestedPageFault {
             gpa: FRAME + 0x123,
             write: true,

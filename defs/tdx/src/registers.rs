@@ -1,4 +1,4 @@
-//! The registers a TDCALL reads and writes, and the instruction as a trait.
+//! The registers that a TDCALL reads and writes.
 
 /// The general-purpose registers of one TDCALL, both ways.
 ///
@@ -37,20 +37,4 @@ pub struct Registers {
     pub r14: u64,
     /// Argument or result.
     pub r15: u64,
-}
-
-/// The TDCALL instruction: one call, no interpretation, no retry.
-///
-/// Implemented by [`crate::hw::Hw`] (the instruction) and by a model of the TDX module. It takes
-/// `&self` so that one value can be shared by everything that makes calls; a model keeps its
-/// state in a cell.
-pub trait RawTdcall {
-    /// Executes TDCALL with `registers`, and stores what it returned there.
-    fn tdcall(&self, registers: &mut Registers);
-}
-
-impl<T: RawTdcall + ?Sized> RawTdcall for &T {
-    fn tdcall(&self, registers: &mut Registers) {
-        T::tdcall(self, registers);
-    }
 }
