@@ -82,8 +82,41 @@ fn five_levels_translate() {
     let memory = level_4(P | RW);
     memory.poke_u64(0x5000 + 0x1FF * 8, 0x1000 | P | RW);
     assert_eq!(walk(&vcpu, &memory, READ), Ok(0x12_3456_7567));
-    memory.poke_u64(0x5000 + 0x1FF * 8, 0x1000 | P | RW | PS);
-    assert_eq!(walk(&vcpu, &memory, READ), fault(LINEAR, 0b1001));
+}
+
+/// Bit 7 of an entry at each level: reserved in PML5E and PML4E, where no page can be, PS in PDPTE
+/// and PDE, PAT in PTE (SDM Vol. 3A, "4-Level Paging and 5-Level Paging").
+#[test]
+fn the_page_size_bit_is_reserved_above_level_3() {
+    const PML5E: u64 = 0x5000 + 0x1FF * 8;
+    // Where such a page could be, and where the walk would go on if the bit meant nothing.
+    const PAGE_256T: u64 = 1 << 48;
+    const PAGE_512G: u64 = 1 << 39;
+    let reserved = fault(LINEAR, 0b1001);
+    for five_levels in [false, true] {
+        let mut vcpu = TestVcpu::long();
+        if five_levels {
+            vcpu.cr4 |= CR4_LA57;
+            vcpu.cr3 = 0x5000;
+        }
+        for (entry, frame, expected) in [
+            (PML5E, PAGE_256T, reserved),
+            (PML4E, PAGE_512G, reserved),
+            (PDPTE, 0x12_4000_0000, Ok(0x12_4320_4567)),
+            (PDE, 0x12_3440_0000, Ok(0x12_3440_4567)),
+            (PTE, 0x12_3456_7000, Ok(0x12_3456_7567)),
+        ] {
+            let memory = level_4(P | RW);
+            memory.poke_u64(PML5E, 0x1000 | P | RW);
+            memory.poke_u64(PAGE_256T | PML4E & 0xFFF, 0x2000 | P | RW);
+            memory.poke_u64(PAGE_512G | PDPTE & 0xFFF, 0x3000 | P | RW);
+            memory.poke_u64(entry, frame | P | RW | PS);
+            if entry != PML5E || five_levels {
+                let translated = walk(&vcpu, &memory, READ);
+                assert_eq!(translated, expected, "{entry:#x} of {five_levels}");
+            }
+        }
+    }
 }
 
 fn legacy() -> TestVcpu {

@@ -200,6 +200,42 @@ fn arguments_out_of_range_are_invalid_operands() {
     }
 }
 
+/// An access of MMIO is inside one page, and below the end of what a guest-physical address can be.
+#[test]
+fn mmio_ends_at_the_end_of_its_page_at_the_latest() {
+    const LAST_PAGE: u64 = (1 << 52) - 0x1000;
+    for width in [
+        MmioWidth::Byte,
+        MmioWidth::Word,
+        MmioWidth::Dword,
+        MmioWidth::Qword,
+    ] {
+        let bytes = width.bytes();
+        for page in [0, 0xFED4_0000, LAST_PAGE] {
+            for offset in 0xFF0..0x1000 {
+                let gpa = page + offset;
+                let (read, write) = if offset + bytes <= 0x1000 {
+                    (
+                        Ok(SubFunction::MmioRead { gpa, width }),
+                        Ok(SubFunction::MmioWrite {
+                            gpa,
+                            width,
+                            value: width.mask(),
+                        }),
+                    )
+                } else {
+                    let invalid = CompletionStatus::InvalidOperand;
+                    (Err(invalid), Err(invalid))
+                };
+                let call =
+                    |direction, value| function(sub_function::MMIO, [bytes, direction, gpa, value]);
+                assert_eq!(call(0, 0), read, "{gpa:#x}");
+                assert_eq!(call(1, u64::MAX), write, "{gpa:#x}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_vendor_call_is_an_invalid_operand() {
     let mut vcpu = call(sub_function::HLT, [0; 4]);

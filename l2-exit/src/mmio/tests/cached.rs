@@ -133,6 +133,74 @@ fn an_address_that_is_not_the_exits_is_not_served_from_the_cache() {
     assert_eq!(machine.device.seen.len(), 1);
 }
 
+/// The page behind the device's linear address is another one now: the instruction is known, but
+/// only the long way knows what is not a device.
+#[test]
+fn a_known_instruction_reaches_no_device_where_none_is() {
+    const NOBODY: u64 = 0x8000_FED4_5000;
+    for (gpa, expected) in [
+        (RAM_GPA, Ok(Outcome::Completed)),
+        (
+            NOBODY,
+            Err(EmulationError::Unclaimed {
+                gpa: NOBODY + 0x18,
+                write: false,
+            }),
+        ),
+    ] {
+        let mut machine = polling();
+        let violation = machine.violation(MMIO + 0x18, false);
+        assert_eq!(again(&mut machine, violation), Ok(Outcome::Completed));
+        machine.device.seen.clear();
+        machine
+            .memory
+            .poke(RAM_GPA + 0x18, &[0x78, 0x56, 0x34, 0x12]);
+        let moved = EptViolation {
+            gpa: gpa + 0x18,
+            ..violation
+        };
+        assert_eq!(again(&mut machine, moved), expected);
+        assert!(machine.device.seen.is_empty());
+        assert_eq!(machine.cache.statistics().hits, 0);
+        if expected.is_ok() {
+            assert_eq!(machine.get(Gpr::Rax), 0x1234_5678);
+        }
+    }
+}
+
+#[test]
+fn an_operand_is_served_from_the_cache_up_to_the_end_of_its_page() {
+    type Assemble = fn(&mut CodeAssembler) -> Result<(), IcedError>;
+    let cases: &[(Assemble, u64)] = &[
+        (|a| a.mov(al, byte_ptr(rbx)), 1),
+        (|a| a.mov(ax, word_ptr(rbx)), 2),
+        (|a| a.mov(eax, dword_ptr(rbx)), 4),
+        (|a| a.mov(rax, qword_ptr(rbx)), 8),
+    ];
+    for (assemble, size) in cases {
+        // To the page's last byte, and one byte further.
+        for offset in [0x1000 - size, 0x1001 - size] {
+            let mut machine = Machine::long();
+            let mut values = [0; 2];
+            for value in &mut values {
+                machine.vcpu.rip = CODE;
+                machine.set(Gpr::Rax, 0);
+                machine.set(Gpr::Rbx, MMIO + offset);
+                let outcome = machine.run(MMIO + offset, false, assemble);
+                assert_eq!(outcome, Ok(Outcome::Completed));
+                *value = machine.get(Gpr::Rax);
+            }
+            let here = offset as usize..(offset + size) as usize;
+            let mut expected = [0; 8];
+            expected[..*size as usize].copy_from_slice(&machine.device.bytes[here]);
+            assert_eq!(values, [u64::from_le_bytes(expected); 2], "{offset:#x}");
+            let in_one_page = offset % 0x1000 + size <= 0x1000;
+            let hits = machine.cache.statistics().hits;
+            assert_eq!(hits, u64::from(in_one_page), "{offset:#x}");
+        }
+    }
+}
+
 #[test]
 fn code_that_left_memory_is_not_executed() {
     let mut machine = polling();

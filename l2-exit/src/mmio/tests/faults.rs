@@ -151,21 +151,31 @@ fn five_level_paging_widens_the_canonical_form() {
     );
 }
 
+/// #AC takes all four: CPL 3, CR0.AM, RFLAGS.AC and an address that is not a multiple of the size
+/// (SDM Vol. 3A, "Interrupt 17").
 #[test]
 fn alignment_is_checked_for_users_who_ask_for_it() {
-    let (mut machine, violation) = load();
-    machine.memory.map(CODE, CODE_GPA, 0b101);
-    machine.memory.map(MMIO, DEVICE, 0b111);
-    machine.cpl = 3;
-    machine.set(Gpr::Rbx, MMIO + 2);
-    machine.vcpu.cr0 |= CR0_AM;
-    assert_eq!(machine.emulate(violation), Ok(Outcome::Completed));
-    machine.vcpu.rip = CODE;
-    machine.vcpu.rflags |= RFLAGS_AC;
-    assert_eq!(
-        machine.emulate(violation),
-        Ok(Outcome::Fault(Event::fault(17, 0)))
-    );
+    for cpl in 0..=3 {
+        for (am, ac, offset) in (0..12).map(|row| (row & 1 != 0, row & 2 != 0, row >> 2)) {
+            let (mut machine, violation) = load();
+            machine.memory.map(CODE, CODE_GPA, 0b101);
+            machine.memory.map(MMIO, DEVICE, 0b111);
+            machine.cpl = cpl;
+            machine.set(Gpr::Rbx, MMIO + 2 * offset);
+            machine.vcpu.cr0 |= if am { CR0_AM } else { 0 };
+            machine.vcpu.rflags |= if ac { RFLAGS_AC } else { 0 };
+            let expected = if cpl == 3 && am && ac && offset == 1 {
+                Outcome::Fault(Event::fault(17, 0))
+            } else {
+                Outcome::Completed
+            };
+            assert_eq!(
+                machine.emulate(violation),
+                Ok(expected),
+                "CPL {cpl}, AM {am}, AC {ac}, offset {offset}"
+            );
+        }
+    }
 }
 
 #[test]
