@@ -306,6 +306,71 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// The cache of translations never answers for another page or for another time: whatever
+        /// was looked up before, an address is where its leaf says it is now.
+        #[test]
+        fn a_lookup_never_remembers_what_the_leaves_do_not_say(
+            steps in proptest::collection::vec(
+                (0..4_u64, 0..2_u64, 0..0x1000_u64, proptest::option::of(any::<bool>())),
+                1..40,
+            ),
+        ) {
+            // Two neighbours, and as many pages that have their places in the cache.
+            const SAME_PLACE: u64 = 0x1000 * TranslationCache::ENTRIES as u64;
+            let mut platform = TestPlatform::default();
+            let mut sept = SecureEpt::default();
+            for (index, neighbour, offset, change) in steps {
+                let gpa = index * SAME_PLACE + neighbour * 0x1000;
+                let known = sept.find(gpa).copied();
+                match (change, known) {
+                    (Some(true), None) => {
+                        // Elsewhere each time.
+                        let hpa = (offset + 1) << 40 | gpa;
+                        let new = Leaf { hpa, ..leaf(gpa, PageLevel::Page4K) };
+                        sept.insert(&mut platform, new);
+                    }
+                    (Some(true), Some(_)) => sept.remove(&mut platform, gpa),
+                    (Some(false), _) => sept.update(&mut platform, gpa, |leaf| {
+                        leaf.state = match leaf.state {
+                            LeafState::Mapped => LeafState::Blocked,
+                            _ => LeafState::Mapped,
+                        }
+                    }),
+                    (None, _) => {}
+                }
+                let expected = sept
+                    .find(gpa)
+                    .filter(|leaf| leaf.state == LeafState::Mapped)
+                    .map(|leaf| leaf.hpa + offset);
+                prop_assert_eq!(sept.mapped(gpa + offset), expected);
+            }
+        }
+    }
+
+    /// Each page of a large leaf has a place of its own in the cache, and pages of the same place
+    /// do not answer for each other.
+    #[test]
+    fn pages_that_share_a_place_in_the_cache_keep_their_own_addresses() {
+        const SAME_PLACE: u64 = 0x1000 * TranslationCache::ENTRIES as u64;
+        let mut platform = TestPlatform::default();
+        let mut sept = SecureEpt::default();
+        sept.insert(&mut platform, leaf(0, PageLevel::Page1G));
+        for gpa in [
+            0x5123,
+            SAME_PLACE + 0x5123,
+            0x5123,
+            0x6123,
+            2 * SAME_PLACE,
+            0,
+        ] {
+            for _ in 0..2 {
+                assert_eq!(sept.mapped(gpa), Some(gpa + (1 << 40)), "{gpa:#x}");
+            }
+        }
+        assert_eq!(sept.mapped(1 << 30), None, "the page at 0 has its place");
+    }
+
     #[test]
     fn hardware_has_what_is_mapped_and_nothing_that_is_not() {
         let mut platform = TestPlatform::default();

@@ -67,15 +67,55 @@ fn cpuid_leaves_are_the_modules_or_the_hosts() {
     // Above the range: as its end.
     assert_eq!(cpuid(0x24, 0), cpuid(0x23, 0));
     assert_eq!(cpuid(0x8000_0009, 0), cpuid(0x23, 0));
-    // TDG.VP.CPUIDVE.SET and CPUID_CONTROL.
-    machine.act(|module, _| module.vcpu.l1.cpuid_user_ve = true);
-    assert!(cpuid(0, 0).is_some());
-    machine.set(Register::Cpl, 3);
-    assert_eq!(cpuid(0, 0), None);
-    machine.set(Register::Cpl, 0);
-    machine.act(|module, _| module.vcpu.l1.cpuid_control[0] = 1);
-    assert_eq!(cpuid(0, 0), None);
-    assert!(cpuid(1, 0).is_some());
+}
+
+/// TDG.VP.CPUIDVE.SET turns every CPUID into a #VE, CPUID_CONTROL one leaf; bit 0 at CPL 0, bit 1
+/// above (TDX Module Base Architecture, "CPUID Virtualization").
+#[test]
+fn cpuid_is_a_ve_where_l1_asked_for_it() {
+    use tdx_defs::Registers;
+    use tdx_defs::field::FieldId;
+    use tdx_defs::tdg;
+
+    let machine = Machine::new();
+    let call = |registers: Registers| assert_eq!(machine.0.call(registers).unwrap().rax, 0);
+    let gets_ve = |cpl: u64, leaf: u64| {
+        machine.set(Register::Cpl, cpl);
+        machine.set(Register::Rax, leaf);
+        machine.set(Register::Rcx, 0);
+        let event = machine.run(&[0x0f, 0xa2], HardwareExit::Cpuid);
+        machine.set(Register::Cpl, 0);
+        let reason = machine.ve_info().map(|info| info.exit_reason);
+        assert_eq!(event, reason.map(|_| Event::VIRTUALIZATION));
+        assert!(matches!(reason, None | Some(10)));
+        event.is_some()
+    };
+    for bits in [0, 1, 2, 3, 0] {
+        call(Registers {
+            rax: tdg::VP_CPUIDVE_SET,
+            rcx: bits,
+            ..Registers::default()
+        });
+        for cpl in 0..4 {
+            let asked = bits & if cpl == 0 { 1 } else { 2 } != 0;
+            assert_eq!(gets_ve(cpl, 0), asked, "{bits} at CPL {cpl}");
+        }
+    }
+    // Row 0 of CPUID_CONTROL is leaf 0.
+    for bits in [0, 1, 2, 3, 0] {
+        call(Registers {
+            rax: tdg::VP_WR,
+            rdx: FieldId::cpuid_control(0).0,
+            r8: bits,
+            r9: 3,
+            ..Registers::default()
+        });
+        for cpl in 0..4 {
+            let asked = bits & if cpl == 0 { 1 } else { 2 } != 0;
+            assert_eq!(gets_ve(cpl, 0), asked, "leaf 0, {bits} at CPL {cpl}");
+            assert!(!gets_ve(cpl, 1), "leaf 1 is not asked for");
+        }
+    }
 }
 
 #[test]
