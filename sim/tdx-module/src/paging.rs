@@ -27,7 +27,8 @@ pub(crate) struct LinearSpace<'a> {
 /// A walk from CR3 towards the translation of a linear address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Walk {
-    /// The translation; `None` if an entry is not present or can not be read.
+    /// The translation; `None` if an entry is not present, has bit 7 where no page can be (PML5E,
+    /// PML4E), or can not be read.
     pub(crate) gpa: Option<u64>,
     entries: [u64; 5],
     depth: usize,
@@ -132,7 +133,8 @@ impl LinearSpace<'_> {
             let Some(entry) = self.read_entry(address, mode.entry_size) else {
                 return walk;
             };
-            if entry & PRESENT == 0 {
+            let reserved = if level > 3 { LARGE } else { 0 };
+            if entry & PRESENT == 0 || entry & reserved != 0 {
                 return walk;
             }
             let offset = (1u64 << shift) - 1;
@@ -275,6 +277,46 @@ mod tests {
         machine.put(0x10_1000 + 8 * 511, 0x4000_0083);
         let walk = machine.space().walk(0xffff_ffff_c000_0123);
         assert_eq!(walk.gpa, Some(0x4000_0123));
+    }
+
+    /// Bit 7 of an entry at each level: reserved in PML5E and PML4E, where no page can be, PS in
+    /// PDPTE and PDE, PAT in PTE (SDM volume 3, "4-Level Paging and 5-Level Paging").
+    #[test]
+    fn the_page_size_bit_ends_the_walk_above_level_3() {
+        const LINEAR: u64 = 0x0020_1234;
+        const LARGE_PAGE: u64 = 0x8000_0000;
+        let entries = [TABLES, 0x10_1000, 0x10_2000, 0x10_3008, 0x10_4008];
+        for five_levels in [false, true] {
+            let (cr4, first) = if five_levels { (CR4_LA57, 0) } else { (0, 1) };
+            let mut machine = Machine::long_mode(cr4);
+            machine
+                .platform
+                .set_register(Vm::L1, Register::Cr3, entries[first] & !0xfff);
+            let good = [0x10_1003, 0x10_2003, 0x10_3003, 0x10_4003, 0x7_7003];
+            for (entry, value) in entries.into_iter().zip(good) {
+                machine.put(entry, value);
+            }
+            assert_eq!(machine.space().walk(LINEAR).gpa, Some(0x7_7234));
+            let expected = [
+                (LARGE_PAGE, None),
+                (LARGE_PAGE, None),
+                (LARGE_PAGE, Some(LARGE_PAGE + LINEAR)),
+                (LARGE_PAGE, Some(LARGE_PAGE + LINEAR % 0x20_0000)),
+                (0x7_7000, Some(0x7_7234)),
+            ];
+            // Where the walk would go on if the bit meant nothing.
+            machine.put(LARGE_PAGE, 0x10_3003);
+            for depth in first..entries.len() {
+                let (frame, gpa) = expected[depth];
+                machine.put(entries[depth], frame | 0x83);
+                let walk = machine.space().walk(LINEAR);
+                assert_eq!(walk.gpa, gpa, "{depth}, five levels: {five_levels}");
+                if gpa.is_none() {
+                    assert_eq!(walk.entries(), &entries[first..=depth]);
+                }
+                machine.put(entries[depth], good[depth]);
+            }
+        }
     }
 
     #[test]
