@@ -1,16 +1,12 @@
 //! The TDCALL instruction itself: the only module with `unsafe`.
 //!
-//! Most leaves go through the `tdx-tdcall` crate. It passes RAX, RCX, RDX and R8 to R13, which
-//! TDG.VP.ENTER (CS in RSI and RDI) and TDG.VP.VMCALL (any register in its mask) outgrow: those two
-//! have a stub of their own with every register both ways.
+//! One stub is the path of every leaf, with every register both ways: TDG.VP.ENTER returns CS in RSI
+//! and RDI and L2's RBP, and TDG.VP.VMCALL takes any register that its mask names.
 
 use core::arch::naked_asm;
 
-use tdx_tdcall::TdcallArgs;
-
 use crate::raw::RawTdcall;
 use tdx_defs::Registers;
-use tdx_defs::tdg;
 
 /// The instruction, on a processor that runs a TD.
 #[derive(Clone, Copy, Debug)]
@@ -41,36 +37,9 @@ impl RawTdcall for Hw {
     /// TDG.VP.ENTER by this way leaves L2's vector registers, MXCSR and x87 state in the
     /// processor: the caller switches them around the call with [`tdcall_between_barriers`].
     fn tdcall(&self, registers: &mut Registers) {
-        match registers.rax & 0xFFFF {
-            tdg::VP_VMCALL | tdg::VP_ENTER => {
-                // SAFETY: a TD at privilege level 0, by the contract of `Hw::new`; `registers` is
-                // exclusively ours.
-                unsafe { tdcall_every_register(registers) }
-            }
-            _ => {
-                let mut arguments = TdcallArgs {
-                    rax: registers.rax,
-                    rcx: registers.rcx,
-                    rdx: registers.rdx,
-                    r8: registers.r8,
-                    r9: registers.r9,
-                    r10: registers.r10,
-                    r11: registers.r11,
-                    r12: registers.r12,
-                    r13: registers.r13,
-                };
-                tdx_tdcall::td_call(&mut arguments);
-                registers.rax = arguments.rax;
-                registers.rcx = arguments.rcx;
-                registers.rdx = arguments.rdx;
-                registers.r8 = arguments.r8;
-                registers.r9 = arguments.r9;
-                registers.r10 = arguments.r10;
-                registers.r11 = arguments.r11;
-                registers.r12 = arguments.r12;
-                registers.r13 = arguments.r13;
-            }
-        }
+        // SAFETY: a TD at privilege level 0, by the contract of `Hw::new`; `registers` is
+        // exclusively ours.
+        unsafe { tdcall_every_register(registers) }
     }
 }
 
