@@ -13,6 +13,7 @@ const PORT: u16 = 0x402;
 /// What a read gives where the device exists.
 const PRESENT: u32 = 0xE9;
 
+/// Whether the host has the port: asked once.
 static EXISTS: AtomicBool = AtomicBool::new(false);
 
 /// The port as a text writer; drops everything where the host has none.

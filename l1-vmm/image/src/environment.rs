@@ -8,8 +8,10 @@ use tdcall::{RawTdcall, Td, VpEnterError};
 use tdx_defs::vp_enter::{GuestState, Outcome, TlbFlush};
 use tdx_defs::{Gpa, VmIndex};
 
+use crate::arch::interrupts::{self, Vector};
 use crate::arch::memory::{L2Ram, Vapic};
-use crate::arch::{Instruction, clock, extended_state, interrupts};
+use crate::arch::{Instruction, clock};
+use crate::per_cpu::ThisCpu;
 use crate::tpm::Window;
 
 /// The parts that this image is made of.
@@ -24,7 +26,7 @@ impl Environment for Machine {
 }
 
 /// The processor that L1 runs on.
-pub(crate) struct Cpu;
+pub(crate) struct Cpu(pub(crate) ThisCpu);
 
 impl Processor for Cpu {
     fn tsc(&self) -> u64 {
@@ -41,36 +43,37 @@ impl Processor for Cpu {
         }
     }
 
-    /// The state is switched in [`Instruction`], next to the TDCALL.
+    /// Not by `td`, which does not have the state that is switched next to the TDCALL.
     fn enter<R: RawTdcall>(
         &mut self,
-        td: &Td<R>,
+        _td: &Td<R>,
         vm: VmIndex,
         flush: TlbFlush,
         state: &mut GuestState,
     ) -> Result<Outcome, VpEnterError> {
         // The module writes through this address: as far as Rust knows, the TDCALL does.
         let address = (&raw mut *state).expose_provenance();
+        let td = self.0.extended_state.entry();
         td.vp_enter(vm, flush, Gpa(address as u64))
     }
 
     fn set_l2_cr2(&mut self, value: u64) {
-        extended_state::set_l2_cr2(value);
+        self.0.extended_state.set_l2_cr2(value);
     }
 
     fn l2_xcr0(&self) -> u64 {
-        extended_state::l2_xcr0()
+        self.0.extended_state.l2_xcr0()
     }
 
     fn set_l2_xcr0(&mut self, value: u64) {
-        extended_state::set_l2_xcr0(value);
+        self.0.extended_state.set_l2_xcr0(value);
     }
 
     fn take_interrupts(&mut self) -> Interrupts {
         interrupts::open_window();
         Interrupts {
-            timer: interrupts::take(interrupts::Vector::Timer),
-            console: interrupts::take(interrupts::Vector::Console),
+            timer: self.0.noted.take(Vector::Timer),
+            console: self.0.noted.take(Vector::Console),
         }
     }
 

@@ -31,6 +31,7 @@ pub(crate) enum FatalCode {
     Run = 8,
 }
 
+/// The first failure is the one that is told, whichever processor has it; later ones only halt theirs.
 static ENDED: AtomicBool = AtomicBool::new(false);
 
 /// Says why on the log and to the host, and halts. A failure on the way there only halts.

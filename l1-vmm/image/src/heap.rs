@@ -1,4 +1,5 @@
-//! The heap: a buddy allocator over a part of the image, with a high-water mark.
+//! The heap: a buddy allocator over a part of the image, with a high-water mark. All processors have
+//! one, behind a lock that no handler takes and that is held for no other lock.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
@@ -24,12 +25,15 @@ static ALLOCATOR: Allocator = Allocator(Mutex::new(Counted {
     high_water_mark: 0,
 }));
 
-/// Gives the allocator its memory. Called once, before the first allocation.
+/// Gives the allocator its memory, at the first call: before the first allocation.
 pub(crate) fn start() {
     let (start, end) = (image::heap_start() as usize, image::heap_end() as usize);
-    // SAFETY: this part of the image is for nothing else, and mapped writable by td-shim's and L1's
-    // page tables.
-    unsafe { ALLOCATOR.0.lock().heap.init(start, end - start) };
+    let mut counted = ALLOCATOR.0.lock();
+    if counted.heap.stats_total_bytes() == 0 {
+        // SAFETY: this part of the image is for nothing else, given away once, and mapped writable by
+        // td-shim's and L1's page tables.
+        unsafe { counted.heap.init(start, end - start) };
+    }
 }
 
 /// What the heap holds, in bytes.
@@ -54,7 +58,7 @@ pub(crate) fn usage() -> Usage {
 }
 
 // SAFETY: the buddy allocator gives out disjoint blocks of at least the layout's size and alignment;
-// the lock is never taken by a handler, so main code can not wait for itself.
+// the lock is never taken by a handler, so no processor can wait for itself.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let mut counted = self.0.lock();

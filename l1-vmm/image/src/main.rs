@@ -1,9 +1,16 @@
 //! The L1 image: what td-shim starts.
 //!
-//! Everything that needs the machine is here: [`arch`] (entry, page tables, handlers, state
-//! switch, raw memory), [`crt`] (the C library of the TPM engine), [`heap`], the log and the fatal
-//! path. What L1 decides is in the library `l1-vmm`, which this file puts together with the
-//! machine.
+//! All of L1's `unsafe` is here; what L1 decides is in the library `l1-vmm`, which this file puts
+//! together with the machine.
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | [`arch`] | what needs the machine: entry, address space, handlers, state switch, raw memory, the TDCALL |
+//! | [`per_cpu`] | what each processor has of its own |
+//! | [`crt`] | the C library of the TPM engine |
+//! | [`heap`] | the allocator |
+//! | [`fatal`], [`debug_port`] | how L1 ends, and its log |
+//! | [`environment`], [`tpm`], [`measurement`] | the machine and the vTPM as the library's traits want them |
 #![no_std]
 #![no_main]
 #![deny(clippy::unwrap_used, clippy::expect_used)]
@@ -19,9 +26,10 @@ mod environment;
 mod fatal;
 mod heap;
 mod measurement;
+mod per_cpu;
 mod tpm;
 
-use arch::{clock, image, memory, paging, random, td, thread};
+use arch::{clock, image, memory, paging, random, td};
 use attestation::journal::PcrMirror;
 use environment::{Cpu, Machine};
 use fatal::{FatalCode, OrFatal, fatal, halt};
@@ -37,6 +45,7 @@ use l1_vmm::launch::{
 use l1_vmm::run::{End, Layout, Parts, Platform, host};
 use l1_vmm::shared_buffer::{Part, SharedBuffer};
 use memory::{Bounce, Firmware, L2Ram, Vapic};
+use per_cpu::ThisCpu;
 use tdcall::leaf::VpInfo;
 use tdx_defs::VmIndex;
 use tdx_defs::field::FieldId;
@@ -64,13 +73,13 @@ const RESET: (u16, Width, u32) = (0xCF9, Width::Byte, 0x06);
 
 /// Called by the entry code with td-shim's HOB list, on L1's stack.
 extern "sysv64" fn l1_main(hob: u64) -> ! {
-    arch::start();
+    let this = arch::start();
     debug_port::start();
     heap::start();
     let base = image::start();
     log::info!("{MARK} at {base:#x}");
     random::start().or_fatal(FatalCode::Entropy);
-    thread::start().or_fatal(FatalCode::Entropy);
+    this.thread.start().or_fatal(FatalCode::Entropy);
     let info = configuration();
 
     // SAFETY: `hob` is what td-shim passed; nothing of L1's is there.
@@ -95,7 +104,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     let log = measurement::event_log(&hobs, &mut domain);
     let tpm = tpm::start(domain, log, mirror, &guest.image.measurements());
     put_tcg_log(&mut ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
-    run(ram, tpm, &guest, info)
+    run(this, ram, tpm, &guest, info)
 }
 
 /// Checks that this is a TD in which L1 can do its work.
@@ -199,21 +208,16 @@ fn guest(plan: &MemoryPlan, files: &Part<Bounce>, ram: &mut L2Ram) -> (LoadedGue
 }
 
 /// Runs the guest to its end, and ends the TD as the guest asked.
-fn run(ram: L2Ram, tpm: Window, guest: &LoadedGuest, info: VpInfo) -> ! {
+fn run(this: ThisCpu, ram: L2Ram, tpm: Window, guest: &LoadedGuest, info: VpInfo) -> ! {
     let td = td();
-    let Some(vapic) = Vapic::take() else {
-        fatal(
-            FatalCode::Run,
-            format_args!("the virtual-APIC page is in use"),
-        );
-    };
+    let vapic = Vapic::new();
     let layout = Layout {
         vm: L2,
         vapic: vapic.gpa(),
         shared_bit: info.gpaw.shared_bit(),
     };
     let parts = Parts::<Machine> {
-        processor: Cpu,
+        processor: Cpu(this),
         memory: ram,
         vapic,
         tpm,

@@ -29,15 +29,9 @@ pub(crate) fn domain(
     memory: L2Ram,
     log_copy: GpaRange,
 ) -> Domain {
-    let Some(operands) = Operands::take() else {
-        fatal(
-            FatalCode::Configuration,
-            format_args!("the page for operands of TDCALLs is in use"),
-        );
-    };
     LaunchedTd::new(Parts {
         td: td(),
-        operands,
+        operands: Operands::new(),
         quotes: QuoteBuffer::new(quotes, shared_bit).or_fatal(FatalCode::Configuration),
         memory,
         log_copy,

@@ -11,11 +11,13 @@
 
 use core::arch::naked_asm;
 use core::arch::x86_64::{__cpuid_count, _xsetbv};
-use core::cell::UnsafeCell;
+use core::cell::Cell;
 use core::mem::offset_of;
 
 use tdcall::hw::{Speculation, tdcall_between_barriers};
-use tdx_defs::Registers;
+use tdcall::{RawTdcall, Td};
+use tdx_defs::status::{Operand, Status};
+use tdx_defs::{Registers, tdg};
 use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr::wrmsr;
 
@@ -54,105 +56,126 @@ impl State {
     }
 }
 
-struct Static {
-    l2: UnsafeCell<State>,
-    l1: State,
-    components: UnsafeCell<u64>,
-    speculation: UnsafeCell<Speculation>,
+/// What every processor's registers are loaded with for L1.
+static L1: State = State::initial();
+
+/// The extended state of L2's virtual processor and how this processor switches it.
+pub(crate) struct ExtendedState {
+    l2: State,
+    /// The components that L1 switches: what L2's XCR0 may have at most.
+    components: u64,
+    speculation: Speculation,
 }
 
-// SAFETY: one processor; used by main code only, never by a handler.
-unsafe impl Sync for Static {}
-
-static STATE: Static = Static {
-    l2: UnsafeCell::new(State::initial()),
-    l1: State::initial(),
-    components: UnsafeCell::new(1),
-    speculation: UnsafeCell::new(Speculation {
-        barrier: false,
-        control: false,
-        l1: SPEC_CTRL_IBRS,
-        l2: 0,
-    }),
-};
-
-/// Enables SSE and XSAVE for L1, with every component that L2 may use.
-pub(super) fn start() {
-    let cpuid = |leaf, sub_leaf| __cpuid_count(leaf, sub_leaf);
-    let xsave = cpuid(1, 0).ecx & 1 << 26 != 0;
-    if !xsave {
-        fatal(
-            FatalCode::Processor,
-            format_args!("the processor has no XSAVE"),
-        );
-    }
-    let supported = cpuid(0xD, 0);
-    let components = (u64::from(supported.edx) << 32 | u64::from(supported.eax)) & OFFERED;
-    let speculation_control = cpuid(7, 0).edx & 1 << 26 != 0;
-    let barrier = speculation_control || cpuid(0x8000_0008, 0).ebx & 1 << 12 != 0;
-    // SAFETY: enables what CPUID says is there (1: OSFXSR and OSXMMEXCPT for SSE, OSXSAVE for
-    // XSAVE; 2: x87 and SSE are always among the components, as XCR0 demands; 3: IBRS); L1 has no
-    // state in the new components yet. Nobody else uses `STATE` (see `Static`).
-    unsafe {
-        let cr0 = cr0() - Cr0::CR0_EMULATE_COPROCESSOR - Cr0::CR0_TASK_SWITCHED;
-        cr0_write(cr0 | Cr0::CR0_MONITOR_COPROCESSOR | Cr0::CR0_WRITE_PROTECT);
-        cr4_write(cr4() | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE | Cr4::CR4_ENABLE_OS_XSAVE);
-        _xsetbv(0, components);
-        *STATE.components.get() = components;
-        (*STATE.speculation.get()).barrier = barrier;
-        (*STATE.speculation.get()).control = speculation_control;
-        if speculation_control {
-            wrmsr(IA32_SPEC_CTRL, SPEC_CTRL_IBRS);
+impl ExtendedState {
+    /// Before [`start`](Self::start).
+    pub(crate) const fn new() -> Self {
+        Self {
+            l2: State::initial(),
+            components: 1,
+            speculation: Speculation {
+                barrier: false,
+                control: false,
+                l1: SPEC_CTRL_IBRS,
+                l2: 0,
+            },
         }
     }
-    let needed = cpuid(0xD, 0).ebx as usize;
-    if needed > AREA {
-        fatal(
-            FatalCode::Processor,
-            format_args!("the XSAVE area of the processor has {needed} bytes, more than {AREA}"),
-        );
+
+    /// Enables SSE and XSAVE for L1, with every component that L2 may use.
+    pub(super) fn start(&mut self) {
+        let cpuid = |leaf, sub_leaf| __cpuid_count(leaf, sub_leaf);
+        let xsave = cpuid(1, 0).ecx & 1 << 26 != 0;
+        if !xsave {
+            fatal(
+                FatalCode::Processor,
+                format_args!("the processor has no XSAVE"),
+            );
+        }
+        let supported = cpuid(0xD, 0);
+        let components = (u64::from(supported.edx) << 32 | u64::from(supported.eax)) & OFFERED;
+        let speculation_control = cpuid(7, 0).edx & 1 << 26 != 0;
+        let barrier = speculation_control || cpuid(0x8000_0008, 0).ebx & 1 << 12 != 0;
+        // SAFETY: enables what CPUID says is there (1: OSFXSR and OSXMMEXCPT for SSE, OSXSAVE for
+        // XSAVE; 2: x87 and SSE are always among the components, as XCR0 demands; 3: IBRS); L1 has no
+        // state in the new components yet.
+        unsafe {
+            let cr0 = cr0() - Cr0::CR0_EMULATE_COPROCESSOR - Cr0::CR0_TASK_SWITCHED;
+            cr0_write(cr0 | Cr0::CR0_MONITOR_COPROCESSOR | Cr0::CR0_WRITE_PROTECT);
+            cr4_write(
+                cr4() | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE | Cr4::CR4_ENABLE_OS_XSAVE,
+            );
+            _xsetbv(0, components);
+            if speculation_control {
+                wrmsr(IA32_SPEC_CTRL, SPEC_CTRL_IBRS);
+            }
+        }
+        self.components = components;
+        self.speculation.barrier = barrier;
+        self.speculation.control = speculation_control;
+        let needed = cpuid(0xD, 0).ebx as usize;
+        if needed > AREA {
+            fatal(
+                FatalCode::Processor,
+                format_args!(
+                    "the XSAVE area of the processor has {needed} bytes, more than {AREA}"
+                ),
+            );
+        }
+    }
+
+    /// L2's XCR0 as of its last exit.
+    pub(crate) fn l2_xcr0(&self) -> u64 {
+        self.l2.xcr0
+    }
+
+    /// Replaces L2's XCR0, of which only the components that L1 switches stay. The caller has checked it
+    /// as XSETBV would.
+    pub(crate) fn set_l2_xcr0(&mut self, value: u64) {
+        self.l2.xcr0 = value & self.components | 1;
+    }
+
+    /// Replaces L2's CR2.
+    pub(crate) fn set_l2_cr2(&mut self, value: u64) {
+        self.l2.cr2 = value;
+    }
+
+    /// The TDX module, for TDG.VP.ENTER with this state.
+    #[inline]
+    pub(crate) fn entry(&mut self) -> Td<Entry<'_>> {
+        Td::new(Entry(Cell::from_mut(self)))
     }
 }
 
-/// The state components that L1 switches: what L2's XCR0 may have at most.
-pub(crate) fn components() -> u64 {
-    // SAFETY: nobody else uses `STATE` (see `Static`).
-    unsafe { *STATE.components.get() }
-}
+/// TDG.VP.ENTER with the state that the module does not switch; no other leaf.
+pub(crate) struct Entry<'a>(&'a Cell<ExtendedState>);
 
-/// L2's XCR0 as of its last exit.
-pub(crate) fn l2_xcr0() -> u64 {
-    // SAFETY: nobody else uses `STATE` (see `Static`).
-    unsafe { (*STATE.l2.get()).xcr0 }
-}
-
-/// Replaces L2's XCR0. The caller has checked it as XSETBV would, against [`components`].
-pub(crate) fn set_l2_xcr0(value: u64) {
-    // SAFETY: nobody else uses `STATE` (see `Static`).
-    unsafe { (*STATE.l2.get()).xcr0 = value & components() | 1 };
-}
-
-/// Replaces L2's CR2.
-pub(crate) fn set_l2_cr2(value: u64) {
-    // SAFETY: nobody else uses `STATE` (see `Static`).
-    unsafe { (*STATE.l2.get()).cr2 = value };
-}
-
-/// TDG.VP.ENTER with `registers`.
-#[inline]
-pub(super) fn enter(registers: &mut Registers) {
-    // SAFETY: the areas are 64-byte aligned and hold every component (checked by `start`), XCR0
-    // has every component, `speculation` names what CPUID has, nobody else uses `STATE` (see
-    // `Static`); the TDCALL is covered by the contract under which `Instruction` was made.
-    unsafe {
-        switch_and_enter(
-            registers,
-            STATE.l2.get(),
-            &raw const STATE.l1,
-            *STATE.components.get(),
-            STATE.speculation.get(),
-        );
+impl RawTdcall for Entry<'_> {
+    #[inline]
+    fn tdcall(&self, registers: &mut Registers) {
+        if registers.rax != tdg::VP_ENTER {
+            return refuse(registers);
+        }
+        let state = self.0.as_ptr();
+        // SAFETY: the areas are 64-byte aligned and hold every component (checked by `start`), XCR0
+        // has every component, `speculation` names what CPUID has. The borrow in `self` is exclusive
+        // and the value stays on this processor, whose handlers do not reach it. The TDCALL is
+        // covered by the contract under which `Instruction` was made.
+        unsafe {
+            switch_and_enter(
+                registers,
+                &raw mut (*state).l2,
+                &raw const L1,
+                (*state).components,
+                &raw mut (*state).speculation,
+            );
+        }
     }
+}
+
+/// Answers as the module does to a leaf that it does not have.
+pub(super) fn refuse(registers: &mut Registers) {
+    registers.rax = Status::operand_invalid(Operand::RAX).0;
 }
 
 /// Loads L2's state, executes, saves L2's state, loads L1's initial state.

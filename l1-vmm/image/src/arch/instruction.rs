@@ -10,7 +10,8 @@ use super::extended_state;
 
 /// The instruction, with what L1 has to do around some leaves.
 ///
-/// * TDG.VP.ENTER: switches the state that the module does not.
+/// * TDG.VP.ENTER: refused here. It takes the state that the module does not switch, which
+///   [`ExtendedState::entry`](extended_state::ExtendedState::entry) has.
 /// * `TDG.VP.VMCALL<Instruction.HLT>` that says interrupts are not blocked: enables them for the
 ///   length of the call, in the shadow of STI, so that no wake-up is lost.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +28,7 @@ pub(crate) fn td() -> Td<Instruction> {
 impl RawTdcall for Instruction {
     fn tdcall(&self, registers: &mut Registers) {
         match registers.rax {
-            tdg::VP_ENTER => extended_state::enter(registers),
+            tdg::VP_ENTER => extended_state::refuse(registers),
             tdg::VP_VMCALL
                 if registers.r10 == STANDARD
                     && registers.r11 == sub_function::HLT

@@ -1,8 +1,8 @@
-//! What needs the machine. Together with `crt` (the engine's C runtime), `heap` and `fatal`, the
-//! only `unsafe` of L1; the logic is in the library.
+//! What needs the machine: entry, address space, handlers, state switch, raw memory, the TDCALL.
 //!
-//! One processor runs L1, so the statics here have one user: main code, and handlers that main code
-//! can not interrupt.
+//! What a processor has of its own is in its [`per_cpu`] area. The statics here are what the machine has
+//! once: atomics ([`clock`]), values behind a lock ([`random`]), and the IDT, which is made once and
+//! then only read.
 
 pub(crate) mod clock;
 pub(crate) mod entry;
@@ -13,16 +13,19 @@ pub(crate) mod interrupts;
 pub(crate) mod memory;
 pub(crate) mod paging;
 pub(crate) mod random;
-mod segments;
+pub(crate) mod segments;
 pub(crate) mod thread;
 
 pub(crate) use instruction::{Instruction, td};
 
+use crate::per_cpu::{self, ThisCpu};
+
 /// Brings the processor from td-shim's state to L1's own: segments, handlers, vector state.
 ///
 /// Must come first: without the #VE handler a CPUID may end the TD.
-pub(crate) fn start() {
-    segments::load();
+pub(crate) fn start() -> ThisCpu {
+    let this = per_cpu::start();
     interrupts::load();
-    extended_state::start();
+    this.extended_state.start();
+    this
 }

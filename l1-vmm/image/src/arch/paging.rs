@@ -8,11 +8,13 @@
 
 use core::arch::x86_64::__cpuid;
 use core::slice;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use l1_vmm::launch::gpa_range::GpaRange;
 use l1_vmm::paging::{ALIASES, Access, PageTable, PageTables, PagingError};
 
 use super::image;
+use crate::fatal::{FatalCode, fatal};
 
 /// Where shared memory is mapped; the address without the SHARED bit is added.
 pub(crate) const SHARED_WINDOW: u64 = ALIASES;
@@ -20,17 +22,26 @@ pub(crate) const SHARED_WINDOW: u64 = ALIASES;
 /// The firmware image of td-shim: the last 16 MiB below 4 GiB.
 const FIRMWARE: (u64, u64) = (0xFF00_0000, 0x100_0000);
 
-/// Replaces td-shim's page tables. `memory` is what shall be mapped besides the image and the firmware;
+/// Whether [`start`] has the memory of the page tables.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Replaces td-shim's page tables, once. `memory` is what shall be mapped besides the image and the firmware;
 /// `shared` is a range of it that is mapped with `shared_bit` instead, and nowhere else.
 pub(crate) fn start(
     memory: impl Iterator<Item = GpaRange>,
     shared: GpaRange,
     shared_bit: u64,
 ) -> Result<usize, PagingError> {
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        fatal(
+            FatalCode::Configuration,
+            format_args!("L1 has its page tables already"),
+        );
+    }
     let pool_start = image::page_tables_start();
     let count = (image::page_tables_end() - pool_start) as usize / size_of::<PageTable>();
     // SAFETY: this part of the image is page-aligned, as long as that, and for nothing else; any bytes
-    // are a valid `PageTable`. Called once.
+    // are a valid `PageTable`. Taken once.
     let pool = unsafe { slice::from_raw_parts_mut(pool_start as *mut PageTable, count) };
     let gigabyte_pages = __cpuid(0x8000_0001).edx & 1 << 26 != 0;
     let mut tables = PageTables::new(pool, pool_start, gigabyte_pages)?;

@@ -1,4 +1,6 @@
 //! RDSEED, and RDRAND where it has nothing or does not exist.
+//!
+//! The health tests look at the words of all processors, behind a lock that no handler takes.
 
 use core::arch::x86_64::{__cpuid_count, _rdrand64_step, _rdseed64_step};
 

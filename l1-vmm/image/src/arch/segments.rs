@@ -1,7 +1,6 @@
 //! GDT and TSS: flat 64-bit segments, and a stack for each class of interrupts.
 
 use core::arch::asm;
-use core::cell::UnsafeCell;
 
 use x86::bits64::task::TaskStateSegment;
 use x86::dtables::{DescriptorTablePointer, lgdt};
@@ -20,28 +19,27 @@ const CODE_DESCRIPTOR: u64 = 0x00AF_9B00_0000_FFFF;
 /// Data, privilege level 0, accessed.
 const DATA_DESCRIPTOR: u64 = 0x00CF_9300_0000_FFFF;
 
-struct Tables {
+/// GDT and TSS of one processor.
+pub(crate) struct Segments {
     gdt: [u64; 5],
     tss: TaskStateSegment,
 }
 
-struct Static(UnsafeCell<Tables>);
+impl Segments {
+    /// Before [`load`].
+    pub(crate) const fn new() -> Self {
+        Self {
+            gdt: [0; 5],
+            tss: TaskStateSegment::new(),
+        }
+    }
+}
 
-// SAFETY: one processor; written by `load` before interrupts can happen, then only read by the
-// processor (it sets the TSS descriptor's busy bit when `load_tr` runs).
-unsafe impl Sync for Static {}
-
-static TABLES: Static = Static(UnsafeCell::new(Tables {
-    gdt: [0; 5],
-    tss: TaskStateSegment::new(),
-}));
-
-/// Loads the tables and every segment register.
-pub(super) fn load() {
-    // SAFETY: called once, before anything else refers to the tables (see `Static`).
-    let tables = unsafe { &mut *TABLES.0.get() };
-    for index in 0..image::INTERRUPT_STACKS {
-        tables.tss.set_ist(index, image::interrupt_stack_top(index));
+/// Loads the tables and every segment register; the bases of FS and GS become 0. `stacks` are the
+/// tops of the processor's interrupt stacks.
+pub(crate) fn load(tables: &'static mut Segments, stacks: [u64; image::INTERRUPT_STACKS]) {
+    for (index, top) in stacks.into_iter().enumerate() {
+        tables.tss.set_ist(index, top);
     }
     let base = (&raw const tables.tss) as u64;
     let limit = size_of::<TaskStateSegment>() as u64 - 1;
@@ -54,8 +52,8 @@ pub(super) fn load() {
         base >> 32,
     ];
     let pointer = DescriptorTablePointer::new_from_slice(&tables.gdt);
-    // SAFETY: the descriptors are flat as td-shim's were, the tables are static and mapped
-    // identically by td-shim and later by L1; the far return reloads CS with the same base and
+    // SAFETY: the descriptors are flat as td-shim's were, the tables are static, from here on only the
+    // processor's (it sets the TSS descriptor's busy bit), and mapped identically by td-shim and later by L1; the far return reloads CS with the same base and
     // uses 16 bytes of the stack.
     unsafe {
         lgdt(&pointer);

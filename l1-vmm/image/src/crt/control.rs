@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicI32, Ordering};
 
 use crate::fatal::{FatalCode, fatal};
 
+/// One for all processors: only the TPM engine's code uses it (see the module `crt`).
 static ERRNO: AtomicI32 = AtomicI32::new(0);
 
 /// Sets `errno`.
@@ -12,7 +13,7 @@ pub(super) fn set_errno(number: c_int) {
     ERRNO.store(number, Ordering::Relaxed);
 }
 
-/// Where `errno` is: one thread, so one place.
+/// Where `errno` is.
 #[unsafe(no_mangle)]
 extern "C" fn __errno_location() -> *mut c_int {
     ERRNO.as_ptr()

@@ -1,7 +1,6 @@
 //! What happens at an interrupt or exception.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use l1_vmm::run::host::{CONSOLE_VECTOR, TIMER_VECTOR};
 use x86::msr::{IA32_X2APIC_EOI, wrmsr};
@@ -10,6 +9,7 @@ use super::stubs::Frame;
 use super::virtualization_exception;
 use crate::arch::image;
 use crate::fatal::{FatalCode, fatal};
+use crate::per_cpu;
 
 const NMI: u64 = 2;
 const PAGE_FAULT: u64 = 14;
@@ -25,21 +25,6 @@ pub(crate) enum Vector {
     Timer = TIMER_VECTOR,
     /// The host's UART, through its I/O APIC.
     Console = CONSOLE_VECTOR,
-}
-
-static TIMER: AtomicBool = AtomicBool::new(false);
-static CONSOLE: AtomicBool = AtomicBool::new(false);
-
-fn flag(vector: Vector) -> &'static AtomicBool {
-    match vector {
-        Vector::Timer => &TIMER,
-        Vector::Console => &CONSOLE,
-    }
-}
-
-/// Whether the interrupt has happened since this was last asked.
-pub(crate) fn take(vector: Vector) -> bool {
-    flag(vector).swap(false, Ordering::Relaxed)
 }
 
 /// Lets interrupts that are pending happen. Otherwise they are disabled, but for the wait in
@@ -65,7 +50,7 @@ pub(super) extern "sysv64" fn dispatch(frame: &mut Frame) {
 fn interrupt(vector: u64) {
     for own in [Vector::Timer, Vector::Console] {
         if u64::from(own as u8) == vector {
-            flag(own).store(true, Ordering::Relaxed);
+            per_cpu::noted().note(own);
         }
     }
     // SAFETY: ends the interrupt at the local APIC, which is in x2APIC mode in every TD; the
