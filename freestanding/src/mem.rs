@@ -3,6 +3,7 @@
 //! Large blocks are string instructions: short, and fast wherever the processor (or an emulator of
 //! one) moves whole blocks at a time. Small copies, which are most, take plain moves: a string
 //! instruction has a cost to start. None of them touches a vector register.
+#![allow(unsafe_code, reason = "memory functions by their C names")]
 
 use core::arch::naked_asm;
 

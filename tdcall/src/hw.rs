@@ -2,6 +2,7 @@
 //!
 //! One stub is the path of every leaf, with every register both ways: TDG.VP.ENTER returns CS in RSI
 //! and RDI and L2's RBP, and TDG.VP.VMCALL takes any register that its mask names.
+#![allow(unsafe_code, reason = "the TDCALL instruction")]
 
 use core::arch::naked_asm;
 

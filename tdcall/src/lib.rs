@@ -13,15 +13,6 @@
 //!
 //! Source of everything not marked otherwise: *Intel TDX Module v1.5 ABI Specification*.
 #![no_std]
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )
-)]
 
 #[cfg(test)]
 extern crate std;

@@ -1,4 +1,8 @@
 //! The command line: exit codes, the table, JSON and `--explain`.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 mod story;
 

@@ -1,4 +1,8 @@
 //! The entry points of the fuzz targets with mutated evidence, bounded and always the same: nothing panics.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 // Public in the crate of the fuzz targets.
 #[allow(unreachable_pub)]

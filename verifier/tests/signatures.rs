@@ -1,4 +1,8 @@
 //! Signatures by the kinds of attestation keys that a guest may have of its own.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 mod story;
 

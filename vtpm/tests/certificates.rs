@@ -1,4 +1,9 @@
 //! Certificates: who signs what, what stands in them, and that other software accepts them.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 mod support;
 

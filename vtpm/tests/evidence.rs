@@ -1,4 +1,8 @@
 //! Reports and quotes, as a relying party gets them through NV indices and through the service.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 mod support;
 

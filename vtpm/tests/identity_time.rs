@@ -1,4 +1,9 @@
 //! When the TPM gets its identity, and that nobody can tell.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 mod support;
 

@@ -1,4 +1,8 @@
 //! Which commands the journal in RTMR3 tells, and how.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 mod support;
 

@@ -1,4 +1,8 @@
 //! With the full mirror, RTMR3 alone tells every PCR of every bank.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 mod support;
 

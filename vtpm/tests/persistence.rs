@@ -1,4 +1,8 @@
 //! Starts from the state of an earlier boot, resumes, and engines that fail.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 mod support;
 

@@ -6,6 +6,8 @@
 //! * `measure` predicts a configuration's measurements from files;
 //! * `reproduce` builds the images a second time elsewhere and compares them;
 //! * `check-image` says whether a finished td-shim image can launch the L1 VMM.
+#![forbid(unsafe_code)]
+#![allow(clippy::indexing_slicing, reason = "tasks, on files of their own")]
 
 mod attestation_figures;
 mod bad_input;
@@ -28,6 +30,8 @@ mod progress;
 mod report;
 mod reproducible;
 mod round_trip;
+#[cfg(test)]
+mod soundness;
 mod swtpm;
 mod tally;
 mod transcript;

@@ -11,9 +11,9 @@
 //! | [`heap`] | the allocator |
 //! | [`fatal`], [`debug_port`] | how L1 ends, and its log |
 //! | [`environment`], [`tpm`], [`measurement`] | the machine and the vTPM as the library's traits want them |
+#![allow(unsafe_code, reason = "all of L1's, see docs/soundness.md")]
 #![no_std]
 #![no_main]
-#![deny(clippy::unwrap_used, clippy::expect_used)]
 
 extern crate alloc;
 // `memcpy` and its kin.

@@ -9,8 +9,14 @@
 //! * [`hardware`]: both as the module's platform.
 //! * [`host`]: the host VMM.
 //! * [`micro`]: small guests that test the module on this platform.
+#![allow(unsafe_code, reason = "a program on bare metal")]
 #![no_std]
 #![no_main]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a simulator: a wrong index ends a test"
+)]
 
 extern crate alloc;
 extern crate freestanding;

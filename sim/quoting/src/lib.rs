@@ -15,7 +15,11 @@
 //!
 //! Whether a TDREPORT is one of this platform is for the platform to say: its MAC can only be checked
 //! where its key is (`tdx_module::Module::is_local_report`).
-
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "of the simulator: what it takes apart, its tests have made"
+)]
 #![cfg_attr(not(any(test, feature = "pki")), no_std)]
 #![forbid(unsafe_code)]
 

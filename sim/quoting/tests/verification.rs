@@ -1,4 +1,8 @@
 //! An independent verifier (`dcap-qvl`) on quotes of this crate, with the test root for its root.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 use dcap_qvl::QuoteCollateralV3;
 use dcap_qvl::quote::Report;

@@ -5,8 +5,13 @@
 //! loads the payload's ELF file with its relocations, and calls it with a HOB list. What td-shim has
 //! beyond that (application processors, secure boot, Linux payloads) is not here: a real td-shim
 //! image drops in where this one stands.
+#![allow(unsafe_code, reason = "a program on bare metal")]
 #![no_std]
 #![no_main]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "of the simulator: what it takes apart, the same build has made"
+)]
 
 mod event_log;
 mod fatal;

@@ -9,6 +9,12 @@
 //!
 //! The engine is one a process, so boots take turns: a [`Machine`] holds the turn until it is dropped.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "fixtures of tests"
+)]
 
 mod boot;
 mod domain;

@@ -5,6 +5,7 @@
 //! a mark with the counters of that moment, elsewhere it does nothing.
 //!
 //! With an argument, only the command of that name.
+#![forbid(unsafe_code)]
 
 mod command;
 

@@ -1,4 +1,9 @@
 //! Made-up evidence: the story of a TD, told as a bundle. What it says is consistent; the tests then lie.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 // Each test uses a part of it.
 #![allow(dead_code)]
 

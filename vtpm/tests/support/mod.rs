@@ -1,6 +1,13 @@
 //! What tests of the attested TPM need: a turn at the engine, a trust domain that follows a script,
 //! and an independent reader of what was measured.
 #![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -64,6 +64,7 @@
 //! crate. `build/` gets both; their licences are in `licenses/`. Variables of the build:
 //! `TPM2_REF_LIBTPMS_A` (the archive to use), `TPM2_REF_CACHE` (a folder for both results),
 //! `TPM2_REF_OFFLINE` (do not ask Debian).
+#![allow(unsafe_code, reason = "calls into C, and the symbols that it asks for")]
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
 

@@ -82,10 +82,10 @@ pub(crate) fn unwrap(kind: StateKind, state: &[u8]) -> Result<&[u8], StateError>
     if digest(described, blob) != expected {
         return Err(StateError::Damaged);
     }
-    if described[LENGTH..] != (blob.len() as u32).to_le_bytes() {
+    if described.get(LENGTH..) != Some((blob.len() as u32).to_le_bytes().as_slice()) {
         return Err(StateError::Damaged);
     }
-    if described[KIND..LENGTH] != [kind.code(), 0, 0, 0] {
+    if described.get(KIND..LENGTH) != Some([kind.code(), 0, 0, 0].as_slice()) {
         return Err(StateError::Kind);
     }
     Ok(blob)

@@ -1,4 +1,8 @@
 //! Quotes, checked by cryptography that is not the engine's.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 mod support;
 

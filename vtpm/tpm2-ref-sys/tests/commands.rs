@@ -1,4 +1,8 @@
 //! The commands that a guest's software uses, at the engine.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 mod support;
 

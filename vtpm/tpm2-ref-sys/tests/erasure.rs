@@ -1,4 +1,9 @@
 //! What the crate frees of its copies of the state is erased first.
+#![allow(unsafe_code, reason = "looks at freed memory of the engine's")]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 mod support;
 

@@ -1,5 +1,10 @@
 //! What the build links is the pinned archive, and it takes nothing else for it.
 #![allow(dead_code, missing_docs)]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,8 @@
 //! Character classes of the "C" locale, in the tables that glibc's `<ctype.h>` macros index.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "tables made at compile time, where a wrong index is an error"
+)]
 
 /// Characters −128 to 255.
 const COUNT: usize = 384;

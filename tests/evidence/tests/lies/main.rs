@@ -3,6 +3,12 @@
 //! A lie is told about the evidence of an honest boot ([`Lie`]), or it is a boot that is honest about being another one
 //! than the relying party accepts ([`OtherBoot`]). What a liar who holds every key could still do (a quoting enclave's,
 //! say) is told with a [`forgery`].
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 mod bits;
 mod boots;

@@ -187,7 +187,7 @@ const fn slot(kind: c_uint) -> Option<usize> {
 }
 
 fn take(kind: c_uint) -> Option<Waiting> {
-    CACHE.lock()[slot(kind)?].take()
+    CACHE.lock().get_mut(slot(kind)?)?.take()
 }
 
 /// Drops every state that waits.
@@ -213,8 +213,9 @@ extern "C" fn ClearAllCachedState() {
 #[unsafe(no_mangle)]
 extern "C" fn SetCachedState(kind: c_uint, block: *mut c_uchar, length: u32) {
     ClearCachedState(kind);
-    if let Some(slot) = slot(kind) {
-        CACHE.lock()[slot] = Some(Waiting {
+    let mut cache = CACHE.lock();
+    if let Some(place) = slot(kind).and_then(|slot| cache.get_mut(slot)) {
+        *place = Some(Waiting {
             block: Block(block),
             length,
         });
@@ -242,7 +243,7 @@ unsafe extern "C" fn GetCachedState(
 
 #[unsafe(no_mangle)]
 extern "C" fn HasCachedState(kind: c_uint) -> bool {
-    slot(kind).is_some_and(|slot| CACHE.lock()[slot].is_some())
+    slot(kind).is_some_and(|slot| matches!(CACHE.lock().get(slot), Some(Some(_))))
 }
 
 /// As [`GetCachedState`], but a copy.
@@ -254,7 +255,7 @@ unsafe extern "C" fn CopyCachedState(
     is_empty: *mut bool,
 ) -> u32 {
     let cache = CACHE.lock();
-    let waiting = slot(kind).and_then(|slot| cache[slot].as_ref());
+    let waiting = slot(kind).and_then(|slot| cache.get(slot)?.as_ref());
     let (copy, size, empty) = match waiting {
         None => (ptr::null_mut(), 0, false),
         Some(waiting) if waiting.block.0.is_null() => (ptr::null_mut(), 0, true),

@@ -1,5 +1,11 @@
 //! What every test of the engine needs: a turn at it, a seeded TPM, and commands by name.
 #![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
