@@ -9,7 +9,7 @@
 //! | [`per_cpu`] | what each processor has of its own |
 //! | [`crt`] | the C library of the TPM engine |
 //! | [`heap`] | the allocator |
-//! | [`fatal`], [`debug_port`] | how L1 ends, and its log |
+//! | [`mod@fatal`], [`debug_port`] | how L1 ends, and its log |
 //! | [`environment`], [`tpm`], [`measurement`] | the machine and the vTPM as the library's traits want them |
 #![allow(unsafe_code, reason = "all of L1's, see docs/soundness.md")]
 #![no_std]

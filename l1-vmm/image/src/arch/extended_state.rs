@@ -1,7 +1,7 @@
 //! The state that TDG.VP.ENTER does not switch: vector registers, XCR0, CR2 and IA32_SPEC_CTRL.
 //!
 //! At every entry L2's vector state is loaded and at every exit saved, with all state components of
-//! [`components`] whatever L2's XCR0 says, so nothing of L1's (keys pass through vector registers)
+//! [`ExtendedState`] whatever L2's XCR0 says, so nothing of L1's (keys pass through vector registers)
 //! is ever in a register that L2 can read. L1 then runs on with its registers in their initial
 //! state. XCR0 and IA32_SPEC_CTRL are read at the exit: L2 can have changed them without L1's doing.
 //!
