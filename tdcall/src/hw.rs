@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "the TDCALL instruction")]
 
 use core::arch::naked_asm;
+use core::mem::offset_of;
 
 use crate::raw::RawTdcall;
 use tdx_defs::Registers;
@@ -64,7 +65,10 @@ pub struct Speculation {
 /// Loads every register of a [`Registers`], executes, stores every register. `first` and `last` are
 /// around all that and may use RAX, RCX, RDX and RSI; `last` comes before any indirect branch.
 macro_rules! tdcall_body {
-    ($($first:literal,)* ; $($before:literal,)* ; $($after:literal,)* ; $($last:literal,)*) => {
+    (
+        $($first:literal,)* ; $($before:literal,)* ; $($after:literal,)* ; $($last:literal,)*
+        $(; $($name:ident = $value:expr,)*)?
+    ) => {
         naked_asm!(
             "push rbp",
             "push rbx",
@@ -74,41 +78,41 @@ macro_rules! tdcall_body {
             "push r15",
             $($first,)*
             "push rdi",
-            "mov rax, [rdi]",
-            "mov rcx, [rdi + 0x08]",
-            "mov rdx, [rdi + 0x10]",
-            "mov rbx, [rdi + 0x18]",
-            "mov rbp, [rdi + 0x20]",
-            "mov rsi, [rdi + 0x28]",
-            "mov r8, [rdi + 0x38]",
-            "mov r9, [rdi + 0x40]",
-            "mov r10, [rdi + 0x48]",
-            "mov r11, [rdi + 0x50]",
-            "mov r12, [rdi + 0x58]",
-            "mov r13, [rdi + 0x60]",
-            "mov r14, [rdi + 0x68]",
-            "mov r15, [rdi + 0x70]",
-            "mov rdi, [rdi + 0x30]",
+            "mov rax, [rdi + {rax}]",
+            "mov rcx, [rdi + {rcx}]",
+            "mov rdx, [rdi + {rdx}]",
+            "mov rbx, [rdi + {rbx}]",
+            "mov rbp, [rdi + {rbp}]",
+            "mov rsi, [rdi + {rsi}]",
+            "mov r8, [rdi + {r8}]",
+            "mov r9, [rdi + {r9}]",
+            "mov r10, [rdi + {r10}]",
+            "mov r11, [rdi + {r11}]",
+            "mov r12, [rdi + {r12}]",
+            "mov r13, [rdi + {r13}]",
+            "mov r14, [rdi + {r14}]",
+            "mov r15, [rdi + {r15}]",
+            "mov rdi, [rdi + {rdi}]",
             $($before,)*
             ".byte 0x66, 0x0F, 0x01, 0xCC", // TDCALL
             $($after,)*
             "push rdi",
             "mov rdi, [rsp + 8]",
-            "mov [rdi], rax",
-            "mov [rdi + 0x08], rcx",
-            "mov [rdi + 0x10], rdx",
-            "mov [rdi + 0x18], rbx",
-            "mov [rdi + 0x20], rbp",
-            "mov [rdi + 0x28], rsi",
-            "pop qword ptr [rdi + 0x30]",
-            "mov [rdi + 0x38], r8",
-            "mov [rdi + 0x40], r9",
-            "mov [rdi + 0x48], r10",
-            "mov [rdi + 0x50], r11",
-            "mov [rdi + 0x58], r12",
-            "mov [rdi + 0x60], r13",
-            "mov [rdi + 0x68], r14",
-            "mov [rdi + 0x70], r15",
+            "mov [rdi + {rax}], rax",
+            "mov [rdi + {rcx}], rcx",
+            "mov [rdi + {rdx}], rdx",
+            "mov [rdi + {rbx}], rbx",
+            "mov [rdi + {rbp}], rbp",
+            "mov [rdi + {rsi}], rsi",
+            "pop qword ptr [rdi + {rdi}]",
+            "mov [rdi + {r8}], r8",
+            "mov [rdi + {r9}], r9",
+            "mov [rdi + {r10}], r10",
+            "mov [rdi + {r11}], r11",
+            "mov [rdi + {r12}], r12",
+            "mov [rdi + {r13}], r13",
+            "mov [rdi + {r14}], r14",
+            "mov [rdi + {r15}], r15",
             "add rsp, 8",
             $($last,)*
             "pop r15",
@@ -118,6 +122,22 @@ macro_rules! tdcall_body {
             "pop rbx",
             "pop rbp",
             "ret",
+            rax = const offset_of!(Registers, rax),
+            rcx = const offset_of!(Registers, rcx),
+            rdx = const offset_of!(Registers, rdx),
+            rbx = const offset_of!(Registers, rbx),
+            rbp = const offset_of!(Registers, rbp),
+            rsi = const offset_of!(Registers, rsi),
+            rdi = const offset_of!(Registers, rdi),
+            r8 = const offset_of!(Registers, r8),
+            r9 = const offset_of!(Registers, r9),
+            r10 = const offset_of!(Registers, r10),
+            r11 = const offset_of!(Registers, r11),
+            r12 = const offset_of!(Registers, r12),
+            r13 = const offset_of!(Registers, r13),
+            r14 = const offset_of!(Registers, r14),
+            r15 = const offset_of!(Registers, r15),
+            $($($name = const $value,)*)?
         )
     };
 }
@@ -148,39 +168,44 @@ pub unsafe extern "sysv64" fn tdcall_between_barriers(
 ) {
     tdcall_body!(
         "push rsi",
-        "cmp byte ptr [rsi], 0",
+        "cmp byte ptr [rsi + {barrier}], 0",
         "je 2f",
         "mov ecx, 0x49", // IA32_PRED_CMD
         "mov eax, 1", // IBPB
         "xor edx, edx",
         "wrmsr",
         "2:",
-        "cmp byte ptr [rsi + 1], 0",
+        "cmp byte ptr [rsi + {control}], 0",
         "je 3f",
         "mov ecx, 0x48", // IA32_SPEC_CTRL
-        "mov eax, [rsi + 0x10]",
-        "mov edx, [rsi + 0x14]",
+        "mov eax, [rsi + {l2}]",
+        "mov edx, [rsi + {l2} + 4]",
         "wrmsr",
         "3:",
         ;;;
         "pop rsi",
-        "cmp byte ptr [rsi + 1], 0",
+        "cmp byte ptr [rsi + {control}], 0",
         "je 4f",
         "mov ecx, 0x48",
         "rdmsr",
-        "mov [rsi + 0x10], eax",
-        "mov [rsi + 0x14], edx",
-        "mov eax, [rsi + 0x08]",
-        "mov edx, [rsi + 0x0C]",
+        "mov [rsi + {l2}], eax",
+        "mov [rsi + {l2} + 4], edx",
+        "mov eax, [rsi + {l1}]",
+        "mov edx, [rsi + {l1} + 4]",
         "wrmsr",
         "4:",
-        "cmp byte ptr [rsi], 0",
+        "cmp byte ptr [rsi + {barrier}], 0",
         "je 5f",
         "mov ecx, 0x49",
         "mov eax, 1",
         "xor edx, edx",
         "wrmsr",
         "5:",
+        ;
+        barrier = offset_of!(Speculation, barrier),
+        control = offset_of!(Speculation, control),
+        l1 = offset_of!(Speculation, l1),
+        l2 = offset_of!(Speculation, l2),
     )
 }
 
@@ -191,24 +216,4 @@ pub unsafe extern "sysv64" fn tdcall_between_barriers(
 #[unsafe(naked)]
 unsafe extern "sysv64" fn sti_tdcall_cli(registers: *mut Registers) {
     tdcall_body!(; "sti",; "cli",;)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use core::mem::offset_of;
-
-    #[test]
-    fn the_stub_uses_the_offsets_of_the_structure() {
-        assert_eq!(offset_of!(Registers, rax), 0);
-        assert_eq!(offset_of!(Registers, rdx), 0x10);
-        assert_eq!(offset_of!(Registers, rbp), 0x20);
-        assert_eq!(offset_of!(Registers, rdi), 0x30);
-        assert_eq!(offset_of!(Registers, r8), 0x38);
-        assert_eq!(offset_of!(Registers, r15), 0x70);
-        assert_eq!(offset_of!(Speculation, barrier), 0);
-        assert_eq!(offset_of!(Speculation, control), 1);
-        assert_eq!(offset_of!(Speculation, l1), 0x08);
-        assert_eq!(offset_of!(Speculation, l2), 0x10);
-    }
 }
