@@ -9,10 +9,10 @@ use l1_vmm::run::{MmioDevice, Services};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements};
 use vtpm::log::MeasurementLog;
+use vtpm::ptp::Interface;
 use vtpm::reference::Reference;
 use vtpm::service::{Guid, ServiceError};
 use vtpm::state::WatchedStore;
-use vtpm::tis::Tis;
 
 use crate::arch::{clock, random};
 use crate::fatal::{FatalCode, OrFatal};
@@ -24,7 +24,7 @@ const ENGINE: &str = "libtpms 0.9.2";
 const INTERFACE: &str = "TIS 1.3";
 
 /// The device in the TPM window.
-pub(crate) struct Window(Tis<Attested<Reference, Domain>>);
+pub(crate) struct Window(Interface<Attested<Reference, Domain>>);
 
 impl Window {
     /// What L1 measured into PCRs, for L2's event log.
@@ -93,5 +93,5 @@ pub(crate) fn start(
     ] {
         log::info!("time to {what}: {time} ns");
     }
-    Window(Tis::new(attested))
+    Window(Interface::new(attested))
 }

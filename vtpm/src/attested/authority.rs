@@ -42,13 +42,13 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         self.evidence.published = None;
         let mut indices = INDICES;
         for (piece, index) in certificate.chunks(PIECE).zip(&mut indices) {
-            if self.platform.nv_put_for_good(index, piece).is_err() {
+            if self.provisioner.nv_put_for_good(index, piece).is_err() {
                 return;
             }
         }
         // What is left of a longer one.
         for index in indices {
-            match self.platform.nv_remove(index) {
+            match self.provisioner.nv_remove(index) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(_) => return,

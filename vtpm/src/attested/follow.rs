@@ -9,7 +9,7 @@ use attestation::tpm::Fields;
 
 use super::command::{Command, Effect, Response};
 use super::{Attested, Withheld};
-use crate::platform::NvAttributes;
+use crate::provision::NvAttributes;
 use crate::{Engine, TrustDomain};
 
 /// The PCRs that a dynamic launch resets (TCG PC Client Platform TPM Profile, table "PCR Initial
@@ -20,7 +20,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// Attributes of the index that the command would undefine.
     pub(super) fn attributes_of_undefined(&mut self, command: Command<'_>) -> Option<NvAttributes> {
         let index = command.undefines()?;
-        Some(self.platform.nv_public(index).ok()??.attributes)
+        Some(self.provisioner.nv_public(index).ok()??.attributes)
     }
 
     /// The engine has executed `command` and answers `response`. On an error the guest must not have
@@ -87,7 +87,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
                 defined: true,
                 index,
                 attributes: self
-                    .platform
+                    .provisioner
                     .nv_public(index)
                     .map_err(Withheld::Untold)?
                     .map_or(0, |public| public.attributes.bits()),
@@ -154,7 +154,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             return Ok(());
         }
         for pcr in pcrs {
-            let values = self.platform.values(pcr, &self.banks);
+            let values = self.provisioner.values(pcr, &self.banks);
             let values = values.map_err(Withheld::Untold)?;
             self.recorder.record(&Record::PcrValue { pcr, values })?;
         }

@@ -19,7 +19,7 @@ use crate::evidence::Asker;
 use crate::identity::{
     CertificateAuthority, CertificateError, KeyUse, TpmIdentity, subject_public_key_info,
 };
-use crate::platform::{NvAttributes, Platform};
+use crate::provision::{NvAttributes, Provisioner};
 use crate::{CommandError, Engine, TrustDomain, TrustDomainError};
 
 /// What the first record tells besides the keys.
@@ -76,13 +76,13 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             return Ok(());
         }
         let begin = self.trust_domain().now();
-        let tpm = self.platform.identity()?;
+        let tpm = self.provisioner.identity()?;
         let eks = [
-            create(&mut self.platform, &template::ek_rsa_2048())?,
-            create(&mut self.platform, &template::ek_p256())?,
-            create(&mut self.platform, &template::ek_p384())?,
+            create(&mut self.provisioner, &template::ek_rsa_2048())?,
+            create(&mut self.provisioner, &template::ek_p256())?,
+            create(&mut self.provisioner, &template::ek_p384())?,
         ];
-        let (ak, ak_lost) = create_ak(&mut self.platform)?;
+        let (ak, ak_lost) = create_ak(&mut self.provisioner)?;
         let keys_made = self.trust_domain().now();
         let identity = Identity {
             authority: CertificateAuthority::generate(&mut self.recorder.trust_domain)?,
@@ -129,7 +129,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         for ((index, key_use), public) in CERTIFIED.into_iter().zip(publics) {
             let public = subject_public_key_info(public).map_err(CertificateError::from)?;
             let certificate = identity.authority.certify(public, key_use, tpm)?;
-            self.platform.nv_put_for_good(index, &certificate)?;
+            self.provisioner.nv_put_for_good(index, &certificate)?;
         }
         Ok(())
     }
@@ -142,7 +142,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             (NV_WINDOW, NvAttributes::PUBLIC, WINDOW_SIZE),
         ] {
             let size = u16::try_from(size).unwrap_or(u16::MAX);
-            self.platform.nv_provide(index, attributes, size)?;
+            self.provisioner.nv_provide(index, attributes, size)?;
         }
         Ok(())
     }
@@ -160,24 +160,24 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
 
 /// A primary key that is not kept: it can be made again from its seed and template.
 fn create<E: Engine>(
-    platform: &mut Platform<E>,
+    provisioner: &mut Provisioner<E>,
     template: &Public,
 ) -> Result<Public, CommandError> {
-    let key = platform.create_endorsement(template)?;
+    let key = provisioner.create_endorsement(template)?;
     let public = key.public.clone();
-    platform.flush(key)?;
+    provisioner.flush(key)?;
     Ok(public)
 }
 
 /// The AK, and whether it is missing at its handle: with a state of an earlier boot the owner may
 /// have taken it away, or have put something else there.
-fn create_ak<E: Engine>(platform: &mut Platform<E>) -> Result<(Public, bool), CommandError> {
-    let key = platform.create_endorsement(&template::ak_rsa_2048())?;
+fn create_ak<E: Engine>(provisioner: &mut Provisioner<E>) -> Result<(Public, bool), CommandError> {
+    let key = provisioner.create_endorsement(&template::ak_rsa_2048())?;
     let public = key.public.clone();
-    let lost = match platform.read_public(rh::AK) {
+    let lost = match provisioner.read_public(rh::AK) {
         Ok(present) => present != public,
-        Err(_) => platform.persist(&key, rh::AK).is_err(),
+        Err(_) => provisioner.persist(&key, rh::AK).is_err(),
     };
-    platform.flush(key)?;
+    provisioner.flush(key)?;
     Ok((public, lost))
 }

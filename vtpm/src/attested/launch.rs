@@ -6,7 +6,7 @@ use attestation::journal::{PcrMirror, Record, StartupType};
 use attestation::tpm::{rh, template};
 
 use super::{Attested, Withheld};
-use crate::platform::{AUTHORIZATION, Platform};
+use crate::provision::{AUTHORIZATION, Provisioner};
 use crate::{CommandError, Engine, TrustDomain, TrustDomainError};
 
 /// Why the TPM could not be started and closed.
@@ -29,13 +29,13 @@ impl From<PowerUpError> for Withheld {
 
 /// TPM2_Startup(CLEAR), and a platform hierarchy that is nobody's but L1's.
 pub(super) fn power_up<E: Engine, T: TrustDomain>(
-    platform: &mut Platform<E>,
+    provisioner: &mut Provisioner<E>,
     trust_domain: &mut T,
 ) -> Result<(), PowerUpError> {
-    platform.startup()?;
+    provisioner.startup()?;
     let mut authorization = [0; AUTHORIZATION];
     trust_domain.random(&mut authorization)?;
-    platform.close(authorization)?;
+    provisioner.close(authorization)?;
     Ok(())
 }
 
@@ -43,7 +43,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// After _TPM_Init.
     pub(super) fn restart(&mut self) -> Result<(), Withheld> {
         self.recorder.record(&Record::Reset)?;
-        power_up(&mut self.platform, &mut self.recorder.trust_domain)?;
+        power_up(&mut self.provisioner, &mut self.recorder.trust_domain)?;
         self.recorder.record(&Record::Startup(StartupType::Clear))?;
         self.measure_launch()?;
         // The owner may have evicted it; firmware brings it back.
@@ -61,7 +61,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
                 .iter()
                 .map(|bank| measurement.digests.get(*bank))
                 .collect();
-            self.platform.extend(*pcr, &digests)?;
+            self.provisioner.extend(*pcr, &digests)?;
             self.recorder.pcrs_changed();
             if self.recorder.mirror() == PcrMirror::Full {
                 self.recorder.pcr_extended(*pcr, &digests)?;
@@ -77,17 +77,20 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         let Some(identity) = self.identity.as_mut().filter(|identity| identity.ak_lost) else {
             return;
         };
-        if self.platform.read_public(rh::AK).is_ok() {
+        if self.provisioner.read_public(rh::AK).is_ok() {
             identity.ak_lost = false;
             return;
         }
-        let Ok(key) = self.platform.create_endorsement(&template::ak_rsa_2048()) else {
+        let Ok(key) = self
+            .provisioner
+            .create_endorsement(&template::ak_rsa_2048())
+        else {
             return;
         };
-        if key.public == identity.ak && self.platform.persist(&key, rh::AK).is_ok() {
+        if key.public == identity.ak && self.provisioner.persist(&key, rh::AK).is_ok() {
             identity.ak_lost = false;
         }
-        let _ = self.platform.flush(key);
+        let _ = self.provisioner.flush(key);
         self.forget_commits();
     }
 

@@ -25,7 +25,7 @@ use self::command::{Command, Response};
 use self::identify::{Description, Identity};
 use crate::evidence::Evidence;
 use crate::log::MeasurementLog;
-use crate::platform::Platform;
+use crate::provision::Provisioner;
 use crate::recorder::Recorder;
 use crate::state::Commits;
 use crate::{CommandError, Engine, EngineFailure, Locality, TrustDomain, TrustDomainError};
@@ -38,7 +38,7 @@ const FAILURE: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01];
 
 /// An engine whose life is measured into the trust domain.
 pub struct Attested<E, T> {
-    platform: Platform<E>,
+    provisioner: Provisioner<E>,
     recorder: Recorder<T>,
     evidence: Evidence,
     description: Description,
@@ -89,7 +89,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
 
     /// The engine.
     pub fn engine(&self) -> &E {
-        self.platform.engine()
+        self.provisioner.engine()
     }
 
     /// The trust domain.
@@ -157,7 +157,7 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
         }
         let undefined = self.attributes_of_undefined(asked);
         let length = self
-            .platform
+            .provisioner
             .engine_mut()
             .execute(locality, command, response)?;
         let answer = Response(response.get(..length).unwrap_or_default());
@@ -182,7 +182,7 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
     /// _TPM_Init, and then what firmware does: TPM2_Startup(CLEAR) and the measurements of the launch.
     fn reset(&mut self) -> Result<(), EngineFailure> {
         let identified = self.identified();
-        self.platform.reset()?;
+        self.provisioner.reset()?;
         self.in_service()?;
         self.latch(identified)?;
         let outcome = self.restart();
@@ -190,28 +190,28 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
     }
 
     fn establishment(&self) -> bool {
-        self.platform.engine().establishment()
+        self.provisioner.engine().establishment()
     }
 
     fn reset_establishment(&mut self, locality: Locality) -> Result<(), EngineFailure> {
-        self.platform.engine_mut().reset_establishment(locality)
+        self.provisioner.engine_mut().reset_establishment(locality)
     }
 
     fn hash_start(&mut self) -> Result<(), EngineFailure> {
         self.in_service()?;
         let identified = self.identified();
         self.latch(identified)?;
-        self.platform.engine_mut().hash_start()
+        self.provisioner.engine_mut().hash_start()
     }
 
     fn hash_data(&mut self, data: &[u8]) -> Result<(), EngineFailure> {
         self.in_service()?;
-        self.platform.engine_mut().hash_data(data)
+        self.provisioner.engine_mut().hash_data(data)
     }
 
     fn hash_end(&mut self) -> Result<(), EngineFailure> {
         self.in_service()?;
-        self.platform.engine_mut().hash_end()?;
+        self.provisioner.engine_mut().hash_end()?;
         let outcome = self.follow_dynamic_launch();
         self.latch(outcome)
     }

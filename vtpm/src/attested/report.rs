@@ -48,7 +48,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         let (ak_modulus, ak_exponent) = rsa(&identity.ak);
         let eks = ek_names_digest(&identity.eks);
         self.restore_ak();
-        let banks = self.platform.banks(&self.banks)?;
+        let banks = self.provisioner.banks(&self.banks)?;
         if self.recorder.owes_summary() && self.recorder.summarize(&banks).is_err() {
             self.unattested = true;
             return Err(ReportError::Unattested);
@@ -72,7 +72,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         .to_bytes()?;
         let mut content = made.clone();
         content.resize(report::NV_SIZE, 0);
-        self.platform.nv_write(NV_REPORT, &content)?;
+        self.provisioner.nv_write(NV_REPORT, &content)?;
         self.forget_commits();
 
         let trust_domain = &mut self.recorder.trust_domain;
@@ -153,14 +153,14 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         let selector = self.nv_array(NV_SELECTOR)?;
         let mut content = self.window(&selector, WINDOW_SIZE);
         content.resize(WINDOW_SIZE, 0);
-        self.platform.nv_write(NV_WINDOW, &content)?;
+        self.provisioner.nv_write(NV_WINDOW, &content)?;
         self.forget_commits();
         Ok(())
     }
 
     fn nv_array<const N: usize>(&mut self, index: u32) -> Result<[u8; N], Withheld> {
         let size = u16::try_from(N).unwrap_or(u16::MAX);
-        let content = self.platform.nv_read(index, size)?;
+        let content = self.provisioner.nv_read(index, size)?;
         content.try_into().map_err(|_| Withheld::NoReport)
     }
 }

@@ -13,7 +13,7 @@ use super::{Attested, Withheld};
 use crate::evidence::{Evidence, Quotes};
 use crate::identity::{AuthorityError, CertificateError};
 use crate::log::{MeasureError, MeasurementLog};
-use crate::platform::Platform;
+use crate::provision::Provisioner;
 use crate::recorder::Recorder;
 use crate::state::Commits;
 use crate::{CommandError, Engine, TrustDomain, TrustDomainError};
@@ -137,16 +137,16 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             recorder.measure(rtmr, event.event_type, digest, &event.data)?;
         }
 
-        let mut platform = Platform::new(engine);
-        power_up(&mut platform, &mut recorder.trust_domain)?;
-        let banks = platform.allocated_banks()?;
+        let mut provisioner = Provisioner::new(engine);
+        power_up(&mut provisioner, &mut recorder.trust_domain)?;
+        let banks = provisioner.allocated_banks()?;
         let started = recorder.trust_domain.now();
         log::info!(
             "time to measure the launch and start the TPM: {} ns",
             started.saturating_sub(begin)
         );
         let mut attested = Self {
-            platform,
+            provisioner,
             recorder,
             evidence: Evidence {
                 quotes: Quotes::default(),

@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use super::bits::Status;
 
 /// Length of the longest command and response: the engine's.
-pub(super) const CAPACITY: usize = 4096;
+pub(in crate::ptp) const CAPACITY: usize = 4096;
 
 /// Tag, size, code.
 const HEADER: usize = 10;
@@ -30,7 +30,7 @@ enum State {
 
 /// What the active locality does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(in crate::ptp) enum Event {
     CommandReady,
     Go,
     ResponseRetry,
@@ -40,7 +40,7 @@ pub(super) enum Event {
 
 /// What is to be done because of it, beyond this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(in crate::ptp) enum Action {
     None,
     /// Execute the command, then [`Transfer::complete`].
     Execute,
@@ -49,7 +49,7 @@ pub(super) enum Action {
 }
 
 /// The two buffers and the state of the active locality.
-pub(super) struct Transfer {
+pub(in crate::ptp) struct Transfer {
     state: State,
     command: Box<[u8; CAPACITY]>,
     written: usize,
@@ -59,7 +59,7 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    pub(super) fn new() -> Self {
+    pub(in crate::ptp) fn new() -> Self {
         Self {
             state: State::Idle,
             command: Box::new([0; CAPACITY]),
@@ -70,7 +70,7 @@ impl Transfer {
         }
     }
 
-    pub(super) fn handle(&mut self, event: Event) -> Action {
+    pub(in crate::ptp) fn handle(&mut self, event: Event) -> Action {
         match (self.state, event) {
             (State::Idle | State::Ready, Event::CommandReady) => {
                 self.state = State::Ready;
@@ -126,14 +126,14 @@ impl Transfer {
     }
 
     /// The command, and room for its response. Only after [`Action::Execute`].
-    pub(super) fn execution(&mut self) -> (&[u8], &mut [u8]) {
+    pub(in crate::ptp) fn execution(&mut self) -> (&[u8], &mut [u8]) {
         let command = self.command.get(..self.written).unwrap_or_default();
         (command, self.response.as_mut_slice())
     }
 
     /// There is a response of `length` bytes, or none because the engine failed. A response that
     /// contradicts itself would only confuse a driver: it counts as none.
-    pub(super) fn complete(&mut self, length: Option<usize>) {
+    pub(in crate::ptp) fn complete(&mut self, length: Option<usize>) {
         let whole = length.filter(|length| {
             self.response.get(..*length).is_some_and(|response| {
                 response.len() >= HEADER && declared_size(response) == Some(*length)
@@ -153,7 +153,7 @@ impl Transfer {
     }
 
     /// The next byte of the response; all ones when there is none.
-    pub(super) fn read(&mut self) -> u8 {
+    pub(in crate::ptp) fn read(&mut self) -> u8 {
         match self.response.get(self.read) {
             Some(byte) if self.data_avail() => {
                 self.read += 1;
@@ -168,7 +168,7 @@ impl Transfer {
     }
 
     /// Status as the active locality sees it.
-    pub(super) fn status(&self) -> Status {
+    pub(in crate::ptp) fn status(&self) -> Status {
         let status = Status::new().with_tpm_family(1);
         match self.state {
             State::Idle => status,
@@ -189,7 +189,7 @@ impl Transfer {
 
     /// The locality gives up the TPM or loses it: nothing of its command or response stays. True
     /// when it was ready for a command and so may find itself again.
-    pub(super) fn leave(&mut self) -> bool {
+    pub(in crate::ptp) fn leave(&mut self) -> bool {
         let ready = self.state == State::Ready;
         self.clear();
         self.state = State::Idle;
@@ -197,13 +197,13 @@ impl Transfer {
     }
 
     /// A locality gets the TPM.
-    pub(super) fn enter(&mut self, ready: bool) {
+    pub(in crate::ptp) fn enter(&mut self, ready: bool) {
         self.clear();
         self.state = if ready { State::Ready } else { State::Idle };
     }
 
     /// A response is there, read or not.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(in crate::ptp) fn is_complete(&self) -> bool {
         self.state == State::Completion
     }
 

@@ -2,7 +2,7 @@
 
 use crate::Locality;
 
-use super::bits::Access;
+use super::fifo::bits::Access;
 
 /// One locality's side of it.
 #[derive(Clone, Copy, Debug, Default)]

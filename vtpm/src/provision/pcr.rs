@@ -6,13 +6,13 @@ use attestation::digest::{Algorithm, Digest};
 use attestation::pcr::{self, Bank};
 use attestation::tpm::{PcrSelect, PcrSelection, ResponseError, WireError, cc};
 
-use super::{CommandError, Platform, refused, unreadable};
+use super::{CommandError, Provisioner, refused, unreadable};
 use crate::Engine;
 
 /// Most digests in a TPML_DIGEST.
 const DIGESTS: usize = 8;
 
-impl<E: Engine> Platform<E> {
+impl<E: Engine> Provisioner<E> {
     /// TPM2_PCR_Extend.
     pub(crate) fn extend(&mut self, pcr: u8, digests: &[Digest]) -> Result<(), CommandError> {
         self.run(cc::PCR_EXTEND, |command| {

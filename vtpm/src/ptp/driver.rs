@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tpm2_ref_sys::{Config, Ephemeral, NoEntropy, Tpm};
 
-use super::Tis;
-use super::bits::offset;
+use super::Interface;
+use super::fifo::bits::offset;
 use crate::reference::Reference;
 
 mod scenarios;
@@ -46,7 +46,7 @@ enum Errno {
 const POLLS: usize = 3;
 
 struct Driver {
-    tis: Tis<Reference>,
+    interface: Interface<Reference>,
     /// Accesses so far.
     accesses: u64,
     /// Polls that had to be repeated: each would be a sleep of the driver.
@@ -65,7 +65,7 @@ impl Driver {
         })
         .expect("the engine opens");
         Self {
-            tis: Tis::new(Reference::new(tpm)),
+            interface: Interface::new(Reference::new(tpm)),
             accesses: 0,
             waits: 0,
             _turn: turn,
@@ -75,20 +75,20 @@ impl Driver {
     fn read8(&mut self, register: u32) -> u8 {
         let mut byte = [0];
         self.accesses += 1;
-        self.tis.read(register, &mut byte);
+        self.interface.read(register, &mut byte);
         byte[0]
     }
 
     fn read32(&mut self, register: u32) -> u32 {
         let mut bytes = [0; 4];
         self.accesses += 1;
-        self.tis.read(register, &mut bytes);
+        self.interface.read(register, &mut bytes);
         u32::from_le_bytes(bytes)
     }
 
     fn write8(&mut self, register: u32, value: u8) {
         self.accesses += 1;
-        self.tis.write(register, &[value]);
+        self.interface.write(register, &[value]);
     }
 
     /// wait_for_tpm_stat and the like: true at the latest in the last poll.

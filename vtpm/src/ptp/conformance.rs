@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::Tis;
-use super::bits::{PAGE, offset};
+use super::Interface;
+use super::fifo::bits::{PAGE, offset};
 use crate::{Engine, EngineFailure, Locality};
 
 mod commands;
@@ -106,11 +106,11 @@ impl Engine for Echo {
 }
 
 /// A guest at the interface.
-struct Guest(Tis<Echo>);
+struct Guest(Interface<Echo>);
 
 impl Guest {
     fn new() -> Self {
-        Self(Tis::new(Echo::default()))
+        Self(Interface::new(Echo::default()))
     }
 
     /// Locality 0 active and ready for a command.

@@ -40,14 +40,14 @@ pub enum CommandError {
 pub(crate) const AUTHORIZATION: usize = 32;
 
 /// The engine and the platform's authorization for it.
-pub(crate) struct Platform<E> {
+pub(crate) struct Provisioner<E> {
     engine: E,
     response: Box<[u8]>,
     /// platformAuth; empty until the hierarchy is closed.
     authorization: Option<[u8; AUTHORIZATION]>,
 }
 
-impl<E: Engine> Platform<E> {
+impl<E: Engine> Provisioner<E> {
     /// `engine` has had its _TPM_Init.
     pub(crate) fn new(engine: E) -> Self {
         Self {

@@ -2,7 +2,7 @@
 
 use attestation::tpm::{Public, ResponseError, cc, rh};
 
-use super::{CommandError, Platform, refused, unreadable};
+use super::{CommandError, Provisioner, refused, unreadable};
 use crate::Engine;
 
 /// A key in a transient slot.
@@ -13,7 +13,7 @@ pub(crate) struct TransientKey {
     pub(crate) public: Public,
 }
 
-impl<E: Engine> Platform<E> {
+impl<E: Engine> Provisioner<E> {
     /// TPM2_CreatePrimary in the endorsement hierarchy, whose authorization must be empty. To be
     /// [flushed](Self::flush).
     pub(crate) fn create_endorsement(

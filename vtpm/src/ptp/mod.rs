@@ -1,6 +1,6 @@
 //! The FIFO interface (TIS, in PTP's version for TPM 2.0).
 //!
-//! [`Tis`] answers accesses to the five pages of registers at [`bits::BASE`]. It follows the PTP
+//! [`Interface`] answers accesses to the five pages of registers at [`fifo::bits::BASE`]. It follows the PTP
 //! where drivers do, and drivers where they differ:
 //!
 //! * Everything happens within the access that causes it. A granted locality, a ready command, a
@@ -13,12 +13,12 @@
 //!   occurs in them.
 //!
 //! Locality 4 is the platform's: its page ignores what the guest writes.
-//! [`write_as_platform`](Tis::write_as_platform) is for accesses that the platform makes itself.
+//! [`write_as_platform`](Interface::write_as_platform) is for accesses that the platform makes itself.
 
-mod arbitration;
-pub mod bits;
+pub mod fifo;
+mod localities;
+
 mod statistics;
-mod transfer;
 
 #[cfg(test)]
 mod conformance;
@@ -27,9 +27,9 @@ mod driver;
 
 use crate::{Engine, Locality};
 
-use self::arbitration::{Arbitration, Change};
-use self::bits::{Access, IntEnable, InterfaceId, PAGE, Status, offset};
-use self::transfer::{Action, Event, Transfer};
+use self::fifo::bits::{self, Access, IntEnable, InterfaceId, PAGE, Status, offset};
+use self::fifo::transfer::{Action, Event, Transfer};
+use self::localities::{Arbitration, Change};
 
 pub use self::statistics::{CommandStatistics, Statistics};
 
@@ -56,7 +56,7 @@ impl LocalityRegisters {
 }
 
 /// A FIFO interface in front of an engine.
-pub struct Tis<E> {
+pub struct Interface<E> {
     engine: E,
     arbitration: Arbitration,
     localities: [LocalityRegisters; 5],
@@ -71,7 +71,7 @@ pub struct Tis<E> {
     statistics: Statistics,
 }
 
-impl<E: Engine> Tis<E> {
+impl<E: Engine> Interface<E> {
     /// The interface as after a platform reset. `engine` has had its _TPM_Init.
     pub fn new(engine: E) -> Self {
         let established = engine.establishment();
@@ -117,7 +117,7 @@ impl<E: Engine> Tis<E> {
         result
     }
 
-    /// The guest reads `into.len()` bytes at `offset` from [`bits::BASE`].
+    /// The guest reads `into.len()` bytes at `offset` from [`fifo::bits::BASE`].
     pub fn read(&mut self, offset: u32, into: &mut [u8]) {
         self.statistics.reads += 1;
         let narrow = into.len() == 1;
@@ -131,7 +131,7 @@ impl<E: Engine> Tis<E> {
         }
     }
 
-    /// The guest writes `from` at `offset` from [`bits::BASE`].
+    /// The guest writes `from` at `offset` from [`fifo::bits::BASE`].
     pub fn write(&mut self, offset: u32, from: &[u8]) {
         self.write_from(Origin::Guest, offset, from);
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use attestation::digest::Algorithm;
 use attestation::tpm::{ResponseError, cc, rc, rh};
 
-use super::{CommandError, Platform, password, unreadable};
+use super::{CommandError, Provisioner, password, unreadable};
 use crate::Engine;
 
 bitflags::bitflags! {
@@ -46,7 +46,7 @@ pub(crate) struct NvPublic {
 /// Bytes that one command reads or writes at most: MAX_NV_BUFFER_SIZE of the reference code.
 const BUFFER: u16 = 1024;
 
-impl<E: Engine> Platform<E> {
+impl<E: Engine> Provisioner<E> {
     /// TPM2_NV_ReadPublic; `None` when there is no such index.
     pub(crate) fn nv_public(&mut self, index: u32) -> Result<Option<NvPublic>, CommandError> {
         let response = match self.run(cc::NV_READ_PUBLIC, |command| command.handle(index)) {

@@ -3,7 +3,7 @@
 use alloc::vec;
 
 use super::*;
-use crate::tis::bits::{BASE, PAGE, SIZE};
+use crate::ptp::fifo::bits::{BASE, PAGE, SIZE};
 
 /// Restricted P-256 signing key, ECDSA with SHA-256.
 const ECC: [u8; 24] = [
@@ -26,7 +26,7 @@ fn linux_probes_and_starts_the_tpm() {
     assert_eq!(driver.read32(offset::INTF_CAPABILITY) >> 28 & 7, 3);
     driver.request_locality().unwrap();
     driver
-        .tis
+        .interface
         .write(offset::INT_ENABLE, &(enable & !(1 << 31)).to_le_bytes());
     driver.relinquish_locality();
     // tpm2_probe looks at the tag alone.
@@ -87,7 +87,7 @@ fn commands_cost_no_more_accesses_than_they_must() {
     assert_eq!(driver.waits, 0);
 
     // The interface counts the same.
-    let statistics = driver.tis.statistics().command(0x17b);
+    let statistics = driver.interface.statistics().command(0x17b);
     assert_eq!(statistics.commands, 2);
     assert_eq!(statistics.accesses, 2 * (12 + 44 + OVERHEAD));
 }
@@ -148,7 +148,7 @@ fn without_entropy_every_command_fails_until_a_reset() {
     assert_eq!(code(&driver.transmit(&startup())), FAILURE);
     DEAD.store(false, Ordering::Relaxed);
     assert_eq!(code(&driver.transmit(&get_random())), FAILURE);
-    driver.tis.reset().unwrap();
+    driver.interface.reset().unwrap();
     driver.ok(&startup());
     driver.ok(&get_random());
 }
@@ -161,7 +161,7 @@ fn reset_needs_a_new_startup_and_clears_pcrs() {
     let before = driver.ok(&read);
     driver.ok(&pcr_extend());
     assert_ne!(driver.ok(&read), before);
-    driver.tis.reset().unwrap();
+    driver.interface.reset().unwrap();
     assert_eq!(code(&driver.transmit(&get_random())), 0x100);
     driver.ok(&startup());
     // Behind the update counter.
@@ -179,7 +179,9 @@ fn a_dynamic_launch_reaches_pcr_17() {
         (offset::DATA_FIFO, b"code"),
         (offset::HASH_END, &[0]),
     ] {
-        driver.tis.write_as_platform(4 * PAGE + register, data);
+        driver
+            .interface
+            .write_as_platform(4 * PAGE + register, data);
     }
     assert_eq!(driver.read8(offset::ACCESS), 0x80);
     let pcr = driver.ok(&read)[30..62].to_vec();

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use attestation::digest::Algorithm;
 use attestation::tpm::{PcrSelection, cc};
 
-use super::{CommandError, Platform, unreadable};
+use super::{CommandError, Provisioner, unreadable};
 use crate::Engine;
 use crate::identity::TpmIdentity;
 
@@ -27,7 +27,7 @@ mod property {
     pub(super) const COUNT: u32 = 64;
 }
 
-impl<E: Engine> Platform<E> {
+impl<E: Engine> Provisioner<E> {
     /// As its certificates name it.
     pub(crate) fn identity(&mut self) -> Result<TpmIdentity, CommandError> {
         let mut fields = self
