@@ -14,7 +14,7 @@ use attestation::claims::ca_report_data;
 use attestation::digest::sha384;
 use attestation::event_log::Log;
 use attestation::journal::Record;
-use attestation::tpm::{Command, cc, rh, template};
+use attestation::tpm::{rh, template};
 use const_oid::ObjectIdentifier;
 use der::asn1::OctetString;
 use der::{Decode, Encode};
@@ -176,13 +176,8 @@ fn certified_keys_are_those_of_the_journal() {
         .zip(templates)
         .zip(session.tpm.ek_names().unwrap().clone())
     {
-        let create = Command::new(cc::CREATE_PRIMARY)
-            .authorized(rh::ENDORSEMENT, &[])
-            .sized(&[0; 4])
-            .bytes(&template.to_sized_bytes())
-            .sized(&[])
-            .u32(0);
-        let response = session.execute(&create.to_bytes());
+        let create = command::create_primary(rh::ENDORSEMENT, &template);
+        let response = session.execute(&create);
         let response = attestation::tpm::Response::parse_with_handle(&response).unwrap();
         let mut fields = response.parameters;
         let public = attestation::tpm::Public::parse(fields.sized().unwrap()).unwrap();
@@ -196,8 +191,7 @@ fn certified_keys_are_those_of_the_journal() {
             certified.windows(key.len()).any(|part| part == key),
             "the certificate's key is the TPM's"
         );
-        let flush = Command::new(cc::FLUSH_CONTEXT).u32(response.handle.unwrap());
-        session.ok(&flush.to_bytes());
+        session.ok(&command::flush_context(response.handle.unwrap()));
     }
 }
 
@@ -318,12 +312,15 @@ fn nobody_but_l1_writes_or_removes_certificates() {
     ] {
         let content = session.nv_read(index);
         // PLATFORMCREATE, WRITTEN, NO_DA, AUTHREAD, OWNERREAD, PPREAD, WRITEDEFINE, WRITELOCKED, PPWRITE.
-        assert_eq!(command::nv_public(&mut session, index).0, 0x6207_2801);
+        assert_eq!(
+            command::nv_public(&mut session, index).attributes,
+            0x6207_2801
+        );
         for by in [rh::OWNER, rh::PLATFORM, index] {
             assert_ne!(session.code(&command::nv_write(by, index, 0, &[0; 8])), 0);
         }
         for by in [rh::OWNER, rh::PLATFORM] {
-            assert_ne!(session.code(&command::nv_undefine(by, &[], index)), 0);
+            assert_ne!(session.code(&command::nv_undefine_space(by, index)), 0);
         }
         for by in [rh::OWNER, index] {
             session.ok(&command::nv_read(by, index, 0, 8));

@@ -297,17 +297,23 @@ fn mailboxes_are_the_guests_to_write_and_nothing_else_is() {
     select(&mut session, OBJECT_TD_QUOTE, 0);
     for index in [NV_USER_DATA, NV_SELECTOR] {
         // PLATFORMCREATE, WRITTEN, NO_DA, reads, AUTHWRITE, OWNERWRITE, PPWRITE.
-        assert_eq!(command::nv_public(&mut session, index).0, 0x6207_0007);
+        assert_eq!(
+            command::nv_public(&mut session, index).attributes,
+            0x6207_0007
+        );
     }
     for index in [NV_REPORT, NV_WINDOW] {
-        assert_eq!(command::nv_public(&mut session, index).0, 0x6207_0001);
+        assert_eq!(
+            command::nv_public(&mut session, index).attributes,
+            0x6207_0001
+        );
         for by in [rh::OWNER, rh::PLATFORM, index] {
             assert_ne!(session.code(&command::nv_write(by, index, 0, &[0; 8])), 0);
         }
     }
     for index in [NV_REPORT, NV_USER_DATA, NV_SELECTOR, NV_WINDOW] {
         for by in [rh::OWNER, rh::PLATFORM] {
-            assert_ne!(session.code(&command::nv_undefine(by, &[], index)), 0);
+            assert_ne!(session.code(&command::nv_undefine_space(by, index)), 0);
         }
     }
 }

@@ -9,7 +9,7 @@ mod support;
 
 use attestation::digest::{Algorithm, Digest};
 use attestation::journal::{PcrMirror, Record, StartupType};
-use attestation::tpm::rh;
+use attestation::tpm::{NvPublic, rh};
 use attestation::window::NV_USER_DATA;
 use support::{Session, Setup, command};
 use vtpm::attested::IdentityTime;
@@ -78,14 +78,14 @@ fn whatever_could_see_or_hinder_it_finds_it_made() {
         ("transient slot", command::event_sequence_start()),
         (
             "NV space",
-            command::nv_define(rh::OWNER, &[], 0x0150_0000, 0x0004_0004, 8),
+            command::nv_define_space(rh::OWNER, &[], &NvPublic::new(0x0150_0000, 0x0004_0004, 8)),
         ),
         (
             "hierarchy",
-            command::hierarchy_change_auth(rh::ENDORSEMENT, &[], b"secret"),
+            command::hierarchy_change_auth(rh::ENDORSEMENT, b"secret"),
         ),
         ("clear", command::clear()),
-        ("shutdown", command::shutdown(0)),
+        ("shutdown", command::shutdown(command::CLEAR)),
     ] {
         let mut session = waiting().start();
         session.ok(&command);

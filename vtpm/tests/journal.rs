@@ -8,7 +8,7 @@ mod support;
 
 use attestation::digest::{Algorithm, Digest};
 use attestation::journal::{PcrMirror, Record, StartupType};
-use attestation::tpm::{Command, cc, rc, rh};
+use attestation::tpm::{Command, NvPublic, cc, rc, rh};
 use attestation::window::{NV_SELECTOR, NV_USER_DATA};
 use support::{Session, Setup, command};
 use vtpm::Engine;
@@ -69,7 +69,7 @@ fn each_command_of_the_table_has_its_record() {
             Record::Shutdown(StartupType::State),
         ),
         (
-            command::hierarchy_change_auth(rh::OWNER, &[], b"secret"),
+            command::hierarchy_change_auth(rh::OWNER, b"secret"),
             hierarchy(cc::HIERARCHY_CHANGE_AUTH, rh::OWNER, &[]),
         ),
         (
@@ -94,11 +94,15 @@ fn each_command_of_the_table_has_its_record() {
             hierarchy(cc::CLEAR_CONTROL, rh::PLATFORM, &no),
         ),
         (
-            command::nv_define(rh::PLATFORM, &platform, platforms, PLATFORMS, 8),
+            command::nv_define_space(
+                (rh::PLATFORM, platform.as_slice()),
+                &[],
+                &NvPublic::new(platforms, PLATFORMS, 8),
+            ),
             index(true, PLATFORMS),
         ),
         (
-            command::nv_undefine(rh::PLATFORM, &platform, platforms),
+            command::nv_undefine_space((rh::PLATFORM, platform.as_slice()), platforms),
             index(false, PLATFORMS),
         ),
         (
@@ -153,10 +157,10 @@ fn commands_that_failed_are_not_told() {
     let mut session = Setup::default().start();
     let commands = [
         command::startup(command::CLEAR),
-        command::shutdown(7),
-        command::hierarchy_change_auth(rh::OWNER, b"wrong", b"secret"),
-        command::hierarchy_change_auth(rh::PLATFORM, &[], &[]),
-        command::nv_define(rh::PLATFORM, &[], 0x0180_0001, PLATFORMS, 8),
+        Command::new(cc::SHUTDOWN).u16(7).to_bytes(),
+        command::hierarchy_change_auth((rh::OWNER, b"wrong".as_slice()), b"secret"),
+        command::hierarchy_change_auth(rh::PLATFORM, &[]),
+        command::nv_define_space(rh::PLATFORM, &[], &NvPublic::new(0x0180_0001, PLATFORMS, 8)),
         command::pcr_reset(0),
         Command::new(cc::CLEAR)
             .authorized(rh::PLATFORM, &[])
@@ -178,10 +182,14 @@ fn each_command_that_commits_has_one_record_of_the_state_it_left() {
     let mut session = Setup::default().start();
     let index = 0x0150_0001;
     let records = session.records_of(|session| {
-        session.ok(&command::nv_define(rh::OWNER, &[], index, GUESTS, 2000));
+        session.ok(&command::nv_define_space(
+            rh::OWNER,
+            &[],
+            &NvPublic::new(index, GUESTS, 2000),
+        ));
         session.ok(&command::nv_write(rh::OWNER, index, 0, &[1; 1000]));
         session.ok(&command::nv_write(index, index, 1000, &[2; 1000]));
-        session.ok(&command::nv_undefine(rh::OWNER, &[], index));
+        session.ok(&command::nv_undefine_space(rh::OWNER, index));
     });
     assert_eq!(records.len(), 4, "{records:x?}");
     assert!(records.iter().all(is_commit));

@@ -9,7 +9,7 @@ mod support;
 use attestation::digest::{Algorithm, Digest};
 use attestation::journal::{PcrMirror, Record, StartupType};
 use attestation::pcr::{Bank, banks_at_startup};
-use attestation::tpm::{Command, Response, rc, rh};
+use attestation::tpm::{Command, Response, cc, rc, rh};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use support::{Session, Setup, command};
@@ -98,7 +98,7 @@ impl Step {
                 let sequence = started.handle.unwrap();
                 let complete = command::event_sequence_complete(*pcr, sequence, data);
                 if session.code(&complete) != rc::SUCCESS {
-                    session.ok(&flush(sequence));
+                    session.ok(&command::flush_context(sequence));
                 }
             }
             Self::Reset(pcr) => {
@@ -112,12 +112,6 @@ impl Step {
             Self::PlatformReset => session.tpm.reset().unwrap(),
         }
     }
-}
-
-fn flush(handle: u32) -> Vec<u8> {
-    attestation::tpm::Command::new(attestation::tpm::cc::FLUSH_CONTEXT)
-        .u32(handle)
-        .to_bytes()
 }
 
 #[test]
@@ -195,9 +189,8 @@ fn changes_from_every_locality_are_told() {
 
 /// A session of this type (TPM_SE), good for parameter encryption too.
 fn start_session(session: &mut Session, kind: u8) -> u32 {
-    const START_AUTH_SESSION: u32 = 0x176;
     const AES_128_CFB: [u16; 3] = [0x0006, 128, 0x0043];
-    let command = Command::new(START_AUTH_SESSION)
+    let command = Command::new(cc::START_AUTH_SESSION)
         .handle(rh::NULL)
         .handle(rh::NULL)
         .sized(&[7; 16])

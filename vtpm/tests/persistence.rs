@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use attestation::digest::Digest;
 use attestation::journal::{PcrMirror, Record, StartupType};
-use attestation::tpm::{Command as Build, cc, rc, rh};
+use attestation::tpm::{Command as Build, NvPublic, cc, rc, rh};
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha384};
 use support::{Setup, command};
@@ -61,7 +61,8 @@ fn the_journal_tells_the_state_that_the_tpm_started_from_and_each_it_left() {
     let (names, ak) = {
         let mut session = setup(&store).start();
         let records = session.records_of(|session| {
-            let define = command::nv_define(rh::OWNER, &[], index, 0x0206_0006, 8);
+            let define =
+                command::nv_define_space(rh::OWNER, &[], &NvPublic::new(index, 0x0206_0006, 8));
             session.ok(&define);
         });
         let state = store.digest();
@@ -79,7 +80,7 @@ fn the_journal_tells_the_state_that_the_tpm_started_from_and_each_it_left() {
     assert_eq!(start.state, Some(state));
     assert_eq!(start.eks, names);
     assert_eq!(start.ak, ak.name());
-    assert_eq!(command::nv_public(&mut session, index).1, 8);
+    assert_eq!(command::nv_public(&mut session, index).size, 8);
     // The certificates are those of this boot's authority.
     let certificate = session.nv_read(rh::NV_EK_P256);
     assert!(certificate.len() > 500);
@@ -92,22 +93,9 @@ fn a_command_that_failed_may_have_changed_the_state() {
     let mut session = setup(&store).start();
     let index = 0x0150_0001;
     // AUTHREAD and AUTHWRITE, under dictionary-attack protection.
-    let public = [
-        &u32::to_be_bytes(index)[..],
-        &[0, 0x0b, 0, 4, 0, 4, 0, 0, 0, 8],
-    ]
-    .concat();
-    let define = Build::new(cc::NV_DEFINE_SPACE)
-        .authorized(rh::OWNER, &[])
-        .sized(b"password")
-        .sized(&public);
-    session.ok(&define.to_bytes());
-    let guess = Build::new(cc::NV_WRITE)
-        .authorized(index, b"guess")
-        .handle(index)
-        .sized(&[0; 8])
-        .u16(0)
-        .to_bytes();
+    let public = NvPublic::new(index, 0x0004_0004, 8);
+    session.ok(&command::nv_define_space(rh::OWNER, b"password", &public));
+    let guess = command::nv_write((index, b"guess".as_slice()), index, 0, &[0; 8]);
     let records = session.records_of(|session| while session.code(&guess) == rc::RETRY {});
     let state = store.digest();
     assert_eq!(records.last(), Some(&Record::NvCommit { state }));
@@ -242,11 +230,15 @@ fn mutated_commands_get_responses() {
         command::event_sequence_complete(8, 0x8000_0000, b"data"),
         command::nv_write(rh::OWNER, attestation::window::NV_USER_DATA, 0, &[1; 64]),
         command::nv_write(rh::OWNER, attestation::window::NV_SELECTOR, 0, &[1; 8]),
-        command::nv_define(rh::PLATFORM, &[], 0x0180_0000, 0x4201_0001, 8),
-        command::nv_undefine(rh::OWNER, &[], rh::NV_EK_CHAIN),
+        command::nv_define_space(
+            rh::PLATFORM,
+            &[],
+            &NvPublic::new(0x0180_0000, 0x4201_0001, 8),
+        ),
+        command::nv_undefine_space(rh::OWNER, rh::NV_EK_CHAIN),
         command::nv_read(rh::OWNER, rh::NV_EK_CHAIN, 0, 100),
         command::get_capability(1, 0x0100_0000, 100),
-        command::hierarchy_change_auth(rh::OWNER, &[], b"secret"),
+        command::hierarchy_change_auth(rh::OWNER, b"secret"),
         command::shutdown(command::STATE),
         command::clear(),
     ];

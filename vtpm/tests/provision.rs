@@ -2,7 +2,7 @@
 
 mod support;
 
-use attestation::tpm::{Command as Build, cc, rc, rh, template};
+use attestation::tpm::{rc, rh, template};
 use support::{Setup, command};
 use vtpm::Engine;
 
@@ -11,7 +11,7 @@ fn the_platform_hierarchy_is_closed_after_every_startup() {
     let mut session = Setup::default().start();
     for _ in 0..2 {
         for guess in [&[][..], &[0; 32]] {
-            let command = command::hierarchy_change_auth(rh::PLATFORM, guess, &[]);
+            let command = command::hierarchy_change_auth((rh::PLATFORM, guess), &[]);
             let code = session.code(&command);
             assert_ne!(code, rc::SUCCESS, "TPM_RC_BAD_AUTH");
         }
@@ -30,13 +30,7 @@ fn the_ak_comes_back_after_a_clear() {
     assert_eq!(session.ok(&command::read_public(rh::AK)), ak);
 
     // With every slot taken it has to wait; the next report brings it back.
-    let primary = Build::new(cc::CREATE_PRIMARY)
-        .authorized(rh::NULL, &[])
-        .sized(&[0; 4])
-        .bytes(&template::ek_p256().to_sized_bytes())
-        .sized(&[])
-        .u32(0)
-        .to_bytes();
+    let primary = command::create_primary(rh::NULL, &template::ek_p256());
     for _ in 0..3 {
         assert_eq!(session.code(&primary), rc::SUCCESS);
     }
@@ -46,7 +40,7 @@ fn the_ak_comes_back_after_a_clear() {
     let write = command::nv_write(rh::OWNER, user_data, 0, &[1; 64]);
     session.ok(&write);
     assert_ne!(session.code(&command::read_public(rh::AK)), rc::SUCCESS);
-    session.ok(&Build::new(cc::FLUSH_CONTEXT).u32(0x8000_0001).to_bytes());
+    session.ok(&command::flush_context(0x8000_0001));
     session.ok(&write);
     assert_eq!(session.ok(&command::read_public(rh::AK)), ak);
     assert_ne!(session.code(&primary), 0x902, "the slot is free again");
@@ -56,11 +50,7 @@ fn the_ak_comes_back_after_a_clear() {
 fn an_ak_that_the_owner_took_away_comes_back_with_a_reset() {
     let mut session = Setup::default().start();
     let ak = session.ok(&command::read_public(rh::AK));
-    let evict = Build::new(cc::EVICT_CONTROL)
-        .authorized(rh::OWNER, &[])
-        .handle(rh::AK)
-        .u32(rh::AK);
-    session.ok(&evict.to_bytes());
+    session.ok(&command::evict_control(rh::AK, rh::AK));
     assert_ne!(session.code(&command::read_public(rh::AK)), rc::SUCCESS);
     session.tpm.reset().unwrap();
     assert_eq!(session.ok(&command::read_public(rh::AK)), ak);

@@ -133,9 +133,12 @@ pub(crate) fn build_verifier(build: VerifierBuild) -> Result<PathBuf> {
 
 /// Builds a program for the guest: static, so that it needs nothing there.
 pub(crate) fn build_guest_program(package: &str) -> Result<PathBuf> {
+    // Named, so that what cargo runs while it builds is not made static.
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
     let target_dir = work_folder()?.join("guest");
     let status = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--release", "--package", package])
+        .args(["--target", TARGET])
         .current_dir(root())
         .env("CARGO_TARGET_DIR", &target_dir)
         .env(
@@ -147,7 +150,7 @@ pub(crate) fn build_guest_program(package: &str) -> Result<PathBuf> {
     if !status.success() {
         bail!("building {package} for the guest failed");
     }
-    Ok(target_dir.join("release").join(package))
+    Ok(target_dir.join(TARGET).join("release").join(package))
 }
 
 /// An ELF file as it goes into an image: without debug information.

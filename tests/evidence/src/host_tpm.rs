@@ -2,10 +2,11 @@
 
 use attestation::digest::{Algorithm, Digest, Digests};
 use attestation::event_log::Log;
-use attestation::tpm::{rh, template};
+use attestation::journal::StartupType;
+use attestation::tpm::{commands, rh, template};
 use tpm2_ref_sys::{Ephemeral, Tpm};
 
-use crate::guest::{Device, command};
+use crate::guest::Device;
 use crate::turn::{self, Turn};
 
 /// A software TPM that a host puts in the vTPM's place: it has an AK where the vTPM has its own, by the same template.
@@ -25,10 +26,10 @@ impl HostTpm {
         })
         .expect("the engine opens");
         let mut tpm = HostTpm { tpm, _turn: turn };
-        tpm.ok(&command::startup());
+        tpm.ok(&commands::startup(StartupType::Clear));
         let template = template::ak_rsa_2048();
-        let ak = tpm.handle(&command::create_primary(rh::ENDORSEMENT, &template));
-        tpm.ok(&command::evict_control(ak, rh::AK));
+        let ak = tpm.handle(&commands::create_primary(rh::ENDORSEMENT, &template));
+        tpm.ok(&commands::evict_control(ak, rh::AK));
         tpm
     }
 
@@ -43,7 +44,7 @@ impl HostTpm {
                 sha384: bytes(digests(Algorithm::Sha384)),
                 sha512: bytes(digests(Algorithm::Sha512)),
             };
-            self.ok(&command::pcr_extend(event.register, &digests));
+            self.ok(&commands::pcr_extend(event.register, &digests.all()));
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use attestation::digest::Digests;
 use attestation::journal::PcrMirror;
-use attestation::tpm::rh;
-use evidence::guest::{Device, command};
+use attestation::tpm::{commands, rh};
+use evidence::guest::{self, Device};
 use evidence::{Boot, Evidence, QuotingHost, Service};
 use std::path::Path;
 use verifier::{Id, Outcome, Policy};
@@ -56,7 +56,7 @@ fn what_ima_measures_later_is_no_lie() {
         };
         let evidence = boot.evidence_after(|machine| {
             for file in [b"/init", b"/sh  "] {
-                machine.ok(&command::pcr_extend(10, &Digests::of(file)));
+                machine.ok(&commands::pcr_extend(10, &Digests::of(file).all()));
             }
         });
         let report = evidence.verify();
@@ -71,7 +71,7 @@ fn a_reset_is_in_the_journal_and_its_launch_is_the_same() {
         ..Boot::default()
     };
     let mut evidence = boot.evidence_after(|machine| {
-        machine.ok(&command::pcr_extend(10, &Digests::of(b"before")));
+        machine.ok(&commands::pcr_extend(10, &Digests::of(b"before").all()));
         machine.reset();
     });
     evidence.policy.vtpm.max_resets = Some(1);
@@ -81,7 +81,7 @@ fn a_reset_is_in_the_journal_and_its_launch_is_the_same() {
 #[test]
 fn a_clear_that_policy_allows_keeps_the_identity() {
     let mut evidence = Boot::default().evidence_after(|machine| {
-        machine.ok(&command::clear());
+        machine.ok(&commands::clear());
     });
     evidence.policy.vtpm.allow_clear = true;
     assert_trusted(&evidence, &[Id::AkCertified]);
@@ -90,13 +90,13 @@ fn a_clear_that_policy_allows_keeps_the_identity() {
 #[test]
 fn a_guest_may_quote_with_an_ak_of_its_own() {
     for template in [
-        command::own_ak_p256(),
+        guest::own_ak_p256(),
         attestation::tpm::template::ak_rsa_2048(),
     ] {
         let boot = Boot::default();
         let mut evidence = boot.evidence();
         let mut machine = boot.start();
-        let key = machine.handle(&command::create_primary(rh::OWNER, &template));
+        let key = machine.handle(&commands::create_primary(rh::OWNER, &template));
         evidence.bundle = machine.collect_with(&evidence.nonce, Some(key));
         assert_trusted(&evidence, &[]);
     }

@@ -9,7 +9,8 @@
 
 mod command;
 
-use command::{Command, EccSignature, Key};
+use attestation::tpm::{rc, response_code};
+use command::{Command, SigningKey, created_handle};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -18,8 +19,8 @@ use std::time::Instant;
 
 /// The port that nothing listens to.
 const MARK_PORT: u64 = 0x80;
-/// TPM_RC_RETRY and TPM_RC_TESTING: the command is to be sent again.
-const TRY_AGAIN: [u32; 2] = [0x922, 0x90A];
+/// The command is to be sent again.
+const TRY_AGAIN: [u32; 2] = [rc::RETRY, rc::TESTING];
 
 fn main() -> ExitCode {
     match run() {
@@ -40,8 +41,8 @@ fn run() -> io::Result<()> {
         let sample = sample.ok_or_else(|| io::Error::other(format!("no command {only}")))?;
         return tpm.time(sample);
     }
-    let ecc = tpm.create_primary(Key::Ecc(EccSignature::Ecdsa))?;
-    let rsa = tpm.create_primary(Key::Rsa)?;
+    let ecc = tpm.create_primary(SigningKey::P256)?;
+    let rsa = tpm.create_primary(SigningKey::Rsa2048)?;
     for sample in without_keys().iter().chain(&with_keys(ecc, rsa)) {
         tpm.time(sample)?;
     }
@@ -67,20 +68,25 @@ fn with_keys(ecc: u32, rsa: u32) -> [Sample; 4] {
             4,
             "Quote(ECC P-256)",
             20,
-            Command::quote(ecc, Key::Ecc(EccSignature::Ecdsa)),
+            Command::quote(ecc, SigningKey::P256),
         ),
-        (5, "Quote(RSA-2048)", 10, Command::quote(rsa, Key::Rsa)),
+        (
+            5,
+            "Quote(RSA-2048)",
+            10,
+            Command::quote(rsa, SigningKey::Rsa2048),
+        ),
         (
             6,
             "CreatePrimary(ECC P-256)",
             10,
-            Command::create_primary(Key::Ecc(EccSignature::Ecdsa)),
+            Command::create_primary(SigningKey::P256),
         ),
         (
             7,
             "CreatePrimary(RSA-2048)",
             5,
-            Command::create_primary(Key::Rsa),
+            Command::create_primary(SigningKey::Rsa2048),
         ),
     ]
 }
@@ -119,7 +125,7 @@ impl Tpm {
             let elapsed = started.elapsed();
             self.mark(mark | 0x80)?;
             times.push(elapsed.as_nanos());
-            if let Some(handle) = Command::created_handle(&response?) {
+            if let Some(handle) = created_handle(&response?) {
                 self.transmit(&Command::flush(handle))?;
             }
         }
@@ -130,26 +136,25 @@ impl Tpm {
     /// One command and its response; a response code other than success is an error.
     fn transmit(&mut self, command: &Command) -> io::Result<Vec<u8>> {
         loop {
-            self.device.write_all(command.bytes())?;
+            self.device.write_all(&command.bytes)?;
             let mut response = vec![0; 4096];
             let length = self.device.read(&mut response)?;
             response.truncate(length);
-            match command::response_code(&response) {
-                Some(0) => return Ok(response),
+            match response_code(&response) {
+                Some(rc::SUCCESS) => return Ok(response),
                 Some(code) if TRY_AGAIN.contains(&code) => {}
                 code => {
                     return Err(io::Error::other(format!(
                         "{} gave response code {code:x?}",
-                        command.name()
+                        command.name
                     )));
                 }
             }
         }
     }
 
-    fn create_primary(&mut self, key: Key) -> io::Result<u32> {
+    fn create_primary(&mut self, key: SigningKey) -> io::Result<u32> {
         let response = self.transmit(&Command::create_primary(key))?;
-        Command::created_handle(&response)
-            .ok_or_else(|| io::Error::other("CreatePrimary gave no handle"))
+        created_handle(&response).ok_or_else(|| io::Error::other("CreatePrimary gave no handle"))
     }
 }

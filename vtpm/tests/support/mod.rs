@@ -15,7 +15,7 @@ use attestation::digest::Digests;
 use attestation::event_log::Log;
 use attestation::journal::{self, Mode, PcrMirror, Record};
 use attestation::pcr::Bank;
-use attestation::tpm::Response;
+use attestation::tpm::{Response, response_code};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, NvStore, Tpm};
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, StartError};
 use vtpm::log::MeasurementLog;
@@ -154,8 +154,7 @@ impl<E: Engine> Session<E> {
 
     /// The response code.
     pub fn code(&mut self, command: &[u8]) -> u32 {
-        let response = self.execute(command);
-        u32::from_be_bytes(response[6..10].try_into().unwrap())
+        response_code(&self.execute(command)).unwrap()
     }
 
     /// The parameters of the response of a command that must succeed.

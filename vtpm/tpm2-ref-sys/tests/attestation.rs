@@ -6,6 +6,7 @@
 
 mod support;
 
+use attestation::tpm::{PcrSelection, Scheme, rh};
 use p256::ecdsa::signature::Verifier;
 use rsa::{BoxedUint, Pkcs1v15Sign, RsaPublicKey};
 use sha2::{Digest, Sha256};
@@ -13,7 +14,7 @@ use support::command;
 use support::{Session, sized, u16_at, u32_at};
 
 const NONCE: &[u8] = b"a nonce of the verifier";
-const PCRS: [u32; 3] = [0, 9, 23];
+const PCRS: [u8; 3] = [0, 9, 23];
 
 /// The TPMT_PUBLIC of TPM2_CreatePrimary's response, from behind its authorization policy.
 fn public_parameters(created: &[u8]) -> &[u8] {
@@ -28,8 +29,13 @@ struct Quote {
 }
 
 fn quote(session: &mut Session, key: u32) -> Quote {
-    session.ok(&command::pcr_extend(9, &[0x77; 32]));
-    let response = session.ok(&command::quote(key, NONCE, &PCRS));
+    session.ok(&command::pcr_extend_sha256(9, &[0x77; 32]));
+    let response = session.ok(&command::quote(
+        key,
+        NONCE,
+        Scheme::Null,
+        command::sha256(&PCRS),
+    ));
     let attest = sized(&response, 14).to_vec();
     let signature = response[16 + attest.len() + 4..].to_vec();
     Quote { attest, signature }
@@ -42,11 +48,11 @@ fn check_attest(session: &mut Session, attest: &[u8]) {
     let at = 8 + sized(attest, 6).len();
     assert_eq!(sized(attest, at), NONCE);
     let at = at + 2 + NONCE.len() + 17 + 8; // clock information, firmware version
-    let selection = command::selection(&PCRS).0;
+    let selection = PcrSelection::from(command::sha256(&PCRS)).to_bytes();
     assert_eq!(attest[at..at + selection.len()], selection);
     let mut values = Sha256::new();
     for pcr in PCRS {
-        let read = session.ok(&command::pcr_read(pcr));
+        let read = session.ok(&command::pcr_read_sha256(pcr));
         values.update(sized(&read, 28));
     }
     assert_eq!(
@@ -59,7 +65,7 @@ fn check_attest(session: &mut Session, attest: &[u8]) {
 fn ecc_quote_verifies_outside() {
     let mut session = Session::started();
     let created = session.ok(&command::create_primary(
-        command::RH_ENDORSEMENT,
+        rh::ENDORSEMENT,
         &command::ecc_attestation(),
     ));
     let parameters = public_parameters(&created);
@@ -87,7 +93,7 @@ fn ecc_quote_verifies_outside() {
 fn rsa_quote_verifies_outside() {
     let mut session = Session::started();
     let created = session.ok(&command::create_primary(
-        command::RH_ENDORSEMENT,
+        rh::ENDORSEMENT,
         &command::rsa_attestation(),
     ));
     let parameters = public_parameters(&created);

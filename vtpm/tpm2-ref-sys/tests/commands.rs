@@ -6,17 +6,18 @@
 
 mod support;
 
+use attestation::tpm::{Authorization, Command, Put, alg, cc, rc, rh};
 use sha2::{Digest, Sha256};
-use support::command::{self, Bytes};
+use support::command::{self, SessionType};
 use support::{Session, code, sized, u16_at, u32_at};
 
 #[test]
 fn nothing_works_before_startup_but_startup() {
     let mut session = Session::open();
-    session.fails(&command::get_random(8), command::RC_INITIALIZE);
-    session.fails(&command::self_test(true), command::RC_INITIALIZE);
+    session.fails(&command::get_random(8), rc::INITIALIZE);
+    session.fails(&command::self_test(true), rc::INITIALIZE);
     session.ok(&command::startup(command::CLEAR));
-    session.fails(&command::startup(command::CLEAR), command::RC_INITIALIZE);
+    session.fails(&command::startup(command::CLEAR), rc::INITIALIZE);
     session.ok(&command::self_test(false));
 }
 
@@ -84,7 +85,7 @@ fn pcr_banks_fit_linux_and_sha256_is_active() {
     let sha256 = list[19..]
         .chunks(6)
         .take(banks)
-        .find(|bank| u16_at(bank, 0) == command::ALG_SHA256)
+        .find(|bank| u16_at(bank, 0) == alg::SHA256)
         .expect("there is a SHA-256 bank");
     assert_eq!(sha256[3..], [0xff; 3]);
 }
@@ -98,8 +99,8 @@ fn random_bytes_differ_from_call_to_call() {
     assert_ne!(first, second);
 }
 
-fn pcr(session: &mut Session, number: u32) -> [u8; 32] {
-    let response = session.ok(&command::pcr_read(number));
+fn pcr(session: &mut Session, number: u8) -> [u8; 32] {
+    let response = session.ok(&command::pcr_read_sha256(number));
     sized(&response, 28).try_into().unwrap()
 }
 
@@ -110,7 +111,7 @@ fn extend_is_a_hash_over_old_and_new() {
     assert_eq!(pcr(&mut session, 17), [0xff; 32]);
     let mut expected = [0; 32];
     for value in [0x5a, 0xa5] {
-        session.ok(&command::pcr_extend(10, &[value; 32]));
+        session.ok(&command::pcr_extend_sha256(10, &[value; 32]));
         expected = Sha256::digest([expected, [value; 32]].concat()).into();
         assert_eq!(pcr(&mut session, 10), expected);
     }
@@ -119,10 +120,10 @@ fn extend_is_a_hash_over_old_and_new() {
 #[test]
 fn pcrs_obey_localities() {
     let mut session = Session::started();
-    session.fails(&command::pcr_extend(17, &[1; 32]), command::RC_LOCALITY);
-    session.fails(&command::pcr_reset(0), command::RC_LOCALITY);
+    session.fails(&command::pcr_extend_sha256(17, &[1; 32]), rc::LOCALITY);
+    session.fails(&command::pcr_reset(0), rc::LOCALITY);
     session.ok(&command::pcr_reset(16));
-    let extend = command::pcr_extend(17, &[1; 32]);
+    let extend = command::pcr_extend_sha256(17, &[1; 32]);
     let extended = session.try_run_at(3, &extend).unwrap();
     assert_eq!(code(&extended), 0);
 }
@@ -132,11 +133,11 @@ fn keys_are_created_loaded_and_sign() {
     let mut session = Session::started();
     for (parent, template) in [
         (command::ecc_storage(), command::ecc_signing()),
-        (command::rsa_storage(), command::rsa(0x0004_0072, 2048)),
+        (command::rsa_storage(), command::rsa_signing()),
     ] {
-        let parent = session.ok(&command::create_primary(command::RH_OWNER, &parent));
+        let parent = session.ok(&command::create_primary(rh::OWNER, &parent));
         let parent = u32_at(&parent, 10);
-        let created = session.ok(&command::create(parent, &[], &template));
+        let created = session.ok(&command::create(parent, &[], &template.to_bytes()));
         let private = sized(&created, 14);
         let public = sized(&created, 16 + private.len());
         let key = session.ok(&command::load(parent, private, public));
@@ -160,17 +161,14 @@ fn sealed_data_opens_only_while_its_pcr_is_unchanged() {
     let mut session = Session::started();
     let nonce = [7; 16];
 
-    let trial = session.ok(&command::start_auth_session(command::SESSION_TRIAL, &nonce));
+    let trial = session.ok(&command::start_auth_session(SessionType::Trial, &nonce));
     let trial = u32_at(&trial, 10);
-    session.ok(&command::policy_pcr(trial, &[8]));
+    session.ok(&command::policy_pcr(trial, command::sha256(&[8])));
     let policy = session.ok(&command::policy_get_digest(trial));
     let policy = sized(&policy, 10).to_vec();
     session.ok(&command::flush_context(trial));
 
-    let parent = session.ok(&command::create_primary(
-        command::RH_OWNER,
-        &command::ecc_storage(),
-    ));
+    let parent = session.ok(&command::create_primary(rh::OWNER, &command::ecc_storage()));
     let parent = u32_at(&parent, 10);
     let created = session.ok(&command::create(
         parent,
@@ -183,13 +181,10 @@ fn sealed_data_opens_only_while_its_pcr_is_unchanged() {
     let object = u32_at(&object, 10);
 
     let unseal = |session: &mut Session| {
-        let policy = session.ok(&command::start_auth_session(
-            command::SESSION_POLICY,
-            &nonce,
-        ));
+        let policy = session.ok(&command::start_auth_session(SessionType::Policy, &nonce));
         let policy = u32_at(&policy, 10);
-        session.ok(&command::policy_pcr(policy, &[8]));
-        let response = session.run(&command::unseal(object, policy));
+        session.ok(&command::policy_pcr(policy, command::sha256(&[8])));
+        let response = session.run(&command::unseal((object, Authorization::policy(policy))));
         session.ok(&command::flush_context(policy));
         response
     };
@@ -197,7 +192,7 @@ fn sealed_data_opens_only_while_its_pcr_is_unchanged() {
     assert_eq!(code(&opened), 0);
     assert_eq!(sized(&opened, 14), b"the secret");
 
-    session.ok(&command::pcr_extend(8, &[1; 32]));
+    session.ok(&command::pcr_extend_sha256(8, &[1; 32]));
     let refused = unseal(&mut session);
     assert_eq!(code(&refused), 0x99d, "TPM_RC_POLICY_FAIL of session 1");
     assert_eq!(refused.len(), 10);
@@ -209,25 +204,25 @@ fn nv_index_is_defined_written_read_and_gone() {
     let mut session = Session::started();
     session.ok(&command::nv_define(INDEX, 32));
     assert_eq!(
-        code(&session.run(&command::nv_read(INDEX, 32))),
+        code(&session.run(&command::nv_read(INDEX, INDEX, 0, 32))),
         0x14a,
         "TPM_RC_NV_UNINITIALIZED"
     );
-    session.ok(&command::nv_write(INDEX, &[0x3c; 32]));
-    let read = session.ok(&command::nv_read(INDEX, 32));
+    session.ok(&command::nv_write(INDEX, INDEX, 0, &[0x3c; 32]));
+    let read = session.ok(&command::nv_read(INDEX, INDEX, 0, 32));
     assert_eq!(sized(&read, 14), [0x3c; 32]);
-    session.ok(&command::nv_undefine(INDEX));
-    assert_eq!(code(&session.run(&command::nv_read(INDEX, 32))), 0x18b);
+    session.ok(&command::nv_undefine_space(rh::OWNER, INDEX));
+    assert_eq!(
+        code(&session.run(&command::nv_read(INDEX, INDEX, 0, 32))),
+        0x18b
+    );
 }
 
 #[test]
 fn persistent_object_survives_a_reset() {
     const PERSISTENT: u32 = 0x8100_0001;
     let mut session = Session::started();
-    let key = session.ok(&command::create_primary(
-        command::RH_OWNER,
-        &command::ecc_storage(),
-    ));
+    let key = session.ok(&command::create_primary(rh::OWNER, &command::ecc_storage()));
     let key = u32_at(&key, 10);
     let public = session.ok(&command::read_public(key));
     session.ok(&command::evict_control(key, PERSISTENT));
@@ -241,7 +236,7 @@ fn persistent_object_survives_a_reset() {
 #[test]
 fn clear_makes_another_owner_seed() {
     let mut session = Session::started();
-    let make = command::create_primary(command::RH_OWNER, &command::ecc_storage());
+    let make = command::create_primary(rh::OWNER, &command::ecc_storage());
     let before = session.ok(&make);
     session.ok(&command::clear());
     let after = session.ok(&make);
@@ -264,26 +259,33 @@ fn hmac(key: &[u8], message: &[&[u8]]) -> [u8; 32] {
 /// session key is empty, and so is a PCR's authorization value.
 #[test]
 fn hmac_session_authorizes_and_its_response_verifies() {
-    const CONTINUE: u8 = 1;
+    const CONTINUE: u8 = Authorization::CONTINUE_SESSION;
     let mut session = Session::started();
     let caller = [0x11; 32];
-    let started = session.ok(&command::start_auth_session(command::SESSION_HMAC, &caller));
+    let started = session.ok(&command::start_auth_session(SessionType::Hmac, &caller));
     let handle = u32_at(&started, 10);
     let tpm = sized(&started, 14).to_vec();
 
-    let code_bytes = 0x182u32.to_be_bytes();
+    let code_bytes = cc::PCR_EXTEND.to_be_bytes();
     let name = 11u32.to_be_bytes();
-    let parameters = Bytes::new().u32(1).u16(command::ALG_SHA256).raw(&[9; 32]);
-    let command_hash = Sha256::digest([&code_bytes[..], &name, &parameters.0].concat());
+    let mut parameters = Vec::new();
+    parameters.put_u32(1);
+    parameters.put_u16(alg::SHA256);
+    parameters.extend([9; 32]);
+    let command_hash = Sha256::digest([&code_bytes[..], &name, &parameters].concat());
     let caller = [0x22; 32];
     let proof = hmac(&[], &[&command_hash, &caller, &tpm, &[CONTINUE]]);
     let send = |proof: &[u8]| {
-        command::with(
-            0x182,
-            Bytes::new().u32(11),
-            command::authorization(handle, &caller, CONTINUE, proof),
-            parameters.clone(),
-        )
+        let authorization = Authorization {
+            session: handle,
+            nonce: &caller,
+            attributes: CONTINUE,
+            hmac: proof,
+        };
+        Command::new(cc::PCR_EXTEND)
+            .entity((11, authorization))
+            .bytes(&parameters)
+            .to_bytes()
     };
 
     let mut wrong = proof;
@@ -303,7 +305,7 @@ fn hmac_session_authorizes_and_its_response_verifies() {
 #[test]
 fn shutdown_state_resumes_pcrs() {
     let mut session = Session::started();
-    session.ok(&command::pcr_extend(10, &[3; 32]));
+    session.ok(&command::pcr_extend_sha256(10, &[3; 32]));
     let before = pcr(&mut session, 10);
     session.ok(&command::shutdown(command::STATE));
     session.tpm.reset().unwrap();
@@ -315,11 +317,11 @@ fn shutdown_state_resumes_pcrs() {
 fn orderly_restart_clears_pcrs_and_counts() {
     let mut session = Session::started();
     let clock = |session: &mut Session| {
-        let time = session.ok(&command::plain(0x181, Bytes::new()));
+        let time = session.ok(&command::read_clock());
         (u32_at(&time, 26), u32_at(&time, 30)) // resetCount, restartCount
     };
     let (resets, _) = clock(&mut session);
-    session.ok(&command::pcr_extend(10, &[3; 32]));
+    session.ok(&command::pcr_extend_sha256(10, &[3; 32]));
     session.ok(&command::shutdown(command::CLEAR));
     session.tpm.reset().unwrap();
     session.ok(&command::startup(command::CLEAR));
@@ -361,7 +363,7 @@ fn clock_follows_the_owners() {
     );
     session.ok(&command::startup(command::CLEAR));
     let mut time = || {
-        let response = session.ok(&command::plain(0x181, Bytes::new()));
+        let response = session.ok(&command::read_clock());
         u64::from_be_bytes(response[10..18].try_into().unwrap())
     };
     let before = time();

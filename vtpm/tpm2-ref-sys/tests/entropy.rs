@@ -4,6 +4,7 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use attestation::tpm::rh;
 use support::Session;
 use support::command;
 use tpm2_ref_sys::{Config, ExecuteError, Fault, NoEntropy, OpenError, Tpm};
@@ -62,15 +63,12 @@ fn startup_fails_without_entropy_and_so_does_all_that_follows() {
 /// OpenSSL draws directly for an RSA key.
 #[test]
 fn a_key_is_not_created_without_entropy() {
-    let rsa_key = command::rsa(0x0004_0072, 2048);
+    let rsa_key = command::rsa_signing();
     let mut session = switched_session();
     session.ok(&command::startup(command::CLEAR));
-    let parent = session.ok(&command::create_primary(
-        command::RH_OWNER,
-        &command::ecc_storage(),
-    ));
+    let parent = session.ok(&command::create_primary(rh::OWNER, &command::ecc_storage()));
     let parent = support::u32_at(&parent, 10);
-    let create = command::create(parent, &[], &rsa_key);
+    let create = command::create(parent, &[], &rsa_key.to_bytes());
     session.ok(&create);
     DEAD.store(true, Ordering::Relaxed);
     assert_eq!(

@@ -65,11 +65,11 @@ fn leaks(action: impl FnOnce()) -> usize {
 fn no_freed_copy_of_the_state_has_its_secrets() {
     let mut session = Session::started();
     session.ok(&command::nv_define(FIRST, SECRET.len() as u16));
-    session.ok(&command::nv_write(FIRST, &SECRET));
+    session.ok(&command::nv_write(FIRST, FIRST, 0, &SECRET));
     session.ok(&command::nv_define(SECOND, 4));
     assert_eq!(leaks(|| drop(black_box(SECRET.to_vec()))), 1);
     let leaked = leaks(|| {
-        session.ok(&command::nv_write(SECOND, b"more"));
+        session.ok(&command::nv_write(SECOND, SECOND, 0, b"more"));
         let state = session.tpm.state(StateKind::Permanent).unwrap();
         session.tpm.set_state(&state, None).unwrap();
         // The caller's copy.

@@ -3,6 +3,7 @@
 
 mod support;
 
+use attestation::tpm::{Public, rh};
 use sha2::{Digest, Sha256};
 use support::command;
 use support::{Session, sized};
@@ -12,7 +13,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Digest of the public area that TPM2_CreatePrimary returns.
-fn primary(session: &mut Session, hierarchy: u32, template: &[u8]) -> String {
+fn primary(session: &mut Session, hierarchy: u32, template: &Public) -> String {
     let created = session.ok(&command::create_primary(hierarchy, template));
     let handle = support::u32_at(&created, 10);
     session.ok(&command::flush_context(handle));
@@ -27,15 +28,11 @@ fn seeded_tpm_is_always_the_same() {
         "5ea41aa57677aacc7da0d6244e1c0291"
     );
     assert_eq!(
-        primary(
-            &mut session,
-            command::RH_ENDORSEMENT,
-            &command::ecc_attestation()
-        ),
+        primary(&mut session, rh::ENDORSEMENT, &command::ecc_attestation()),
         "5bb4cd69c94ed32276baf04cef966235df291dd798edfea3cfb04a28e37d486e"
     );
     assert_eq!(
-        primary(&mut session, command::RH_OWNER, &command::rsa_storage()),
+        primary(&mut session, rh::OWNER, &command::rsa_storage()),
         "4d046d10dbef821438577168d2792a754a174ed9518518df3f04f602acee9b9b"
     );
 }
@@ -45,11 +42,7 @@ fn another_seed_makes_another_tpm() {
     let numbers = [1, 2].map(|seed| {
         let mut session = Session::with(seed, support::config());
         session.ok(&command::startup(command::CLEAR));
-        primary(
-            &mut session,
-            command::RH_ENDORSEMENT,
-            &command::ecc_attestation(),
-        )
+        primary(&mut session, rh::ENDORSEMENT, &command::ecc_attestation())
     });
     assert_ne!(numbers[0], numbers[1]);
 }

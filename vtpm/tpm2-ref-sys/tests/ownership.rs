@@ -5,6 +5,7 @@ mod support;
 use std::thread;
 use std::time::Duration;
 
+use attestation::tpm::rh;
 use support::command;
 use support::{Session, code};
 use tpm2_ref_sys::{OpenError, Tpm};
@@ -24,7 +25,7 @@ fn engine_works_on_whichever_thread_opened_it() {
         thread::spawn(|| {
             let mut session = Session::started();
             session.ok(&command::create_primary(
-                command::RH_NULL,
+                rh::NULL,
                 &command::ecc_attestation(),
             ));
         })
@@ -38,7 +39,7 @@ fn cancel_between_commands_does_nothing() {
     let mut session = Session::started();
     session.tpm.cancel_handle().cancel();
     session.ok(&command::create_primary(
-        command::RH_NULL,
+        rh::NULL,
         &command::rsa_attestation(),
     ));
 }
@@ -48,7 +49,7 @@ fn a_running_command_can_be_canceled_from_another_thread() {
     const CANCELED: u32 = 0x909;
     let mut session = Session::started();
     // RSA-3072: long enough that one of many requests meets it running.
-    let long = command::create_primary(command::RH_NULL, &command::rsa(0x0005_0072, 3072));
+    let long = command::create_primary(rh::NULL, &command::rsa_3072_attestation());
     let handle = session.tpm.cancel_handle();
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let canceler = thread::spawn(move || {

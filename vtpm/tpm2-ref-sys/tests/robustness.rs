@@ -2,9 +2,10 @@
 
 mod support;
 
+use attestation::tpm::{Scheme, rc, rh};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use support::command;
+use support::command::{self, SessionType};
 use support::{Session, code, u32_at};
 use tpm2_ref_sys::{ExecuteError, MAX_COMMAND};
 
@@ -14,7 +15,7 @@ fn a_command_longer_than_the_buffer_has_a_size_error() {
     for length in [MAX_COMMAND, MAX_COMMAND + 1, 3 * MAX_COMMAND] {
         let mut long = command::get_random(8);
         long.resize(length, 0);
-        session.fails(&long, command::RC_COMMAND_SIZE);
+        session.fails(&long, rc::COMMAND_SIZE);
         let declared = (length as u32).to_be_bytes();
         long[2..6].copy_from_slice(&declared);
         assert_ne!(code(&session.run(&long)), 0);
@@ -25,7 +26,7 @@ fn a_command_longer_than_the_buffer_has_a_size_error() {
 #[test]
 fn every_cut_command_has_an_error_response() {
     let mut session = Session::started();
-    let whole = command::create_primary(command::RH_NULL, &command::ecc_storage());
+    let whole = command::create_primary(rh::NULL, &command::ecc_storage());
     for length in 0..whole.len() {
         let response = session.run(&whole[..length]);
         assert_eq!(response.len(), 10, "{length} bytes");
@@ -70,18 +71,18 @@ fn localities_that_do_not_exist_are_refused() {
 fn bases() -> Vec<Vec<u8>> {
     vec![
         command::get_random(32),
-        command::pcr_extend(16, &[1; 32]),
-        command::pcr_read(3),
-        command::create_primary(command::RH_NULL, &command::ecc_attestation()),
-        command::create_primary(command::RH_OWNER, &command::ecc_storage()),
-        command::quote(0x8000_0000, b"nonce", &[0]),
+        command::pcr_extend_sha256(16, &[1; 32]),
+        command::pcr_read_sha256(3),
+        command::create_primary(rh::NULL, &command::ecc_attestation()),
+        command::create_primary(rh::OWNER, &command::ecc_storage()),
+        command::quote(0x8000_0000, b"nonce", Scheme::Null, command::sha256(&[0])),
         command::nv_define(0x0180_0001, 64),
-        command::nv_write(0x0180_0001, &[7; 32]),
-        command::nv_read(0x0180_0001, 32),
+        command::nv_write(0x0180_0001, 0x0180_0001, 0, &[7; 32]),
+        command::nv_read(0x0180_0001, 0x0180_0001, 0, 32),
         command::flush_context(0x8000_0000),
         command::get_capability(6, 0x100, 20),
-        command::start_auth_session(command::SESSION_HMAC, &[1; 16]),
-        command::policy_pcr(0x0300_0000, &[1]),
+        command::start_auth_session(SessionType::Hmac, &[1; 16]),
+        command::policy_pcr(0x0300_0000, command::sha256(&[1])),
         command::evict_control(0x8000_0000, 0x8100_0001),
         command::startup(command::CLEAR),
     ]
@@ -123,7 +124,7 @@ fn mutated_commands_always_get_a_well_formed_response() {
                 .map_err(|error| TestCaseError::fail(error.to_string()))?;
             prop_assert!(response.len() >= 10);
             prop_assert_eq!(u32_at(&response, 2) as usize, response.len());
-            prop_assert_ne!(code(&response), command::RC_FAILURE);
+            prop_assert_ne!(code(&response), rc::FAILURE);
             Ok(())
         })
         .unwrap();

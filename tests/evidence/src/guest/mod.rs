@@ -2,11 +2,12 @@
 //!
 //! [`collect`] is `tests/guest/vtpm-evidence` with TPM commands in place of tpm2-tools, step by step.
 
-pub mod command;
-
 use attestation::bundle::{Binary, Bundle, Certify, FORMAT, Pcrs, Quote, VERSION};
 use attestation::digest::{Algorithm, Digest};
-use attestation::tpm::{Fields, Response, rh};
+use attestation::tpm::{
+    Curve, Fields, Key, NvPublic, PcrSelect, Public, Response, Scheme, commands, response_code, rh,
+    template,
+};
 use attestation::window::{
     NV_REPORT, NV_SELECTOR, NV_USER_DATA, NV_WINDOW, OBJECT_CC_EVENT_LOG, OBJECT_TD_QUOTE,
     Selector, Status, USER_DATA_SIZE, Window,
@@ -24,8 +25,7 @@ pub trait Device {
 
     /// The response code of a command.
     fn code(&mut self, command: &[u8]) -> u32 {
-        let response = self.execute(command);
-        u32::from_be_bytes(response[6..10].try_into().expect("4 bytes"))
+        response_code(&self.execute(command)).expect("a response")
     }
 
     /// The parameters of the response to a command that must succeed.
@@ -52,7 +52,7 @@ pub trait Device {
 pub fn collect(tpm: &mut impl Device, tcg_log: &[u8], nonce: &[u8], own_ak: Option<u32>) -> Bundle {
     let mut user_data = [0; USER_DATA_SIZE];
     user_data[..nonce.len()].copy_from_slice(nonce);
-    tpm.ok(&command::nv_write(NV_USER_DATA, &user_data));
+    tpm.ok(&nv_write(NV_USER_DATA, &user_data));
     let report = nv_read(tpm, NV_REPORT);
     let (td_quote_status, td_quote) = read_object(tpm, OBJECT_TD_QUOTE);
     let (status, cc_event_log) = read_object(tpm, OBJECT_CC_EVENT_LOG);
@@ -70,14 +70,14 @@ pub fn collect(tpm: &mut impl Device, tcg_log: &[u8], nonce: &[u8], own_ak: Opti
     let key = own_ak.unwrap_or(rh::AK);
     let ak_public = public(tpm, key).expect("the key exists");
     let certify = own_ak.map(|own| {
-        let (attest, signature) = signed(&tpm.ok(&command::certify(own, rh::AK)));
+        let (attest, signature) = signed(&tpm.ok(&commands::certify(own, rh::AK)));
         Certify {
             attest,
             signature,
             ak_public: Binary(vtpm_ak),
         }
     });
-    let (attest, signature) = signed(&tpm.ok(&command::quote(key, nonce)));
+    let (attest, signature) = signed(&tpm.ok(&quote(key, nonce)));
     Bundle {
         format: FORMAT.into(),
         version: VERSION,
@@ -98,6 +98,25 @@ pub fn collect(tpm: &mut impl Device, tcg_log: &[u8], nonce: &[u8], own_ak: Opti
     }
 }
 
+/// TPM2_Quote over all PCRs of the SHA-256 bank.
+pub fn quote(key: u32, qualifying_data: &[u8]) -> Vec<u8> {
+    let pcrs = PcrSelect::all(Algorithm::Sha256);
+    commands::quote(key, qualifying_data, Scheme::Null, pcrs)
+}
+
+/// A restricted signing key on P-256, as a guest makes it for itself.
+pub fn own_ak_p256() -> Public {
+    Public {
+        scheme: Scheme::Ecdsa(Algorithm::Sha256),
+        key: Key::Ecc {
+            curve: Curve::P256,
+            x: Vec::new(),
+            y: Vec::new(),
+        },
+        ..template::ak_rsa_2048()
+    }
+}
+
 /// TPMS_ATTEST and TPMT_SIGNATURE of a response.
 pub fn signed(parameters: &[u8]) -> (Binary, Binary) {
     let mut fields = Fields::new(parameters);
@@ -107,7 +126,7 @@ pub fn signed(parameters: &[u8]) -> (Binary, Binary) {
 
 /// TPM2B_PUBLIC of a key, if there is one at the handle.
 pub fn public(tpm: &mut impl Device, handle: u32) -> Option<Vec<u8>> {
-    let response = tpm.execute(&command::read_public(handle));
+    let response = tpm.execute(&commands::read_public(handle));
     let response = Response::parse(&response).ok()?;
     let parameters = response.parameters.rest();
     let length = usize::from(u16::from_be_bytes([parameters[0], parameters[1]]));
@@ -130,7 +149,7 @@ pub fn pcrs(tpm: &mut impl Device) -> Pcrs {
 }
 
 fn value(tpm: &mut impl Device, algorithm: Algorithm, pcr: u8) -> Digest {
-    let parameters = tpm.ok(&command::pcr_read(algorithm, pcr));
+    let parameters = tpm.ok(&commands::pcr_read(PcrSelect::of(algorithm, [pcr])));
     // The one digest is what the parameters end with.
     let value = &parameters[parameters.len() - algorithm.size()..];
     Digest::new(algorithm, value).expect("a digest of the bank")
@@ -138,14 +157,16 @@ fn value(tpm: &mut impl Device, algorithm: Algorithm, pcr: u8) -> Digest {
 
 /// The size of an NV index, if it is defined.
 fn nv_size(tpm: &mut impl Device, index: u32) -> Option<u16> {
-    let response = tpm.execute(&command::nv_read_public(index));
+    let response = tpm.execute(&commands::nv_read_public(index));
     let response = Response::parse(&response).ok()?;
     let parameters = response.parameters.rest();
-    let mut fields = Fields::new(parameters);
-    // TPMS_NV_PUBLIC ends with the size.
-    let public = fields.sized().ok()?;
-    let (_, size) = public.split_last_chunk()?;
-    Some(u16::from_be_bytes(*size))
+    let public = Fields::new(parameters).sized().ok()?;
+    Some(NvPublic::parse(public).ok()?.size)
+}
+
+/// TPM2_NV_Write by the index's own authorization.
+fn nv_write(index: u32, data: &[u8]) -> Vec<u8> {
+    commands::nv_write(index, index, 0, data)
 }
 
 fn nv_read(tpm: &mut impl Device, index: u32) -> Vec<u8> {
@@ -154,7 +175,7 @@ fn nv_read(tpm: &mut impl Device, index: u32) -> Vec<u8> {
     let mut content = Vec::new();
     for offset in (0..size).step_by(usize::from(MOST)) {
         let part = MOST.min(size - offset);
-        let parameters = tpm.ok(&command::nv_read(index, offset, part));
+        let parameters = tpm.ok(&commands::nv_read(index, index, offset, part));
         content.extend(Fields::new(&parameters).sized().expect("bytes"));
     }
     content
@@ -169,7 +190,7 @@ fn read_object(tpm: &mut impl Device, object: u16) -> (Status, Vec<u8>) {
     loop {
         let offset = content.len() as u32;
         let selector = Selector { object, offset };
-        tpm.ok(&command::nv_write(NV_SELECTOR, &selector.to_bytes()));
+        tpm.ok(&nv_write(NV_SELECTOR, &selector.to_bytes()));
         let bytes = nv_read(tpm, NV_WINDOW);
         let window = Window::parse(&bytes).expect("a window");
         assert_eq!((window.object, window.offset), (object, offset));

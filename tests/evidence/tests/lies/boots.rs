@@ -4,8 +4,8 @@ use attestation::digest::Digests;
 use attestation::event_log::{EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_IPL, EV_SEPARATOR};
 use attestation::journal::{Mode, PcrMirror};
 use attestation::launch::{INITRD, Measurement};
-use attestation::tpm::rh;
-use evidence::guest::{Device, command};
+use attestation::tpm::{commands, rh};
+use evidence::guest::Device;
 use evidence::{Boot, FirmwareImage, Machine, bz_image};
 use verifier::Id;
 
@@ -171,7 +171,7 @@ fn another_life() {
             breaks: Id::JournalPolicy,
             boot: as_it_is,
             act: |machine| {
-                machine.ok(&command::clear());
+                machine.ok(&commands::clear());
             },
         },
         OtherBoot {
@@ -179,7 +179,7 @@ fn another_life() {
             breaks: Id::JournalPolicy,
             boot: as_it_is,
             act: |machine| {
-                machine.ok(&command::hierarchy_change_auth(rh::OWNER, b"mine"));
+                machine.ok(&commands::hierarchy_change_auth(rh::OWNER, b"mine"));
             },
         },
         OtherBoot {
@@ -193,7 +193,7 @@ fn another_life() {
             breaks: Id::PcrReplay,
             boot: as_it_is,
             act: |machine| {
-                machine.ok(&command::pcr_extend(4, &Digests::of(b"a kernel")));
+                machine.ok(&commands::pcr_extend(4, &Digests::of(b"a kernel").all()));
             },
         },
         OtherBoot {
@@ -201,7 +201,7 @@ fn another_life() {
             breaks: Id::PcrReplay,
             boot: as_it_is,
             act: |machine| {
-                machine.ok(&command::pcr_extend(11, &Digests::of(b"a file")));
+                machine.ok(&commands::pcr_extend(11, &Digests::of(b"a file").all()));
             },
         },
         OtherBoot {
@@ -209,8 +209,8 @@ fn another_life() {
             breaks: Id::PcrReplay,
             boot: as_it_is,
             act: |machine| {
-                machine.ok(&command::pcr_reset(16));
-                machine.ok(&command::pcr_extend(16, &Digests::of(b"a file")));
+                machine.ok(&commands::pcr_reset(16));
+                machine.ok(&commands::pcr_extend(16, &Digests::of(b"a file").all()));
             },
         },
     ]);
@@ -225,7 +225,7 @@ fn a_journal_without_room() {
     };
     let mut evidence = boot.evidence_after(|machine| {
         for _ in 0..80 {
-            machine.ok(&command::pcr_extend(10, &Digests::of(b"a file")));
+            machine.ok(&commands::pcr_extend(10, &Digests::of(b"a file").all()));
         }
     });
     assert_eq!(judge("log full", Id::JournalComplete, &evidence), None);

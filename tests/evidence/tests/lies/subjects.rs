@@ -4,15 +4,15 @@ use std::sync::LazyLock;
 
 use attestation::digest::Digests;
 use attestation::journal::PcrMirror;
-use attestation::tpm::{rh, template};
-use evidence::guest::{Device, command};
+use attestation::tpm::{commands, rh, template};
+use evidence::guest::{self, Device};
 use evidence::{Boot, Evidence, bz_image};
 use verifier::Bundle;
 
 /// The default boot, after IMA measured a file.
 pub(crate) static HONEST: LazyLock<Evidence> = LazyLock::new(|| {
     Boot::default().evidence_after(|machine| {
-        machine.ok(&command::pcr_extend(10, &Digests::of(b"/init")));
+        machine.ok(&commands::pcr_extend(10, &Digests::of(b"/init").all()));
     })
 });
 
@@ -23,7 +23,7 @@ pub(crate) static MIRRORED: LazyLock<Evidence> = LazyLock::new(|| {
         ..Boot::default()
     };
     boot.evidence_after(|machine| {
-        machine.ok(&command::pcr_extend(10, &Digests::of(b"/init")));
+        machine.ok(&commands::pcr_extend(10, &Digests::of(b"/init").all()));
     })
 });
 
@@ -44,7 +44,7 @@ pub(crate) static TWIN: LazyLock<Evidence> = LazyLock::new(|| {
         ..Boot::default()
     };
     boot.evidence_after(|machine| {
-        machine.ok(&command::pcr_extend(10, &Digests::of(b"/init")));
+        machine.ok(&commands::pcr_extend(10, &Digests::of(b"/init").all()));
     })
 });
 
@@ -52,8 +52,8 @@ pub(crate) static TWIN: LazyLock<Evidence> = LazyLock::new(|| {
 pub(crate) static OWN_AK: LazyLock<Evidence> = LazyLock::new(|| {
     let boot = Boot::default();
     let mut machine = boot.start();
-    let template = command::own_ak_p256();
-    let key = machine.handle(&command::create_primary(rh::OWNER, &template));
+    let template = guest::own_ak_p256();
+    let key = machine.handle(&commands::create_primary(rh::OWNER, &template));
     let nonce: Vec<u8> = (1..=32).collect();
     let bundle = machine.collect_with(&nonce, Some(key));
     boot.judged(bundle, nonce)
@@ -76,7 +76,7 @@ pub(crate) static TIMES: LazyLock<Times> = LazyLock::new(|| {
     let nonce: Vec<u8> = (1..=32).collect();
     let first = machine.collect(&nonce);
     let other_nonce = machine.collect(&[0xEE; 32]);
-    machine.ok(&command::pcr_extend(10, &Digests::of(b"/malware")));
+    machine.ok(&commands::pcr_extend(10, &Digests::of(b"/malware").all()));
     let later = machine.collect(&nonce);
     Times {
         first: boot.judged(first, nonce),

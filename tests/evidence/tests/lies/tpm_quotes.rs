@@ -3,9 +3,9 @@
 use attestation::bundle::{Binary, Certify, Quote};
 use attestation::digest::Algorithm;
 use attestation::tpm::{
-    Attest, Command, ObjectAttributes, PcrSelect, Public, Signature, alg, cc, rh,
+    Attest, ObjectAttributes, PcrSelect, Public, Scheme, Signature, alg, commands, rh,
 };
-use evidence::guest::{self, Device, command};
+use evidence::guest::{self, Device};
 use evidence::{Boot, Evidence, HostTpm};
 use verifier::{Bundle, Id};
 
@@ -158,15 +158,15 @@ fn a_software_tpm_on_the_host() {
     let honest = HONEST.clone();
     let mut host = HostTpm::start(9);
     host.replay(&honest.bundle.tcg_event_log.0);
-    host.ok(&command::pcr_extend(
+    host.ok(&commands::pcr_extend(
         10,
-        &attestation::digest::Digests::of(b"/init"),
+        &attestation::digest::Digests::of(b"/init").all(),
     ));
     assert_eq!(guest::pcrs(&mut host), honest.bundle.pcrs);
-    let (attest, signature) = guest::signed(&host.ok(&command::quote(rh::AK, &honest.nonce)));
+    let (attest, signature) = guest::signed(&host.ok(&guest::quote(rh::AK, &honest.nonce)));
     let quote = Quote { attest, signature };
     let ak = Binary(guest::public(&mut host, rh::AK).expect("its AK"));
-    let (attest, signature) = guest::signed(&host.ok(&command::certify(rh::AK, rh::AK)));
+    let (attest, signature) = guest::signed(&host.ok(&commands::certify(rh::AK, rh::AK)));
     let certified_by = |ak_public: &Binary| {
         Some(Certify {
             attest: attest.clone(),
@@ -199,31 +199,18 @@ fn a_quote_that_the_guest_wrote_itself() {
         attributes: ObjectAttributes(unrestricted),
         ..template
     };
-    let key = machine.handle(&command::create_primary(rh::OWNER, &template));
+    let key = machine.handle(&commands::create_primary(rh::OWNER, &template));
     let nonce: Vec<u8> = (1..=32).collect();
     let mut bundle = machine.collect_with(&nonce, Some(key));
     // What it is about to sign is the true quote: even that proves nothing with such a key.
-    let attest = bundle.quote.attest.0.clone();
-    bundle.quote.signature = Binary(sign(&mut machine, key, &attest));
+    let digest = Algorithm::Sha256.digest(&bundle.quote.attest.0);
+    bundle.quote.signature = Binary(machine.ok(&commands::sign(key, digest.bytes())));
     drop(machine);
     let evidence = boot.judged(bundle, nonce);
     assert_eq!(judge("", Id::TpmQuoteSignature, &evidence), None);
     let report = evidence.verify();
     let failure = report.first_failure().expect("it fails");
     assert!(failure.found.contains("restricted"), "{failure:?}");
-}
-
-/// TPM2_Sign of a digest, with the ticket of nobody.
-fn sign(device: &mut impl Device, key: u32, message: &[u8]) -> Vec<u8> {
-    const ST_HASHCHECK: u16 = 0x8024;
-    let command = Command::new(cc::SIGN)
-        .authorized(key, &[])
-        .sized(Algorithm::Sha256.digest(message).bytes())
-        .u16(alg::NULL)
-        .u16(ST_HASHCHECK)
-        .u32(rh::NULL)
-        .sized(&[]);
-    device.ok(&command.to_bytes())
 }
 
 /// L1's AK quotes fewer PCRs, or those of a weaker bank.
@@ -243,7 +230,7 @@ fn a_quote_of_other_pcrs() {
         ("no PCR", PcrSelect::none(Algorithm::Sha256)),
         ("the SHA-1 bank", PcrSelect::all(Algorithm::Sha1)),
     ] {
-        let quote = command::quote_of(rh::AK, &nonce, pcrs);
+        let quote = commands::quote(rh::AK, &nonce, Scheme::Null, pcrs);
         let (attest, signature) = guest::signed(&machine.ok(&quote));
         let mut bundle = bundle.clone();
         bundle.quote = Quote { attest, signature };

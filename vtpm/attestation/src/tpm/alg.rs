@@ -4,6 +4,10 @@
 pub const RSA: u16 = 0x0001;
 /// AES.
 pub const AES: u16 = 0x0006;
+/// Keyed hashes and sealed data.
+pub const KEYED_HASH: u16 = 0x0008;
+/// SHA-256.
+pub const SHA256: u16 = 0x000B;
 /// The null algorithm.
 pub const NULL: u16 = 0x0010;
 /// RSASSA-PKCS1-v1_5.

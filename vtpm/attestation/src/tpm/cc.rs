@@ -70,16 +70,26 @@ pub const CERTIFY: u32 = 0x148;
 pub const NV_READ: u32 = 0x14E;
 /// TPM2_NV_ReadLock.
 pub const NV_READ_LOCK: u32 = 0x14F;
+/// TPM2_Create.
+pub const CREATE: u32 = 0x153;
+/// TPM2_Load.
+pub const LOAD: u32 = 0x157;
 /// TPM2_Quote.
 pub const QUOTE: u32 = 0x158;
 /// TPM2_Sign.
 pub const SIGN: u32 = 0x15D;
+/// TPM2_Unseal.
+pub const UNSEAL: u32 = 0x15E;
 /// TPM2_FlushContext.
 pub const FLUSH_CONTEXT: u32 = 0x165;
 /// TPM2_NV_ReadPublic.
 pub const NV_READ_PUBLIC: u32 = 0x169;
 /// TPM2_ReadPublic.
 pub const READ_PUBLIC: u32 = 0x173;
+/// TPM2_StartAuthSession.
+pub const START_AUTH_SESSION: u32 = 0x176;
+/// TPM2_VerifySignature.
+pub const VERIFY_SIGNATURE: u32 = 0x177;
 /// TPM2_GetCapability.
 pub const GET_CAPABILITY: u32 = 0x17A;
 /// TPM2_GetRandom.
@@ -88,6 +98,8 @@ pub const GET_RANDOM: u32 = 0x17B;
 pub const GET_TEST_RESULT: u32 = 0x17C;
 /// TPM2_PCR_Read.
 pub const PCR_READ: u32 = 0x17E;
+/// TPM2_PolicyPCR.
+pub const POLICY_PCR: u32 = 0x17F;
 /// TPM2_ReadClock.
 pub const READ_CLOCK: u32 = 0x181;
 /// TPM2_PCR_Extend.
@@ -96,3 +108,7 @@ pub const PCR_EXTEND: u32 = 0x182;
 pub const PCR_SET_AUTH_VALUE: u32 = 0x183;
 /// TPM2_EventSequenceComplete.
 pub const EVENT_SEQUENCE_COMPLETE: u32 = 0x185;
+/// TPM2_HashSequenceStart.
+pub const HASH_SEQUENCE_START: u32 = 0x186;
+/// TPM2_PolicyGetDigest.
+pub const POLICY_GET_DIGEST: u32 = 0x189;

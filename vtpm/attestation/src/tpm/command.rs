@@ -1,4 +1,4 @@
-//! Building commands with password sessions: TPM 2.0 Library, part 1, "Command/Response Structure".
+//! Building commands: TPM 2.0 Library, part 1, "Command/Response Structure".
 
 use super::rh;
 use super::wire::Put;
@@ -10,6 +10,77 @@ pub(super) const NO_SESSIONS: u16 = 0x8001;
 pub(super) const SESSIONS: u16 = 0x8002;
 /// Bytes of a command's or response's header.
 const HEADER_SIZE: usize = 10;
+
+/// TPMS_AUTH_COMMAND: what authorizes the use of an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Authorization<'a> {
+    /// TPM_RS_PW, or the handle of a session.
+    pub session: u32,
+    /// The caller's nonce; empty for a password.
+    pub nonce: &'a [u8],
+    /// TPMA_SESSION.
+    pub attributes: u8,
+    /// The password, or an HMAC.
+    pub hmac: &'a [u8],
+}
+
+impl<'a> Authorization<'a> {
+    /// TPMA_SESSION, continueSession: the session outlives the command.
+    pub const CONTINUE_SESSION: u8 = 1;
+
+    /// A password; empty if the entity has none.
+    pub const fn password(password: &'a [u8]) -> Self {
+        Self {
+            session: rh::PASSWORD,
+            nonce: &[],
+            // continueSession has no effect on a password.
+            attributes: 0,
+            hmac: password,
+        }
+    }
+
+    /// A policy session that is kept.
+    pub const fn policy(session: u32) -> Self {
+        Self {
+            session,
+            nonce: &[],
+            attributes: Self::CONTINUE_SESSION,
+            hmac: &[],
+        }
+    }
+}
+
+/// A handle, and what authorizes the use of what it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entity<'a> {
+    /// Its handle.
+    pub handle: u32,
+    /// What authorizes its use.
+    pub authorization: Authorization<'a>,
+}
+
+/// An entity with an empty password.
+impl From<u32> for Entity<'_> {
+    fn from(handle: u32) -> Self {
+        Self::from((handle, [].as_slice()))
+    }
+}
+
+/// An entity and its password.
+impl<'a> From<(u32, &'a [u8])> for Entity<'a> {
+    fn from((handle, password): (u32, &'a [u8])) -> Self {
+        Self::from((handle, Authorization::password(password)))
+    }
+}
+
+impl<'a> From<(u32, Authorization<'a>)> for Entity<'a> {
+    fn from((handle, authorization): (u32, Authorization<'a>)) -> Self {
+        Self {
+            handle,
+            authorization,
+        }
+    }
+}
 
 /// A command that is being put together; parts may be added in any order.
 #[derive(Clone, Debug)]
@@ -37,17 +108,23 @@ impl Command {
         self
     }
 
-    /// The next handle, authorized with a password (TPM_RS_PW; empty if the entity has none).
-    /// Handles that need authorization come first.
-    pub fn authorized(mut self, handle: u32, password: &[u8]) -> Self {
+    /// The next handle, with what authorizes its use. Handles that need authorization come first.
+    pub fn entity<'a>(mut self, entity: impl Into<Entity<'a>>) -> Self {
+        let Entity {
+            handle,
+            authorization,
+        } = entity.into();
         self.handles.put_u32(handle);
-        self.authorizations.put_u32(rh::PASSWORD);
-        // No nonce.
-        self.authorizations.put_u16(0);
-        // continueSession: has no effect on a password.
-        self.authorizations.push(0);
-        self.authorizations.put_sized(password);
+        self.authorizations.put_u32(authorization.session);
+        self.authorizations.put_sized(authorization.nonce);
+        self.authorizations.push(authorization.attributes);
+        self.authorizations.put_sized(authorization.hmac);
         self
+    }
+
+    /// As [`entity`](Self::entity), with a password; empty if the entity has none.
+    pub fn authorized(self, handle: u32, password: &[u8]) -> Self {
+        self.entity((handle, password))
     }
 
     /// BYTE parameter.

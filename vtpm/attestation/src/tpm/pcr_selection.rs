@@ -2,6 +2,7 @@
 
 use super::wire::{Fields, Put, WireError};
 use crate::digest::Algorithm;
+use alloc::vec;
 use alloc::vec::Vec;
 
 /// TPMS_PCR_SELECTION of a bank with 24 PCRs.
@@ -50,6 +51,12 @@ impl PcrSelect {
 /// TPML_PCR_SELECTION.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PcrSelection(pub Vec<PcrSelect>);
+
+impl From<PcrSelect> for PcrSelection {
+    fn from(select: PcrSelect) -> Self {
+        Self(vec![select])
+    }
+}
 
 impl PcrSelection {
     /// As on the wire.

@@ -250,6 +250,13 @@ impl Key {
 }
 
 impl Scheme {
+    /// TPMT_SIG_SCHEME, TPMT_RSA_SCHEME or TPMT_ECC_SCHEME.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes);
+        bytes
+    }
+
     fn write(self, bytes: &mut Vec<u8>) {
         let (id, hash) = match self {
             Self::Null => (alg::NULL, None),

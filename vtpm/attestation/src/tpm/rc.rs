@@ -6,6 +6,8 @@ pub const SUCCESS: u32 = 0x000;
 pub const INITIALIZE: u32 = 0x100;
 /// Failure mode.
 pub const FAILURE: u32 = 0x101;
+/// The command's size is wrong.
+pub const COMMAND_SIZE: u32 = 0x142;
 /// The NV index is locked.
 pub const NV_LOCKED: u32 = 0x148;
 /// No room for the NV index.
@@ -14,6 +16,10 @@ pub const NV_SPACE: u32 = 0x14B;
 pub const NV_DEFINED: u32 = 0x14C;
 /// A handle that is not correct for its use; with the number of the handle or parameter in bits 8 to 11.
 pub const HANDLE: u32 = 0x08B;
+/// Not from this locality.
+pub const LOCALITY: u32 = 0x907;
+/// The TPM tests what the command needs.
+pub const TESTING: u32 = 0x90A;
 /// The TPM is in its lockout.
 pub const LOCKOUT: u32 = 0x921;
 /// The TPM asks for the command again.

@@ -4,6 +4,12 @@ use super::command::{NO_SESSIONS, SESSIONS};
 use super::rc;
 use super::wire::{Fields, WireError};
 
+/// TPM_RC of a response; `None` if it is shorter than its header.
+pub fn response_code(response: &[u8]) -> Option<u32> {
+    let code = response.get(6..10)?;
+    Some(u32::from_be_bytes(code.try_into().ok()?))
+}
+
 /// Why a response is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -293,6 +293,55 @@ fn commands_have_the_specifications_layout() {
     assert_eq!(two, expected);
 }
 
+/// What the named commands add to the builder: TPM2_Create, TPM2_Unseal and TPM2_Quote.
+#[test]
+fn named_commands_have_the_specifications_layout() {
+    let create = commands::create(0x8000_0000, b"seal", &[0xAA; 3]);
+    let expected = bytes(&[
+        "8002", "00000030", "00000153", "80000000", "00000009", "40000009", "0000", "00", "0000",
+        "0008", "0000", "0004", "7365616c", "0003", "aaaaaa", "0000", "00000000",
+    ]);
+    assert_eq!(create, expected);
+    let unseal = commands::unseal((0x8000_0000, Authorization::policy(0x0300_0000)));
+    let expected = bytes(&[
+        "8002", "0000001b", "0000015e", "80000000", "00000009", "03000000", "0000", "01", "0000",
+    ]);
+    assert_eq!(unseal, expected);
+    let pcrs = PcrSelect::of(Algorithm::Sha256, 0..8);
+    let quote = commands::quote(1, b"n", Scheme::Ecdsa(Algorithm::Sha384), pcrs);
+    let expected = bytes(&[
+        "8002",
+        "0000002c",
+        "00000158",
+        "00000001",
+        "00000009",
+        "40000009",
+        "0000",
+        "00",
+        "0000",
+        "0001",
+        "6e",
+        "0018",
+        "000c",
+        "00000001",
+        "000b03ff0000",
+    ]);
+    assert_eq!(quote, expected);
+}
+
+#[test]
+fn an_nv_public_area_has_the_layout_of_tpms_nv_public() {
+    let public = NvPublic::new(0x0180_0001, 0x0204_0004, 32);
+    let expected = bytes(&["01800001", "000b", "02040004", "0000", "0020"]);
+    assert_eq!(public.to_bytes(), expected);
+    assert_eq!(NvPublic::parse(&expected), Ok(public));
+    for length in 0..expected.len() {
+        assert_eq!(NvPublic::parse(&expected[..length]), Err(WireError::CutOff));
+    }
+    let longer = [expected.as_slice(), &[0]].concat();
+    assert_eq!(NvPublic::parse(&longer), Err(WireError::TooLong(1)));
+}
+
 #[test]
 fn responses_are_read_by_their_tag() {
     let plain = bytes(&["8001", "0000000e", "00000000", "00000007"]);

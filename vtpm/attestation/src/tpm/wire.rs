@@ -113,9 +113,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Appends fields.
-pub(super) trait Put {
+/// Appends fields, as [`Fields`] reads them.
+pub trait Put {
+    /// UINT16.
     fn put_u16(&mut self, field: u16);
+    /// UINT32.
     fn put_u32(&mut self, field: u32);
     /// A TPM2B. Bytes beyond what its size can say are cut off.
     fn put_sized(&mut self, bytes: &[u8]);

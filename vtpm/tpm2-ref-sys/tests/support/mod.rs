@@ -9,6 +9,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use attestation::tpm::{rc, response_code};
 use tpm2_ref_sys::{Config, Ephemeral, ExecuteError, NoEntropy, NvError, NvStore, Tpm};
 
 pub mod command;
@@ -123,7 +124,7 @@ impl Session {
     #[track_caller]
     pub fn ok(&mut self, command: &[u8]) -> Vec<u8> {
         let mut response = self.run(command);
-        if code(&response) == command::RC_RETRY {
+        if code(&response) == rc::RETRY {
             response = self.run(command);
         }
         assert_eq!(
@@ -143,7 +144,7 @@ impl Session {
 }
 
 pub fn code(response: &[u8]) -> u32 {
-    u32_at(response, 6)
+    response_code(response).expect("a response")
 }
 
 pub fn u16_at(bytes: &[u8], at: usize) -> u16 {
