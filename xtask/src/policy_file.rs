@@ -12,8 +12,8 @@ pub(crate) const PREDICTED_PCRS: std::ops::Range<usize> = 0..10;
 const REQUIRED_XFAM: u64 = 0b111;
 
 /// As L1's journal names the engine and its interface.
-const ENGINE: &str = "libtpms 0.9.2";
-const INTERFACE: &str = "TIS 1.3";
+const ENGINE: &str = "libtpms 0.9.2-3.1+deb12u1";
+const INTERFACE: &str = "PTP FIFO";
 
 /// What a policy asks for beside the predicted values.
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! The vTPM: the reference engine, measured into the TD's registers, behind the TIS registers in
+//! The vTPM: the reference engine, measured into the TD's registers, behind the FIFO registers in
 //! L2's TPM window.
 
 use alloc::boxed::Box;
@@ -9,7 +9,7 @@ use l1_vmm::run::{MmioDevice, Services};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements};
 use vtpm::log::MeasurementLog;
-use vtpm::ptp::Interface;
+use vtpm::ptp::{Interface, fifo};
 use vtpm::reference::Reference;
 use vtpm::service::{Guid, ServiceError};
 use vtpm::state::WatchedStore;
@@ -17,11 +17,6 @@ use vtpm::state::WatchedStore;
 use crate::arch::{clock, random};
 use crate::fatal::{FatalCode, OrFatal};
 use crate::measurement::Domain;
-
-/// As the journal names the engine.
-const ENGINE: &str = "libtpms 0.9.2";
-/// As the journal names the interface.
-const INTERFACE: &str = "TIS 1.3";
 
 /// The device in the TPM window.
 pub(crate) struct Window(Interface<Attested<Reference, Domain>>);
@@ -68,8 +63,8 @@ pub(crate) fn start(
     let opened = clock::nanoseconds();
     let config = Config {
         version: env!("CARGO_PKG_VERSION"),
-        engine: ENGINE,
-        interface: INTERFACE,
+        engine: tpm2_ref_sys::ENGINE,
+        interface: fifo::NAME,
         mode: Mode::Ephemeral,
         mirror,
         identity: IdentityTime::FirstNeed,
@@ -78,7 +73,11 @@ pub(crate) fn start(
     let attested =
         Attested::start(Reference::new(tpm), domain, log, config, launch).or_fatal(FatalCode::Tpm);
     let started = clock::nanoseconds();
-    log::info!("TPM: TIS at 0xfed40000, TPM 2.0 reference engine, ephemeral");
+    log::info!(
+        "TPM: {} at 0xfed40000, {}, ephemeral",
+        fifo::NAME,
+        tpm2_ref_sys::ENGINE
+    );
     log::info!(
         "measured: kernel to RTMR1 and PCR 4, command line to RTMR2 and PCR 8, {}PCR mirror {}",
         match launch.initrd {

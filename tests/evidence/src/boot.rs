@@ -67,7 +67,7 @@ impl Default for Boot {
             command_line: "console=ttyS0 ima_policy=tcb".into(),
             initrd: Some(b"an initrd".to_vec()),
             mirror: PcrMirror::Summary,
-            engine: "libtpms 0.9.2",
+            engine: tpm2_ref_sys::ENGINE,
             mode: Mode::Ephemeral,
             host: QuotingHost::default(),
             log_capacity: 1 << 20,
@@ -98,7 +98,7 @@ impl Boot {
         let config = Config {
             version: env!("CARGO_PKG_VERSION"),
             engine: self.engine,
-            interface: "TIS 1.3",
+            interface: vtpm::ptp::fifo::NAME,
             mode: self.mode,
             mirror: self.mirror,
             identity: IdentityTime::FirstNeed,
@@ -134,7 +134,7 @@ impl Boot {
              mrconfigid = [\"{mrconfigid}\"]\nmrowner = [\"{mrowner}\"]\nmrownerconfig = [\"{mrownerconfig}\"]\n\
              [firmware]\ntd_hob = [\"{td_hob}\"]\n\
              [launch]\nkernel = [\"{kernel}\"]\ncommand_line = [\"{command_line}\"]\ninitrd = {initrd}\n\
-             [vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"TIS 1.3\"]\nmodes = [\"{mode}\"]\nmirror = [\"{mirror}\"]\nek = \"any\"\n\
+             [vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"PTP FIFO\"]\nmodes = [\"{mode}\"]\nmirror = [\"{mirror}\"]\nek = \"any\"\n\
              allow_hierarchy_changes = false\nmax_resets = 0\n\
              [pcr]\nbeyond_log = [10]\n[pcr.sha256]\n17 = [\"{ones}\"]\n",
             mrtd = hex::encode(self.firmware.mrtd()),

@@ -242,7 +242,7 @@ impl Story {
         let eks = [rsa.name(), p256.name(), p384.name()];
         td.record(&Record::Start(Start {
             engine: self.engine.clone(),
-            interface: "TIS 1.3".into(),
+            interface: "PTP FIFO".into(),
             mode: self.mode,
             mirror: self.mirror,
             state: None,

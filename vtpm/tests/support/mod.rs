@@ -121,8 +121,8 @@ impl Setup {
             .expect("the firmware's log can be continued");
         let config = Config {
             version: "1.2.3",
-            engine: "reference 0.9.2",
-            interface: "TIS",
+            engine: tpm2_ref_sys::ENGINE,
+            interface: vtpm::ptp::fifo::NAME,
             mode: Mode::Ephemeral,
             mirror: self.mirror,
             identity: self.identity,

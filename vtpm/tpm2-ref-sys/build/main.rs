@@ -60,6 +60,8 @@ fn prepare() -> Result<(), String> {
     let tpms = archive::obtain(&cache, &archive::Sources::of_this_machine())?;
     let crypto = openssl::obtain(&cache)?;
 
+    let version = archive::check(&tpms.join("libtpms.a"))?.version;
+    println!("cargo::rustc-env=TPM2_REF_TPMS_VERSION={version}");
     println!("cargo::rustc-link-search=native={}", tpms.display());
     println!("cargo::rustc-link-search=native={}", crypto.display());
     for library in LINK {

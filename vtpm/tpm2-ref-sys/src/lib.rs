@@ -70,6 +70,14 @@
 
 extern crate alloc;
 
+/// Name and version of the engine that is linked: "libtpms", and the version of Debian's package
+/// whose archive this is, known by its checksum.
+///
+/// The package carries Debian's security patches on top of the upstream version that it begins
+/// with: 0.9.2-3.1+deb12u1 those for CVE-2023-1017, CVE-2023-1018 and CVE-2025-49133, which
+/// upstream's 0.9.2 lacks. A policy names the whole string.
+pub const ENGINE: &str = concat!("libtpms ", env!("TPM2_REF_TPMS_VERSION"));
+
 mod engine;
 mod error;
 mod host;

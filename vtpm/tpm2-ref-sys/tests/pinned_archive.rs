@@ -42,6 +42,13 @@ fn linked_archive_is_pinned() {
 }
 
 #[test]
+fn the_engine_is_named_after_the_package_that_is_linked() {
+    let version = archive::check(&linked()).unwrap().version;
+    assert_eq!(tpm2_ref_sys::ENGINE, format!("libtpms {version}"));
+    assert!(version.contains("+deb"), "with security patches: {version}");
+}
+
+#[test]
 fn an_installed_archive_is_kept_and_then_found_in_the_cache() {
     let folder = folder("kept");
     let installed = Sources {

@@ -145,7 +145,7 @@ fn another_vtpm() {
         OtherBoot {
             name: "another engine",
             breaks: Id::JournalStart,
-            boot: |boot| boot.engine = "libtpms 0.9.1",
+            boot: |boot| boot.engine = "libtpms 0.9.2",
             act: idle,
         },
         OtherBoot {

@@ -16,7 +16,7 @@ fn name(byte: u8) -> Name {
 fn start(state: Option<[u8; 48]>) -> Start {
     Start {
         engine: "libtpms 0.10.1".into(),
-        interface: "TIS 1.3".into(),
+        interface: "PTP FIFO".into(),
         mode: Mode::Ephemeral,
         mirror: PcrMirror::Summary,
         state,
@@ -38,7 +38,7 @@ fn records_are_the_cbor_that_the_cddl_says() {
         name(4),
         "ca".repeat(48),
         engine = "6e6c696274706d7320302e31302e31",
-        interface = "6754495320312e33",
+        interface = "68505450204649464f",
     );
     let sha1 = Algorithm::Sha1.digest(b"x");
     let cases: [(Record, String); 13] = [
@@ -134,7 +134,7 @@ fn what_the_cddl_does_not_allow_is_refused_by_name() {
 fn a_start_with_an_unknown_mode_mirror_or_name_is_refused() {
     let good = Record::Start(start(Some([7; 48]))).to_cbor();
     assert!(Record::from_cbor(&good).is_ok());
-    let mode = 3 + 15 + 8;
+    let mode = 3 + 15 + 9;
     let places = [
         (mode, 2, "mode"),
         (mode + 1, 3, "mirror"),

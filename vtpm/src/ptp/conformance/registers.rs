@@ -68,6 +68,7 @@ fn interface_type_is_fifo_of_ptp() {
     let id = Guest::new().read32(0, offset::INTERFACE_ID);
     assert_eq!(id & 0xf, 0);
     assert_eq!((id >> 4) & 0xf, 0);
+    assert_eq!(crate::ptp::fifo::NAME, "PTP FIFO", "as a policy names it");
     assert_ne!(id & (1 << 13), 0);
 }
 
