@@ -166,6 +166,8 @@ impl Vcpu for TestVcpu {
 #[derive(Clone, Default)]
 pub(crate) struct TestMemory {
     pages: RefCell<BTreeMap<u64, Vec<u8>>>,
+    /// Reads by what is tested.
+    pub(crate) reads: Cell<usize>,
 }
 
 impl TestMemory {
@@ -231,6 +233,7 @@ impl TestMemory {
 
 impl GuestMemory for TestMemory {
     fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.reads.set(self.reads.get() + 1);
         assert!((gpa & 0xFFF) as usize + into.len() <= 4096 && into.len() <= 16);
         let pages = self.pages.borrow();
         let page = pages.get(&(gpa >> 12)).ok_or(MemoryError { gpa })?;

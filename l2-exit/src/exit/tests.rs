@@ -318,6 +318,7 @@ fn an_exception_is_the_event_that_would_be_injected() {
 fn a_bus_lock_does_not_hide_the_reason() {
     let exit = decode(&registers(1 << 26 | 10));
     assert_eq!((exit.reason, exit.bus_lock), (Reason::Cpuid, true));
+    assert!(!decode(&registers(10)).bus_lock);
 }
 
 #[test]

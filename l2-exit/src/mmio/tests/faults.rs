@@ -52,6 +52,36 @@ fn the_processors_translation_of_the_exit_counts() {
 }
 
 #[test]
+fn the_exits_translation_is_of_data_not_of_code() {
+    // Code and operand on one linear page; L2 has given it a page of memory since the processor
+    // translated the operand.
+    let mut machine = Machine::long();
+    machine.set(Gpr::Rbx, CODE + 0x800);
+    let code = assemble(64, CODE, |a| a.mov(eax, dword_ptr(rbx)));
+    machine.load(CODE_GPA, &code);
+    let violation = EptViolation {
+        gpa: DEVICE + 0x800,
+        ..machine.violation(CODE + 0x800, false)
+    };
+    assert_eq!(machine.emulate(violation), Ok(Outcome::Completed));
+    assert_eq!(machine.device.seen, [Seen::Read(0x800, 4)]);
+}
+
+#[test]
+fn a_page_that_was_fetched_from_is_checked_again_for_data() {
+    // A user page: supervisor code may be fetched from it without SMEP, but not read with SMAP.
+    let mut machine = Machine::long();
+    machine.memory.map(CODE, CODE_GPA, 0b101);
+    machine.vcpu.cr4 |= CR4_SMAP;
+    machine.set(Gpr::Rsi, CODE + 0x800);
+    machine.set(Gpr::Rdi, MMIO);
+    let outcome = machine.run(MMIO, true, |a| a.movsd());
+    assert_eq!(outcome, Ok(Outcome::Fault(Event::fault(14, 0b0001))));
+    assert_eq!(machine.vcpu.cr2, CODE + 0x800);
+    assert!(machine.device.seen.is_empty());
+}
+
+#[test]
 fn a_walk_for_more_rights_does_not_move_the_exits_page() {
     // The exit reports the read of a read-modify-write; L2 has changed the entry since.
     let mut machine = Machine::long();

@@ -29,6 +29,30 @@ fn rep_movs_copies_from_a_device() {
     assert_eq!(machine.vcpu.rip, CODE + 2);
 }
 
+/// What an iteration has translated the next ones know: one walk of four levels for the code, one
+/// for each page of memory, and for the device's if the exit does not say where it is.
+#[test]
+fn no_page_is_walked_twice() {
+    for (count, offset, linear, walks) in [
+        (1, 0, Some(MMIO + 0x80), 2),
+        (8, 0, Some(MMIO + 0x80), 2),
+        (16, 0xFE0, Some(MMIO + 0x80), 3),
+        (8, 0, None, 3),
+    ] {
+        let mut machine = machine(count, MMIO + 0x80, RAM + offset);
+        let code = assemble(64, CODE, |a| a.rep().movsd());
+        machine.load(CODE_GPA, &code);
+        let violation = EptViolation {
+            linear,
+            ..machine.violation(MMIO + 0x80, false)
+        };
+        assert_eq!(machine.emulate(violation), Ok(Outcome::Completed));
+        let bytes_of_code = 1;
+        let reads = machine.memory.reads.get();
+        assert_eq!(reads, 4 * walks + bytes_of_code, "{count} {linear:x?}");
+    }
+}
+
 #[test]
 fn rep_movs_copies_to_a_device_at_every_width() {
     type Assemble = fn(&mut CodeAssembler) -> Result<(), IcedError>;
