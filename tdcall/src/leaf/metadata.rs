@@ -277,5 +277,7 @@ mod tests {
         }]);
         let list = Td::new(&script).sys_rdall(Gpa(0x1000), FieldId::FIRST);
         assert_eq!(list, Ok(FieldList::ContinueAt(FieldId(0x77))));
+        let list = Td::new(&Script::status(0)).sys_rdall(Gpa(0x1000), FieldId::FIRST);
+        assert_eq!(list, Ok(FieldList::Complete));
     }
 }

@@ -17,3 +17,6 @@ pub use page::AcceptError;
 pub use page_attributes::{PageAttrError, PageAttributes};
 pub use tlb::{GlaList, GlaPages, TlbError, VmSet};
 pub use virtualization_exception::{CpuidVe, CpuidVeError, VeInfo, VeInfoError};
+
+#[cfg(test)]
+mod tests;

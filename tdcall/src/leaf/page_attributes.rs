@@ -219,4 +219,24 @@ mod tests {
         let calls = script.calls();
         assert_eq!(calls[0], calls[1]);
     }
+
+    #[test]
+    fn an_alias_is_present_if_it_is_valid_and_allows_anything() {
+        for (bits, present) in [
+            (0, false),
+            (0x8000, false),
+            (0x0007, false),
+            (0x8001, true),
+            (0x8004, true),
+            (0x8007, true),
+        ] {
+            let script = Script::new([Registers {
+                rdx: bits << 16,
+                ..Default::default()
+            }]);
+            let page = Td::new(&script).mem_page_attr_rd(Gpa(0x1000)).unwrap();
+            assert_eq!(page.is_present(VM), present, "{bits:#x}");
+            assert!(!page.is_present(VmIndex::new(2).unwrap()));
+        }
+    }
 }

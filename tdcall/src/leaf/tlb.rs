@@ -184,4 +184,42 @@ mod tests {
         assert_eq!(GlaList::new(Gpa(0x5000), 500, 13), None);
         assert_eq!(GlaList::new(Gpa(0x5008), 0, 1), None);
     }
+
+    #[test]
+    fn statuses_are_decoded() {
+        let rows = [
+            (0, Ok(())),
+            (0xC000_0100_0000_0001, Err(TlbError::Vm)),
+            (0xC000_0100_0000_0002, Err(TlbError::List)),
+            (0xC000_1160_0000_0000, Err(TlbError::NotCanonical)),
+            (
+                0xC000_0100_0000_0000,
+                Err(TlbError::Unexpected(Status(0xC000_0100_0000_0000))),
+            ),
+        ];
+        for (rax, expected) in rows {
+            let script = Script::new(
+                [Registers {
+                    rax,
+                    ..Registers::default()
+                }; 3],
+            );
+            let td = Td::new(&script);
+            let pages = GlaPages::new(0, 1).unwrap();
+            let list = GlaList::new(Gpa(0), 0, 1).unwrap();
+            let vm = VmIndex::FIRST;
+            let results = [
+                td.vp_invept(VmSet::of(vm)),
+                td.vp_invgla(vm, pages),
+                td.vp_invgla_list(vm, list),
+            ];
+            assert_eq!(results, [expected; 3], "{rax:#x}");
+        }
+    }
+
+    #[test]
+    fn an_entry_of_a_list_is_what_the_call_with_one_passes() {
+        let pages = GlaPages::new(0xFFFF_8000_0000_1234, 0x1000).unwrap();
+        assert_eq!(pages.into_bits(), 0xFFFF_8000_0000_1FFF);
+    }
 }

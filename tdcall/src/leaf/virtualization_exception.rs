@@ -135,4 +135,21 @@ mod tests {
             .unwrap();
         assert_eq!((script.only_call().rax, script.only_call().rcx), (5, 3));
     }
+
+    #[test]
+    fn cpuid_ve_statuses() {
+        let ve = CpuidVe {
+            supervisor: true,
+            user: false,
+        };
+        let other = 0xC000_0100_0000_0000;
+        for (rax, expected) in [
+            (0, Ok(())),
+            (0xC000_0100_0000_0001, Err(CpuidVeError::Flags)),
+            (other, Err(CpuidVeError::Unexpected(Status(other)))),
+        ] {
+            let script = Script::status(rax);
+            assert_eq!(Td::new(&script).cpuid_ve_set(ve), expected, "{rax:#x}");
+        }
+    }
 }
