@@ -24,6 +24,26 @@ fn tcg_log(records: &[(u8, u32, Vec<u8>)]) -> Vec<u8> {
     log.into_bytes()
 }
 
+/// PFP, table "Events", by number.
+#[test]
+fn event_types_have_the_specifications_names() {
+    let names = [
+        (0x3, "EV_NO_ACTION"),
+        (0x4, "EV_SEPARATOR"),
+        (0x6, "EV_EVENT_TAG"),
+        (0x7, "EV_S_CRTM_CONTENTS"),
+        (0x8, "EV_S_CRTM_VERSION"),
+        (0xA, "EV_PLATFORM_CONFIG_FLAGS"),
+        (0xD, "EV_IPL"),
+        (0x8000_000A, "EV_EFI_PLATFORM_FIRMWARE_BLOB2"),
+        (0x8000_000B, "EV_EFI_HANDOFF_TABLES2"),
+    ];
+    for event_type in (0..0x20).chain(0x8000_0000..0x8000_0020) {
+        let name = names.iter().find(|(number, _)| *number == event_type);
+        assert_eq!(event_type_name(event_type), name.map(|(_, name)| *name));
+    }
+}
+
 /// Field by field from the PFP: TCG_PCR_EVENT, TCG_EfiSpecIdEvent, TCG_PCR_EVENT2.
 #[test]
 fn the_tcg_log_has_the_specifications_layout() {

@@ -91,8 +91,24 @@ fn records_are_the_cbor_that_the_cddl_says() {
         ),
         (Record::LogFull { records: 24 }, "830d011818".into()),
     ];
-    for (record, bytes) in cases {
-        assert_eq!(hex::encode(record.to_cbor()), bytes, "{}", record.name());
+    let names = [
+        "start",
+        "startup",
+        "reset",
+        "shutdown",
+        "clear",
+        "hierarchy",
+        "nv-index",
+        "nv-commit",
+        "pcr-extend",
+        "pcr-reset",
+        "pcr-value",
+        "pcr-summary",
+        "log-full",
+    ];
+    for ((record, bytes), name) in cases.into_iter().zip(names) {
+        assert_eq!(record.name(), name);
+        assert_eq!(hex::encode(record.to_cbor()), bytes, "{name}");
         assert_eq!(Record::from_cbor(&hex::decode(bytes).unwrap()), Ok(record));
     }
 }
@@ -170,6 +186,11 @@ fn names_of_policies_are_read_back() {
         assert_eq!(PcrMirror::from_code(mirror.code()), Some(mirror));
     }
     assert_eq!(PcrMirror::from_name("FULL"), None);
+    assert_eq!([Mode::Ephemeral, Mode::Persistent].map(Mode::code), [0, 1]);
+    assert_eq!(
+        [0, 1, 2].map(Mode::from_code),
+        [Some(Mode::Ephemeral), Some(Mode::Persistent), None]
+    );
     assert_eq!(PcrMirror::default(), PcrMirror::Summary);
 }
 

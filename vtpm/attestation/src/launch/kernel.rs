@@ -90,6 +90,28 @@ mod tests {
     use proptest::prelude::*;
     use std::vec;
 
+    /// Offset and size as in Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header".
+    #[test]
+    fn the_loaders_fields_are_where_the_boot_protocol_has_them() {
+        let rows = [
+            (0x1FA, 2), // vid_mode
+            (0x210, 1), // type_of_loader
+            (0x211, 1), // loadflags
+            (0x212, 2), // setup_move_size
+            (0x214, 4), // code32_start
+            (0x218, 4), // ramdisk_image
+            (0x21C, 4), // ramdisk_size
+            (0x224, 2), // heap_end_ptr
+            (0x226, 2), // ext_loader_ver, ext_loader_type
+            (0x228, 4), // cmd_line_ptr
+            (0x250, 8), // setup_data
+        ];
+        assert_eq!(
+            WRITTEN_BY_LOADER,
+            rows.map(|(start, size)| start..start + size)
+        );
+    }
+
     #[test]
     fn what_a_boot_loader_writes_is_not_measured() {
         let file = vec![0x90; 0x1000];

@@ -200,6 +200,22 @@ mod tests {
     }
 
     #[test]
+    fn the_command_line_is_read_back_from_its_event() {
+        for line in [b"console=ttyS0 quiet".as_slice(), b"", b"a\0b"] {
+            let event = Measurement::command_line(line);
+            assert_eq!(command_line(&event.data), Some(line));
+        }
+        for data in [
+            b"".as_slice(),
+            b"kernel",
+            b"kernel_cmdline: quiet",
+            b"quiet\0",
+        ] {
+            assert_eq!(command_line(data), None);
+        }
+    }
+
+    #[test]
     fn rtmrs_are_extended_with_the_same_things() {
         let all = launch(Some(Digests::of(b"cpio"))).pcr_events();
         let rtmrs = launch(Some(Digests::of(b"cpio"))).rtmr_events();

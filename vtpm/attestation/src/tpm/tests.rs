@@ -136,6 +136,25 @@ fn a_name_is_the_name_algorithm_and_its_digest() {
 }
 
 #[test]
+fn attributes_contain_others_only_if_all_are_set() {
+    let bits = [
+        ObjectAttributes::FIXED_TPM,
+        ObjectAttributes::RESTRICTED,
+        ObjectAttributes::SIGN,
+    ];
+    let set = |mask: u32| {
+        let chosen = bits.iter().enumerate().filter(|(n, _)| mask >> n & 1 != 0);
+        chosen.fold(ObjectAttributes(0), |all, (_, bit)| all | *bit)
+    };
+    for one in 0..8 {
+        for other in 0..8 {
+            let expected = one & other == other;
+            assert_eq!(set(one).contains(set(other)), expected, "{one} {other}");
+        }
+    }
+}
+
+#[test]
 fn a_public_area_of_another_kind_is_refused() {
     let good = template::ek_rsa_2048().to_bytes();
     let cases = [
