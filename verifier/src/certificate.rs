@@ -1,6 +1,7 @@
 //! X.509 certificates: what of RFC 5280 the checks of this crate read.
 
 use crate::public_key::PublicKey;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_cert::{
     certificate::{Rfc5280, Version},
     crl::CertificateList,
@@ -59,24 +60,13 @@ pub struct Certificate {
     key: PublicKey,
 }
 
-/// The certificates of a PEM text, DER; what is not PEM is left out.
+/// The certificates of a PEM text, DER, up to something that is not PEM as RFC 7468 has it; text between
+/// them and objects of other kinds are left out.
 pub fn from_pem(text: &str) -> Vec<Vec<u8>> {
-    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-    const END: &str = "-----END CERTIFICATE-----";
-    use base64::Engine;
-    let mut certificates = Vec::new();
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once(BEGIN) {
-        let Some((body, after)) = after.split_once(END) else {
-            break;
-        };
-        let body: String = body.split_ascii_whitespace().collect();
-        if let Ok(der) = base64::engine::general_purpose::STANDARD.decode(body) {
-            certificates.push(der);
-        }
-        rest = after;
-    }
-    certificates
+    CertificateDer::pem_slice_iter(text.as_bytes())
+        .map_while(Result::ok)
+        .map(|certificate| certificate.to_vec())
+        .collect()
 }
 
 /// Whether a CRL (DER) is of the CA that issued a certificate (DER).
@@ -265,5 +255,27 @@ impl Certificate {
             GeneralName::DirectoryName(name) => Some((critical, name)),
             _ => None,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pem_is_read_up_to_what_is_malformed() {
+        let one = "-----BEGIN CERTIFICATE-----\r\nAQ\r\nID\r\n-----END CERTIFICATE-----\r\n";
+        let other = "-----BEGIN X509 CRL-----\nBAUG\n-----END X509 CRL-----\n";
+        let broken = "-----BEGIN CERTIFICATE-----\nA%==\n-----END CERTIFICATE-----\n";
+        let open = "-----BEGIN CERTIFICATE-----\nAQID\n";
+        let certificate = vec![1, 2, 3];
+        for (text, count) in [
+            (format!("a text\n{one}more\n{other}{one}\0"), 2),
+            (format!("{one}{broken}{one}"), 1),
+            (format!("{one}{open}"), 1),
+            (String::new(), 0),
+        ] {
+            assert_eq!(from_pem(&text), vec![certificate.clone(); count], "{text}");
+        }
     }
 }
