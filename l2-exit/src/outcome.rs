@@ -138,3 +138,20 @@ impl fmt::Debug for InstructionBytes {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::format;
+
+    use super::*;
+
+    #[test]
+    fn instruction_bytes_are_shown_in_hexadecimal() {
+        let bytes = InstructionBytes::new(&[0x8B, 0x03]);
+        assert_eq!(format!("{bytes} {bytes:?}"), "8b03 8b03");
+        let longest = InstructionBytes::new(&[0x66; 16]);
+        assert_eq!(longest.as_slice(), [0x66; 15]);
+    }
+}

@@ -250,4 +250,17 @@ mod tests {
         }
         assert!(cache.look_up(rip(0), &Everywhere).is_none());
     }
+
+    /// Instructions that follow each other in a function, functions in a page and pages in a
+    /// module get a set each, as long as there are sets.
+    #[test]
+    fn neighbours_are_in_different_sets() {
+        for stride in [1, 1 << 6, 1 << 12] {
+            let mut used = [false; SETS];
+            for index in 0..SETS as u64 {
+                used[set(0xFFFF_FFFF_8100_0000 + index * stride)] = true;
+            }
+            assert_eq!(used, [true; SETS], "{stride}");
+        }
+    }
 }

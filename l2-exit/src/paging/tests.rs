@@ -148,8 +148,20 @@ fn legacy_paging_translates_small_and_large_pages() {
     vcpu.width = 36;
     memory.poke_u32(0x1000 + 0x301 * 4, 0x0080_0087 | 0xF << 13);
     assert_eq!(translate(&vcpu), Ok(0xF_0080_3123));
-    memory.poke_u32(0x1000 + 0x301 * 4, 0x0080_0087 | 0x1F << 13);
-    assert_eq!(translate(&vcpu), fault(linear, 0b1001));
+    // Each bit of the address by itself: 31:22 of its 31:22, 20:13 of what MAXPHYADDR has above.
+    for width in [32, 33, 36, 39, 40, 52] {
+        vcpu.width = width;
+        for bit in 13..32 {
+            memory.poke_u32(0x1000 + 0x301 * 4, 1 << bit | 0x87);
+            let expected = match bit {
+                22.. => Ok(1 << bit | 0x3123),
+                21 => fault(linear, 0b1001),
+                _ if bit - 13 + 32 < width.min(40) => Ok(1 << (bit - 13 + 32) | 0x3123),
+                _ => fault(linear, 0b1001),
+            };
+            assert_eq!(translate(&vcpu), expected, "bit {bit} of {width}");
+        }
+    }
 }
 
 #[test]
@@ -290,6 +302,51 @@ fn protection_keys_guard_user_pages() {
         };
         assert_eq!(walk(&vcpu, &memory, access), expected);
     }
+}
+
+/// Keys are of IA-32e paging alone, and of CR4.PKE: elsewhere PKRU forbids nothing.
+#[test]
+fn protection_keys_need_cr4_and_long_mode() {
+    let mut vcpu = TestVcpu::long();
+    vcpu.pkru = u32::MAX;
+    let memory = level_4(P | RW | US | 5 << 59);
+    assert_eq!(walk(&vcpu, &memory, user(WRITE)), Ok(0x12_3456_7567));
+    vcpu.cr4 |= CR4_PKE;
+    let fault = fault(LINEAR, 0b10_0111);
+    assert_eq!(walk(&vcpu, &memory, user(WRITE)), fault);
+
+    let mut vcpu = legacy();
+    vcpu.cr4 |= CR4_PKE;
+    vcpu.pkru = u32::MAX;
+    let memory = TestMemory::default();
+    memory.poke_u32(0x1000, 0x2000 | 7);
+    memory.poke_u32(0x2000, 0x7654_3000 | 7);
+    let translated = Paging::of(&vcpu).translate(&memory, 0x123, user(WRITE));
+    assert_eq!(translated, Ok(0x7654_3123));
+}
+
+/// Tables that are set already are only read: they may be in memory that can not be written.
+#[test]
+fn flags_that_are_set_are_not_written_again() {
+    struct ReadOnly(TestMemory);
+    impl GuestMemory for ReadOnly {
+        fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+            self.0.read(gpa, into)
+        }
+        fn write(&self, gpa: u64, _: &[u8]) -> Result<(), MemoryError> {
+            Err(MemoryError { gpa })
+        }
+    }
+    let vcpu = TestVcpu::long();
+    let memory = ReadOnly(level_4(P | RW));
+    let translate = |access| Paging::of(&vcpu).translate(&memory, LINEAR, access);
+    let missing = |gpa| Err(WalkError::PagingStructure { gpa });
+    assert_eq!(translate(READ), missing(PML4E));
+    walk(&vcpu, &memory.0, READ).unwrap();
+    assert_eq!(translate(READ), Ok(0x12_3456_7567));
+    assert_eq!(translate(WRITE), missing(PTE));
+    walk(&vcpu, &memory.0, WRITE).unwrap();
+    assert_eq!(translate(WRITE), Ok(0x12_3456_7567));
 }
 
 #[test]

@@ -360,6 +360,63 @@ fn a_leaf_has_its_inputs_and_returns_its_outputs() {
     ));
 }
 
+/// RAX, and RCX, RDX, R8, R9 as far as the leaf has them (TDX Module ABI).
+#[test]
+fn every_leaf_of_the_module_is_decoded() {
+    let (rcx, rdx, r8, r9) = (0xC1, 0xD2, 0x88, 0x99);
+    let other = |number| Some(Leaf::Other { number });
+    for rax in 0..0x2_0010 {
+        let vcpu = vcpu(&[
+            (Gpr::Rax, rax),
+            (Gpr::Rcx, rcx),
+            (Gpr::Rdx, rdx),
+            (Gpr::R8, r8),
+            (Gpr::R9, r9),
+        ]);
+        let expected = match rax {
+            // TDG.VP.VMCALL; RCX 0xC1 names RAX.
+            0 => None,
+            1 => Some(Leaf::VpInfo),
+            2 => Some(Leaf::MrRtmrExtend {
+                data: rcx,
+                index: rdx,
+            }),
+            3 => Some(Leaf::VpVeInfoGet),
+            4 => Some(Leaf::MrReport {
+                report: rcx,
+                data: rdx,
+                subtype: r8,
+            }),
+            5 => Some(Leaf::VpCpuidVeSet { flags: rcx }),
+            6 => Some(Leaf::MemPageAccept { page: rcx }),
+            7 | 0x1_0007 => Some(Leaf::VmRd {
+                field: rdx,
+                next: rax != 7,
+            }),
+            8 => Some(Leaf::VmWr {
+                field: rdx,
+                value: r8,
+                mask: r9,
+            }),
+            9 => Some(Leaf::VpRd { field: rdx }),
+            10 => Some(Leaf::VpWr {
+                field: rdx,
+                value: r8,
+                mask: r9,
+            }),
+            11 => Some(Leaf::SysRd { field: rdx }),
+            12 | 22..=27 => other(rax),
+            _ => None,
+        };
+        let decoded = match decode(&tdcall(&vcpu, 0), &vcpu) {
+            Ok(Tdcall::Leaf(leaf)) => Some(leaf),
+            Ok(Tdcall::VmCall(_)) => panic!("{rax:#x}"),
+            Err(_) => None,
+        };
+        assert_eq!(decoded, expected, "{rax:#x}");
+    }
+}
+
 proptest! {
     #[test]
     fn a_reply_writes_rax_and_masked_registers_only(

@@ -223,18 +223,20 @@ fn user_mode_low_addresses_and_single_steps_take_the_long_way() {
     assert_ne!(machine.vcpu.tdcalls.get(), 0);
     assert_eq!(machine.vcpu.single_steps, 1);
 
-    let mut machine = Machine::long();
-    machine.memory.map(0x40_0000, CODE_GPA, 0b001);
-    machine.set(Gpr::Rbx, MMIO);
-    let code = assemble(64, 0x40_0000, |a| a.mov(eax, dword_ptr(rbx + 0x18)));
-    machine.load(CODE_GPA, &code);
-    for _ in 0..2 {
-        machine.vcpu.rip = 0x40_0000;
-        machine.vcpu.tdcalls.set(0);
-        assert_eq!(machine.emulate(violation), Ok(Outcome::Completed));
-        assert_ne!(machine.vcpu.tdcalls.get(), 0);
+    for low in [0, 0x40_0000, 0x7FFF_FFFF_F000] {
+        let mut machine = Machine::long();
+        machine.memory.map(low, CODE_GPA, 0b001);
+        machine.set(Gpr::Rbx, MMIO);
+        let code = assemble(64, low, |a| a.mov(eax, dword_ptr(rbx + 0x18)));
+        machine.load(CODE_GPA, &code);
+        for _ in 0..2 {
+            machine.vcpu.rip = low;
+            machine.vcpu.tdcalls.set(0);
+            assert_eq!(machine.emulate(violation), Ok(Outcome::Completed));
+            assert_ne!(machine.vcpu.tdcalls.get(), 0);
+        }
+        assert_eq!(machine.cache.statistics().hits, 0);
     }
-    assert_eq!(machine.cache.statistics().hits, 0);
 }
 
 #[test]

@@ -126,6 +126,31 @@ fn real_mode_addresses_have_16_bits() {
 }
 
 #[test]
+fn strings_have_the_address_size_of_their_code() {
+    // MOVSB to the device, at ES:DI of a 16-bit code segment and with EDI by prefix.
+    for (prefix, destination) in [(&[][..], 0xABCD_0024), (&[0x67][..], 0x24)] {
+        let mut machine = Machine::flat(TestVcpu::real());
+        machine.vcpu.rip = 0;
+        machine.vcpu.segments[SegmentRegister::Cs as usize].base = CODE_GPA;
+        machine.vcpu.segments[SegmentRegister::Ds as usize].base = RAM_GPA;
+        machine.vcpu.segments[SegmentRegister::Es as usize].base = DEVICE;
+        machine.set(Gpr::Rsi, 0);
+        machine.set(Gpr::Rdi, destination);
+        machine.memory.poke(RAM_GPA, &[0x77]);
+        machine.load(CODE_GPA, &[prefix, &[0xA4]].concat());
+        let violation = machine.violation(DEVICE + 0x24, true);
+        let violation = EptViolation {
+            linear: None,
+            final_access: false,
+            ..violation
+        };
+        assert_eq!(machine.emulate(violation), Ok(Outcome::Completed));
+        assert_eq!(machine.device.seen, [Seen::Write(0x24, [0x77].to_vec())]);
+        assert_eq!(machine.get(Gpr::Rdi), destination + 1);
+    }
+}
+
+#[test]
 fn real_mode_faults_have_no_error_code() {
     let mut machine = Machine::flat(TestVcpu::real());
     machine.vcpu.rip = 0;
