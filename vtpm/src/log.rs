@@ -268,6 +268,27 @@ mod tests {
         assert!(MeasurementLog::continuing(None, 100).is_err());
     }
 
+    /// A record that fills the room to the last byte is taken, one byte more is not: with the room
+    /// that is kept for the last record, and for that record itself.
+    #[test]
+    fn a_log_is_filled_to_its_last_byte() {
+        let data = [7; 32];
+        let record = event_log::cc_record(3, EV_EVENT_TAG, [1; 48], &data).unwrap();
+        for missing in [0, 1] {
+            let empty = MeasurementLog::continuing(None, 4096).unwrap();
+            let capacity = empty.bytes().len() + record.len() + RESERVE - missing;
+            let mut td = Registers::new();
+            let mut log = MeasurementLog::continuing(None, capacity).unwrap();
+            let measured = log.measure(&mut td, 3, EV_EVENT_TAG, &[1; 48], &data);
+            let expected = if missing == 0 {
+                Ok(())
+            } else {
+                Err(MeasureError::Full)
+            };
+            assert_eq!(measured, expected);
+        }
+    }
+
     #[test]
     fn an_extend_that_fails_is_not_logged() {
         let mut td = Registers::new();

@@ -141,3 +141,25 @@ pub enum AuthorityError {
     #[error("{0}")]
     Certificate(#[from] CertificateError),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 5280, section 4.1.2.2: positive, 20 octets at most. 0x40 keeps the length constant.
+    #[test]
+    fn serial_numbers_are_positive_of_one_length_and_differ() {
+        let mut seen = alloc::collections::BTreeSet::new();
+        for content in 0..=255_u8 {
+            let number = serial_number(b"public", &[content]).unwrap();
+            let bytes = number.as_bytes();
+            assert_eq!(bytes.len(), 16);
+            assert!((0x40..0x80).contains(&bytes[0]), "{bytes:02x?}");
+            seen.insert((bytes[0], bytes.to_vec()));
+        }
+        assert_eq!(seen.len(), 256);
+        let mut first: Vec<u8> = seen.into_iter().map(|(first, _)| first).collect();
+        first.dedup();
+        assert!(first.len() > 32, "the first byte is the digest's as well");
+    }
+}

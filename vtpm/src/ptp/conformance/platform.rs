@@ -41,6 +41,22 @@ fn data_and_end_without_start_are_ignored() {
     assert_eq!(guest.access(4), 0x81);
 }
 
+/// TPM_HASH_START is the platform's at locality 4: neither a guest's, nor at another locality.
+#[test]
+fn a_launch_starts_at_locality_4_of_the_platform_only() {
+    let mut guest = Guest::new();
+    for locality in 0..5 {
+        guest.write(locality, offset::HASH_START, &[0]);
+        guest
+            .0
+            .write_as_platform((locality % 4) * PAGE + offset::HASH_START, &[0]);
+        guest.platform(offset::DATA_FIFO, b"code");
+        guest.platform(offset::HASH_END, &[0]);
+        assert!(guest.0.engine().launch.is_none());
+        assert_eq!(guest.access(locality), 0x81);
+    }
+}
+
 #[test]
 fn a_guest_cannot_take_part_in_a_launch() {
     let mut guest = Guest::new();

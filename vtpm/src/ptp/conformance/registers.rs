@@ -133,6 +133,11 @@ fn interrupt_registers_store_and_nothing_occurs() {
     assert_eq!(guest.read32(0, offset::INT_ENABLE), 0x8000_009f);
     guest.write(0, offset::INT_VECTOR, &[0xfb]);
     assert_eq!(guest.read8(0, offset::INT_VECTOR), 0x0b);
+    // The rest of the double word is reserved: a write of it alone leaves the vector.
+    for byte in 1..4 {
+        guest.write(0, offset::INT_VECTOR + byte, &[0xff]);
+        assert_eq!(guest.read32(0, offset::INT_VECTOR), 0x0b);
+    }
     guest.send(0, &message(&[]));
     guest.set_sts(0, GO);
     assert_eq!(guest.read32(0, offset::INT_STATUS), 0);

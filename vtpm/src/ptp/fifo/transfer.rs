@@ -227,3 +227,48 @@ fn wipe(buffer: &mut [u8], used: usize) {
         used.fill(0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command of 12 bytes, executed: its response is of 11.
+    fn completed() -> Transfer {
+        let mut transfer = Transfer::new();
+        transfer.handle(Event::CommandReady);
+        for byte in [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x7B, 0xC0, 0xC1] {
+            transfer.handle(Event::Write(byte));
+        }
+        assert_eq!(transfer.handle(Event::Go), Action::Execute);
+        let (command, response) = transfer.execution();
+        assert_eq!(command.len(), 12);
+        response[..11].copy_from_slice(&[0x80, 1, 0, 0, 0, 11, 0, 0, 0, 0, 0xAA]);
+        transfer.complete(Some(11));
+        transfer
+    }
+
+    /// Commands have passwords in them, responses keys: they are gone as soon as nobody needs them.
+    #[test]
+    fn nothing_of_a_command_or_response_outlives_it() {
+        let transfer = completed();
+        assert!(transfer.command.iter().all(|byte| *byte == 0));
+        let leave: fn(&mut Transfer) = |transfer| {
+            transfer.leave();
+        };
+        let ready: fn(&mut Transfer) = |transfer| {
+            transfer.handle(Event::CommandReady);
+        };
+        for end in [leave, ready] {
+            let mut transfer = completed();
+            assert_eq!(transfer.read(), 0x80);
+            end(&mut transfer);
+            assert!(transfer.response.iter().all(|byte| *byte == 0));
+
+            let mut transfer = Transfer::new();
+            transfer.handle(Event::CommandReady);
+            transfer.handle(Event::Write(0xC0));
+            end(&mut transfer);
+            assert!(transfer.command.iter().all(|byte| *byte == 0));
+        }
+    }
+}
