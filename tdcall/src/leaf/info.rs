@@ -88,6 +88,18 @@ mod tests {
     }
 
     #[test]
+    fn sys_rd_is_bit_0_of_r10() {
+        for (r10, sys_rd) in [(0, false), (1, true), (!1, false)] {
+            let script = Script::new([Registers {
+                rcx: 48,
+                r10,
+                ..Default::default()
+            }]);
+            assert_eq!(Td::new(&script).vp_info().unwrap().sys_rd, sys_rd);
+        }
+    }
+
+    #[test]
     fn a_strange_width_is_refused() {
         let script = Script::new([Registers {
             rcx: 46,

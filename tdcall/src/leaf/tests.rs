@@ -2,7 +2,10 @@
 
 use std::vec::Vec;
 
-use crate::leaf::{CpuidVe, GlaList, GlaPages, VmSet};
+use crate::leaf::{
+    AcceptError, CpuidVe, GlaList, GlaPages, MetadataError, PageAttrError, ReportError,
+    RtmrExtendError, VmSet,
+};
 use crate::script::Script;
 use crate::td::Td;
 use tdx_defs::attributes::{AttrFlags, GpaAttributes, VmAttributes};
@@ -11,7 +14,7 @@ use tdx_defs::status::{Operand, Status};
 use tdx_defs::vp_enter::TlbFlush;
 use tdx_defs::{Gpa, PageLevel, Registers, VmIndex};
 
-/// Makes the call; whether it failed.
+/// Makes the call; whether it failed as it should.
 type Call = fn(&Td<&Script>) -> bool;
 type Read = fn(&Td<&Script>) -> Option<u64>;
 
@@ -172,6 +175,29 @@ fn each_leaf_has_its_operands_and_no_others() {
         let script = Script::status(Status::operand_invalid(Operand::RAX).0);
         assert!(call(&Td::new(&script)), "{name}");
         assert_eq!(script.only_call(), expected, "{name}");
+    }
+}
+
+/// A lock that another holds all the time is an error of its own, after the last attempt.
+#[test]
+fn a_leaf_that_stays_busy_says_so() {
+    let calls: [Call; 7] = [
+        |td| td.rtmr_extend(0, PAGE) == Err(RtmrExtendError::Busy),
+        |td| td.mr_report(PAGE, PAGE) == Err(ReportError::Busy),
+        |td| td.mem_page_accept(PAGE, PageLevel::Page4K) == Err(AcceptError::Busy),
+        |td| td.vp_rd(FIELD) == Err(MetadataError::Busy(Operand::RDX)),
+        |td| td.vm_wr(FIELD, 0, 0) == Err(MetadataError::Busy(Operand::RDX)),
+        |td| td.sys_rdall(PAGE, FIELD) == Err(MetadataError::Busy(Operand::RDX)),
+        |td| td.mem_page_attr_rd(PAGE) == Err(PageAttrError::Busy),
+    ];
+    for (number, call) in calls.into_iter().enumerate() {
+        let busy = Registers {
+            rax: Status::operand_busy(Operand::RDX).0,
+            ..Registers::default()
+        };
+        let script = Script::forever(busy);
+        assert!(call(&Td::new(&script)), "call {number}");
+        assert_eq!(script.count(), Td::<&Script>::ATTEMPTS as usize);
     }
 }
 

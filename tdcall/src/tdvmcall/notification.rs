@@ -36,6 +36,9 @@ mod tests {
         let script = Script::new([]);
         let error = Err(VmcallError::InvalidOperand);
         assert_eq!(Td::new(&script).setup_event_notify(31), error);
+        let script = Script::status(0);
+        assert_eq!(Td::new(&script).setup_event_notify(32), Ok(()));
+        assert_eq!(script.only_call().r12, 32);
     }
 
     #[test]
