@@ -326,6 +326,14 @@ mod tests {
         machine.put(0x10_1008, 0x0060_0083);
         let walk = machine.space().walk(0xc032_1000);
         assert_eq!(walk.gpa, Some(0x0072_1000));
+        // Two bits of the address choose the pointer, nine the entry of the directory.
+        machine.put(TABLES + 8, 0x10_2001);
+        machine.put(0x10_2000 + 8 * 0x17d, 0x0080_0083);
+        let walk = machine.space().walk(0x6fb2_1000);
+        assert_eq!(walk.gpa, Some(0x0092_1000));
+        assert_eq!(walk.entries(), [TABLES + 8, 0x10_2be8]);
+        let above = machine.space().walk(0x1_6fb2_1000);
+        assert_eq!(above.entries(), walk.entries());
     }
 
     #[test]

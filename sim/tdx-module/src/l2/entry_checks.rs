@@ -317,6 +317,164 @@ mod tests {
     }
 
     #[test]
+    fn what_the_checks_allow_is_entered() {
+        let rows = [
+            // A conforming code segment below SS's privilege, and SS unusable or expand-down.
+            (SegmentName::Cs, segment(0x10, 0xa09d, u32::MAX)),
+            (SegmentName::Ss, segment(0, 0x1_0000, 0)),
+            (SegmentName::Ss, segment(0x18, 0xc097, u32::MAX)),
+            (SegmentName::Ds, segment(0, 0x1_0000, 0)),
+            (SegmentName::Ds, segment(0x18, 0xc09b, u32::MAX)),
+            (SegmentName::Fs, segment(0x18, 0x0093, 0xf_ffff)),
+            (SegmentName::Ldtr, segment(8, 0x82, 0xffff)),
+            (SegmentName::Gdtr, segment(0, 0, 0xffff)),
+        ];
+        for (name, value) in rows {
+            let mut fake = long_mode();
+            let guest = fake.guest();
+            guest.platform.set_segment(guest.vm(), name, value);
+            assert!(fake.guest().is_state_valid(), "{name:?} {value:x?}");
+        }
+    }
+
+    /// SDM volume 3, "Checks on Guest Segment Registers", the lines about data segments.
+    #[test]
+    fn data_segments_are_accessed_present_and_readable() {
+        let flat = segment(0x18, 0xc093, u32::MAX);
+        let rows = [
+            ("not accessed", segment(0x18, 0xc092, u32::MAX)),
+            ("not readable code", segment(0x18, 0xc099, u32::MAX)),
+            ("a system segment", segment(0x18, 0xc083, u32::MAX)),
+            ("not present", segment(0x18, 0xc013, u32::MAX)),
+            ("a limit of no page", segment(0x18, 0xc093, 0xfffe)),
+            (
+                "a limit of bytes above 1 MiB",
+                segment(0x18, 0x4093, 0x10_0000),
+            ),
+            (
+                "a base above 4 GiB",
+                Segment {
+                    base: 1 << 32,
+                    ..flat
+                },
+            ),
+        ];
+        let names = [
+            SegmentName::Ss,
+            SegmentName::Ds,
+            SegmentName::Es,
+            SegmentName::Fs,
+            SegmentName::Gs,
+        ];
+        for name in names {
+            // FS and GS may be anywhere that is canonical.
+            let wide = matches!(name, SegmentName::Fs | SegmentName::Gs);
+            for (what, value) in rows {
+                let mut fake = long_mode();
+                let guest = fake.guest();
+                guest.platform.set_segment(guest.vm(), name, value);
+                let valid = wide && value.base != 0;
+                assert_eq!(fake.guest().is_state_valid(), valid, "{name:?}: {what}");
+            }
+        }
+    }
+
+    /// SDM volume 3, "Checks on Guest Non-Register State".
+    #[test]
+    fn interruptibility_and_pending_exceptions_fit_rflags() {
+        const STI: u64 = 1;
+        const MOV_SS: u64 = 2;
+        const SMI: u64 = 4;
+        const NMI: u64 = 8;
+        const STEP: u64 = 1 << 14;
+        let (interrupts, trap) = (2 | rflags::IF, 2 | rflags::IF | rflags::TF);
+        let rows = [
+            (interrupts, 0, 0, 0, true),
+            (interrupts, STI, 0, 0, true),
+            (2, STI, 0, 0, false),
+            (2, MOV_SS, 0, 0, true),
+            (interrupts, STI | MOV_SS, 0, 0, false),
+            (interrupts, SMI, 0, 0, false),
+            (interrupts, NMI, 0, 0, true),
+            (interrupts, 1 << 5, 0, 0, false),
+            // BS follows TF while a shadow holds it back, unless TF traps branches only.
+            (interrupts, 0, STEP, 0, true),
+            (trap, 0, 0, 0, true),
+            (trap, STI, 0, 0, false),
+            (trap, STI, STEP, 0, true),
+            (trap, MOV_SS, 0, 0, false),
+            (trap, MOV_SS, STEP, 0, true),
+            (interrupts, STI, STEP, 0, false),
+            (trap, STI, 0, 1 << 1, true),
+            (trap, STI, STEP, 1 << 1, false),
+            (interrupts, 0, 0xf | 1 << 12 | 1 << 16, 0, true),
+            (interrupts, 0, 1 << 4, 0, false),
+            (interrupts, 0, 1 << 13, 0, false),
+        ];
+        for (flags, blocking, pending, debug_control, valid) in rows {
+            let mut fake = long_mode();
+            let mut guest = fake.guest();
+            guest.set_register(Register::Rflags, flags);
+            guest.set_register(Register::DebugCtl, debug_control);
+            for (field, value) in [
+                (VmcsField::GUEST_INTERRUPTIBILITY, blocking),
+                (VmcsField::GUEST_PENDING_DEBUG_EXCEPTIONS, pending),
+            ] {
+                guest.l2.set_cell(field, value);
+            }
+            assert_eq!(
+                guest.is_state_valid(),
+                valid,
+                "RFLAGS {flags:#x} blocking {blocking:#x} pending {pending:#x} {debug_control}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_nmi_needs_no_blocking_by_mov_ss_or_nmi() {
+        const NMI: Event = Event {
+            kind: EventKind::Nmi,
+            vector: 2,
+            error_code: None,
+            instruction_length: 0,
+        };
+        for (event, blocking, valid) in [
+            (NMI, 0, true),
+            (NMI, 1, true),
+            (NMI, 2, false),
+            (NMI, 8, false),
+            (Event::interrupt(0xec), 2, false),
+            (Event::interrupt(0xec), 8, true),
+            (Event::exception(13, Some(0)), 2, true),
+            (Event::exception(13, Some(0)), 8, true),
+        ] {
+            let mut fake = long_mode();
+            let mut guest = fake.guest();
+            guest.set_register(Register::Rflags, 2 | rflags::IF);
+            guest.set_entry_event(&event);
+            guest
+                .l2
+                .set_cell(VmcsField::GUEST_INTERRUPTIBILITY, blocking);
+            assert_eq!(guest.is_state_valid(), valid, "{event:?} {blocking}");
+        }
+    }
+
+    /// A state that was accepted is not looked at again, until L1 writes a field of it.
+    #[test]
+    fn an_accepted_state_is_not_checked_twice() {
+        let mut fake = long_mode();
+        assert!(!fake.l2.registers_accepted);
+        assert!(fake.guest().is_state_valid());
+        assert!(fake.l2.registers_accepted);
+        // The processor itself keeps what L2 runs with valid.
+        fake.guest().set_register(Register::Pat, 2);
+        assert!(fake.guest().is_state_valid());
+        fake.l2.registers_accepted = false;
+        assert!(!fake.guest().is_state_valid());
+        assert!(!fake.l2.registers_accepted);
+    }
+
+    #[test]
     fn an_interrupt_needs_the_flag_and_no_shadow() {
         let mut fake = long_mode();
         let mut guest = fake.guest();

@@ -129,20 +129,49 @@ mod tests {
 
     #[test]
     fn instructions_that_exit_on_tdx_reach_l1() {
-        let rows: [(&[u8], u32, u32); 6] = [
-            (&[0x66, 0x0f, 0x01, 0xcc], 77, 4),
-            (&[0x0f, 0x01, 0xc1], 18, 3),
-            (&[0x0f, 0x01, 0xc2], 20, 3),
-            (&[0x0f, 0x01, 0xc4], 26, 3),
-            (&[0x0f, 0x78, 0xc8], 23, 3),
-            (&[0xf3, 0x0f, 0xc7, 0x30], 27, 4),
+        // Those with an operand report it; [RAX] is in use.
+        let rows: [(&[u8], u32, bool); 15] = [
+            (&[0x66, 0x0f, 0x01, 0xcc], 77, false),
+            (&[0x0f, 0x01, 0xc1], 18, false),
+            (&[0x66, 0x0f, 0xc7, 0x30], 19, true),
+            (&[0x0f, 0x01, 0xc2], 20, false),
+            (&[0x0f, 0xc7, 0x30], 21, true),
+            (&[0x0f, 0xc7, 0x38], 22, true),
+            (&[0x0f, 0x78, 0xc8], 23, true),
+            (&[0x0f, 0x01, 0xc3], 24, false),
+            (&[0x0f, 0x79, 0xc8], 25, true),
+            (&[0x0f, 0x01, 0xc4], 26, false),
+            (&[0xf3, 0x0f, 0xc7, 0x30], 27, true),
+            (&[0x66, 0x0f, 0x38, 0x80, 0x08], 50, true),
+            (&[0x66, 0x0f, 0x38, 0x81, 0x08], 53, true),
+            (&[0x0f, 0x01, 0xd4], 59, false),
+            (&[0x0f, 0x01, 0xc5], 65, false),
         ];
-        for (bytes, reason, length) in rows {
+        for (bytes, reason, operand) in rows {
             let Disposition::L1(exit) = route(&mut invalid_opcode_at(bytes)) else {
                 panic!("{bytes:x?}");
             };
+            let length = bytes.len() as u32;
             assert_eq!((exit.reason, exit.instruction_length), (reason, length));
+            assert_eq!(exit.instruction_information != 0, operand, "{bytes:x?}");
         }
+    }
+
+    /// SDM volume 3, table "Exit Qualification for Debug Exceptions".
+    #[test]
+    fn a_debug_exception_reports_its_causes() {
+        let mut fake = Fake::new();
+        fake.l2.set_cell(VmcsField::EXCEPTION_BITMAP, 1 << 1);
+        fake.guest().set_register(Register::Dr6, 0xffff_ffff);
+        let exit = HardwareExit::Exception {
+            vector: DEBUG,
+            error_code: None,
+            cr2: 0x1234,
+        };
+        let Disposition::L1(exit) = fake.guest().route(exit) else {
+            panic!();
+        };
+        assert_eq!((exit.reason, exit.qualification), (0, 0x600f));
     }
 
     #[test]

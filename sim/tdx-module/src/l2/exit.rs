@@ -256,16 +256,42 @@ mod tests {
     #[test]
     fn an_interrupt_is_the_hosts_until_the_deadline_is_over() {
         let mut fake = Fake::new();
-        assert!(matches!(
-            fake.guest().route(HardwareExit::Interrupt),
-            Disposition::Host(ExitInformation { reason: 1, .. })
-        ));
+        let Disposition::Host(exit) = fake.guest().route(HardwareExit::Interrupt) else {
+            panic!();
+        };
+        assert_eq!((exit.reason, exit.interruption), (1, 0x8000_0000));
         fake.l2.tsc_deadline = 100;
         fake.platform.tsc = 100;
         assert!(matches!(
             fake.guest().route(HardwareExit::Interrupt),
             Disposition::L1(ExitInformation { reason: 52, .. })
         ));
+    }
+
+    /// SDM volume 3, table "Exit Qualification for Task Switches".
+    #[test]
+    fn a_task_switch_reports_its_source_and_selector() {
+        let rows: [(&[u8], u64, u32); 4] = [
+            // CALL and JMP 0x28:0 in 32-bit code, IRET, INT 3.
+            (&[0x9a, 0, 0, 0, 0, 0x28, 0], 0x28, 7),
+            (&[0xea, 0, 0, 0, 0, 0x28, 0], 2 << 30 | 0x28, 7),
+            (&[0xcf], 1 << 30, 1),
+            (&[0xcc], 0, 1),
+        ];
+        for (bytes, qualification, length) in rows {
+            let mut fake = at(bytes);
+            let Disposition::L1(exit) = fake.guest().route(HardwareExit::TaskSwitch) else {
+                panic!();
+            };
+            assert_eq!(exit.qualification, qualification, "{bytes:x?}");
+            assert_eq!((exit.reason, exit.instruction_length), (9, length));
+            // Through a gate while an event is delivered, whatever the instruction.
+            fake.l2.vectoring = Some(Event::interrupt(0x20));
+            let Disposition::L1(exit) = fake.guest().route(HardwareExit::TaskSwitch) else {
+                panic!();
+            };
+            assert_eq!(exit.qualification >> 30, 3, "{bytes:x?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{CODE, L1, STATE, VM};
 use crate::TdParams;
-use crate::platform::{HardwareExit, Platform, Register, Vm};
+use crate::platform::{Action, HardwareExit, Platform, Register, Vm};
 use crate::test_platform::ModelTdcall;
 use tdx_defs::Registers;
 use tdx_defs::field::FieldId;
@@ -168,6 +168,109 @@ fn invept_and_invgla_check_their_operands() {
         ..Registers::default()
     });
     assert_eq!((done.rax, done.rdx >> 52), (0, 0));
+}
+
+/// TDG.VP.INVEPT takes the VMs that the TD has, none of them and L1 not.
+#[test]
+fn invept_knows_the_vms_of_the_td() {
+    for num_l2_vms in 0..=3 {
+        let params = TdParams {
+            num_l2_vms,
+            ..TdParams::default()
+        };
+        let l1 = L1 {
+            model: ModelTdcall::new(&params, 0),
+        };
+        for rcx in (0..32).chain([1 << 63]) {
+            let status = l1.status_of(Registers {
+                rax: tdg::VP_INVEPT,
+                rcx,
+                ..Registers::default()
+            });
+            let known = (1..=u64::from(num_l2_vms)).fold(0, |vms, vm| vms | 1 << vm);
+            let expected = if rcx & !known == 0 {
+                Status::SUCCESS
+            } else {
+                Status::operand_invalid(Operand::RCX)
+            };
+            assert_eq!(status, expected, "{num_l2_vms} VMs, {rcx:#x}");
+        }
+    }
+}
+
+/// Entries of a list are looked at from the first to the last, and none beside them.
+#[test]
+fn invgla_checks_each_entry_of_its_list() {
+    const LIST: u64 = 0x1_2000;
+    const NOT_CANONICAL: u64 = 1 << 47;
+    let l1 = L1 {
+        model: ModelTdcall::new(&TdParams::default(), 4 << 20),
+    };
+    let flush = |first: u64, count: u64| {
+        let done = l1.call(Registers {
+            rax: tdg::VP_INVGLA,
+            rcx: 1 << 52 | 1,
+            rdx: first | LIST | count << 52,
+            ..Registers::default()
+        });
+        (Status(done.rax), done.rdx)
+    };
+    let not_canonical = Status::new(Code::GlaNotCanonical, 0);
+    for index in [0, 1, 5, 511] {
+        l1.model.write(LIST, &[0; 0x1000]);
+        let bad = NOT_CANONICAL.to_le_bytes();
+        l1.model.write(LIST + 8 * index, &bad);
+        assert_eq!(flush(index, 1).0, not_canonical, "{index}");
+        assert_eq!(flush(0, 512).0, not_canonical, "{index}");
+        let before = flush(0, index);
+        assert_eq!(before, (Status::SUCCESS, LIST | index));
+        let after = flush(index + 1, 511 - index);
+        let first = (index + 1) & 0x1ff;
+        if index < 511 {
+            assert_eq!(after, (Status::SUCCESS, LIST), "{first}");
+        }
+    }
+    let one = |entry| {
+        l1.status_of(Registers {
+            rax: tdg::VP_INVGLA,
+            rcx: 1 << 52,
+            rdx: entry,
+            ..Registers::default()
+        })
+    };
+    // The first page and the last one are looked at.
+    const HALF: u64 = 0x0000_7fff_ffff_f000;
+    assert_eq!(one(HALF), Status::SUCCESS);
+    assert_eq!(one(HALF | 1), not_canonical);
+    assert_eq!(one(!HALF), Status::SUCCESS);
+    assert_eq!(one(NOT_CANONICAL), not_canonical);
+}
+
+/// Without virtual-interrupt delivery, a TPR threshold above the virtual TPR does not enter (SDM
+/// volume 3, "VM-Execution Control Fields").
+#[test]
+fn a_threshold_above_the_tpr_is_fatal_without_interrupt_delivery() {
+    for (delivery, tpr, threshold, enters) in [
+        (true, 0, 0xf, true),
+        (false, 0, 0, true),
+        (false, 0, 1, false),
+        (false, 0x30, 3, true),
+        (false, 0x3f, 3, true),
+        (false, 0x30, 4, false),
+        (false, 0xf0, 0xf, true),
+    ] {
+        let l1 = L1::with_l2(&[0xf4]);
+        if !delivery {
+            const VIRTUAL_INTERRUPT_DELIVERY: u64 = 1 << 9;
+            let controls = l1.get(VmcsField::SECONDARY_CONTROLS);
+            let without = controls & !VIRTUAL_INTERRUPT_DELIVERY;
+            l1.set(VmcsField::SECONDARY_CONTROLS, without);
+        }
+        l1.set(VmcsField::TPR_THRESHOLD, threshold);
+        l1.set_vapic(0x80, tpr);
+        let entered = matches!(l1.begin(), Action::Run(_));
+        assert_eq!(entered, enters, "{delivery} {tpr:#x} {threshold:#x}");
+    }
 }
 
 #[test]

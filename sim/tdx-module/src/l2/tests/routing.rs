@@ -1,6 +1,6 @@
 //! Exits that L1 shares with the module and the host.
 
-use super::{CODE, L1, TSC_DEADLINE_MSR, VM};
+use super::{CODE, INTERRUPTS_ON, L1, TSC_DEADLINE_MSR, VM};
 use crate::Module;
 use crate::platform::{Action, Event, Exited, HardwareExit, Platform, Register, Vm};
 use crate::test_platform::TestPlatform;
@@ -79,6 +79,44 @@ fn a_posted_interrupt_for_l1_ends_the_run_of_l2() {
         Err(event) => assert_eq!(event, Event::interrupt(0xe1)),
     }
     assert_eq!(l1.l1_register(Register::Rax), 0x0000_1102_0000_0001);
+}
+
+/// The interrupt that ends L2's run is the posted one: L1 gets it at once, without the host. Any
+/// other exit comes first.
+#[test]
+fn a_posted_interrupt_ends_l2_at_an_interrupt_and_at_nothing_else() {
+    for (exit, rax) in [
+        (HardwareExit::Interrupt, 0x0000_1102_0000_0001),
+        (HardwareExit::Hlt, 12),
+    ] {
+        let l1 = L1::with_l2(&[0xf4]);
+        l1.start_l2();
+        l1.model.with(|module, _| module.post_interrupt(0xe1));
+        assert_eq!(l1.exit(exit.into()), Action::Run(Vm::L1));
+        assert_eq!(l1.l1_register(Register::Rax), rax);
+    }
+}
+
+/// Hardware with one kind of shadow: it is STI's where RFLAGS.IF is set, else MOV SS's.
+#[test]
+fn an_interrupt_shadow_is_reported_as_the_kind_it_can_be() {
+    for (shadow, flags, interruptibility) in [
+        (0, INTERRUPTS_ON, 0),
+        (1, INTERRUPTS_ON, 1),
+        (1, 2, 2),
+        (2, INTERRUPTS_ON, 2),
+        (2, 2, 2),
+    ] {
+        let l1 = L1::with_l2(&[0xf4]);
+        l1.model.push_run(move |platform, vm| {
+            platform.set_register(vm, Register::InterruptShadow, shadow);
+            platform.set_register(vm, Register::Rflags, flags);
+            HardwareExit::Hlt.into()
+        });
+        assert_eq!(l1.enter().rax, 12);
+        let reported = l1.get(VmcsField::GUEST_INTERRUPTIBILITY);
+        assert_eq!(reported, interruptibility, "{shadow} {flags:#x}");
+    }
 }
 
 #[test]
