@@ -121,6 +121,50 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_platform_has_is_taken() {
+        const DEBUG: u64 = 1;
+        const LASS: u64 = 1 << 27;
+        const SEPT_VE_DISABLE: u64 = 1 << 28;
+        for attributes in [0, DEBUG, LASS, SEPT_VE_DISABLE, DEBUG | LASS] {
+            let params = TdParams {
+                attributes,
+                ..TdParams::default()
+            };
+            assert_eq!(params.check(), Ok(()), "{attributes:#x}");
+        }
+        // x87 and SSE, AVX, AVX-512, PT, PKRU, CET, ULI, LBR, AMX: groups come whole.
+        for (xfam, valid) in [
+            (0x3, true),
+            (0x7, true),
+            (0xe7, true),
+            (0xe3, false),
+            (0x67, false),
+            (0x103, true),
+            (0x203, true),
+            (0x1803, true),
+            (0x803, false),
+            (0x1003, false),
+            (0x4003, true),
+            (0x8003, true),
+            (0x60003, true),
+            (0x20003, false),
+            (0x40003, false),
+            (0x6dbe7, true),
+            (0x5, false),
+            (0x6, false),
+            (0xb, false),
+            (0x10003, false),
+            (1 << 63 | 3, false),
+        ] {
+            let params = TdParams {
+                xfam,
+                ..TdParams::default()
+            };
+            assert_eq!(params.check().is_ok(), valid, "{xfam:#x}");
+        }
+    }
+
+    #[test]
     fn every_parameter_out_of_range_is_named() {
         let good = TdParams::default();
         assert_eq!(good.check(), Ok(()));

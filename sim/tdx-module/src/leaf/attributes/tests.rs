@@ -209,7 +209,55 @@ fn a_missing_l2_page_is_an_error_or_the_hosts_as_it_chose() {
         module.tdh_mng_wr_vm_ctls(1).unwrap();
     });
     assert_eq!(write(&model, FRAME | 1, rwx, 7 << 32), (0, FRAME | 1, rwx));
-    assert_eq!(*extended.borrow() & 0xf, 2);
+    // Type 2, level 1 requested, 2 found, VM 2.
+    assert_eq!(*extended.borrow(), 2 | 1 << 32 | 2 << 35 | 2 << 47);
+    model.with(|module, _| {
+        let refused = module.tdh_mng_wr_vm_ctls(2);
+        assert_eq!(
+            refused.unwrap_err().code(),
+            Code::MetadataFieldValueNotValid
+        );
+        module.tdh_mng_wr_vm_ctls(0).unwrap();
+        module.faults().missing_l2_sept(1);
+    });
+    let missing = write(&model, FRAME | 1, 0x8007 << 16, 7 << 16);
+    assert_eq!(missing, (0xc000_0b0f_0001_0001, 0, 0), "no exit any more");
+}
+
+/// A page that the host has blocked is the host's to give back: a TD exit, and the call again.
+#[test]
+fn a_blocked_page_is_the_hosts_to_give_back() {
+    let rwx = 0x8007 << 16;
+    type Call = fn(&ModelTdcall) -> (u64, u64, u64);
+    let calls: [(Call, u64, u64); 2] = [
+        (|model| read(model, FRAME), 0, 0),
+        // Type 5, level 1 requested and found, a blocked leaf.
+        (
+            |model| write(model, FRAME | 1, 0x8007 << 16, 7 << 16),
+            5 | 1 << 32 | 1 << 35 | 1 << 38 | 1 << 46,
+            rwx,
+        ),
+    ];
+    for (call, extended, attributes) in calls {
+        let model = model(1);
+        model.with(|module, platform| {
+            let blocked = module.tdh_mem_range_block(platform, FRAME, PageLevel::Page2M);
+            blocked.unwrap();
+        });
+        let exits = Rc::new(RefCell::new(0));
+        let count = Rc::clone(&exits);
+        model.set_host(move |module, platform, exit| {
+            *count.borrow_mut() += 1;
+            assert_eq!((exit.registers.rax, exit.registers.r8), (48, FRAME));
+            assert_eq!(exit.registers.rdx, extended);
+            module.tdh_mem_track().unwrap();
+            let unblocked = module.tdh_mem_range_unblock(platform, FRAME, PageLevel::Page2M);
+            unblocked.unwrap();
+            crate::VpEnterInput::default()
+        });
+        assert_eq!(call(&model), (0, FRAME | 1, attributes));
+        assert_eq!(*exits.borrow(), 1);
+    }
 }
 
 proptest! {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::TdParams;
 use crate::test_platform::ModelTdcall;
+use tdx_defs::VmIndex;
 use tdx_defs::field::TdxFeatures0;
 
 const NONE: u64 = u64::MAX;
@@ -222,7 +223,60 @@ fn every_context_is_walked_from_minus_one_to_minus_one() {
     let (single, arrays) = (11, 4 + 5 * 6 + 4 * 6);
     assert_eq!(walk(&model, tdg::VM_RD | VERSION_1), single + arrays);
     assert_eq!(walk(&model, tdg::SYS_RD), 7);
-    assert!(walk(&model, tdg::VP_RD) >= 3 + 4 + 4 + 128);
+    // VCPU_INDEX, two #VE controls, L2_CTLS and TSC_DEADLINE, CPUID_CONTROL; then of each L2 VM its
+    // VMCS and its MSR bitmaps.
+    let counts = [0, 1, 2, 3].map(|num_l2_vms| {
+        let params = TdParams {
+            num_l2_vms,
+            ..TdParams::default()
+        };
+        walk(&ModelTdcall::new(&params, 0), tdg::VP_RD)
+    });
+    let of_l1 = 3 + 4 + 4 + 128;
+    let of_l2 = counts[1] - of_l1;
+    assert!(of_l2 > 512 + 100);
+    assert_eq!(counts, [0, 1, 2, 3].map(|vms| of_l1 + vms * of_l2));
+}
+
+/// Base-address fields that have an element for each VM begin with L1's.
+#[test]
+fn elements_are_counted_from_l1() {
+    let model = ModelTdcall::new(&TdParams::default(), 0);
+    let vm = VmIndex::FIRST;
+    for first in [FieldId::l2_ctls(vm).0 - 1, FieldId::tsc_deadline(vm).0 - 1] {
+        let (status, next, _) = read(&model, tdg::VP_RD, 0, first);
+        assert_eq!((status, next), (0, first + 1), "{first:#x}");
+        assert_eq!(read(&model, tdg::VP_RD, 0, first - 1).0, ID_INCORRECT);
+    }
+}
+
+#[test]
+fn each_ve_control_is_its_own() {
+    let fields = [FieldId::CPUID_SUPERVISOR_VE, FieldId::CPUID_USER_VE];
+    for (one, other) in [(0, 1), (1, 0)] {
+        let model = ModelTdcall::new(&TdParams::default(), 0);
+        let value = |field: FieldId| read(&model, tdg::VP_RD, 0, field.0).2;
+        assert_eq!(write(&model, tdg::VP_WR, 0, fields[one], 1, 1), (0, 0));
+        assert_eq!((value(fields[one]), value(fields[other])), (1, 0));
+        assert_eq!(write(&model, tdg::VP_WR, 0, fields[one], 0, 1), (0, 1));
+        assert_eq!((value(fields[one]), value(fields[other])), (0, 0));
+    }
+}
+
+#[test]
+fn the_module_says_what_it_is() {
+    let model = ModelTdcall::new(&TdParams::default(), 0);
+    for (field, value) in [
+        (FieldId::VENDOR_ID, 0x8086),
+        (FieldId::MAJOR_VERSION, 1),
+        (FieldId::MINOR_VERSION, 5),
+        (FieldId::SYS_ATTRIBUTES, 0),
+        (FieldId::NUM_TDX_FEATURES, 1),
+        (FieldId::GUEST_L2_GPA_ATTR_MASK, 0x807f),
+    ] {
+        let (status, _, found) = read(&model, tdg::SYS_RD, 0, field.0);
+        assert_eq!((status, found), (0, value), "{field:x?}");
+    }
 }
 
 #[test]

@@ -69,6 +69,135 @@ fn cpuid_leaves_are_the_modules_or_the_hosts() {
     assert_eq!(cpuid(0x8000_0009, 0), cpuid(0x23, 0));
 }
 
+/// What L1 sees of a processor whose CPUID has every bit set, by XFAM: x87 and SSE; AVX; AVX-512;
+/// and PT, PKRU, CET, ULI, LBR and AMX as well (TDX Module ABI, "CPUID Virtualization").
+#[test]
+fn cpuid_shows_what_the_module_lets_through() {
+    const NONE: [u32; 4] = [0; 4];
+    const ALL: [u32; 4] = [!0; 4];
+    const SSE: u64 = 0x3;
+    const AVX: u64 = 0x7;
+    const AVX_512: u64 = 0xe7;
+    const EVERYTHING: u64 = 0x6_dbe7;
+    let of_any = [
+        (0x0, 0, [0x23, 0x756e_6547, 0x6c65_746e, 0x4965_6e69]),
+        (0x4, 1, ALL),
+        (0x7, 2, [0, 0, 0, 0x3f]),
+        (0x8, 0, NONE),
+        (0xe, 0, NONE),
+        (0x11, 0, NONE),
+        (0x13, 0, NONE),
+        (0x15, 0, [1, 40, 25_000_000, 0]),
+        (0x19, 0, NONE),
+        (0x20, 0, NONE),
+        (0x21, 0, [0, 0x6574_6e49, 0x2020_2020, 0x5844_546c]),
+        (0x22, 0, NONE),
+        (0x23, 0, NONE),
+        (0x8000_0000, 0, [0x8000_0008, 0, 0, 0]),
+        (0x8000_0001, 0, [0, 0, 0x121, 0x2c10_0800]),
+        (0x8000_0007, 0, [0, 0, 0, 0x100]),
+        (0x8000_0008, 0, [0xffff, 0x200, 0, 0]),
+    ];
+    let of_one = [
+        (
+            SSE,
+            0x1,
+            0,
+            [0x0fff_3fff, 0x1_0800, 0xc7fb_2207, 0x078b_fbff],
+        ),
+        (
+            AVX,
+            0x1,
+            0,
+            [0x0fff_3fff, 0x1_0800, 0xf7fb_3207, 0x078b_fbff],
+        ),
+        (SSE, 0x7, 0, [2, 0x219c_27c9, 0x9b41_0105, 0xfc0d_6630]),
+        (AVX, 0x7, 0, [2, 0x219c_27e9, 0x9b41_0705, 0xfc0d_6630]),
+        (AVX_512, 0x7, 0, [2, 0xfdbf_27e9, 0x9b41_5f47, 0xfc8d_673c]),
+        (
+            EVERYTHING,
+            0x7,
+            0,
+            [2, 0xfdbf_27e9, 0x9b41_5fcf, 0xffdd_673c],
+        ),
+        (AVX, 0x7, 1, [0x0488_1dd0, 0, 0, 0x2_0430]),
+        (AVX_512, 0x7, 1, [0x0488_1df0, 0, 0, 0x2_0430]),
+        (SSE, 0xd, 0, [0x3, !0, !0, 0]),
+        (EVERYTHING, 0xd, 0, [0x6_dbe7, !0, !0, 0]),
+        (SSE, 0xd, 1, [0x1f, !0, 0, 0]),
+        (EVERYTHING, 0xd, 1, [0x1f, !0, 0xd900, 0]),
+        (EVERYTHING, 0x14, 0, ALL),
+        (EVERYTHING, 0x14, 1, ALL),
+        (EVERYTHING, 0x1c, 0, ALL),
+        (EVERYTHING, 0x1d, 1, ALL),
+        (EVERYTHING, 0x1e, 0, ALL),
+        (AVX_512, 0x14, 0, NONE),
+        (AVX_512, 0x1c, 0, NONE),
+        (AVX_512, 0x1d, 1, NONE),
+        (AVX_512, 0x1e, 0, NONE),
+    ];
+    let of_components = [SSE, AVX, AVX_512, EVERYTHING]
+        .into_iter()
+        .flat_map(|xfam| {
+            (2..19).map(move |component| {
+                let shown = xfam >> component & 1 != 0;
+                (xfam, 0xd, component, if shown { ALL } else { NONE })
+            })
+        });
+    let everything = CpuidResult {
+        eax: !0,
+        ebx: !0,
+        ecx: !0,
+        edx: !0,
+    };
+    let of_any = [SSE, AVX, AVX_512, EVERYTHING]
+        .into_iter()
+        .flat_map(|xfam| of_any.map(|(leaf, subleaf, shown)| (xfam, leaf, subleaf, shown)));
+    for (xfam, leaf, subleaf, shown) in of_any.chain(of_one).chain(of_components) {
+        let params = TdParams {
+            xfam,
+            ..TdParams::default()
+        };
+        let machine = Machine::with_params(&params);
+        machine.act(|_, platform| platform.cpuid.insert((leaf, subleaf), everything));
+        machine.set(Register::Rax, leaf.into());
+        machine.set(Register::Rcx, subleaf.into());
+        assert_eq!(machine.run(&[0x0f, 0xa2], HardwareExit::Cpuid), None);
+        let found = [Register::Rax, Register::Rbx, Register::Rcx, Register::Rdx]
+            .map(|register| machine.get(register) as u32);
+        assert_eq!(found, shown, "{leaf:#x}.{subleaf} with XFAM {xfam:#x}");
+    }
+}
+
+/// What the module says whatever the processor has, and what follows CR4 and the code's width.
+#[test]
+fn cpuid_bits_that_are_not_the_processors() {
+    const OSXSAVE: u64 = 1 << 18;
+    const PKE: u64 = 1 << 22;
+    let machine = Machine::new();
+    let cpuid = |leaf: u32, cr4: u64| {
+        machine.set(Register::Cr4, 0x660 | cr4);
+        machine.set(Register::Rax, leaf.into());
+        machine.set(Register::Rcx, 0);
+        assert_eq!(machine.run(&[0x0f, 0xa2], HardwareExit::Cpuid), None);
+        [Register::Rax, Register::Rbx, Register::Rcx, Register::Rdx]
+            .map(|register| machine.get(register) as u32)
+    };
+    // x2APIC, TSC deadline and the hypervisor; APIC.
+    assert_eq!(cpuid(1, 0), [0, 0x1_0800, 0x8120_0000, 1 << 9]);
+    assert_eq!(cpuid(1, OSXSAVE), [0, 0x1_0800, 0x8920_0000, 1 << 9]);
+    assert_eq!(cpuid(7, 0), [2, 0, 0, 0]);
+    assert_eq!(cpuid(7, PKE), [2, 0, 1 << 4, 0]);
+    assert_eq!(cpuid(0x8000_0001, 0), [0, 0, 0, 1 << 11]);
+    // SYSCALL is of 64-bit code.
+    machine.act(|_, platform| {
+        let mut cs = platform.segment(Vm::L1, SegmentName::Cs);
+        cs.access_rights = 0xc09b;
+        platform.set_segment(Vm::L1, SegmentName::Cs, cs);
+    });
+    assert_eq!(cpuid(0x8000_0001, 0), [0; 4]);
+}
+
 /// TDG.VP.CPUIDVE.SET turns every CPUID into a #VE, CPUID_CONTROL one leaf; bit 0 at CPL 0, bit 1
 /// above (TDX Module Base Architecture, "CPUID Virtualization").
 #[test]
