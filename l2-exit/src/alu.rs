@@ -1,11 +1,11 @@
 //! Integer arithmetic with its flags (SDM Vol. 1, appendix "EFLAGS Cross-Reference").
 
 use crate::register::mask;
-use crate::vcpu::{RFLAGS_AF, RFLAGS_CF, RFLAGS_OF, RFLAGS_PF, RFLAGS_SF, RFLAGS_ZF};
+use x86_defs::rflags;
 
 /// CF, PF, AF, ZF, SF and OF.
 pub(crate) const STATUS_FLAGS: u64 =
-    RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF;
+    rflags::CF | rflags::PF | rflags::AF | rflags::ZF | rflags::SF | rflags::OF;
 
 /// An operation on two operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Binary {
     pub(crate) const fn execute(self, size: u8, left: u64, right: u64, rflags: u64) -> (u64, u64) {
         let left = left & mask(size);
         let right = right & mask(size);
-        let carry = rflags & RFLAGS_CF;
+        let carry = rflags & rflags::CF;
         let (result, flags) = match self {
             Self::Add => add(size, left, right, 0),
             Self::Adc => add(size, left, right, carry),
@@ -71,7 +71,7 @@ impl Unary {
                     _ => subtract(size, value, 1, 0),
                 };
                 // INC and DEC leave CF alone.
-                let changed = STATUS_FLAGS & !RFLAGS_CF;
+                let changed = STATUS_FLAGS & !rflags::CF;
                 (result, rflags & !changed | flags & changed)
             }
         }
@@ -106,13 +106,13 @@ const fn logic(size: u8, result: u64) -> (u64, u64) {
 const fn carry_flags(size: u8, carries: u64, left: u64, right: u64, result: u64) -> u64 {
     let mut flags = 0;
     if carries & sign_bit(size) != 0 {
-        flags |= RFLAGS_CF;
+        flags |= rflags::CF;
     }
     if carries & 1 << 3 != 0 {
-        flags |= RFLAGS_AF;
+        flags |= rflags::AF;
     }
     if (left ^ result) & (right ^ result) & sign_bit(size) != 0 {
-        flags |= RFLAGS_OF;
+        flags |= rflags::OF;
     }
     flags
 }
@@ -121,13 +121,13 @@ const fn carry_flags(size: u8, carries: u64, left: u64, right: u64, result: u64)
 const fn common(size: u8, result: u64) -> u64 {
     let mut flags = 0;
     if (result as u8).count_ones().is_multiple_of(2) {
-        flags |= RFLAGS_PF;
+        flags |= rflags::PF;
     }
     if result == 0 {
-        flags |= RFLAGS_ZF;
+        flags |= rflags::ZF;
     }
     if result & sign_bit(size) != 0 {
-        flags |= RFLAGS_SF;
+        flags |= rflags::SF;
     }
     flags
 }
@@ -176,12 +176,12 @@ mod tests {
         let top = bits as usize;
         let mut flags = 0;
         let mut set = |flag, value: bool| flags |= if value { flag } else { 0 };
-        set(RFLAGS_CF, !logical && carries[top] != subtract);
-        set(RFLAGS_AF, !logical && carries[4] != subtract);
-        set(RFLAGS_OF, !logical && carries[top] != carries[top - 1]);
-        set(RFLAGS_PF, ones_in_low_byte % 2 == 0);
-        set(RFLAGS_ZF, result == 0);
-        set(RFLAGS_SF, result >> (bits - 1) & 1 == 1);
+        set(rflags::CF, !logical && carries[top] != subtract);
+        set(rflags::AF, !logical && carries[4] != subtract);
+        set(rflags::OF, !logical && carries[top] != carries[top - 1]);
+        set(rflags::PF, ones_in_low_byte % 2 == 0);
+        set(rflags::ZF, result == 0);
+        set(rflags::SF, result >> (bits - 1) & 1 == 1);
         (result, flags)
     }
 
@@ -245,8 +245,8 @@ mod tests {
             value in values(),
             rflags in any::<u64>(),
         ) {
-            let carry = rflags & RFLAGS_CF;
-            let keep_carry = |(result, flags): (u64, u64)| (result, flags & !RFLAGS_CF | carry);
+            let carry = rflags & rflags::CF;
+            let keep_carry = |(result, flags): (u64, u64)| (result, flags & !rflags::CF | carry);
             prop_assert_eq!(
                 Unary::Inc.execute(size, value, rflags),
                 keep_carry(Binary::Add.execute(size, value, 1, rflags))

@@ -5,7 +5,8 @@ use crate::exit::{EptViolation, Exit};
 use crate::memory::GuestMemory;
 use crate::outcome::{EmulationError, Outcome};
 use crate::paging::{Access, AccessKind, PageFault, Paging, WalkError};
-use crate::vcpu::{CR0_AM, CR0_PE, CR4_LA57, RFLAGS_AC, RFLAGS_VM, Segment, SegmentRegister, Vcpu};
+use crate::vcpu::{Segment, SegmentRegister, Vcpu};
+use x86_defs::{cr0, cr4, rflags};
 
 const PAGE: u64 = 0x1000;
 const OFFSET: u64 = PAGE - 1;
@@ -119,7 +120,7 @@ impl<'a, V: Vcpu, M: GuestMemory> Guest<'a, V, M> {
                 Ok(Outcome::Fault(fault.event()))
             }
             Stop::Fault(event) => {
-                let protected = self.long || self.vcpu.cr0() & CR0_PE != 0;
+                let protected = self.long || self.vcpu.cr0() & cr0::PE != 0;
                 Ok(Outcome::Fault(if protected {
                     event
                 } else {
@@ -140,9 +141,9 @@ impl<'a, V: Vcpu, M: GuestMemory> Guest<'a, V, M> {
     ) -> Result<Span, Stop> {
         let linear = self.linear(segment, offset, size, kind)?;
         if self.exit.cpl == 3
-            && self.vcpu.rflags() & RFLAGS_AC != 0
+            && self.vcpu.rflags() & rflags::AC != 0
             && linear & u64::from(size.wrapping_sub(1)) != 0
-            && self.vcpu.cr0() & CR0_AM != 0
+            && self.vcpu.cr0() & cr0::AM != 0
         {
             return Err(Stop::Fault(Event::fault(VECTOR_AC, 0)));
         }
@@ -208,7 +209,7 @@ impl<'a, V: Vcpu, M: GuestMemory> Guest<'a, V, M> {
             SegmentRegister::Cs => self.exit.cs,
             _ => self.vcpu.segment(register),
         };
-        let protected = self.vcpu.cr0() & CR0_PE != 0 && self.vcpu.rflags() & RFLAGS_VM == 0;
+        let protected = self.vcpu.cr0() & cr0::PE != 0 && self.vcpu.rflags() & rflags::VM == 0;
         if !within(&segment, offset, last) || protected && !permits(&segment, kind) {
             return Err(fault);
         }
@@ -227,7 +228,7 @@ impl<'a, V: Vcpu, M: GuestMemory> Guest<'a, V, M> {
     fn is_canonical(&self, linear: u64) -> bool {
         let extended = |bits: u32| ((linear << (64 - bits)) as i64 >> (64 - bits)) as u64 == linear;
         // CR4 costs a TDCALL: look only if it matters.
-        extended(48) || extended(57) && self.vcpu.cr4() & CR4_LA57 != 0
+        extended(48) || extended(57) && self.vcpu.cr4() & cr4::LA57 != 0
     }
 
     fn translate(&mut self, linear: u64, kind: AccessKind) -> Result<u64, Stop> {

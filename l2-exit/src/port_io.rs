@@ -5,6 +5,7 @@
 //! it is checked here: the exit's own address would not serve the iterations after the first.
 
 use tdx_defs::ghci::Width;
+use x86_defs::rflags;
 
 use crate::exit::{Exit, IoAccess, IoString, OperandWidth};
 use crate::guest::{Guest, Span, Stop};
@@ -14,7 +15,7 @@ use crate::paging::AccessKind;
 use crate::register::Register;
 use crate::rip;
 use crate::string::{self, ITERATIONS};
-use crate::vcpu::{Gpr, RFLAGS_TF, SegmentRegister, Vcpu};
+use crate::vcpu::{Gpr, SegmentRegister, Vcpu};
 
 /// Executes the I/O instruction behind `access`, the qualification of `exit`.
 ///
@@ -92,7 +93,7 @@ impl<V: Vcpu, M: GuestMemory, P: PortBus> Transfer<'_, '_, V, M, P> {
             if count(self) == 0 {
                 break;
             }
-            if self.guest.vcpu.rflags() & RFLAGS_TF != 0 {
+            if self.guest.vcpu.rflags() & rflags::TF != 0 {
                 // A repeated instruction traps after each iteration.
                 self.guest.vcpu.single_step();
                 return Ok(Outcome::Interrupted);

@@ -1,7 +1,8 @@
 //! Stepping over an instruction that L1 executed.
 
 use crate::exit::Exit;
-use crate::vcpu::{RFLAGS_RF, RFLAGS_TF, Vcpu};
+use crate::vcpu::Vcpu;
+use x86_defs::rflags;
 
 /// Completes the instruction that caused `exit`, whose length the exit gives
 /// ([`crate::Reason::is_instruction`]).
@@ -20,10 +21,10 @@ pub(crate) fn complete<V: Vcpu>(exit: &Exit, vcpu: &mut V, length: u8) {
     let wraps = rip >> 32 == 0 && next >> 32 != 0 && !exit.is_64_bit(vcpu);
     vcpu.set_rip(if wraps { next & 0xFFFF_FFFF } else { next });
     let rflags = vcpu.rflags();
-    if rflags & RFLAGS_RF != 0 {
-        vcpu.set_rflags(rflags & !RFLAGS_RF);
+    if rflags & rflags::RF != 0 {
+        vcpu.set_rflags(rflags & !rflags::RF);
     }
-    if rflags & RFLAGS_TF != 0 {
+    if rflags & rflags::TF != 0 {
         vcpu.single_step();
     }
 }

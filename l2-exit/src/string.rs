@@ -1,6 +1,7 @@
 //! Registers of string instructions: RCX counts, RSI and RDI point, at the address size.
 
-use crate::vcpu::{Gpr, RFLAGS_DF, Vcpu};
+use crate::vcpu::{Gpr, Vcpu};
+use x86_defs::rflags;
 
 /// Iterations that one exit executes before L2 gets the vCPU back, so that a repeated
 /// instruction cannot keep interrupts from it. RCX, RSI and RDI are then those of a REP that
@@ -23,7 +24,7 @@ pub(crate) fn add<V: Vcpu>(vcpu: &mut V, register: Gpr, mask: u64, amount: u64) 
 /// From one element to the next: `size`, or its negative if RFLAGS.DF.
 pub(crate) fn step<V: Vcpu>(vcpu: &V, size: u8) -> u64 {
     let size = u64::from(size);
-    if vcpu.rflags() & RFLAGS_DF != 0 {
+    if vcpu.rflags() & rflags::DF != 0 {
         size.wrapping_neg()
     } else {
         size

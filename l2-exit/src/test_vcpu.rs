@@ -5,13 +5,11 @@ extern crate std;
 use core::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::vec::Vec;
+use x86_defs::{cr0, cr4, efer};
 
 use crate::exit::{Exit, Origin, Reason};
 use crate::memory::{GuestMemory, MemoryError, MmioBus};
-use crate::vcpu::{
-    CR0_PE, CR0_PG, CR0_WP, CR4_PAE, EFER_LMA, EFER_NXE, Gpr, Segment, SegmentAccessRights,
-    SegmentRegister, Vcpu,
-};
+use crate::vcpu::{Gpr, Segment, SegmentAccessRights, SegmentRegister, Vcpu};
 
 /// Every register a plain field; counts the getters that would cost a TDCALL.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,11 +50,11 @@ impl TestVcpu {
             gprs: [0; 16],
             rip: 0,
             rflags: 2,
-            cr0: CR0_PE | CR0_PG | CR0_WP,
+            cr0: cr0::PE | cr0::PG | cr0::WP,
             cr2: 0,
             cr3: 0x1000,
-            cr4: CR4_PAE,
-            efer: EFER_LMA | EFER_NXE,
+            cr4: cr4::PAE,
+            efer: efer::LMA | efer::NXE,
             pkru: 0,
             pdptes: [0; 4],
             segments,
@@ -69,9 +67,9 @@ impl TestVcpu {
     /// 32-bit protected mode without paging.
     pub(crate) fn protected() -> Self {
         let mut vcpu = Self::long();
-        vcpu.cr0 = CR0_PE;
+        vcpu.cr0 = cr0::PE;
         vcpu.cr4 = 0;
-        vcpu.efer = EFER_NXE;
+        vcpu.efer = efer::NXE;
         vcpu.segments[SegmentRegister::Cs as usize].access_rights = CODE_32;
         vcpu
     }

@@ -56,53 +56,6 @@ pub struct Segment {
     pub access_rights: SegmentAccessRights,
 }
 
-/// CR0.PE.
-pub const CR0_PE: u64 = 1 << 0;
-/// CR0.WP.
-pub const CR0_WP: u64 = 1 << 16;
-/// CR0.AM.
-pub const CR0_AM: u64 = 1 << 18;
-/// CR0.PG.
-pub const CR0_PG: u64 = 1 << 31;
-/// CR4.PSE.
-pub const CR4_PSE: u64 = 1 << 4;
-/// CR4.PAE.
-pub const CR4_PAE: u64 = 1 << 5;
-/// CR4.LA57.
-pub const CR4_LA57: u64 = 1 << 12;
-/// CR4.SMEP.
-pub const CR4_SMEP: u64 = 1 << 20;
-/// CR4.SMAP.
-pub const CR4_SMAP: u64 = 1 << 21;
-/// CR4.PKE.
-pub const CR4_PKE: u64 = 1 << 22;
-/// EFER.LMA.
-pub const EFER_LMA: u64 = 1 << 10;
-/// EFER.NXE.
-pub const EFER_NXE: u64 = 1 << 11;
-/// RFLAGS.CF.
-pub const RFLAGS_CF: u64 = 1 << 0;
-/// RFLAGS.PF.
-pub const RFLAGS_PF: u64 = 1 << 2;
-/// RFLAGS.AF.
-pub const RFLAGS_AF: u64 = 1 << 4;
-/// RFLAGS.ZF.
-pub const RFLAGS_ZF: u64 = 1 << 6;
-/// RFLAGS.SF.
-pub const RFLAGS_SF: u64 = 1 << 7;
-/// RFLAGS.TF.
-pub const RFLAGS_TF: u64 = 1 << 8;
-/// RFLAGS.DF.
-pub const RFLAGS_DF: u64 = 1 << 10;
-/// RFLAGS.OF.
-pub const RFLAGS_OF: u64 = 1 << 11;
-/// RFLAGS.RF.
-pub const RFLAGS_RF: u64 = 1 << 16;
-/// RFLAGS.VM.
-pub const RFLAGS_VM: u64 = 1 << 17;
-/// RFLAGS.AC.
-pub const RFLAGS_AC: u64 = 1 << 18;
-
 /// State of the L2 vCPU that exited.
 ///
 /// General registers, RIP and RFLAGS are in L2_ENTER_GUEST_STATE: plain memory. What the

@@ -4,10 +4,11 @@
 //! the output says what was checked.
 
 use crate::firmware_volume;
-use crate::layout::{IMAGE_END, IMAGE_SIZE_MAX, Runtime, TPM_WINDOW};
+use crate::layout::{IMAGE_END, IMAGE_SIZE_MAX, Runtime};
 use crate::metadata::{Metadata, Section, SectionKind};
 use object::elf;
 use object::read::elf::{Dyn, ElfFile64, FileHeader, ProgramHeader, Rela};
+use tcg_defs::ptp;
 
 /// What a check says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -161,11 +162,11 @@ impl Findings {
         }
         let overlaps = |section: &Section| {
             section.kind.has_memory()
-                && section.range().start < TPM_WINDOW.end
-                && TPM_WINDOW.start < section.range().end
+                && section.range().start < ptp::WINDOW.end
+                && ptp::WINDOW.start < section.range().end
         };
         if metadata.sections().any(overlaps) {
-            self.fail("TPM window", format!("a section covers a part of {TPM_WINDOW:#x?}; cover all of it with a TempMem section or none"));
+            self.fail("TPM window", format!("a section covers a part of {:#x?}; cover all of it with a TempMem section or none", ptp::WINDOW));
         } else {
             self.push(
                 "TPM window",

@@ -2,7 +2,7 @@
 //!
 //! Layouts: UEFI Platform Initialization Specification, volume 3, "Firmware Storage Formats".
 
-use crate::guid::{FIRMWARE_FILE_SYSTEM, Guid, PAYLOAD_FILE, PAYLOAD_VOLUME};
+use uefi_defs::guid::{FIRMWARE_FILE_SYSTEM, Guid, PAYLOAD_FILE, PAYLOAD_VOLUME};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 /// Bytes before the payload.

@@ -5,10 +5,11 @@
 //! that building the TD is quick.
 
 use crate::firmware_volume;
-use crate::guid::{GUIDED_TABLE_FOOTER, TDX_METADATA, TDX_METADATA_OFFSET};
-use crate::layout::{self, IMAGE_END, IMAGE_SIZE_MAX, TPM_WINDOW, shim};
+use crate::layout::{self, IMAGE_END, IMAGE_SIZE_MAX, shim};
 use crate::metadata::{Descriptor, SIGNATURE, Section, SectionKind, VERSION};
 use object::read::elf::{ElfFile64, ProgramHeader};
+use tcg_defs::ptp;
+use uefi_defs::guid::{GUIDED_TABLE_FOOTER, TDX_METADATA, TDX_METADATA_OFFSET};
 use zerocopy::IntoBytes;
 
 const PAGE: u64 = 4096;
@@ -122,8 +123,8 @@ fn append_metadata(image: &mut Vec<u8>, size: u64, back_tpm_window: bool) -> u32
         zeros(SectionKind::TdHob, layout::TD_HOB, layout::TD_HOB_SIZE),
     ];
     if back_tpm_window {
-        let window = TPM_WINDOW.end - TPM_WINDOW.start;
-        sections.push(zeros(SectionKind::TempMem, TPM_WINDOW.start, window));
+        let window = ptp::WINDOW.end - ptp::WINDOW.start;
+        sections.push(zeros(SectionKind::TempMem, ptp::WINDOW.start, window));
     }
     let start = image.len();
     image.extend(TDX_METADATA);

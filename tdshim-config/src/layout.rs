@@ -7,9 +7,6 @@ pub const IMAGE_SIZE_MAX: u64 = 0x100_0000;
 /// Distance from the image's end of the u32 that holds the file offset of the metadata descriptor.
 pub const DESCRIPTOR_OFFSET_FROM_END: u64 = 0x20;
 
-/// The range that the TPM's five locality pages take (TCG PC Client PTP, "TPM register address space").
-pub const TPM_WINDOW: core::ops::Range<u64> = 0xFED4_0000..0xFED4_5000;
-
 /// Parts of the built-in shim's image; the payload and the metadata lie below, as large as needed.
 pub mod shim {
     /// The shim itself: code, constants, reset vector.

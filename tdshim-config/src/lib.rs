@@ -5,7 +5,7 @@
 //!
 //! * [`metadata`]: the TDX metadata of an image (which pages the host adds, which it measures);
 //! * [`layout`]: where the parts of our own image lie, and what td-shim puts where at run time;
-//! * [`hob`]: the HOB lists from the host to the shim and from the shim to its payload;
+//! * [`hob_list`]: the HOB lists from the host to the shim and from the shim to its payload;
 //! * [`td_hob`]: the list from the host, made for a memory map;
 //! * [`firmware_volume`]: the wrapping in which an image carries its payload;
 //! * [`ccel`]: the ACPI table of the confidential-computing event log;
@@ -20,8 +20,7 @@ extern crate alloc;
 
 pub mod ccel;
 pub mod firmware_volume;
-pub mod guid;
-pub mod hob;
+pub mod hob_list;
 pub mod layout;
 pub mod metadata;
 pub mod td_hob;

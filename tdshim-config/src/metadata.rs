@@ -3,8 +3,9 @@
 //! Source: "Intel TDX Virtual Firmware Design Guide", section "TDVF Metadata", as td-shim extends it
 //! (sections `PermMem`, `Payload`, `PayloadParam`, `TdInfo`, `TdParams`).
 
-use crate::guid::{Guid, TDX_METADATA};
-use crate::layout::{DESCRIPTOR_OFFSET_FROM_END, TPM_WINDOW};
+use crate::layout::DESCRIPTOR_OFFSET_FROM_END;
+use tcg_defs::ptp;
+use uefi_defs::guid::{Guid, TDX_METADATA};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 /// "TDVF", the descriptor's signature.
@@ -301,8 +302,8 @@ impl Metadata {
     pub fn backs_tpm_window(&self) -> bool {
         self.sections().any(|section| {
             section.kind == SectionKind::TempMem
-                && section.address <= TPM_WINDOW.start
-                && section.range().end >= TPM_WINDOW.end
+                && section.address <= ptp::WINDOW.start
+                && section.range().end >= ptp::WINDOW.end
         })
     }
 
@@ -463,7 +464,7 @@ mod tests {
         let mut sections = good();
         sections.push(Section {
             size: 0x5000,
-            ..section(SectionKind::TempMem, TPM_WINDOW.start, 0, 0)
+            ..section(SectionKind::TempMem, ptp::WINDOW.start, 0, 0)
         });
         assert!(
             Metadata::find(&image(&sections))

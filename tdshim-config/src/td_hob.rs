@@ -4,15 +4,13 @@
 //! The firmware measures it into RTMR0. Another host may write another list for the same machine;
 //! this is the one of the simulated platform, which the prediction of RTMR0 makes as well.
 
-use crate::hob::{
-    END, HANDOFF, Handoff, Header, RESOURCE_MEMORY_UNACCEPTED, RESOURCE_SYSTEM_MEMORY, Resource,
-};
 use alloc::vec::Vec;
 use core::ops::Range;
+use uefi_defs::hob::{
+    END, HANDOFF, HANDOFF_VERSION, Handoff, Header, RESOURCE_MEMORY_UNACCEPTED,
+    RESOURCE_SYSTEM_MEMORY, Resource,
+};
 use zerocopy::IntoBytes;
-
-/// Version of EFI_HOB_HANDOFF_INFO_TABLE.
-const HANDOFF_VERSION: u32 = 9;
 
 /// The list for a TD with this RAM, of which the host has added `added` already. It lies at
 /// `address`.
@@ -75,13 +73,14 @@ fn resources(range: &Range<u64>, added: &[Range<u64>]) -> Vec<Resource> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hob;
+    use crate::hob_list;
     use core::slice;
     use proptest::prelude::*;
+    use uefi_defs::hob;
     use zerocopy::FromBytes;
 
     fn memory(list: &[u8]) -> Vec<(u32, Range<u64>)> {
-        hob::walk(list)
+        hob_list::walk(list)
             .map(|hob| hob.unwrap())
             .filter(|(kind, _)| *kind == hob::RESOURCE)
             .map(|(_, bytes)| {

@@ -8,20 +8,19 @@ use alloc::vec::Vec;
 use attestation::event_log::{Log, LogError};
 use attestation::window::{SELECTOR_SIZE, USER_DATA_SIZE};
 
+pub use uefi_defs::Guid;
+use uefi_defs::guid::{TCG_EVENT2_ENTRY, guid};
+use uefi_defs::hob::{self, GuidExtension, Header};
+use zerocopy::IntoBytes;
+
 use crate::attested::Attested;
 use crate::{Engine, TrustDomain};
-
-/// A GUID as in memory (UEFI, "EFI_GUID").
-pub type Guid = [u8; 16];
 
 /// The vTPM of L1: 766cf580-8dc3-4cea-a94e-e5424da1da56.
 pub const L1_VTPM: Guid = guid(0x766c_f580_8dc3_4cea_a94e_e542_4da1_da56);
 
 /// Evidence: 6ac6b1a5-5d0c-4b37-9f5c-6e2f2c9a8f11.
 pub const EVIDENCE: Guid = guid(0x6ac6_b1a5_5d0c_4b37_9f5c_6e2f_2c9a_8f11);
-
-/// gTcgEvent2EntryHobGuid (EDK II): a TCG_PCR_EVENT2 follows.
-const TCG_EVENT2_ENTRY: Guid = guid(0xd26c_221e_2430_4c8a_9170_3fcb_4500_413f);
 
 const VERSION: u8 = 0;
 const DETECT: u8 = 1;
@@ -89,9 +88,10 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         let mut response = [VERSION, DETECT, status::DONE, 0].to_vec();
         for (start, end) in starts.zip(ends) {
             let event = log.get(start..end).unwrap_or_default();
-            put_guid_hob(&mut response, &TCG_EVENT2_ENTRY, event)?;
+            put_guid_hob(&mut response, TCG_EVENT2_ENTRY, event)?;
         }
-        put_hob_header(&mut response, hob::END_OF_HOB_LIST, hob::HEADER);
+        let end = Header::new(hob::END, size_of::<Header>() as u16);
+        response.extend(end.as_bytes());
         Ok(response)
     }
 
@@ -106,55 +106,14 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     }
 }
 
-/// HOBs (UEFI PI, volume 3, "HOB Code Definitions").
-mod hob {
-    pub(super) const GUID_EXTENSION: u16 = 4;
-    pub(super) const END_OF_HOB_LIST: u16 = 0xFFFF;
-    /// Bytes of a header; HOBs are as long as a multiple of it.
-    pub(super) const HEADER: u16 = 8;
-}
-
-fn put_guid_hob(to: &mut Vec<u8>, guid: &Guid, data: &[u8]) -> Result<(), ServiceError> {
-    let header = usize::from(hob::HEADER);
-    let padded = (header + guid.len() + data.len()).next_multiple_of(header);
-    let length = u16::try_from(padded).map_err(|_| ServiceError::ResponseTooLong)?;
-    let end = to.len() + padded;
-    put_hob_header(to, hob::GUID_EXTENSION, length);
-    to.extend(guid);
+fn put_guid_hob(to: &mut Vec<u8>, guid: Guid, data: &[u8]) -> Result<(), ServiceError> {
+    let (extension, padding) =
+        GuidExtension::new(guid, data.len()).ok_or(ServiceError::ResponseTooLong)?;
+    let end = to.len() + size_of::<GuidExtension>() + data.len() + padding;
+    to.extend(extension.as_bytes());
     to.extend(data);
     to.resize(end, 0);
     Ok(())
-}
-
-fn put_hob_header(to: &mut Vec<u8>, kind: u16, length: u16) {
-    to.extend(kind.to_le_bytes());
-    to.extend(length.to_le_bytes());
-    to.extend([0; 4]);
-}
-
-/// A GUID from its digits: the first three groups are little-endian in memory.
-const fn guid(digits: u128) -> Guid {
-    let [
-        a0,
-        a1,
-        a2,
-        a3,
-        b0,
-        b1,
-        c0,
-        c1,
-        d0,
-        d1,
-        d2,
-        d3,
-        d4,
-        d5,
-        d6,
-        d7,
-    ] = digits.to_be_bytes();
-    [
-        a3, a2, a1, a0, b1, b0, c1, c0, d0, d1, d2, d3, d4, d5, d6, d7,
-    ]
 }
 
 #[cfg(test)]
@@ -173,7 +132,7 @@ mod tests {
     #[test]
     fn hobs_are_multiples_of_eight() {
         let mut list = Vec::new();
-        put_guid_hob(&mut list, &EVIDENCE, &[1; 5]).unwrap();
+        put_guid_hob(&mut list, EVIDENCE, &[1; 5]).unwrap();
         assert_eq!(list.len(), 32);
         assert_eq!(list[..8], [4, 0, 32, 0, 0, 0, 0, 0]);
         assert_eq!(list[24..], [1, 1, 1, 1, 1, 0, 0, 0]);

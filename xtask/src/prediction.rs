@@ -7,8 +7,10 @@ use attestation::digest::{Digests, extend_sha384, sha384};
 use attestation::launch::{Launch, SEPARATOR, kernel_digests};
 use attestation::pcr::{Bank, banks_at_startup};
 use std::ops::Range;
+use tdshim_config::hob_list;
 use tdshim_config::metadata::{Metadata, Section, SectionKind};
-use tdshim_config::{hob, measurement, td_hob};
+use tdshim_config::{measurement, td_hob};
+use uefi_defs::hob;
 
 /// The version that L1 measures: all packages of the workspace have one.
 const L1_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -128,7 +130,7 @@ fn measured_hob(host: &Host<'_>, metadata: &Metadata) -> Result<Option<[u8; 48]>
 /// The list in a file that may be the whole section: up to and with the END HOB.
 fn list_of(bytes: &[u8]) -> Result<&[u8]> {
     let mut end = size_of::<hob::Header>();
-    for hob in hob::walk(bytes) {
+    for hob in hob_list::walk(bytes) {
         let (_, hob) = hob.context("the TD HOB")?;
         end += hob.len();
     }

@@ -4,7 +4,7 @@
 //! keep for itself type 1, accepted or not, and never says "unaccepted" (8).
 
 use super::gpa_range::{GpaRange, GpaRanges, TooManyRanges};
-use tdshim_config::hob::E820Entry as RawEntry;
+use x86_defs::e820::{self, Entry as RawEntry};
 use zerocopy::FromBytes;
 
 /// What a range of memory is for (ACPI 6.5, table 15.1 "Address Range Types").
@@ -12,13 +12,13 @@ use zerocopy::FromBytes;
 #[repr(u32)]
 pub enum E820Kind {
     /// RAM.
-    Memory = 1,
+    Memory = e820::MEMORY,
     /// In use by the platform. Types this program does not know are taken for reserved.
-    Reserved = 2,
+    Reserved = e820::RESERVED,
     /// ACPI tables; RAM once the OS has read them.
-    AcpiReclaim = 3,
+    AcpiReclaim = e820::ACPI,
     /// Memory that an OS must keep, over sleep too.
-    AcpiNvs = 4,
+    AcpiNvs = e820::NVS,
 }
 
 /// One range.

@@ -8,9 +8,10 @@
 //! so a host that does not keep the promise takes nothing but its own time.
 
 use super::gpa_range::GpaRange;
-use tdshim_config::guid::{GUIDED_TABLE_FOOTER, Guid, TDX_METADATA, TDX_METADATA_OFFSET};
-use tdshim_config::layout::{DESCRIPTOR_OFFSET_FROM_END, IMAGE_END, IMAGE_SIZE_MAX, TPM_WINDOW};
+use tcg_defs::ptp;
+use tdshim_config::layout::{DESCRIPTOR_OFFSET_FROM_END, IMAGE_END, IMAGE_SIZE_MAX};
 use tdshim_config::metadata::{Metadata, MetadataError};
+use uefi_defs::guid::{GUIDED_TABLE_FOOTER, Guid, TDX_METADATA, TDX_METADATA_OFFSET};
 use zerocopy::{FromBytes, little_endian as le};
 
 /// The bytes at the image's end that hold the GUIDed table with td-shim's one entry, and the
@@ -35,7 +36,7 @@ pub enum TpmWindow {
 impl TpmWindow {
     /// The window's addresses.
     pub fn range() -> GpaRange {
-        GpaRange::new(TPM_WINDOW.start, TPM_WINDOW.end).unwrap_or(GpaRange::EMPTY)
+        GpaRange::new(ptp::WINDOW.start, ptp::WINDOW.end).unwrap_or(GpaRange::EMPTY)
     }
 }
 

@@ -9,9 +9,11 @@
 
 use super::e820::{E820Map, E820MapError};
 use super::gpa_range::GpaRange;
-use tdshim_config::guid::{Guid, HOB_ACPI_TABLE, HOB_E820};
-use tdshim_config::hob::{self, FirmwareVolume, Handoff};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, little_endian as le};
+use tdshim_config::hob_list;
+use uefi_defs::acpi::{CC_TYPE_TDX, Ccel, checksum};
+use uefi_defs::guid::{Guid, HOB_ACPI_TABLE, HOB_E820};
+use uefi_defs::hob::{self, FirmwareVolume, GuidExtension, Handoff};
+use zerocopy::FromBytes;
 
 /// td-shim gives the list this much room (`td-layout`, region `Acpi`).
 pub const LENGTH_MAX: usize = 0x10_0000;
@@ -30,7 +32,7 @@ pub enum PayloadHobError {
     },
     /// A HOB is cut off or misplaced.
     #[error(transparent)]
-    List(#[from] hob::HobError),
+    List(#[from] hob_list::HobError),
     /// td-shim always gives an E820 HOB.
     #[error("the HOB list has no E820 map: L1 was not started by td-shim")]
     NoE820,
@@ -55,9 +57,10 @@ pub fn list_length(phit: &[u8], start: u64) -> Result<usize, PayloadHobError> {
 }
 
 fn handoff(phit: &[u8]) -> Result<Handoff, PayloadHobError> {
-    let (handoff, _) = Handoff::read_from_prefix(phit).map_err(|_| hob::HobError::Malformed(0))?;
+    let (handoff, _) =
+        Handoff::read_from_prefix(phit).map_err(|_| hob_list::HobError::Malformed(0))?;
     if handoff.header.kind.get() != hob::HANDOFF {
-        return Err(hob::HobError::NoHandoff.into());
+        return Err(hob_list::HobError::NoHandoff.into());
     }
     Ok(handoff)
 }
@@ -86,12 +89,14 @@ impl PayloadHobs {
     /// Reads the list `bytes`, which lies at guest-physical `start`.
     pub fn parse(bytes: &[u8], start: u64) -> Result<Self, PayloadHobError> {
         let length = list_length(bytes, start)?;
-        let list = bytes.get(..length).ok_or(hob::HobError::Malformed(0))?;
+        let list = bytes
+            .get(..length)
+            .ok_or(hob_list::HobError::Malformed(0))?;
         let range = GpaRange::with_length(start, length as u64).unwrap_or(GpaRange::EMPTY);
         let mut e820 = None;
         let mut event_log = None;
         let mut payload_volume = None;
-        for item in hob::walk(list) {
+        for item in hob_list::walk(list) {
             match item? {
                 (hob::GUID_EXTENSION, bytes) => match guid_extension(bytes) {
                     Some((HOB_E820, data)) if e820.is_none() => e820 = Some(E820Map::parse(data)?),
@@ -121,36 +126,19 @@ impl PayloadHobs {
 }
 
 fn guid_extension(hob: &[u8]) -> Option<(Guid, &[u8])> {
-    let (_header, rest) = hob::Header::read_from_prefix(hob).ok()?;
-    Guid::read_from_prefix(rest).ok()
+    let (extension, data) = GuidExtension::read_from_prefix(hob).ok()?;
+    Some((extension.name, data))
 }
-
-/// The CCEL table as far as it is read (ACPI 6.5, "CC Event Log ACPI Table").
-#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct CcelTable {
-    signature: [u8; 4],
-    length: le::U32,
-    _header_rest: [u8; 28],
-    cc_type: u8,
-    _cc_subtype: u8,
-    _reserved: le::U16,
-    log_area_minimum_length: le::U64,
-    log_area_start_address: le::U64,
-}
-
-/// CC type "TDX".
-const CC_TYPE_TDX: u8 = 2;
 
 fn parse_ccel(data: &[u8]) -> Result<CcEventLogArea, PayloadHobError> {
     let bad = PayloadHobError::BadCcel;
-    let (table, _) = CcelTable::read_from_prefix(data).map_err(|_| bad("it is cut off"))?;
+    let (table, _) = Ccel::read_from_prefix(data).map_err(|_| bad("it is cut off"))?;
     let length = table.length.get() as usize;
     let whole = data
         .get(..length)
-        .filter(|whole| whole.len() >= size_of::<CcelTable>())
+        .filter(|whole| whole.len() >= size_of::<Ccel>())
         .ok_or(bad("its length field is wrong"))?;
-    if whole.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) != 0 {
+    if checksum(whole) != 0 {
         return Err(bad("its checksum is wrong"));
     }
     if table.cc_type != CC_TYPE_TDX {
@@ -171,18 +159,17 @@ pub(crate) mod tests {
     use crate::launch::e820::E820Kind;
     use alloc::vec::Vec;
     use proptest::prelude::*;
-    use tdshim_config::ccel::Ccel;
-    use tdshim_config::hob::{Cpu, E820Entry, GUID_EXTENSION, Header};
+    use tdshim_config::ccel::ccel;
     use tdshim_config::layout::Runtime;
+    use uefi_defs::hob::{Cpu, GuidExtension, Header};
+    use x86_defs::e820::Entry as E820Entry;
     use zerocopy::IntoBytes;
 
     fn push_guid_extension(list: &mut Vec<u8>, guid: Guid, data: &[u8]) {
-        let length = (size_of::<Header>() + 16 + data.len()).next_multiple_of(8);
-        let end = list.len() + length;
-        list.extend(Header::new(GUID_EXTENSION, length as u16).as_bytes());
-        list.extend(guid);
+        let (extension, padding) = GuidExtension::new(guid, data.len()).unwrap();
+        list.extend(extension.as_bytes());
         list.extend(data);
-        list.resize(end, 0);
+        list.extend(&[0; 8][..padding]);
     }
 
     fn entry(address: u64, end: u64, kind: u32) -> E820Entry {
@@ -241,7 +228,7 @@ pub(crate) mod tests {
             HOB_ACPI_TABLE,
             b"APIC\x2c\0\0\0 a table of another kind, of no interest",
         );
-        let ccel = Ccel::new(layout.event_log, Runtime::EVENT_LOG_SIZE);
+        let ccel = ccel(layout.event_log, Runtime::EVENT_LOG_SIZE);
         push_guid_extension(&mut list, HOB_ACPI_TABLE, ccel.as_bytes());
         let entries = td_shim_e820(low, high);
         push_guid_extension(&mut list, HOB_E820, entries.as_bytes());
@@ -310,7 +297,7 @@ pub(crate) mod tests {
         not_first[0] = 4;
         assert_eq!(
             PayloadHobs::parse(&not_first, start),
-            Err(hob::HobError::NoHandoff.into())
+            Err(hob_list::HobError::NoHandoff.into())
         );
         let mut cut = list.clone();
         cut.truncate(list.len() - 8);
@@ -318,7 +305,7 @@ pub(crate) mod tests {
         cut[48..56].copy_from_slice(&end.to_le_bytes());
         assert!(matches!(
             PayloadHobs::parse(&cut, start),
-            Err(PayloadHobError::List(hob::HobError::Malformed(_)))
+            Err(PayloadHobError::List(hob_list::HobError::Malformed(_)))
         ));
     }
 

@@ -189,7 +189,7 @@ pub(crate) mod tests {
     use alloc::vec;
     use alloc::vec::Vec;
     use proptest::prelude::*;
-    use tdshim_config::hob::E820Entry as RawEntry;
+    use x86_defs::e820::Entry as RawEntry;
     use zerocopy::IntoBytes;
 
     const MIB: u64 = 1 << 20;

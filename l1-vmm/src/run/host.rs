@@ -7,8 +7,10 @@ use tdcall::tdvmcall::VmcallError;
 use tdcall::{RawTdcall, Td};
 use tdx_defs::Gpa;
 use tdx_defs::ghci::{MmioWidth, Width};
+use x86_defs::apic::Register;
+use x86_defs::{msr, pc};
 
-use super::devices::cmos::{self, ClockRegisters};
+use super::devices::cmos::ClockRegisters;
 use super::devices::ioapic;
 use super::devices::uart::{self, SerialLine, bits};
 
@@ -17,12 +19,6 @@ pub const TIMER_VECTOR: u8 = 0xE0;
 /// L1's vector for the host's UART.
 pub const CONSOLE_VECTOR: u8 = 0xE1;
 
-/// IA32_TSC_DEADLINE.
-const MSR_TSC_DEADLINE: u32 = 0x6E0;
-/// x2APIC spurious-interrupt vector register.
-const MSR_X2APIC_SVR: u32 = 0x80F;
-/// x2APIC LVT timer register.
-const MSR_X2APIC_LVT_TIMER: u32 = 0x832;
 /// Software enable and spurious vector FFH.
 const SVR_ENABLED: u64 = 0x1FF;
 /// TSC-deadline mode.
@@ -66,28 +62,28 @@ impl<R: RawTdcall> SerialLine for HostPorts<'_, R> {
 
 impl<R: RawTdcall> ClockRegisters for HostPorts<'_, R> {
     fn read_clock(&mut self, index: u8) -> u8 {
-        self.write(cmos::INDEX, index);
-        self.read(cmos::DATA)
+        self.write(pc::RTC_INDEX, index);
+        self.read(pc::RTC_DATA)
     }
 
     fn write_clock(&mut self, index: u8, value: u8) {
-        self.write(cmos::INDEX, index);
-        self.write(cmos::DATA, value);
+        self.write(pc::RTC_INDEX, index);
+        self.write(pc::RTC_DATA, value);
     }
 }
 
 /// L1's timer interrupt: TSC-deadline mode, [`TIMER_VECTOR`].
 pub fn set_up_timer<R: RawTdcall>(td: &Td<R>) -> Result<(), VmcallError> {
-    td.wrmsr(MSR_X2APIC_SVR, SVR_ENABLED)?;
+    td.wrmsr(Register::SVR.msr(), SVR_ENABLED)?;
     td.wrmsr(
-        MSR_X2APIC_LVT_TIMER,
+        Register::LVT_TIMER.msr(),
         LVT_TSC_DEADLINE | u64::from(TIMER_VECTOR),
     )
 }
 
 /// Arms L1's timer for a TSC value, or disarms it.
 pub fn arm_timer<R: RawTdcall>(td: &Td<R>, deadline: Option<u64>) -> Result<(), VmcallError> {
-    td.wrmsr(MSR_TSC_DEADLINE, deadline.unwrap_or(0))
+    td.wrmsr(msr::IA32_TSC_DEADLINE, deadline.unwrap_or(0))
 }
 
 /// The interrupt of the host's UART: pin 4 of the host's I/O APIC to [`CONSOLE_VECTOR`], and the
@@ -96,14 +92,14 @@ pub fn set_up_console<R: RawTdcall>(td: &Td<R>) -> Result<(), VmcallError> {
     let register = |index: u8, value: u32| {
         let index = u64::from(index);
         td.mmio_write(
-            Gpa(ioapic::BASE + ioapic::bits::INDEX),
+            Gpa(ioapic::BASE + x86_defs::ioapic::INDEX),
             MmioWidth::Dword,
             index,
         )?;
-        let window = Gpa(ioapic::BASE + ioapic::bits::WINDOW);
+        let window = Gpa(ioapic::BASE + x86_defs::ioapic::WINDOW);
         td.mmio_write(window, MmioWidth::Dword, u64::from(value))
     };
-    let entry = ioapic::bits::REDIRECTION + 2 * uart::PIN as u8;
+    let entry = x86_defs::ioapic::REDIRECTION + 2 * uart::PIN as u8;
     register(entry + 1, 0)?;
     register(entry, u32::from(CONSOLE_VECTOR))?;
     let uart =

@@ -23,4 +23,4 @@ pub use environment::{
     Environment, Interrupts, L2Memory, Layout, MmioDevice, Owner, Processor, Services, VapicPage,
 };
 pub use platform::{Parts, Platform};
-pub use statistics::{Statistics, reason_name};
+pub use statistics::Statistics;

@@ -4,6 +4,7 @@ use core::fmt;
 
 use l2_exit::mmio::CacheStatistics;
 use tdx_defs::vp_enter::{EntryStatus, Outcome};
+use x86_defs::exit_reason;
 
 /// One more than the highest basic exit reason that is counted on its own.
 const REASONS: usize = 78;
@@ -55,7 +56,7 @@ impl Statistics {
         }
         match self
             .by_reason
-            .get_mut((outcome.exit_reason & 0xFFFF) as usize)
+            .get_mut((outcome.exit_reason & exit_reason::BASIC) as usize)
         {
             Some(count) => *count += 1,
             None => self.other += 1,
@@ -85,14 +86,14 @@ impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} L2 exits:", self.total())?;
         for (reason, count) in self.reasons() {
-            match reason_name(reason) {
-                Some(name) => write!(f, " {name} {count}")?,
-                None => write!(f, " reason-{reason} {count}")?,
+            match exit_reason::name(reason.into()) {
+                Some(name) => write!(f, " {name} {count},")?,
+                None => write!(f, " reason {reason} {count},")?,
             }
         }
         write!(
             f,
-            "; host-routed {}, interrupted {}, re-injected {}, TPM accesses {}",
+            " host-routed {}, interrupted {}, re-injected {}, TPM accesses {}",
             self.host_routed, self.interrupted, self.reinjected, self.tpm_accesses
         )?;
         let CacheStatistics {
@@ -105,41 +106,6 @@ impl fmt::Display for Statistics {
             ", instructions known {hits}, decoded {misses}, stale {stale}"
         )
     }
-}
-
-/// Short name of a basic exit reason (SDM Vol. 3C, appendix "VMX Basic Exit Reasons").
-pub const fn reason_name(reason: u16) -> Option<&'static str> {
-    Some(match reason {
-        0 => "exception",
-        1 => "external-interrupt",
-        2 => "triple-fault",
-        7 => "interrupt-window",
-        8 => "nmi-window",
-        9 => "task-switch",
-        10 => "cpuid",
-        12 => "hlt",
-        13 => "invd",
-        15 => "rdpmc",
-        16 => "rdtsc",
-        18 => "vmcall",
-        28 => "cr-access",
-        29 => "dr-access",
-        30 => "io",
-        31 => "rdmsr",
-        32 => "wrmsr",
-        33 => "invalid-guest-state",
-        36 => "mwait",
-        39 => "monitor",
-        40 => "pause",
-        45 => "virtualized-eoi",
-        48 => "ept-violation",
-        52 => "timer",
-        54 => "wbinvd",
-        55 => "xsetbv",
-        56 => "apic-write",
-        77 => "tdcall",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
@@ -172,7 +138,7 @@ mod tests {
         }
         assert_eq!(
             statistics.to_string(),
-            "5 L2 exits: io 2 invalid-guest-state 1 ept-violation 1; \
+            "5 L2 exits: I/O instruction 2, entry failure: guest state 1, EPT violation 1, \
              host-routed 1, interrupted 2, re-injected 0, TPM accesses 0, \
              instructions known 0, decoded 0, stale 0"
         );

@@ -5,9 +5,10 @@ mod reason;
 
 use tdx_defs::vmcs::InterruptionInfo;
 use tdx_defs::vp_enter::{EntryStatus, Outcome};
+use x86_defs::efer;
 
 use crate::event::Event;
-use crate::vcpu::{EFER_LMA, Segment, SegmentAccessRights, Vcpu};
+use crate::vcpu::{Segment, SegmentAccessRights, Vcpu};
 
 pub use qualification::{
     ControlRegisterAccess, DebugRegisterAccess, DescriptorTable, EptViolation, ExceptionExit,
@@ -89,14 +90,14 @@ impl Exit {
             },
             cpl: outcome.cpl & 0b11,
             instruction_length: (outcome.instruction_length & 0xF) as u8,
-            bus_lock: outcome.exit_reason & reason::BUS_LOCK != 0,
+            bus_lock: outcome.exit_reason & x86_defs::exit_reason::BUS_LOCK_ASSERTED != 0,
         }
     }
 
     /// Whether L2 ran 64-bit code: CS.L in IA-32e mode. Outside that mode CS.L means nothing,
     /// and RIP has 32 bits, so EFER is read only if RIP leaves it open.
     pub fn is_64_bit<V: Vcpu>(&self, vcpu: &V) -> bool {
-        self.cs.access_rights.long() && (vcpu.rip() >> 32 != 0 || vcpu.efer() & EFER_LMA != 0)
+        self.cs.access_rights.long() && (vcpu.rip() >> 32 != 0 || vcpu.efer() & efer::LMA != 0)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use tdx_defs::vmcs::InterruptionInfo;
 use tdx_defs::vp_enter::Outcome;
+use x86_defs::exit_reason;
 
 use super::qualification::{
     ControlRegisterAccess, DebugRegisterAccess, DescriptorTable, EptViolation, ExceptionExit,
@@ -9,11 +10,6 @@ use super::qualification::{
 };
 use crate::event::Event;
 use crate::vcpu::{Gpr, gpr_from_number};
-
-/// Exit reason bit 26: bus lock asserted.
-pub(super) const BUS_LOCK: u32 = 1 << 26;
-/// Exit reason bit 31: the VM entry failed.
-const ENTRY_FAILURE: u32 = 1 << 31;
 
 /// VMX basic exit reason with its decoded qualification, for each reason that the TDX module
 /// passes on to L1. Numbers in parentheses are the basic reasons.
@@ -180,101 +176,107 @@ impl Reason {
     pub(super) fn decode(outcome: &Outcome) -> Self {
         let qualification = outcome.qualification;
         let information = outcome.instruction_info;
-        if outcome.exit_reason & ENTRY_FAILURE != 0 {
-            return match outcome.exit_reason & 0xFFFF {
-                33 => Self::InvalidGuestState { qualification },
+        if outcome.exit_reason & exit_reason::ENTRY_FAILURE != 0 {
+            return match outcome.exit_reason & exit_reason::BASIC {
+                exit_reason::INVALID_GUEST_STATE => Self::InvalidGuestState { qualification },
                 _ => Self::Other {
                     reason: outcome.exit_reason,
                     qualification,
                 },
             };
         }
-        match outcome.exit_reason & 0xFFFF {
+        match outcome.exit_reason & exit_reason::BASIC {
             // First: the only reason on the device path.
-            48 => Self::EptViolation(EptViolation::decode(
+            exit_reason::EPT_VIOLATION => Self::EptViolation(EptViolation::decode(
                 qualification,
                 outcome.gla,
                 outcome.gpa,
                 outcome.extended_qualification,
             )),
-            0 => exception(outcome),
-            1 => Self::ExternalInterrupt,
-            2 => Self::TripleFault,
-            7 => Self::InterruptWindow,
-            8 => Self::NmiWindow,
-            9 => Self::TaskSwitch(TaskSwitch::decode(qualification)),
-            10 => Self::Cpuid,
-            11 => Self::Getsec,
-            12 => Self::Hlt,
-            13 => Self::Invd,
-            14 => Self::Invlpg {
+            exit_reason::EXCEPTION_OR_NMI => exception(outcome),
+            exit_reason::EXTERNAL_INTERRUPT => Self::ExternalInterrupt,
+            exit_reason::TRIPLE_FAULT => Self::TripleFault,
+            exit_reason::INTERRUPT_WINDOW => Self::InterruptWindow,
+            exit_reason::NMI_WINDOW => Self::NmiWindow,
+            exit_reason::TASK_SWITCH => Self::TaskSwitch(TaskSwitch::decode(qualification)),
+            exit_reason::CPUID => Self::Cpuid,
+            exit_reason::GETSEC => Self::Getsec,
+            exit_reason::HLT => Self::Hlt,
+            exit_reason::INVD => Self::Invd,
+            exit_reason::INVLPG => Self::Invlpg {
                 linear: qualification,
             },
-            15 => Self::Rdpmc,
-            16 => Self::Rdtsc,
-            17 => Self::Rsm,
-            18 => Self::Vmcall,
-            basic @ (19..=27 | 50 | 53) => Self::Vmx {
+            exit_reason::RDPMC => Self::Rdpmc,
+            exit_reason::RDTSC => Self::Rdtsc,
+            exit_reason::RSM => Self::Rsm,
+            exit_reason::VMCALL => Self::Vmcall,
+            basic @ (exit_reason::VMCLEAR..=exit_reason::VMXON
+            | exit_reason::INVEPT
+            | exit_reason::INVVPID) => Self::Vmx {
                 basic: basic as u16,
             },
-            28 => Self::ControlRegister(ControlRegisterAccess::decode(qualification)),
-            29 => Self::DebugRegister(DebugRegisterAccess::decode(qualification)),
-            30 => Self::Io(IoAccess::decode(qualification, information)),
-            31 => Self::Rdmsr,
-            32 => Self::Wrmsr,
-            36 => Self::Mwait,
-            39 => Self::Monitor,
-            40 => Self::Pause,
-            43 => Self::TprBelowThreshold,
-            45 => Self::VirtualizedEoi {
+            exit_reason::CR_ACCESS => {
+                Self::ControlRegister(ControlRegisterAccess::decode(qualification))
+            }
+            exit_reason::DR_ACCESS => {
+                Self::DebugRegister(DebugRegisterAccess::decode(qualification))
+            }
+            exit_reason::IO_INSTRUCTION => Self::Io(IoAccess::decode(qualification, information)),
+            exit_reason::RDMSR => Self::Rdmsr,
+            exit_reason::WRMSR => Self::Wrmsr,
+            exit_reason::MWAIT => Self::Mwait,
+            exit_reason::MONITOR => Self::Monitor,
+            exit_reason::PAUSE => Self::Pause,
+            exit_reason::TPR_BELOW_THRESHOLD => Self::TprBelowThreshold,
+            exit_reason::VIRTUALIZED_EOI => Self::VirtualizedEoi {
                 vector: qualification as u8,
             },
-            46 => Self::DescriptorTable {
+            exit_reason::GDTR_IDTR_ACCESS => Self::DescriptorTable {
                 instruction: DescriptorTable::gdtr_or_idtr(information),
                 information,
                 displacement: qualification,
             },
-            47 => Self::DescriptorTable {
+            exit_reason::LDTR_TR_ACCESS => Self::DescriptorTable {
                 instruction: DescriptorTable::ldtr_or_tr(information),
                 information,
                 displacement: qualification,
             },
-            51 => Self::Rdtscp,
-            52 => Self::PreemptionTimer,
-            54 => Self::Wbinvd {
+            exit_reason::RDTSCP => Self::Rdtscp,
+            exit_reason::PREEMPTION_TIMER => Self::PreemptionTimer,
+            exit_reason::WBINVD => Self::Wbinvd {
                 keep: qualification != 0,
             },
-            55 => Self::Xsetbv,
-            56 => Self::ApicWrite {
+            exit_reason::XSETBV => Self::Xsetbv,
+            exit_reason::APIC_WRITE => Self::ApicWrite {
                 offset: (qualification & 0xFFF) as u16,
             },
-            57 => Self::Rdrand {
+            exit_reason::RDRAND => Self::Rdrand {
                 to: operand_register(information),
                 width: OperandWidth::decode((information >> 11) as u8),
             },
-            61 => Self::Rdseed {
+            exit_reason::RDSEED => Self::Rdseed {
                 to: operand_register(information),
                 width: OperandWidth::decode((information >> 11) as u8),
             },
-            58 => Self::Invpcid {
+            exit_reason::INVPCID => Self::Invpcid {
                 kind: gpr_from_number((information >> 28) as u8),
                 information,
                 displacement: qualification,
             },
-            59 => Self::Vmfunc,
-            60 | 70 => Self::Encls,
-            63 => Self::Xsaves,
-            64 => Self::Xrstors,
-            65 => Self::Pconfig,
-            67 => Self::Umwait {
+            exit_reason::VMFUNC => Self::Vmfunc,
+            exit_reason::ENCLS | exit_reason::ENCLV => Self::Encls,
+            exit_reason::XSAVES => Self::Xsaves,
+            exit_reason::XRSTORS => Self::Xrstors,
+            exit_reason::PCONFIG => Self::Pconfig,
+            exit_reason::UMWAIT => Self::Umwait {
                 state: operand_register(information),
             },
-            68 => Self::Tpause {
+            exit_reason::TPAUSE => Self::Tpause {
                 state: operand_register(information),
             },
-            69 => Self::Loadiwkey,
-            76 => Self::Seamcall,
-            77 => Self::Tdcall,
+            exit_reason::LOADIWKEY => Self::Loadiwkey,
+            exit_reason::SEAMCALL => Self::Seamcall,
+            exit_reason::TDCALL => Self::Tdcall,
             _ => Self::Other {
                 reason: outcome.exit_reason,
                 qualification,

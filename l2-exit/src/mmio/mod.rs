@@ -27,9 +27,10 @@ use crate::outcome::{EmulationError, InstructionBytes, Outcome};
 use crate::paging::AccessKind;
 use crate::register::sign_extend;
 use crate::rip;
-use crate::vcpu::{RFLAGS_TF, Vcpu};
+use crate::vcpu::Vcpu;
 use instruction::{Address, DecodeError, Instruction, Operation};
 use operand::{Bytes, Operand, Register};
+use x86_defs::rflags;
 
 pub use cache::{CacheStatistics, DecodeCache};
 
@@ -91,7 +92,7 @@ fn is_cacheable<V: Vcpu>(exit: &Exit, vcpu: &V) -> bool {
     exit.cpl == 0
         && (vcpu.rip() as i64) < 0
         && exit.is_64_bit(vcpu)
-        && vcpu.rflags() & RFLAGS_TF == 0
+        && vcpu.rflags() & rflags::TF == 0
 }
 
 /// The path that every access of a driver takes but the first: false if this one cannot.

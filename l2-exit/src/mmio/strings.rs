@@ -11,7 +11,8 @@ use crate::paging::AccessKind;
 use crate::register::Register;
 use crate::rip;
 use crate::string::{self, ITERATIONS};
-use crate::vcpu::{Gpr, RFLAGS_TF, RFLAGS_ZF, SegmentRegister, Vcpu};
+use crate::vcpu::{Gpr, SegmentRegister, Vcpu};
+use x86_defs::rflags;
 
 impl<V: Vcpu, M: GuestMemory, B: MmioBus> Emulation<'_, '_, V, M, B> {
     /// Executes a string instruction, or as many iterations of it as one exit may and as reach
@@ -43,7 +44,7 @@ impl<V: Vcpu, M: GuestMemory, B: MmioBus> Emulation<'_, '_, V, M, B> {
                 return Ok(self.complete(instruction));
             }
             string::add(self.guest.vcpu, Gpr::Rcx, string.mask, u64::MAX);
-            let equal = self.guest.vcpu.rflags() & RFLAGS_ZF != 0;
+            let equal = self.guest.vcpu.rflags() & rflags::ZF != 0;
             let ended = match string.repeat {
                 Repeat::WhileEqual => !equal,
                 Repeat::WhileNotEqual => equal,
@@ -52,7 +53,7 @@ impl<V: Vcpu, M: GuestMemory, B: MmioBus> Emulation<'_, '_, V, M, B> {
             if ended || string::get(self.guest.vcpu, Gpr::Rcx, string.mask) == 0 {
                 return Ok(self.complete(instruction));
             }
-            if self.guest.vcpu.rflags() & RFLAGS_TF != 0 {
+            if self.guest.vcpu.rflags() & rflags::TF != 0 {
                 // A repeated instruction traps after each iteration.
                 self.guest.vcpu.single_step();
                 return Ok(Outcome::Interrupted);

@@ -17,11 +17,9 @@ mod entry;
 
 use crate::event::{Event, VECTOR_PF};
 use crate::memory::{GuestMemory, MemoryError};
-use crate::vcpu::{
-    CR0_PG, CR0_WP, CR4_LA57, CR4_PAE, CR4_PKE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NXE,
-    RFLAGS_AC, Vcpu,
-};
+use crate::vcpu::Vcpu;
 use entry::{ACCESSED, ADDRESS, DIRTY, Entry, PRESENT, Step};
+use x86_defs::{cr0, cr4, efer, rflags};
 
 /// What an access does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,15 +129,15 @@ impl Paging {
         let cr0 = vcpu.cr0();
         let cr4 = vcpu.cr4();
         let efer = vcpu.efer();
-        let mode = if cr0 & CR0_PG == 0 {
+        let mode = if cr0 & cr0::PG == 0 {
             Mode::Off
-        } else if efer & EFER_LMA != 0 {
-            if cr4 & CR4_LA57 != 0 {
+        } else if efer & efer::LMA != 0 {
+            if cr4 & cr4::LA57 != 0 {
                 Mode::Level5
             } else {
                 Mode::Level4
             }
-        } else if cr4 & CR4_PAE != 0 {
+        } else if cr4 & cr4::PAE != 0 {
             Mode::Pae([0, 1, 2, 3].map(|index| vcpu.pdpte(index)))
         } else {
             Mode::Bits32
@@ -147,13 +145,13 @@ impl Paging {
         Self {
             mode,
             cr3: vcpu.cr3(),
-            large_pages: cr4 & CR4_PSE != 0,
-            write_protect: cr0 & CR0_WP != 0,
-            smep: cr4 & CR4_SMEP != 0,
-            smap: cr4 & CR4_SMAP != 0,
-            execute_disable: efer & EFER_NXE != 0,
-            allow_user: vcpu.rflags() & RFLAGS_AC != 0,
-            protection_keys: if cr4 & CR4_PKE != 0 && efer & EFER_LMA != 0 {
+            large_pages: cr4 & cr4::PSE != 0,
+            write_protect: cr0 & cr0::WP != 0,
+            smep: cr4 & cr4::SMEP != 0,
+            smap: cr4 & cr4::SMAP != 0,
+            execute_disable: efer & efer::NXE != 0,
+            allow_user: vcpu.rflags() & rflags::AC != 0,
+            protection_keys: if cr4 & cr4::PKE != 0 && efer & efer::LMA != 0 {
                 Some(vcpu.pkru())
             } else {
                 None

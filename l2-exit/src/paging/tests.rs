@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use x86_defs::{cr0, cr4, efer, rflags};
 
 use super::*;
 use crate::test_vcpu::{TestMemory, TestVcpu};
@@ -77,7 +78,7 @@ fn four_levels_translate_pages_of_every_size() {
 #[test]
 fn five_levels_translate() {
     let mut vcpu = TestVcpu::long();
-    vcpu.cr4 |= CR4_LA57;
+    vcpu.cr4 |= cr4::LA57;
     vcpu.cr3 = 0x5000;
     let memory = level_4(P | RW);
     memory.poke_u64(0x5000 + 0x1FF * 8, 0x1000 | P | RW);
@@ -96,7 +97,7 @@ fn the_page_size_bit_is_reserved_above_level_3() {
     for five_levels in [false, true] {
         let mut vcpu = TestVcpu::long();
         if five_levels {
-            vcpu.cr4 |= CR4_LA57;
+            vcpu.cr4 |= cr4::LA57;
             vcpu.cr3 = 0x5000;
         }
         for (entry, frame, expected) in [
@@ -121,7 +122,7 @@ fn the_page_size_bit_is_reserved_above_level_3() {
 
 fn legacy() -> TestVcpu {
     let mut vcpu = TestVcpu::protected();
-    vcpu.cr0 |= CR0_PG | CR0_WP;
+    vcpu.cr0 |= cr0::PG | cr0::WP;
     vcpu
 }
 
@@ -137,7 +138,7 @@ fn legacy_paging_translates_small_and_large_pages() {
     // PS without CR4.PSE is ignored.
     memory.poke_u32(0x1000 + 0x301 * 4, 0x2000 | 0x87);
     assert_eq!(translate(&vcpu), Ok(0x7654_3123));
-    vcpu.cr4 |= CR4_PSE;
+    vcpu.cr4 |= cr4::PSE;
     memory.poke_u32(0x1000 + 0x301 * 4, 0x0080_0087);
     assert_eq!(translate(&vcpu), Ok(0x0080_3123));
     // PSE-36: bits 20:13 are address bits 39:32.
@@ -167,7 +168,7 @@ fn legacy_paging_translates_small_and_large_pages() {
 #[test]
 fn pae_paging_starts_at_the_registers() {
     let mut vcpu = legacy();
-    vcpu.cr4 |= CR4_PAE;
+    vcpu.cr4 |= cr4::PAE;
     vcpu.pdptes = [0, 0, 0, 0x2000 | P];
     let memory = TestMemory::default();
     let linear = 0xC040_3123;
@@ -217,7 +218,7 @@ fn reserved_bits_fault_at_each_level() {
     }
     let memory = level_4(P | XD);
     assert_eq!(walk(&vcpu, &memory, READ), Ok(0x12_3456_7567));
-    vcpu.efer &= !EFER_NXE;
+    vcpu.efer &= !efer::NXE;
     assert_eq!(walk(&vcpu, &memory, READ), fault(LINEAR, 0b1001));
 }
 
@@ -227,31 +228,31 @@ fn rights_are_those_of_the_manual() {
     const SMAP_AC: u64 = 1;
     let none = 0;
     for (flags, cr0, cr4, rflags, access, expected) in [
-        (none, CR0_WP, 0, 0, READ, Ok(())),
-        (none, CR0_WP, 0, 0, user(READ), Err(0b0101)),
-        (none, CR0_WP, 0, 0, WRITE, Err(0b0011)),
+        (none, cr0::WP, 0, 0, READ, Ok(())),
+        (none, cr0::WP, 0, 0, user(READ), Err(0b0101)),
+        (none, cr0::WP, 0, 0, WRITE, Err(0b0011)),
         (none, 0, 0, 0, WRITE, Ok(())),
         (US, 0, 0, 0, user(WRITE), Err(0b0111)),
         (US | RW, 0, 0, 0, user(WRITE), Ok(())),
         (RW, 0, 0, 0, user(WRITE), Err(0b0111)),
-        (none, CR0_WP, 0, 0, FETCH, Ok(())),
-        (XD, CR0_WP, 0, 0, FETCH, Err(0b1_0001)),
-        (US | XD, CR0_WP, 0, 0, user(FETCH), Err(0b1_0101)),
-        (US, CR0_WP, 0, 0, user(FETCH), Ok(())),
-        (US, CR0_WP, CR4_SMEP, 0, FETCH, Err(0b1_0001)),
-        (US, CR0_WP, CR4_SMEP, 0, user(FETCH), Ok(())),
-        (US, CR0_WP, 0, 0, READ, Ok(())),
-        (US, CR0_WP, CR4_SMAP, 0, READ, Err(0b0001)),
-        (US, CR0_WP, CR4_SMAP, SMAP_AC, READ, Ok(())),
-        (US | RW, CR0_WP, CR4_SMAP, 0, WRITE, Err(0b0011)),
-        (US | RW, CR0_WP, CR4_SMAP, SMAP_AC, WRITE, Ok(())),
-        (US, CR0_WP, CR4_SMAP, 0, user(READ), Ok(())),
-        (none, CR0_WP, CR4_SMAP, 0, READ, Ok(())),
+        (none, cr0::WP, 0, 0, FETCH, Ok(())),
+        (XD, cr0::WP, 0, 0, FETCH, Err(0b1_0001)),
+        (US | XD, cr0::WP, 0, 0, user(FETCH), Err(0b1_0101)),
+        (US, cr0::WP, 0, 0, user(FETCH), Ok(())),
+        (US, cr0::WP, cr4::SMEP, 0, FETCH, Err(0b1_0001)),
+        (US, cr0::WP, cr4::SMEP, 0, user(FETCH), Ok(())),
+        (US, cr0::WP, 0, 0, READ, Ok(())),
+        (US, cr0::WP, cr4::SMAP, 0, READ, Err(0b0001)),
+        (US, cr0::WP, cr4::SMAP, SMAP_AC, READ, Ok(())),
+        (US | RW, cr0::WP, cr4::SMAP, 0, WRITE, Err(0b0011)),
+        (US | RW, cr0::WP, cr4::SMAP, SMAP_AC, WRITE, Ok(())),
+        (US, cr0::WP, cr4::SMAP, 0, user(READ), Ok(())),
+        (none, cr0::WP, cr4::SMAP, 0, READ, Ok(())),
     ] {
         let mut vcpu = TestVcpu::long();
-        vcpu.cr0 = vcpu.cr0 & !CR0_WP | cr0;
+        vcpu.cr0 = vcpu.cr0 & !cr0::WP | cr0;
         vcpu.cr4 |= cr4;
-        vcpu.rflags |= rflags * RFLAGS_AC;
+        vcpu.rflags |= rflags * rflags::AC;
         let memory = level_4(P | flags);
         let expected = match expected {
             Ok(()) => Ok(0x12_3456_7567),
@@ -281,19 +282,19 @@ fn rights_of_upper_entries_count() {
 fn protection_keys_guard_user_pages() {
     const KEY: u64 = 5 << 59;
     for (flags, pkru, wp, access, expected) in [
-        (US | RW, 0b01 << 10, CR0_WP, user(READ), Some(0b10_0101)),
-        (US | RW, 0b01 << 10, CR0_WP, READ, Some(0b10_0001)),
-        (US | RW, 0b10 << 10, CR0_WP, user(READ), None),
-        (US | RW, 0b10 << 10, CR0_WP, user(WRITE), Some(0b10_0111)),
-        (US | RW, 0b10 << 10, CR0_WP, WRITE, Some(0b10_0011)),
+        (US | RW, 0b01 << 10, cr0::WP, user(READ), Some(0b10_0101)),
+        (US | RW, 0b01 << 10, cr0::WP, READ, Some(0b10_0001)),
+        (US | RW, 0b10 << 10, cr0::WP, user(READ), None),
+        (US | RW, 0b10 << 10, cr0::WP, user(WRITE), Some(0b10_0111)),
+        (US | RW, 0b10 << 10, cr0::WP, WRITE, Some(0b10_0011)),
         (US | RW, 0b10 << 10, 0, WRITE, None),
-        (US | RW, 0b11 << 8, CR0_WP, user(WRITE), None),
-        (US | RW, 0b11 << 10, CR0_WP, user(FETCH), None),
-        (RW, 0b11 << 10, CR0_WP, WRITE, None),
+        (US | RW, 0b11 << 8, cr0::WP, user(WRITE), None),
+        (US | RW, 0b11 << 10, cr0::WP, user(FETCH), None),
+        (RW, 0b11 << 10, cr0::WP, WRITE, None),
     ] {
         let mut vcpu = TestVcpu::long();
-        vcpu.cr4 |= CR4_PKE;
-        vcpu.cr0 = vcpu.cr0 & !CR0_WP | wp;
+        vcpu.cr4 |= cr4::PKE;
+        vcpu.cr0 = vcpu.cr0 & !cr0::WP | wp;
         vcpu.pkru = pkru;
         let memory = level_4(P | flags | KEY);
         let expected = match expected {

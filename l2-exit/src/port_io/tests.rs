@@ -1,6 +1,7 @@
 extern crate std;
 
 use std::vec::Vec;
+use x86_defs::rflags;
 
 use proptest::prelude::*;
 
@@ -8,7 +9,6 @@ use super::*;
 use crate::event::Event;
 use crate::exit::Reason;
 use crate::test_vcpu::{TestMemory, TestVcpu};
-use crate::vcpu::RFLAGS_DF;
 
 /// Ports that count up when read and log what is written.
 #[derive(Default)]
@@ -147,7 +147,7 @@ fn rep_outs_goes_backwards_with_df() {
     machine.memory.poke(0x30_0000, b"abcd");
     machine.set(Gpr::Rcx, 2);
     machine.set(Gpr::Rsi, 0x30_0002);
-    machine.vcpu.rflags |= RFLAGS_DF;
+    machine.vcpu.rflags |= rflags::DF;
     let outcome = machine.run(0xE9 << 16 | STRING | REP | 1, DS_64);
     assert_eq!(outcome, Ok(Outcome::Completed));
     let word = |value| (0xE9, Width::Word, value);

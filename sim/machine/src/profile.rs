@@ -4,10 +4,10 @@
 //! a run costs by itself was measured and is taken off.
 
 use alloc::vec::Vec;
+use tcg_defs::ptp;
 use tdx_module::{HardwareExit, Vm};
 
 /// The 4 KiB pages of the TPM window (PTP 1.05, 6.1): five localities.
-const TPM_WINDOW: core::ops::Range<u64> = 0xFED4_0000..0xFED4_5000;
 
 /// What L1 spent between an L2 exit and the next L2 entry.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,7 +122,7 @@ impl Profile {
                 self.l2 += spent;
                 self.l2_exits += 1;
                 let tpm_window = matches!(exit, HardwareExit::NestedPageFault { gpa, .. }
-                    if TPM_WINDOW.contains(gpa));
+                    if ptp::WINDOW.contains(gpa));
                 self.tpm_exit_count += u64::from(tpm_window);
                 self.open = Some(Interval {
                     tpm_window,

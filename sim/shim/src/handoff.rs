@@ -4,12 +4,14 @@ use crate::fatal::Fatal;
 use crate::memory::Map;
 use crate::ram::Ram;
 use core::arch::asm;
-use tdshim_config::ccel::Ccel;
-use tdshim_config::guid::{Guid, HOB_ACPI_TABLE, HOB_E820};
-use tdshim_config::hob::{self, Cpu, E820Entry, FirmwareVolume, Handoff, Header};
+use tdshim_config::ccel::ccel;
+use tdshim_config::hob_list;
 use tdshim_config::layout::Runtime;
 use tdshim_config::metadata::Section;
-use zerocopy::IntoBytes;
+use uefi_defs::guid::{Guid, HOB_ACPI_TABLE, HOB_E820};
+use uefi_defs::hob::{self, Cpu, FirmwareVolume, GuidExtension, HANDOFF_VERSION, Handoff, Header};
+use x86_defs::e820;
+use zerocopy::{FromBytes, IntoBytes};
 
 const FOUR_GIB: u64 = 1 << 32;
 const GIB: u64 = 1 << 30;
@@ -18,14 +20,6 @@ const MIB_2: u64 = 2 << 20;
 const TABLE: u64 = 3;
 /// Present, writable, large.
 const LEAF: u64 = 0x83;
-
-/// E820 types of td-shim's table.
-mod e820 {
-    pub(super) const MEMORY: u32 = 1;
-    pub(super) const RESERVED: u32 = 2;
-    pub(super) const ACPI: u32 = 3;
-    pub(super) const NVS: u32 = 4;
-}
 
 /// Prepares what the payload is handed and jumps to it.
 pub(crate) fn jump(
@@ -115,14 +109,11 @@ impl HobWriter<'_> {
     }
 
     fn push_guid(&mut self, name: &Guid, data: &[u8]) -> Result<(), Fatal> {
-        let length = (size_of::<Header>() + name.len() + data.len()).next_multiple_of(8);
-        let length = u16::try_from(length).map_err(|_| Fatal("a table is too long for a HOB"))?;
-        let start = self.next;
-        self.push(Header::new(hob::GUID_EXTENSION, length).as_bytes())?;
-        self.push(name)?;
+        let (extension, padding) =
+            GuidExtension::new(*name, data.len()).ok_or(Fatal("a table is too long for a HOB"))?;
+        self.push(extension.as_bytes())?;
         self.push(data)?;
-        let padding = usize::from(length) - (self.next - start) as usize;
-        self.push(&[0; 8][..padding])
+        self.push([0; 8].get(..padding).unwrap_or_default())
     }
 }
 
@@ -156,9 +147,9 @@ fn build_hob_list(
         .as_bytes(),
     )?;
     pass_acpi_tables(&mut list, td_hob)?;
-    let ccel = Ccel::new(layout.event_log, Runtime::EVENT_LOG_SIZE);
+    let ccel = ccel(layout.event_log, Runtime::EVENT_LOG_SIZE);
     list.push_guid(&HOB_ACPI_TABLE, ccel.as_bytes())?;
-    let mut table = [E820Entry {
+    let mut table = [e820::Entry {
         address: 0.into(),
         size: 0.into(),
         kind: 0.into(),
@@ -169,7 +160,7 @@ fn build_hob_list(
     list.push(Header::new(hob::END, 8).as_bytes())?;
     let handoff = Handoff {
         header: Header::new(hob::HANDOFF, size_of::<Handoff>() as u16),
-        version: 9.into(),
+        version: HANDOFF_VERSION.into(),
         boot_mode: 0.into(),
         memory_top: map.top().into(),
         memory_bottom: 0.into(),
@@ -183,10 +174,12 @@ fn build_hob_list(
 
 /// The host's ACPI tables go to the payload unchanged, in order.
 fn pass_acpi_tables(list: &mut HobWriter<'_>, td_hob: &[u8]) -> Result<(), Fatal> {
-    for entry in hob::walk(td_hob) {
+    for entry in hob_list::walk(td_hob) {
         let (kind, bytes) = entry.map_err(|_| Fatal("the TD HOB list is malformed"))?;
-        let name = bytes.get(size_of::<Header>()..size_of::<Header>() + 16);
-        if kind == hob::GUID_EXTENSION && name == Some(&HOB_ACPI_TABLE) {
+        let extension = GuidExtension::ref_from_prefix(bytes).ok();
+        if kind == hob::GUID_EXTENSION
+            && extension.is_some_and(|(extension, _)| extension.name == HOB_ACPI_TABLE)
+        {
             list.push(bytes)?;
         }
     }
@@ -194,7 +187,7 @@ fn pass_acpi_tables(list: &mut HobWriter<'_>, td_hob: &[u8]) -> Result<(), Fatal
 }
 
 /// Memory minus what the layout took, then what it took; returns the number of entries.
-fn fill_e820(table: &mut [E820Entry], map: &Map, layout: &Runtime) -> Result<usize, Fatal> {
+fn fill_e820(table: &mut [e820::Entry], map: &Map, layout: &Runtime) -> Result<usize, Fatal> {
     let taken = [
         (layout.event_log, Runtime::EVENT_LOG_SIZE, e820::NVS),
         (layout.mailbox, Runtime::MAILBOX_SIZE, e820::NVS),
@@ -214,7 +207,7 @@ fn fill_e820(table: &mut [E820Entry], map: &Map, layout: &Runtime) -> Result<usi
         let slot = table
             .get_mut(count)
             .ok_or(Fatal("the E820 table has too many entries"))?;
-        *slot = E820Entry {
+        *slot = e820::Entry {
             address: address.into(),
             size: size.into(),
             kind: kind.into(),

@@ -5,9 +5,10 @@ use crate::ram::Ram;
 use tdcall::Td;
 use tdcall::hw::Hw;
 use tdcall::leaf::AcceptError;
-use tdshim_config::hob::{self, Handoff, Resource};
+use tdshim_config::hob_list;
 use tdshim_config::metadata::Section;
 use tdx_defs::{Gpa, PageLevel};
+use uefi_defs::hob::{self, Handoff, Resource};
 use zerocopy::FromBytes;
 
 const REGIONS: usize = 32;
@@ -50,7 +51,7 @@ impl Map {
     pub(crate) fn from_hobs(list: &[u8]) -> Result<Self, Fatal> {
         let mut regions = [None; REGIONS];
         let mut count = 0;
-        for entry in hob::walk(list) {
+        for entry in hob_list::walk(list) {
             let (kind, bytes) = entry.map_err(|_| Fatal("the TD HOB list is malformed"))?;
             if kind != hob::RESOURCE {
                 continue;

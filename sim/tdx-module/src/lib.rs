@@ -21,7 +21,6 @@
 
 extern crate alloc;
 
-pub mod exit_reason;
 mod faults;
 mod instruction;
 mod l1;

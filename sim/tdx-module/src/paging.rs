@@ -5,11 +5,8 @@
 
 use crate::platform::{Platform, Register, SegmentName, Vm};
 use crate::td::sept::SecureEpt;
+use x86_defs::{cr0, cr4, efer};
 
-const CR0_PG: u64 = 1 << 31;
-const CR4_PAE: u64 = 1 << 5;
-const CR4_LA57: u64 = 1 << 12;
-const EFER_LMA: u64 = 1 << 10;
 const CS_LONG: u32 = 1 << 13;
 const CS_DEFAULT_BIG: u32 = 1 << 14;
 
@@ -57,7 +54,7 @@ impl LinearSpace<'_> {
 
     /// EFER.LMA.
     pub(crate) fn is_long_mode(&mut self) -> bool {
-        self.register(Register::Efer) & EFER_LMA != 0
+        self.register(Register::Efer) & efer::LMA != 0
     }
 
     /// Width of the code that runs: 16, 32 or 64.
@@ -86,17 +83,17 @@ impl LinearSpace<'_> {
     }
 
     fn paging_mode(&mut self) -> Option<Mode> {
-        if self.register(Register::Cr0) & CR0_PG == 0 {
+        if self.register(Register::Cr0) & cr0::PG == 0 {
             return None;
         }
         let cr4 = self.register(Register::Cr4);
-        let (levels, entry_size, index_bits, wide) = match (self.is_long_mode(), cr4 & CR4_PAE != 0)
-        {
-            (true, _) if cr4 & CR4_LA57 != 0 => (5, 8, 9, true),
-            (true, _) => (4, 8, 9, true),
-            (false, true) => (3, 8, 9, true),
-            (false, false) => (2, 4, 10, false),
-        };
+        let (levels, entry_size, index_bits, wide) =
+            match (self.is_long_mode(), cr4 & cr4::PAE != 0) {
+                (true, _) if cr4 & cr4::LA57 != 0 => (5, 8, 9, true),
+                (true, _) => (4, 8, 9, true),
+                (false, true) => (3, 8, 9, true),
+                (false, false) => (2, 4, 10, false),
+            };
         Some(Mode {
             levels,
             entry_size,
@@ -228,7 +225,7 @@ mod tests {
         }
 
         fn long_mode(cr4: u64) -> Machine {
-            Machine::new(0x8000_0021, CR4_PAE | cr4, 0xd00)
+            Machine::new(0x8000_0021, cr4::PAE | cr4, 0xd00)
         }
 
         fn put(&mut self, address: u64, entry: u64) {
@@ -271,7 +268,7 @@ mod tests {
 
     #[test]
     fn five_levels_start_one_higher() {
-        let mut machine = Machine::long_mode(CR4_LA57);
+        let mut machine = Machine::long_mode(cr4::LA57);
         machine.put(0x10_0000 + 8 * 511, 0x10_4003);
         machine.put(0x10_4000 + 8 * 511, 0x10_1003);
         machine.put(0x10_1000 + 8 * 511, 0x4000_0083);
@@ -287,7 +284,7 @@ mod tests {
         const LARGE_PAGE: u64 = 0x8000_0000;
         let entries = [TABLES, 0x10_1000, 0x10_2000, 0x10_3008, 0x10_4008];
         for five_levels in [false, true] {
-            let (cr4, first) = if five_levels { (CR4_LA57, 0) } else { (0, 1) };
+            let (cr4, first) = if five_levels { (cr4::LA57, 0) } else { (0, 1) };
             let mut machine = Machine::long_mode(cr4);
             machine
                 .platform
@@ -321,7 +318,7 @@ mod tests {
 
     #[test]
     fn legacy_pae_starts_with_four_pointers() {
-        let mut machine = Machine::new(0x8000_0021, CR4_PAE, 0x800);
+        let mut machine = Machine::new(0x8000_0021, cr4::PAE, 0x800);
         machine.put(TABLES + 8 * 3, 0x10_1001);
         machine.put(0x10_1008, 0x0060_0083);
         let walk = machine.space().walk(0xc032_1000);

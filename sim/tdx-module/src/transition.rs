@@ -1,6 +1,5 @@
 //! TD entry and TD exit: TDH.VP.ENTER.
 
-use crate::exit_reason;
 use crate::l2;
 use crate::module::Module;
 use crate::platform::{Action, Platform, Register, TdExit, Vm};
@@ -8,6 +7,7 @@ use crate::td::{OpState, seamcall};
 use crate::vcpu::{LastTdExit, VcpuState};
 use tdx_defs::Registers;
 use tdx_defs::status::{Code, Operand, Status};
+use x86_defs::exit_reason;
 
 /// Input operands of TDH.VP.ENTER.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

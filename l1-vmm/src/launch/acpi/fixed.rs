@@ -5,6 +5,7 @@ use crate::launch::gpa_range::GpaRange;
 use acpi_tables::fadt::{FADT, FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::sdt::Sdt;
+use uefi_defs::acpi;
 
 /// IAPC_BOOT_ARCH: "VGA Not Present". No 8042, no legacy devices but those in the DSDT; the CMOS
 /// RTC is there.
@@ -73,12 +74,11 @@ const TPM2_REVISION: u8 = 4;
 pub(super) fn tpm2(event_log: GpaRange) -> Sdt {
     const CLIENT_PLATFORM: u32 = 0;
     const CONTROL_AREA: u64 = 0;
-    const START_METHOD_MEMORY_MAPPED: u32 = 6;
     const START_METHOD_PARAMETERS: [u8; 12] = [0; 12];
     let mut tpm2 = header(*b"TPM2", TPM2_REVISION);
     tpm2.append_slice(&CLIENT_PLATFORM.to_le_bytes());
     tpm2.append_slice(&CONTROL_AREA.to_le_bytes());
-    tpm2.append_slice(&START_METHOD_MEMORY_MAPPED.to_le_bytes());
+    tpm2.append_slice(&tcg_defs::acpi::START_METHOD_MEMORY_MAPPED.to_le_bytes());
     tpm2.append_slice(&START_METHOD_PARAMETERS);
     tpm2.append_slice(&(event_log.length() as u32).to_le_bytes());
     tpm2.append_slice(&event_log.start().to_le_bytes());
@@ -90,11 +90,10 @@ const CCEL_REVISION: u8 = 1;
 
 /// CC Event Log ACPI Table (ACPI 6.5, section 5.2.34).
 pub(super) fn ccel(event_log: GpaRange) -> Sdt {
-    const CC_TYPE_TDX: u8 = 2;
     const CC_SUBTYPE: u8 = 0;
     const RESERVED: [u8; 2] = [0; 2];
     let mut ccel = header(*b"CCEL", CCEL_REVISION);
-    ccel.append_slice(&[CC_TYPE_TDX, CC_SUBTYPE]);
+    ccel.append_slice(&[acpi::CC_TYPE_TDX, CC_SUBTYPE]);
     ccel.append_slice(&RESERVED);
     ccel.append_slice(&event_log.length().to_le_bytes());
     ccel.append_slice(&event_log.start().to_le_bytes());

@@ -27,30 +27,23 @@ const OEM_TABLE_ID: [u8; 8] = *b"TDPL1VMM";
 /// OEM revision of every table.
 const OEM_REVISION: u32 = 1;
 
-/// I/O ports and memory that the tables name and the device models answer at.
-pub mod platform {
-    /// PM1a_EVT_BLK: status and enable, two bytes each.
-    pub const PM1_EVENT: u16 = 0x600;
-    /// PM1a_CNT_BLK: bits 12:10 SLP_TYP, bit 13 SLP_EN.
-    pub const PM1_CONTROL: u16 = 0x604;
+/// What the tables name, where the device models answer.
+mod platform {
+    pub(super) use crate::run::devices::power::{PM1_CONTROL, PM1_EVENT};
+    pub(super) use x86_defs::pc::{COM1, RESET_CONTROL as RESET, RTC_INDEX as RTC};
+
     /// The system control interrupt's I/O APIC pin: level-triggered, active high.
-    pub const SCI: u16 = 9;
+    pub(super) const SCI: u16 = 9;
     /// SLP_TYP of S5.
-    pub const SLEEP_TYPE_S5: u8 = 0;
-    /// RESET_REG.
-    pub const RESET: u16 = 0xCF9;
-    /// What to write there: full reset.
-    pub const RESET_VALUE: u8 = 6;
-    /// COM1, eight ports.
-    pub const COM1: u16 = 0x3F8;
+    pub(super) const SLEEP_TYPE_S5: u8 = 0;
+    /// What to write to RESET_REG: full reset.
+    pub(super) const RESET_VALUE: u8 = x86_defs::pc::SYSTEM_RESET | x86_defs::pc::RESET_CPU;
     /// COM1's I/O APIC pin: edge-triggered, active high.
-    pub const COM1_INTERRUPT: u32 = 4;
-    /// The real-time clock's index and data ports.
-    pub const RTC: u16 = 0x70;
+    pub(super) const COM1_INTERRUPT: u32 = x86_defs::pc::COM1_IRQ as u32;
     /// The local APIC.
-    pub const LOCAL_APIC: u32 = 0xFEE0_0000;
+    pub(super) const LOCAL_APIC: u32 = x86_defs::pc::LOCAL_APIC as u32;
     /// The only I/O APIC, whose pins are the GSIs from 0 on.
-    pub const IO_APIC: u32 = 0xFEC0_0000;
+    pub(super) const IO_APIC: u32 = x86_defs::pc::IO_APIC as u32;
 }
 
 /// The tables as bytes.

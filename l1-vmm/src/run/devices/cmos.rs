@@ -4,10 +4,7 @@
 //! host's CMOS is shown: firmware settings there (memory size, boot order) would be lies about
 //! this machine.
 
-/// Index port.
-pub const INDEX: u16 = 0x70;
-/// Data port.
-pub const DATA: u16 = 0x71;
+use x86_defs::pc::{RTC_DATA as DATA, RTC_INDEX as INDEX};
 
 /// Register B: 24-hour and binary mode are the clock's, its interrupts are not wired.
 const STATUS_B: u8 = 0x0B;

@@ -10,6 +10,8 @@ pub mod uart;
 use core::ops::Range;
 
 use l2_exit::Width;
+use tcg_defs::ptp;
+use x86_defs::pc;
 
 use super::environment::{MmioDevice, VapicPage};
 use apic::{Effect, LocalApic, Mode};
@@ -19,14 +21,9 @@ use pci::EmptyPciBus;
 use power::Power;
 use uart::{SerialLine, Uart};
 
-/// Guest-physical addresses of the TPM (PTP 1.05, section "Address Map").
-pub const TPM_WINDOW: Range<u64> = 0xFED4_0000..0xFED4_5000;
-
 const PAGE: u64 = 0x1000;
 const UART_PORTS: Range<u16> = uart::BASE..uart::BASE + 8;
-const PCI_ADDRESS_PORTS: Range<u16> = pci::ADDRESS..pci::ADDRESS + 4;
-/// Power-on self-test codes: nobody reads them.
-const POST: u16 = 0x80;
+const PCI_ADDRESS_PORTS: Range<u16> = pc::PCI_CONFIG_ADDRESS..pc::PCI_CONFIG_ADDRESS + 4;
 
 /// The host's side of the devices that have one.
 pub trait HostLines: SerialLine + ClockRegisters {}
@@ -82,7 +79,7 @@ impl<A: VapicPage, T: MmioDevice> Devices<A, T> {
 
     /// The device at `gpa` (without the shared bit), if there is one.
     pub fn window(&self, gpa: u64) -> Option<Window> {
-        if TPM_WINDOW.contains(&gpa) {
+        if ptp::WINDOW.contains(&gpa) {
             Some(Window::Tpm)
         } else if gpa & !(PAGE - 1) == ioapic::BASE {
             Some(Window::IoApic)
@@ -98,7 +95,7 @@ impl<A: VapicPage, T: MmioDevice> Devices<A, T> {
         match self.window(gpa) {
             Some(Window::Tpm) => {
                 self.tpm_accesses += 1;
-                self.tpm.read((gpa - TPM_WINDOW.start) as u32, into);
+                self.tpm.read((gpa - ptp::WINDOW.start) as u32, into);
             }
             Some(Window::IoApic) => {
                 let offset = gpa & (PAGE - 1);
@@ -118,7 +115,7 @@ impl<A: VapicPage, T: MmioDevice> Devices<A, T> {
         match self.window(gpa) {
             Some(Window::Tpm) => {
                 self.tpm_accesses += 1;
-                self.tpm.write((gpa - TPM_WINDOW.start) as u32, from);
+                self.tpm.write((gpa - ptp::WINDOW.start) as u32, from);
             }
             Some(Window::IoApic) => {
                 let mut value = [0; 4];
@@ -139,7 +136,7 @@ impl<A: VapicPage, T: MmioDevice> Devices<A, T> {
 
     /// Reads `width` bytes at `port`.
     pub fn read_port(&mut self, port: u16, width: Width, host: &mut impl HostLines) -> u32 {
-        if port == pci::ADDRESS && width == Width::Dword {
+        if port == pc::PCI_CONFIG_ADDRESS && width == Width::Dword {
             return self.pci.address();
         }
         let mut value = 0;
@@ -152,7 +149,7 @@ impl<A: VapicPage, T: MmioDevice> Devices<A, T> {
 
     /// Writes the low `width` bytes of `value` at `port`.
     pub fn write_port(&mut self, port: u16, width: Width, value: u32, host: &mut impl HostLines) {
-        if port == pci::ADDRESS && width == Width::Dword {
+        if port == pc::PCI_CONFIG_ADDRESS && width == Width::Dword {
             return self.pci.set_address(value);
         }
         let bytes = value.to_le_bytes();
@@ -190,7 +187,7 @@ impl<A: VapicPage, T: MmioDevice> Devices<A, T> {
 
     fn read_port_byte(&mut self, port: u16, host: &mut impl HostLines) -> u8 {
         match port {
-            cmos::INDEX | cmos::DATA => self.cmos.read(port, host),
+            pc::RTC_INDEX | pc::RTC_DATA => self.cmos.read(port, host),
             port if UART_PORTS.contains(&port) => {
                 let value = self.uart.read(port - uart::BASE, host);
                 self.update_uart_line();
@@ -203,14 +200,14 @@ impl<A: VapicPage, T: MmioDevice> Devices<A, T> {
 
     fn write_port_byte(&mut self, port: u16, value: u8, host: &mut impl HostLines) {
         match port {
-            POST => {}
-            cmos::INDEX | cmos::DATA => self.cmos.write(port, value, host),
+            pc::POST => {}
+            pc::RTC_INDEX | pc::RTC_DATA => self.cmos.write(port, value, host),
             port if UART_PORTS.contains(&port) => {
                 self.uart.write(port - uart::BASE, value, host);
                 self.update_uart_line();
             }
             // Mechanism 2 and byte-wise writes of CONFIG_ADDRESS go nowhere, but CF9 is there.
-            power::RESET_CONTROL => self.power.write(port, value),
+            pc::RESET_CONTROL => self.power.write(port, value),
             port if PCI_ADDRESS_PORTS.contains(&port) => {}
             port if Power::claims(port) => self.power.write(port, value),
             _ => {}

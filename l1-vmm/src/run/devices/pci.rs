@@ -1,10 +1,5 @@
 //! PCI configuration mechanism 1 in front of an empty bus (PCI Local Bus 3.0, section 3.2.2.3.2).
 
-/// CONFIG_ADDRESS.
-pub const ADDRESS: u16 = 0xCF8;
-/// CONFIG_DATA, four bytes.
-pub const DATA: u16 = 0xCFC;
-
 /// The address latch. No device answers, so there is nothing to read behind it.
 #[derive(Clone, Debug, Default)]
 pub struct EmptyPciBus {

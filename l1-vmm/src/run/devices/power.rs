@@ -1,27 +1,13 @@
 //! What ends the machine: the ACPI PM1 block, the reset control register and the keyboard
 //! controller's reset line.
 
+use uefi_defs::acpi;
+use x86_defs::pc::{KEYBOARD_COMMAND, KEYBOARD_PULSE_RESET, RESET_CONTROL, RESET_CPU};
+
 /// PM1a event block: status (0) and enable (2) registers, ACPI 6.5 section 4.8.3.1.
 pub const PM1_EVENT: u16 = 0x600;
 /// PM1a control block, ACPI 6.5 section 4.8.3.2.
 pub const PM1_CONTROL: u16 = 0x604;
-/// Reset control register; FADT RESET_REG.
-pub const RESET_CONTROL: u16 = 0xCF9;
-/// Command port of the keyboard controller, of which only the reset command is there.
-pub const KEYBOARD_COMMAND: u16 = 0x64;
-
-/// PM1_CNT.SCI_EN: ACPI mode, always.
-const SCI_EN: u16 = 1 << 0;
-/// PM1_CNT.SLP_TYP.
-const SLP_TYP: u16 = 0b111 << 10;
-/// PM1_CNT.SLP_EN.
-const SLP_EN: u16 = 1 << 13;
-/// PM1_EN bits that exist: timer, global, power button, sleep button, RTC.
-const PM1_ENABLES: u16 = 0x0721;
-/// Keyboard controller command: pulse the reset line (output port bit 0).
-const PULSE_RESET: u8 = 0xFE;
-/// Reset control: system reset, and do it.
-const RESET_CPU: u8 = 1 << 2;
 
 /// What a write asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +38,7 @@ impl Power {
 
     /// Reads the byte at `port`.
     pub fn read(&self, port: u16) -> u8 {
-        let control = SCI_EN | self.sleep_type;
+        let control = acpi::SCI_EN | self.sleep_type;
         match port {
             0x600 | 0x601 => 0,
             0x602 => self.enables as u8,
@@ -68,12 +54,12 @@ impl Power {
     pub fn write(&mut self, port: u16, value: u8) {
         let high = u16::from(value) << 8;
         match port {
-            0x602 => self.enables = self.enables & 0xFF00 | u16::from(value) & PM1_ENABLES,
-            0x603 => self.enables = self.enables & 0x00FF | high & PM1_ENABLES,
+            0x602 => self.enables = self.enables & 0xFF00 | u16::from(value) & acpi::PM1_ENABLES,
+            0x603 => self.enables = self.enables & 0x00FF | high & acpi::PM1_ENABLES,
             0x605 => {
-                self.sleep_type = high & SLP_TYP;
-                // S5 is SLP_TYP 0; no other state is offered.
-                if high & SLP_EN != 0 && self.sleep_type == 0 {
+                self.sleep_type = high & acpi::SLP_TYP;
+                // S5 is acpi::SLP_TYP 0; no other state is offered.
+                if high & acpi::SLP_EN != 0 && self.sleep_type == 0 {
                     self.request = Some(Request::PowerOff);
                 }
             }
@@ -83,7 +69,9 @@ impl Power {
                 }
                 self.reset_control = value & 0x0E;
             }
-            KEYBOARD_COMMAND if value == PULSE_RESET => self.request = Some(Request::Reset),
+            KEYBOARD_COMMAND if value == KEYBOARD_PULSE_RESET => {
+                self.request = Some(Request::Reset)
+            }
             _ => {}
         }
     }

@@ -1,9 +1,9 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::apic::bits::Register;
 use super::power::Request;
 use super::*;
+use x86_defs::apic::Register;
 
 /// A virtual-APIC page in plain memory.
 pub(crate) struct Page([u32; 256]);
@@ -94,13 +94,18 @@ fn ports_without_a_device_read_all_ones() {
 #[test]
 fn pci_probing_finds_the_mechanism_and_no_device() {
     let (mut devices, mut lines) = devices();
-    devices.write_port(pci::ADDRESS, Width::Dword, 0x8000_0000, &mut lines);
+    devices.write_port(
+        pc::PCI_CONFIG_ADDRESS,
+        Width::Dword,
+        0x8000_0000,
+        &mut lines,
+    );
     assert_eq!(
-        devices.read_port(pci::ADDRESS, Width::Dword, &mut lines),
+        devices.read_port(pc::PCI_CONFIG_ADDRESS, Width::Dword, &mut lines),
         0x8000_0000
     );
     assert_eq!(
-        devices.read_port(pci::DATA, Width::Word, &mut lines),
+        devices.read_port(pc::PCI_CONFIG_DATA, Width::Word, &mut lines),
         0xFFFF
     );
 }
@@ -110,7 +115,7 @@ fn the_power_ports_are_wired() {
     let (mut devices, mut lines) = devices();
     devices.write_port(power::PM1_CONTROL, Width::Word, 0x2001, &mut lines);
     assert_eq!(devices.power.take_request(), Some(Request::PowerOff));
-    devices.write_port(power::RESET_CONTROL, Width::Byte, 6, &mut lines);
+    devices.write_port(pc::RESET_CONTROL, Width::Byte, 6, &mut lines);
     assert_eq!(devices.power.take_request(), Some(Request::Reset));
 }
 

@@ -2,14 +2,13 @@
 
 use l2_exit::{Exit, Vcpu};
 use tdcall::leaf::MetadataError;
+use x86_defs::rflags;
 
 use super::{Deadline, Platform};
 use crate::run::end::{End, Failure};
 use crate::run::environment::{Environment, Processor};
 use crate::run::host;
 
-/// RFLAGS.IF.
-const RFLAGS_IF: u64 = 1 << 9;
 /// As far ahead as the module is asked for a deadline, where it refused a later one.
 const NEAR_DEADLINE: u64 = 1 << 31;
 
@@ -27,7 +26,7 @@ impl<E: Environment> Platform<'_, E> {
     /// the interrupt back for an instruction that may well be CLI.
     pub(super) fn idle(&mut self, rip: u64) -> Result<(), End> {
         self.vcpu.end_interrupt_shadow()?;
-        let enabled = self.vcpu.rflags() & RFLAGS_IF != 0;
+        let enabled = self.vcpu.rflags() & rflags::IF != 0;
         let mut armed = None;
         loop {
             self.devices.apic.run_timer(self.processor.tsc());

@@ -3,10 +3,11 @@
 use l2_exit::exit::ControlRegisterAccess;
 use l2_exit::{Gpr, Vcpu};
 use tdcall::tdvmcall::CpuidResult;
+use x86_defs::cr4;
 
 use super::Platform;
 use crate::run::environment::{Environment, Processor};
-use crate::run::policy::control_registers::{self, CR4_OSXSAVE};
+use crate::run::policy::control_registers;
 use crate::run::policy::cpuid::Dynamic;
 use crate::run::policy::{Refusal, xcr0};
 
@@ -28,7 +29,7 @@ impl<E: Environment> Platform<'_, E> {
 
     pub(super) fn cpuid_leaf(&self, leaf: u32, subleaf: u32) -> CpuidResult {
         self.cpuid.get(leaf, subleaf, || Dynamic {
-            os_xsave: self.vcpu.cr4() & CR4_OSXSAVE != 0,
+            os_xsave: self.vcpu.cr4() & cr4::OSXSAVE != 0,
             xcr0: self.processor.l2_xcr0(),
         })
     }

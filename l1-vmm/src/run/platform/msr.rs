@@ -4,26 +4,14 @@ use l2_exit::{Gpr, Vcpu};
 
 use super::Platform;
 use crate::run::devices::apic::InvalidAccess;
-use crate::run::devices::apic::bits::Register;
 use crate::run::environment::{Environment, Processor};
 use crate::run::policy::{Refusal, control_registers};
-
-const IA32_TIME_STAMP_COUNTER: u32 = 0x10;
-const IA32_PLATFORM_ID: u32 = 0x17;
-const IA32_APIC_BASE: u32 = 0x1B;
-const EBL_CR_POWERON: u32 = 0x2A;
-const IA32_FEATURE_CONTROL: u32 = 0x3A;
-const IA32_BIOS_UPDT_TRIG: u32 = 0x79;
-const IA32_BIOS_SIGN_ID: u32 = 0x8B;
-const PLATFORM_INFO: u32 = 0xCE;
-const IA32_MCG_CAP: u32 = 0x179;
-const IA32_MCG_STATUS: u32 = 0x17A;
-const IA32_MISC_ENABLE: u32 = 0x1A0;
-const IA32_TSC_DEADLINE: u32 = 0x6E0;
-const X2APIC_FIRST: u32 = 0x800;
-const X2APIC_LAST: u32 = 0x8FF;
-const IA32_XSS: u32 = 0xDA0;
-const IA32_EFER: u32 = 0xC000_0080;
+use x86_defs::apic::Register;
+use x86_defs::msr::{
+    EBL_CR_POWERON, IA32_APIC_BASE, IA32_BIOS_SIGN_ID, IA32_BIOS_UPDT_TRIG, IA32_EFER,
+    IA32_FEATURE_CONTROL, IA32_MCG_CAP, IA32_MCG_STATUS, IA32_MISC_ENABLE, IA32_PLATFORM_ID,
+    IA32_TIME_STAMP_COUNTER, IA32_TSC_DEADLINE, IA32_XSS, PLATFORM_INFO, X2APIC, X2APIC_LAST,
+};
 
 /// IA32_FEATURE_CONTROL: locked, nothing enabled.
 const FEATURE_CONTROL_LOCKED: u64 = 1;
@@ -49,8 +37,8 @@ impl<E: Environment> Platform<'_, E> {
     pub(super) fn read_msr(&mut self, msr: u32) -> Result<u64, Refusal> {
         let now = self.processor.tsc();
         Ok(match msr {
-            X2APIC_FIRST..=X2APIC_LAST => {
-                let register = Register((msr - X2APIC_FIRST) as u8);
+            X2APIC..=X2APIC_LAST => {
+                let register = Register((msr - X2APIC) as u8);
                 self.devices.apic.read_msr(register, now)?
             }
             IA32_TSC_DEADLINE => self.devices.apic.deadline(),
@@ -70,9 +58,9 @@ impl<E: Environment> Platform<'_, E> {
     pub(super) fn write_msr(&mut self, msr: u32, value: u64) -> Result<(), Refusal> {
         match msr {
             IA32_TSC_DEADLINE => self.devices.apic.set_deadline(value),
-            X2APIC_FIRST..=X2APIC_LAST => {
+            X2APIC..=X2APIC_LAST => {
                 let now = self.processor.tsc();
-                let register = Register((msr - X2APIC_FIRST) as u8);
+                let register = Register((msr - X2APIC) as u8);
                 let effect = self.devices.apic.write_msr(register, value, now)?;
                 self.devices.apply(effect);
             }

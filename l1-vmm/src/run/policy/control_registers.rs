@@ -5,37 +5,15 @@
 //! CR4 bits that L2 is not offered. The checks are those of SDM Vol. 3A, section "Control
 //! Registers", and Vol. 2, "MOV—Move to/from Control Registers".
 
-use l2_exit::vcpu::{
-    CR0_PE, CR0_PG, CR0_WP, CR4_LA57, CR4_PAE, CR4_PSE, CR4_SMEP, EFER_LMA, EFER_NXE,
-};
 use l2_exit::{GuestMemory, SegmentRegister, Vcpu};
 use tdcall::RawTdcall;
+use x86_defs::{cr0, cr4, efer};
 
 use super::Refusal;
 use crate::run::vcpu::L2Vcpu;
 
-/// CR0.TS.
-pub const CR0_TS: u64 = 1 << 3;
-/// CR0.ET, always set.
-const CR0_ET: u64 = 1 << 4;
-/// CR0.NW.
-const CR0_NW: u64 = 1 << 29;
-/// CR0.CD.
-const CR0_CD: u64 = 1 << 30;
 /// Bits that LMSW writes: PE, MP, EM, TS.
 const LMSW: u64 = 0xF;
-/// CR4.MCE.
-pub const CR4_MCE: u64 = 1 << 6;
-/// CR4.PGE.
-const CR4_PGE: u64 = 1 << 7;
-/// CR4.PCIDE.
-const CR4_PCIDE: u64 = 1 << 17;
-/// CR4.OSXSAVE.
-pub const CR4_OSXSAVE: u64 = 1 << 18;
-/// EFER.SCE.
-const EFER_SCE: u64 = 1 << 0;
-/// EFER.LME.
-const EFER_LME: u64 = 1 << 8;
 
 type Result = core::result::Result<(), Refusal>;
 
@@ -47,18 +25,18 @@ pub fn write_cr0<R: RawTdcall, M: GuestMemory>(
 ) -> Result {
     let old = vcpu.cr0();
     let high = value >> 32 != 0;
-    let unprotected_paging = value & CR0_PG != 0 && value & CR0_PE == 0;
-    let write_through = value & CR0_NW != 0 && value & CR0_CD == 0;
+    let unprotected_paging = value & cr0::PG != 0 && value & cr0::PE == 0;
+    let write_through = value & cr0::NW != 0 && value & cr0::CD == 0;
     if high || unprotected_paging || write_through {
         return Err(Refusal::GENERAL_PROTECTION);
     }
-    let value = value | CR0_ET;
-    match (old & CR0_PG != 0, value & CR0_PG != 0) {
+    let value = value | cr0::ET;
+    match (old & cr0::PG != 0, value & cr0::PG != 0) {
         (false, true) => enable_paging(vcpu, memory, value)?,
         (true, false) => disable_paging(vcpu)?,
         _ => {}
     }
-    if (old ^ value) & (CR0_PG | CR0_WP) != 0 {
+    if (old ^ value) & (cr0::PG | cr0::WP) != 0 {
         vcpu.flush_translations();
     }
     Ok(vcpu.set_cr0(value)?)
@@ -66,7 +44,7 @@ pub fn write_cr0<R: RawTdcall, M: GuestMemory>(
 
 /// CLTS.
 pub fn clear_ts<R: RawTdcall>(vcpu: &mut L2Vcpu<'_, R>) -> Result {
-    let value = vcpu.cr0() & !CR0_TS;
+    let value = vcpu.cr0() & !cr0::TS;
     Ok(vcpu.set_cr0(value)?)
 }
 
@@ -77,7 +55,7 @@ pub fn load_machine_status<R: RawTdcall, M: GuestMemory>(
     operand: u16,
 ) -> Result {
     let old = vcpu.cr0();
-    let value = old & !LMSW | u64::from(operand) & LMSW | old & CR0_PE;
+    let value = old & !LMSW | u64::from(operand) & LMSW | old & cr0::PE;
     write_cr0(vcpu, memory, value)
 }
 
@@ -89,7 +67,7 @@ pub fn write_cr3<R: RawTdcall, M: GuestMemory>(
 ) -> Result {
     const NO_FLUSH: u64 = 1 << 63;
     let (cr0, cr4, efer) = (vcpu.cr0(), vcpu.cr4(), vcpu.efer());
-    let value = if cr4 & CR4_PCIDE != 0 {
+    let value = if cr4 & cr4::PCIDE != 0 {
         value & !NO_FLUSH
     } else {
         value
@@ -110,15 +88,15 @@ pub fn write_cr4<R: RawTdcall, M: GuestMemory>(
     offered: u64,
 ) -> Result {
     let (old, cr0, efer) = (vcpu.cr4(), vcpu.cr0(), vcpu.efer());
-    let long = efer & EFER_LMA != 0;
-    let reserved = value & !(offered | CR4_MCE) != 0;
-    let leaves_long = long && (value & CR4_PAE == 0 || (value ^ old) & CR4_LA57 != 0);
+    let long = efer & efer::LMA != 0;
+    let reserved = value & !(offered | cr4::MCE) != 0;
+    let leaves_long = long && (value & cr4::PAE == 0 || (value ^ old) & cr4::LA57 != 0);
     let enables_pcid =
-        value & CR4_PCIDE != 0 && old & CR4_PCIDE == 0 && (!long || vcpu.cr3() & 0xFFF != 0);
+        value & cr4::PCIDE != 0 && old & cr4::PCIDE == 0 && (!long || vcpu.cr3() & 0xFFF != 0);
     if reserved || leaves_long || enables_pcid {
         return Err(Refusal::GENERAL_PROTECTION);
     }
-    if (old ^ value) & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_PCIDE) != 0 {
+    if (old ^ value) & (cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::PCIDE) != 0 {
         let cr3 = vcpu.cr3();
         load_pdptes(vcpu, memory, (cr0, value, efer), cr3)?;
         vcpu.flush_translations();
@@ -130,12 +108,12 @@ pub fn write_cr4<R: RawTdcall, M: GuestMemory>(
 /// only a paging entry with bit 63 set, which no software leaves in use there, could tell.
 pub fn write_efer<R: RawTdcall>(vcpu: &mut L2Vcpu<'_, R>, value: u64) -> Result {
     let (old, cr0) = (vcpu.efer(), vcpu.cr0());
-    let reserved = value & !(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE) != 0;
-    let mode_change = (value ^ old) & EFER_LME != 0 && cr0 & CR0_PG != 0;
+    let reserved = value & !(efer::SCE | efer::LME | efer::LMA | efer::NXE) != 0;
+    let mode_change = (value ^ old) & efer::LME != 0 && cr0 & cr0::PG != 0;
     if reserved || mode_change {
         return Err(Refusal::GENERAL_PROTECTION);
     }
-    Ok(vcpu.set_efer(value & !EFER_LMA | old & EFER_LMA)?)
+    Ok(vcpu.set_efer(value & !efer::LMA | old & efer::LMA)?)
 }
 
 fn enable_paging<R: RawTdcall, M: GuestMemory>(
@@ -144,27 +122,27 @@ fn enable_paging<R: RawTdcall, M: GuestMemory>(
     cr0: u64,
 ) -> Result {
     let (efer, cr3, cr4) = (vcpu.efer(), vcpu.cr3(), vcpu.cr4());
-    if efer & EFER_LME == 0 {
+    if efer & efer::LME == 0 {
         return load_pdptes(vcpu, memory, (cr0, cr4, efer), cr3);
     }
     let code_is_64_bit = vcpu.segment(SegmentRegister::Cs).access_rights.long();
-    if cr4 & CR4_PAE == 0 || code_is_64_bit {
+    if cr4 & cr4::PAE == 0 || code_is_64_bit {
         return Err(Refusal::GENERAL_PROTECTION);
     }
     vcpu.make_task_register_64_bit()?;
-    Ok(vcpu.set_efer(efer | EFER_LMA)?)
+    Ok(vcpu.set_efer(efer | efer::LMA)?)
 }
 
 fn disable_paging<R: RawTdcall>(vcpu: &mut L2Vcpu<'_, R>) -> Result {
     let efer = vcpu.efer();
     // Outside IA-32e mode CS.L means nothing (SDM Vol. 3A, "Segment Descriptors").
     let in_64_bit_code =
-        efer & EFER_LMA != 0 && vcpu.segment(SegmentRegister::Cs).access_rights.long();
-    if in_64_bit_code || vcpu.cr4() & CR4_PCIDE != 0 {
+        efer & efer::LMA != 0 && vcpu.segment(SegmentRegister::Cs).access_rights.long();
+    if in_64_bit_code || vcpu.cr4() & cr4::PCIDE != 0 {
         return Err(Refusal::GENERAL_PROTECTION);
     }
-    if efer & EFER_LMA != 0 {
-        vcpu.set_efer(efer & !EFER_LMA)?;
+    if efer & efer::LMA != 0 {
+        vcpu.set_efer(efer & !efer::LMA)?;
     }
     Ok(())
 }

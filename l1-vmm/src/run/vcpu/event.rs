@@ -3,12 +3,11 @@
 use l2_exit::Event;
 use tdcall::RawTdcall;
 use tdx_defs::vmcs::{InterruptibilityState, VmcsField};
+use x86_defs::{cr0, debugctl};
 
 use super::L2Vcpu;
 use crate::run::end::Failure;
 
-/// IA32_DEBUGCTL.BTF: single-step on branches, not on instructions.
-const DEBUGCTL_BTF: u64 = 1 << 1;
 /// Pending debug exceptions: BS.
 const PENDING_BS: u64 = 1 << 14;
 
@@ -103,7 +102,7 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
 
     pub(super) fn pend_single_step(&mut self) -> Result<(), Failure> {
         self.end_interrupt_shadow()?;
-        if self.read(VmcsField::GUEST_DEBUGCTL)? & DEBUGCTL_BTF == 0 {
+        if self.read(VmcsField::GUEST_DEBUGCTL)? & debugctl::BTF == 0 {
             let field = VmcsField::GUEST_PENDING_DEBUG_EXCEPTIONS;
             self.write_masked(field, PENDING_BS, PENDING_BS)?;
         }
@@ -111,7 +110,7 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
     }
 
     fn in_protected_mode(&self) -> bool {
-        l2_exit::Vcpu::cr0(self) & l2_exit::vcpu::CR0_PE != 0
+        l2_exit::Vcpu::cr0(self) & cr0::PE != 0
     }
 
     fn interruptibility(&self) -> Result<InterruptibilityState, Failure> {

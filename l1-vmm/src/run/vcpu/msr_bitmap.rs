@@ -6,6 +6,8 @@
 
 use tdcall::RawTdcall;
 use tdx_defs::field::FieldId;
+use x86_defs::apic::Register;
+use x86_defs::msr;
 
 use super::L2Vcpu;
 use crate::run::end::Failure;
@@ -27,30 +29,39 @@ const fn native(first: u32, last: u32, read: bool, write: bool) -> Native {
     }
 }
 
+const fn one(msr: u32, read: bool, write: bool) -> Native {
+    native(msr, msr, read, write)
+}
+
 /// Registers that the processor switches between L1 and L2, or that L1 never uses.
 const NATIVE: [Native; 13] = [
-    native(0x010, 0x010, true, false), // IA32_TIME_STAMP_COUNTER
-    native(0x048, 0x049, true, true),  // IA32_SPEC_CTRL, IA32_PRED_CMD
-    native(0x10A, 0x10A, true, false), // IA32_ARCH_CAPABILITIES, emulated by the module
-    native(0x10B, 0x10B, false, true), // IA32_FLUSH_CMD
-    native(0x174, 0x176, true, true),  // IA32_SYSENTER_CS, _ESP, _EIP
-    native(0x1D9, 0x1D9, true, true),  // IA32_DEBUGCTL, emulated by the module
-    native(0x277, 0x277, true, true),  // IA32_PAT
-    native(0xDA0, 0xDA0, true, false), // IA32_XSS
-    native(0xC000_0080, 0xC000_0080, true, false), // IA32_EFER
-    native(0xC000_0081, 0xC000_0082, true, true), // IA32_STAR, IA32_LSTAR
-    native(0xC000_0084, 0xC000_0084, true, true), // IA32_FMASK
-    native(0xC000_0100, 0xC000_0102, true, true), // FS, GS and kernel GS base
-    native(0xC000_0103, 0xC000_0103, true, true), // IA32_TSC_AUX
+    one(msr::IA32_TIME_STAMP_COUNTER, true, false),
+    native(msr::IA32_SPEC_CTRL, msr::IA32_PRED_CMD, true, true),
+    one(msr::IA32_ARCH_CAPABILITIES, true, false), // emulated by the module
+    one(msr::IA32_FLUSH_CMD, false, true),
+    native(msr::IA32_SYSENTER_CS, msr::IA32_SYSENTER_EIP, true, true),
+    one(msr::IA32_DEBUGCTL, true, true), // emulated by the module
+    one(msr::IA32_PAT, true, true),
+    one(msr::IA32_XSS, true, false),
+    one(msr::IA32_EFER, true, false),
+    native(msr::IA32_STAR, msr::IA32_LSTAR, true, true),
+    one(msr::IA32_FMASK, true, true),
+    native(msr::IA32_FS_BASE, msr::IA32_KERNEL_GS_BASE, true, true),
+    one(msr::IA32_TSC_AUX, true, true),
 ];
 
 /// x2APIC registers that the processor virtualizes on the virtual-APIC page.
 const NATIVE_X2APIC: [Native; 5] = [
-    native(0x808, 0x808, true, true),  // TPR
-    native(0x80A, 0x80A, true, false), // PPR
-    native(0x80B, 0x80B, false, true), // EOI
-    native(0x810, 0x827, true, false), // ISR, TMR, IRR
-    native(0x83F, 0x83F, false, true), // SELF_IPI
+    one(Register::TPR.msr(), true, true),
+    one(Register::PPR.msr(), true, false),
+    one(Register::EOI.msr(), false, true),
+    native(
+        Register::ISR.msr(),
+        Register::IRR.element(7).msr(),
+        true,
+        false,
+    ),
+    one(Register::SELF_IPI.msr(), false, true),
 ];
 
 /// Quadwords of the four bitmaps: reads of the low and the high MSRs, then writes.
@@ -58,7 +69,10 @@ const QWORDS: u16 = 512;
 /// Quadwords of one of them.
 const QWORDS_PER_BITMAP: u16 = 128;
 /// The quadwords of reads and of writes that hold the x2APIC's registers.
-const X2APIC_QWORDS: [u16; 2] = [0x800 / 64, 2 * QWORDS_PER_BITMAP + 0x800 / 64];
+const X2APIC_QWORDS: [u16; 2] = [
+    msr::X2APIC as u16 / 64,
+    2 * QWORDS_PER_BITMAP + msr::X2APIC as u16 / 64,
+];
 
 /// Quadword `index` of L1's bitmaps; a set bit exits.
 fn qword(index: u16, x2apic: bool) -> u64 {

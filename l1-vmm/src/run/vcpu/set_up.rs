@@ -1,26 +1,20 @@
 //! L2's VMCS before its first entry, and the parts of it that change with L2's mode.
 
-use l2_exit::vcpu::{CR0_PG, CR4_PAE, EFER_LMA};
 use l2_exit::{GuestMemory, Segment, SegmentRegister, Vcpu};
 use tdcall::RawTdcall;
 use tdx_defs::Gpa;
 use tdx_defs::field::FieldId;
 use tdx_defs::vmcs::{EntryControls, PrimaryControls, SecondaryControls, VmcsField};
+use x86_defs::{cr0, cr4, efer};
 
 use super::L2Vcpu;
 use super::cache::Control;
 use crate::launch::boot::EntryState;
 use crate::run::end::Failure;
 
-/// CR0.NE.
-const CR0_NE: u64 = 1 << 5;
-/// CR0.NW.
-const CR0_NW: u64 = 1 << 29;
-/// CR0.CD.
-const CR0_CD: u64 = 1 << 30;
 /// Bits of CR0 that L2 sees a shadow of: the module fixes NE, NW and CD, and a change of PG is
 /// more than the processor does by itself.
-pub const CR0_HOST_OWNED: u64 = CR0_PG | CR0_NE | CR0_NW | CR0_CD;
+pub const CR0_HOST_OWNED: u64 = cr0::PG | cr0::NE | cr0::NW | cr0::CD;
 /// Bits of CR0 that L1 may write (TDX Module ABI, "L2 VMCS").
 const CR0_WRITABLE: u64 = 0x8005_001F;
 /// Bits of CR4 that L1 may write in some TD.
@@ -126,14 +120,14 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
     pub fn set_efer(&mut self, value: u64) -> Result<(), Failure> {
         self.write_masked(VmcsField::GUEST_EFER, value & EFER_WRITABLE, EFER_WRITABLE)?;
         let ia32e = EntryControls::new().with_ia32e_mode_guest(true);
-        let long = if value & EFER_LMA != 0 {
+        let long = if value & efer::LMA != 0 {
             ia32e
         } else {
             EntryControls::new()
         };
         let bits = |controls: EntryControls| u64::from(controls.into_bits());
         self.write_masked(VmcsField::ENTRY_CONTROLS, bits(long), bits(ia32e))?;
-        let value = value & EFER_WRITABLE | l2_exit::vcpu::EFER_NXE;
+        let value = value & EFER_WRITABLE | efer::NXE;
         self.cache.set_control(Control::Efer, value);
         Ok(())
     }
@@ -310,7 +304,7 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
 
     /// Whether L2's paging uses PDPTE registers with these values of CR0, CR4 and EFER.
     pub const fn uses_pdptes(cr0: u64, cr4: u64, efer: u64) -> bool {
-        cr0 & CR0_PG != 0 && cr4 & CR4_PAE != 0 && efer & EFER_LMA == 0
+        cr0 & cr0::PG != 0 && cr4 & cr4::PAE != 0 && efer & efer::LMA == 0
     }
 }
 

@@ -1,7 +1,7 @@
 //! Each implemented instruction in 64-bit code.
 
 use super::*;
-use crate::vcpu::{RFLAGS_CF, RFLAGS_PF, RFLAGS_RF, RFLAGS_SF, RFLAGS_TF, RFLAGS_ZF};
+use x86_defs::rflags;
 
 /// An instruction that reads the device at +0x23C with RBX = [`MMIO`], and what it makes of
 /// RAX (or the register named) if that was 0x1122334455667700.
@@ -198,12 +198,12 @@ fn read_modify_write_reads_then_writes() {
     type Assemble = fn(&mut CodeAssembler) -> Result<(), IcedError>;
     // The device has 0xF0 at +8 (4 bytes: F0 00 00 80), RCX ends in 01.
     let cases: &[(Assemble, u32, u64)] = &[
-        (|a| a.or(dword_ptr(rbx), ecx), 0xD667_78F1, RFLAGS_SF),
+        (|a| a.or(dword_ptr(rbx), ecx), 0xD667_78F1, rflags::SF),
         (|a| a.and(dword_ptr(rbx), 0x80), 0x80, 0),
         (|a| a.lock().and(dword_ptr(rbx), 0x80), 0x80, 0),
-        (|a| a.xor(dword_ptr(rbx), -1), 0x7FFF_FF0F, RFLAGS_PF),
-        (|a| a.add(dword_ptr(rbx), ecx), 0xD667_78F1, RFLAGS_SF),
-        (|a| a.inc(dword_ptr(rbx)), 0x8000_00F1, RFLAGS_SF),
+        (|a| a.xor(dword_ptr(rbx), -1), 0x7FFF_FF0F, rflags::PF),
+        (|a| a.add(dword_ptr(rbx), ecx), 0xD667_78F1, rflags::SF),
+        (|a| a.inc(dword_ptr(rbx)), 0x8000_00F1, rflags::SF),
         (|a| a.not(dword_ptr(rbx)), 0x7FFF_FF0F, 0),
         (|a| a.xchg(dword_ptr(rbx), ecx), 0x5667_7801, 0),
     ];
@@ -220,7 +220,7 @@ fn read_modify_write_reads_then_writes() {
                 Seen::Write(8, expected.to_le_bytes().to_vec())
             ]
         );
-        assert_eq!(machine.vcpu.rflags & (RFLAGS_SF | RFLAGS_PF), *flags);
+        assert_eq!(machine.vcpu.rflags & (rflags::SF | rflags::PF), *flags);
     }
 }
 
@@ -249,13 +249,13 @@ fn xchg_swaps() {
 fn compare_and_test_only_read() {
     type Assemble = fn(&mut CodeAssembler) -> Result<(), IcedError>;
     let cases: &[(Assemble, u64)] = &[
-        (|a| a.cmp(byte_ptr(rbx), 0x40), RFLAGS_ZF | RFLAGS_PF),
+        (|a| a.cmp(byte_ptr(rbx), 0x40), rflags::ZF | rflags::PF),
         (
             |a| a.cmp(byte_ptr(rbx), 0x41),
-            RFLAGS_CF | RFLAGS_SF | RFLAGS_PF | 0x10,
+            rflags::CF | rflags::SF | rflags::PF | 0x10,
         ),
-        (|a| a.cmp(cl, byte_ptr(rbx)), RFLAGS_CF | RFLAGS_SF),
-        (|a| a.test(byte_ptr(rbx), 0xBF), RFLAGS_ZF | RFLAGS_PF),
+        (|a| a.cmp(cl, byte_ptr(rbx)), rflags::CF | rflags::SF),
+        (|a| a.test(byte_ptr(rbx), 0xBF), rflags::ZF | rflags::PF),
         (|a| a.test(byte_ptr(rbx), 0x40), 0),
     ];
     for (assemble, flags) in cases {
@@ -332,11 +332,11 @@ fn an_instruction_at_the_end_of_a_page_needs_no_next_page() {
 #[test]
 fn completion_clears_rf_and_makes_a_single_step_pending() {
     let mut machine = Machine::long();
-    machine.vcpu.rflags |= RFLAGS_RF | RFLAGS_TF;
+    machine.vcpu.rflags |= rflags::RF | rflags::TF;
     machine.set(Gpr::Rbx, MMIO);
     let outcome = machine.run(MMIO, false, |a| a.mov(eax, dword_ptr(rbx)));
     assert_eq!(outcome, Ok(Outcome::Completed));
-    assert_eq!(machine.vcpu.rflags, 2 | RFLAGS_TF);
+    assert_eq!(machine.vcpu.rflags, 2 | rflags::TF);
     assert_eq!(machine.vcpu.single_steps, 1);
 }
 

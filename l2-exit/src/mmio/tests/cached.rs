@@ -1,7 +1,7 @@
 //! The path without TDCALLs, and what drops an entry from it.
 
 use super::*;
-use crate::vcpu::{RFLAGS_TF, RFLAGS_ZF};
+use x86_defs::rflags;
 
 /// MOV EAX, [RBX + 0x18] at [`CODE`].
 fn polling() -> Machine {
@@ -218,7 +218,7 @@ fn user_mode_low_addresses_and_single_steps_take_the_long_way() {
     let mut machine = polling();
     let violation = machine.violation(MMIO + 0x18, false);
     assert_eq!(again(&mut machine, violation), Ok(Outcome::Completed));
-    machine.vcpu.rflags |= RFLAGS_TF;
+    machine.vcpu.rflags |= rflags::TF;
     assert_eq!(again(&mut machine, violation), Ok(Outcome::Completed));
     assert_ne!(machine.vcpu.tdcalls.get(), 0);
     assert_eq!(machine.vcpu.single_steps, 1);
@@ -290,7 +290,7 @@ fn instructions_that_share_a_slot_replace_each_other() {
             machine.vcpu.rip = CODE + register * 4;
             let violation = machine.violation(MMIO + register, false);
             assert_eq!(machine.emulate(violation), Ok(Outcome::Completed));
-            let zero = machine.vcpu.rflags & RFLAGS_ZF != 0;
+            let zero = machine.vcpu.rflags & rflags::ZF != 0;
             assert_eq!(zero, register == 0, "round {round}");
         }
     }

@@ -1,7 +1,7 @@
 //! What faults, what is refused, and that neither touches a device.
 
 use super::*;
-use crate::vcpu::{CR0_AM, CR4_LA57, CR4_SMAP, RFLAGS_AC};
+use x86_defs::{cr0, cr4, rflags};
 
 /// MOV EAX, [RBX] with RBX at the device, and an exit that gives no linear address.
 fn load() -> (Machine, EptViolation) {
@@ -72,7 +72,7 @@ fn a_page_that_was_fetched_from_is_checked_again_for_data() {
     // A user page: supervisor code may be fetched from it without SMEP, but not read with SMAP.
     let mut machine = Machine::long();
     machine.memory.map(CODE, CODE_GPA, 0b101);
-    machine.vcpu.cr4 |= CR4_SMAP;
+    machine.vcpu.cr4 |= cr4::SMAP;
     machine.set(Gpr::Rsi, CODE + 0x800);
     machine.set(Gpr::Rdi, MMIO);
     let outcome = machine.run(MMIO, true, |a| a.movsd());
@@ -112,12 +112,12 @@ fn page_faults_have_the_code_and_address_of_the_access() {
 
     let (mut machine, violation) = load();
     machine.memory.map(MMIO, DEVICE, 0b111);
-    machine.vcpu.cr4 |= CR4_SMAP;
+    machine.vcpu.cr4 |= cr4::SMAP;
     assert_eq!(
         machine.emulate(violation),
         Ok(Outcome::Fault(Event::fault(14, 0b0001)))
     );
-    machine.vcpu.rflags |= RFLAGS_AC;
+    machine.vcpu.rflags |= rflags::AC;
     assert_eq!(machine.emulate(violation), Ok(Outcome::Completed));
 }
 
@@ -166,7 +166,7 @@ fn addresses_that_are_not_canonical_fault_by_their_segment() {
 #[test]
 fn five_level_paging_widens_the_canonical_form() {
     let (mut machine, violation) = load();
-    machine.vcpu.cr4 |= CR4_LA57;
+    machine.vcpu.cr4 |= cr4::LA57;
     machine.vcpu.cr3 = 0x90_0000;
     machine.memory.poke_u64(0x90_0000, 0x1000 | 0b111);
     machine.memory.poke_u64(0x90_0FF8, 0x1000 | 0b111);
@@ -192,8 +192,8 @@ fn alignment_is_checked_for_users_who_ask_for_it() {
             machine.memory.map(MMIO, DEVICE, 0b111);
             machine.cpl = cpl;
             machine.set(Gpr::Rbx, MMIO + 2 * offset);
-            machine.vcpu.cr0 |= if am { CR0_AM } else { 0 };
-            machine.vcpu.rflags |= if ac { RFLAGS_AC } else { 0 };
+            machine.vcpu.cr0 |= if am { cr0::AM } else { 0 };
+            machine.vcpu.rflags |= if ac { rflags::AC } else { 0 };
             let expected = if cpl == 3 && am && ac && offset == 1 {
                 Outcome::Fault(Event::fault(17, 0))
             } else {

@@ -1,9 +1,9 @@
 //! Nothing that L2 can put into registers, memory or page tables panics or runs on.
 
 use proptest::prelude::*;
+use x86_defs::{cr0, cr4};
 
 use super::*;
-use crate::vcpu::{CR0_PG, CR4_LA57, CR4_PAE};
 
 /// Bytes that begin like instructions which reach memory, among them prefixes.
 fn code() -> impl Strategy<Value = Vec<u8>> {
@@ -127,9 +127,9 @@ proptest! {
             memory.poke_u64(0x1000 + slot * 8, high & 0x8000_0000_0000_0FFF | page << 12 | 1);
         }
         let mut vcpu = TestVcpu::long();
-        vcpu.cr0 &= !(u64::from(paging[0]) * CR0_PG);
-        vcpu.cr4 &= !(u64::from(paging[1]) * CR4_PAE);
-        vcpu.cr4 |= u64::from(paging[2]) * CR4_LA57;
+        vcpu.cr0 &= !(u64::from(paging[0]) * cr0::PG);
+        vcpu.cr4 &= !(u64::from(paging[1]) * cr4::PAE);
+        vcpu.cr4 |= u64::from(paging[2]) * cr4::LA57;
         vcpu.pdptes = pdptes;
         vcpu.rip = rip;
         vcpu.gprs = gprs;

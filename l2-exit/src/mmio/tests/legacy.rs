@@ -1,7 +1,8 @@
 //! 32-bit and 16-bit code: address sizes, segments and their limits.
 
 use super::*;
-use crate::vcpu::{RFLAGS_VM, SegmentAccessRights};
+use crate::vcpu::SegmentAccessRights;
+use x86_defs::rflags;
 
 fn run(
     machine: &mut Machine,
@@ -167,7 +168,7 @@ fn real_mode_faults_have_no_error_code() {
 fn virtual_8086_mode_has_limits_but_no_types() {
     let mut machine = Machine::flat(TestVcpu::protected());
     machine.vcpu.rip = 0;
-    machine.vcpu.rflags |= RFLAGS_VM;
+    machine.vcpu.rflags |= rflags::VM;
     let code_segment = &mut machine.vcpu.segments[SegmentRegister::Cs as usize];
     code_segment.base = CODE_GPA;
     code_segment.limit = 0xFFFF;

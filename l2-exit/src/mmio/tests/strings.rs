@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::string::ITERATIONS;
-use crate::vcpu::{RFLAGS_DF, RFLAGS_TF, RFLAGS_ZF};
+use x86_defs::rflags;
 
 fn machine(count: u64, source: u64, destination: u64) -> Machine {
     let mut machine = Machine::long();
@@ -75,7 +75,7 @@ fn rep_movs_copies_to_a_device_at_every_width() {
 #[test]
 fn movs_goes_from_device_to_device_and_backwards() {
     let mut machine = machine(4, MMIO + 0x83, MMIO + 0x1003);
-    machine.vcpu.rflags |= RFLAGS_DF;
+    machine.vcpu.rflags |= rflags::DF;
     let outcome = machine.run(MMIO + 0x83, false, |a| a.rep().movsb());
     assert_eq!(outcome, Ok(Outcome::Completed));
     let bytes = &machine.device.bytes;
@@ -118,7 +118,7 @@ fn cmps_and_scas_stop_at_their_condition() {
     assert_eq!(outcome, Ok(Outcome::Completed));
     assert_eq!(machine.get(Gpr::Rcx), 2);
     assert_eq!(machine.get(Gpr::Rsi), MMIO + 6);
-    assert_eq!(machine.vcpu.rflags & RFLAGS_ZF, 0);
+    assert_eq!(machine.vcpu.rflags & rflags::ZF, 0);
 
     let mut machine = self::machine(100, 0, MMIO);
     machine.set(Gpr::Rax, 0x42);
@@ -126,7 +126,7 @@ fn cmps_and_scas_stop_at_their_condition() {
     assert_eq!(outcome, Ok(Outcome::Completed));
     assert_eq!(machine.get(Gpr::Rdi), MMIO + 0x43);
     assert_eq!(machine.get(Gpr::Rcx), 100 - 0x43);
-    assert_ne!(machine.vcpu.rflags & RFLAGS_ZF, 0);
+    assert_ne!(machine.vcpu.rflags & rflags::ZF, 0);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_fault_in_the_middle_keeps_what_was_done() {
 #[test]
 fn a_single_step_traps_after_each_iteration() {
     let mut machine = machine(2, MMIO, RAM);
-    machine.vcpu.rflags |= RFLAGS_TF;
+    machine.vcpu.rflags |= rflags::TF;
     let step = |machine: &mut Machine| {
         let at = machine.get(Gpr::Rsi);
         machine.run(at, false, |a| a.rep().movsb())

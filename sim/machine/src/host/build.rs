@@ -4,8 +4,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
+use tcg_defs::ptp;
 
-use tdshim_config::layout::TPM_WINDOW;
 use tdshim_config::metadata::{Metadata, Section, SectionKind};
 use tdshim_config::td_hob;
 use tdx_defs::Gpaw;
@@ -93,7 +93,7 @@ pub(crate) fn build(
 }
 
 fn in_tpm_window(section: &Section) -> bool {
-    section.range().start < TPM_WINDOW.end && section.range().end > TPM_WINDOW.start
+    section.range().start < ptp::WINDOW.end && section.range().end > ptp::WINDOW.start
 }
 
 /// Where a section's content comes from.

@@ -1,6 +1,7 @@
 //! Each kind of L2 exit, as TDG.VP.ENTER shows it to L1.
 
 use alloc::vec::Vec;
+use x86_defs::cr0;
 
 use tdx_defs::field::FieldId;
 use tdx_defs::status::Code as StatusCode;
@@ -199,11 +200,10 @@ fn host_routed(_: &Setup) -> Vec<Step> {
 
 /// CLTS exits only where L1 shows a TS that it owns; the bit is not L2's to clear.
 fn clts(_: &Setup) -> Vec<Step> {
-    const CR0_TS: u64 = 1 << 3;
     const CLTS: u64 = 2 << 4;
     let mut steps = Vec::from(l2::prelude());
     steps.push(enter("no TS to clear", StatusCode::Success, 12));
-    steps.push(write_vmcs("show TS", VmcsField::CR0_READ_SHADOW, CR0_TS));
+    steps.push(write_vmcs("show TS", VmcsField::CR0_READ_SHADOW, cr0::TS));
     steps.push(continue_at(0));
     steps.push(enter("run L2", StatusCode::Success, 28).want(Gpr::Rcx, CLTS));
     steps

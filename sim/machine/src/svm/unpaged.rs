@@ -8,17 +8,13 @@
 use super::machine::VirtualMachine;
 use super::nested_paging::Access;
 use crate::arch::memory;
+use x86_defs::{cr0, cr4, efer};
 
 /// Where the VM finds the page directory while it runs so: nothing else is ever there.
 const DIRECTORY_GPA: u64 = 0xFEFF_F000;
 
-const CR0_PE: u64 = 1;
-const CR0_PG: u64 = 1 << 31;
-const CR4_PSE: u64 = 1 << 4;
 /// Bits that have a meaning only with paging, and would need other tables.
 const CR4_PAGING: u64 = 1 << 5 | 1 << 7 | 1 << 12 | 1 << 17 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23;
-const EFER_LME: u64 = 1 << 8;
-const EFER_LMA: u64 = 1 << 10;
 
 /// 4 MiB pages, one to one, for every access.
 #[repr(C, align(4096))]
@@ -51,27 +47,27 @@ pub(crate) struct ControlRegisters {
 impl ControlRegisters {
     /// Whether the VM has to be run on our tables.
     fn is_unpaged(&self) -> bool {
-        self.cr0 & CR0_PG == 0
+        self.cr0 & cr0::PG == 0
     }
 
     /// Whether the VM is in real mode, which no page tables of ours can stand in for.
     pub(super) fn is_real_mode(&self) -> bool {
-        self.cr0 & CR0_PE == 0
+        self.cr0 & cr0::PE == 0
     }
 
     /// What the processor is given.
     fn effective(&self) -> Self {
         if self.is_unpaged() {
             Self {
-                cr0: self.cr0 | CR0_PG,
+                cr0: self.cr0 | cr0::PG,
                 cr3: DIRECTORY_GPA,
-                cr4: self.cr4 & !CR4_PAGING | CR4_PSE,
-                efer: self.efer & !(EFER_LME | EFER_LMA),
+                cr4: self.cr4 & !CR4_PAGING | cr4::PSE,
+                efer: self.efer & !(efer::LME | efer::LMA),
             }
         } else {
-            let long_mode = self.efer & EFER_LME != 0 && self.cr0 & CR0_PG != 0;
+            let long_mode = self.efer & efer::LME != 0 && self.cr0 & cr0::PG != 0;
             Self {
-                efer: self.efer & !EFER_LMA | if long_mode { EFER_LMA } else { 0 },
+                efer: self.efer & !efer::LMA | if long_mode { efer::LMA } else { 0 },
                 ..*self
             }
         }

@@ -3,35 +3,17 @@
 //! The real module owns a few bits by the guest/host masks of the TD VMCS, and the processor does
 //! the rest. Here every write exits, so the processor's own rules are applied as well.
 
-use crate::exit_reason;
 use crate::l1::exit::Emulation;
 use crate::module::Module;
 use crate::platform::{Event, Platform, Register, Vm};
 use iced_x86::{Instruction, Mnemonic, OpKind};
+use x86_defs::exit_reason;
+use x86_defs::{cr0, cr4, efer};
 
-const CR0_PE: u64 = 1;
-const CR0_TS: u64 = 1 << 3;
-const CR0_NE: u64 = 1 << 5;
-const CR0_WP: u64 = 1 << 16;
-const CR0_NW: u64 = 1 << 29;
-const CR0_CD: u64 = 1 << 30;
-const CR0_PG: u64 = 1 << 31;
 /// Bits that MOV to CR0 ignores: 28:19, 17 and 15:6.
 const CR0_IGNORED: u64 = 0x1ffa_ffc0;
 /// What LMSW writes: MP, EM, TS, and PE which it can only set.
 const LMSW: u64 = 0xf;
-
-const CR4_PAE: u64 = 1 << 5;
-const CR4_MCE: u64 = 1 << 6;
-const CR4_LA57: u64 = 1 << 12;
-const CR4_VMXE: u64 = 1 << 13;
-const CR4_SMXE: u64 = 1 << 14;
-const CR4_PCIDE: u64 = 1 << 17;
-const CR4_PKE: u64 = 1 << 22;
-const CR4_CET: u64 = 1 << 23;
-
-const EFER_LME: u64 = 1 << 8;
-const EFER_LMA: u64 = 1 << 10;
 
 const XFAM_PKRU: u64 = 1 << 9;
 const XFAM_CET: u64 = 0x1800;
@@ -48,13 +30,13 @@ pub(super) fn emulate<P: Platform>(module: &mut Module, platform: &mut P) -> Emu
     match instruction.mnemonic() {
         Mnemonic::Mov => mov(module, platform, &instruction),
         Mnemonic::Clts => {
-            platform.set_register(Vm::L1, Register::Cr0, cr0 & !CR0_TS);
+            platform.set_register(Vm::L1, Register::Cr0, cr0 & !cr0::TS);
             Emulation::Done
         }
         Mnemonic::Lmsw if instruction.op0_kind() == OpKind::Register => {
             let value = general(instruction.op0_register())
                 .map_or(0, |register| platform.register(Vm::L1, register));
-            let new = cr0 & (!LMSW | CR0_PE) | value & LMSW;
+            let new = cr0 & (!LMSW | cr0::PE) | value & LMSW;
             platform.set_register(Vm::L1, Register::Cr0, new);
             Emulation::Done
         }
@@ -100,29 +82,29 @@ fn write_cr0<P: Platform>(
     let old = platform.register(Vm::L1, Register::Cr0);
     let set = |bit| value & bit != 0;
     if value >> 32 != 0
-        || !set(CR0_NE)
-        || set(CR0_PG) && !set(CR0_PE)
-        || set(CR0_NW) && !set(CR0_CD)
-        || !set(CR0_WP) && cr4 & CR4_CET != 0
+        || !set(cr0::NE)
+        || set(cr0::PG) && !set(cr0::PE)
+        || set(cr0::NW) && !set(cr0::CD)
+        || !set(cr0::WP) && cr4 & cr4::CET != 0
     {
         return Emulation::GP;
     }
-    if set(CR0_NW) || set(CR0_CD) {
+    if set(cr0::NW) || set(cr0::CD) {
         return Emulation::VirtualizationException(exit_reason::CR_ACCESS, qualification);
     }
-    let enters_paging = set(CR0_PG) && old & CR0_PG == 0;
-    let leaves_paging = !set(CR0_PG) && old & CR0_PG != 0;
-    if enters_paging && efer & EFER_LME != 0 {
-        if cr4 & CR4_PAE == 0 {
+    let enters_paging = set(cr0::PG) && old & cr0::PG == 0;
+    let leaves_paging = !set(cr0::PG) && old & cr0::PG != 0;
+    if enters_paging && efer & efer::LME != 0 {
+        if cr4 & cr4::PAE == 0 {
             return Emulation::GP;
         }
-        platform.set_register(Vm::L1, Register::Efer, efer | EFER_LMA);
+        platform.set_register(Vm::L1, Register::Efer, efer | efer::LMA);
     }
     if leaves_paging {
-        if is_64_bit || cr4 & CR4_PCIDE != 0 {
+        if is_64_bit || cr4 & cr4::PCIDE != 0 {
             return Emulation::GP;
         }
-        platform.set_register(Vm::L1, Register::Efer, efer & !EFER_LMA);
+        platform.set_register(Vm::L1, Register::Efer, efer & !efer::LMA);
     }
     let new = value & !CR0_IGNORED | old & CR0_IGNORED;
     platform.set_register(Vm::L1, Register::Cr0, new);
@@ -141,12 +123,12 @@ fn write_cr4<P: Platform>(
     let set = |bit| value & bit != 0;
     let sets = |bit| value & !old & bit != 0;
     if value & !supported_cr4(module, platform) != 0
-        || long_mode && (!set(CR4_PAE) || (value ^ old) & CR4_LA57 != 0)
-        || sets(CR4_PCIDE) && (!long_mode || cr3 & 0xfff != 0)
+        || long_mode && (!set(cr4::PAE) || (value ^ old) & cr4::LA57 != 0)
+        || sets(cr4::PCIDE) && (!long_mode || cr3 & 0xfff != 0)
     {
         return Emulation::GP;
     }
-    if set(CR4_VMXE) || set(CR4_SMXE) || !set(CR4_MCE) {
+    if set(cr4::VMXE) || set(cr4::SMXE) || !set(cr4::MCE) {
         return Emulation::VirtualizationException(exit_reason::CR_ACCESS, qualification);
     }
     platform.set_register(Vm::L1, Register::Cr4, value);
@@ -161,19 +143,22 @@ fn supported_cr4<P: Platform>(module: &Module, platform: &mut P) -> u64 {
     let when = |holds: bool, bit: u64| if holds { bit } else { 0 };
     // VME to OSXMMEXCPT, and what a processor with TDX always has.
     0x7ff
-        | CR4_VMXE
-        | CR4_SMXE
+        | cr4::VMXE
+        | cr4::SMXE
         | when(extended.ecx & 1 << 2 != 0, 1 << 11)
-        | when(extended.ecx & 1 << 16 != 0, CR4_LA57)
+        | when(extended.ecx & 1 << 16 != 0, cr4::LA57)
         | when(extended.ebx & 1 != 0, 1 << 16)
-        | when(features.ecx & 1 << 17 != 0, CR4_PCIDE)
+        | when(features.ecx & 1 << 17 != 0, cr4::PCIDE)
         | when(features.ecx & 1 << 26 != 0, 1 << 18)
         | when(extended.ebx & 1 << 7 != 0, 1 << 20)
         | when(extended.ebx & 1 << 20 != 0, 1 << 21)
-        | when(xfam & XFAM_PKRU != 0 && extended.ecx & 1 << 3 != 0, CR4_PKE)
+        | when(
+            xfam & XFAM_PKRU != 0 && extended.ecx & 1 << 3 != 0,
+            cr4::PKE,
+        )
         | when(
             xfam & XFAM_CET == XFAM_CET && extended.ecx & 1 << 7 != 0,
-            CR4_CET,
+            cr4::CET,
         )
 }
 

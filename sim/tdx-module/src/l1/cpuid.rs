@@ -3,10 +3,11 @@
 //! The module answers what it vouches for; a leaf that is not in [`TABLE`] is the host's to answer,
 //! through #VE. Values are the platform's, cut to what the TD's XFAM and ATTRIBUTES allow.
 
-use crate::exit_reason;
 use crate::l1::exit::Emulation;
 use crate::module::Module;
 use crate::platform::{CpuidResult, Platform, Register, Vm};
+use x86_defs::cr4;
+use x86_defs::exit_reason;
 
 const BASE_MAXIMUM: u32 = 0x23;
 const EXTENDED_MAXIMUM: u32 = 0x8000_0008;
@@ -207,9 +208,6 @@ const AMX: u64 = 0x60000;
 const INVARIANT_TSC: u32 = 1 << 8;
 const WBNOINVD: u32 = 1 << 9;
 
-const CR4_OSXSAVE: u64 = 1 << 18;
-const CR4_PKE: u64 = 1 << 22;
-
 /// A mask that takes `bits` away unless XFAM has all of `components`.
 fn unless(xfam: u64, components: u64, bits: u32) -> u32 {
     if xfam & components == components {
@@ -228,7 +226,7 @@ fn leaf_1(native: CpuidResult, xfam: u64, cr4: u64) -> CpuidResult {
     /// PSN, DS, ACPI, SS, HTT, TM, PBE and the reserved ones.
     const HIDDEN_EDX: u32 = 0xf874_0400;
     const APIC: u32 = 1 << 9;
-    let osxsave = if cr4 & CR4_OSXSAVE != 0 { 1 << 27 } else { 0 };
+    let osxsave = if cr4 & cr4::OSXSAVE != 0 { 1 << 27 } else { 0 };
     CpuidResult {
         eax: native.eax & 0x0fff_3fff,
         // The initial APIC id is VCPU_INDEX, 0; one logical processor.
@@ -244,7 +242,7 @@ fn leaf_7_0(native: CpuidResult, xfam: u64, cr4: u64) -> CpuidResult {
     /// OSPKE, WAITPKG, TME, KL and the reserved ones.
     const HIDDEN_ECX: u32 = 0x64be_a030;
     const HIDDEN_EDX: u32 = 0x0022_98c3;
-    let ospke = if cr4 & CR4_PKE != 0 { 1 << 4 } else { 0 };
+    let ospke = if cr4 & cr4::PKE != 0 { 1 << 4 } else { 0 };
     CpuidResult {
         eax: 2,
         ebx: native.ebx & !HIDDEN_EBX & unless(xfam, AVX, 0x20) & unless(xfam, AVX512, 0xdc23_0000),

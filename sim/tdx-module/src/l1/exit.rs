@@ -1,6 +1,5 @@
 //! What the module does when L1's run ends.
 
-use crate::exit_reason;
 use crate::l1::{VeInfo, control_registers, cpuid, ept_violation, msr};
 use crate::leaf;
 use crate::module::Module;
@@ -8,6 +7,8 @@ use crate::platform::{Action, Event, Exited, HardwareExit, IoExit, Platform, Reg
 use crate::td::seamcall;
 use crate::transition::AsynchronousExit;
 use iced_x86::{Code, OpKind};
+use x86_defs::cr4;
+use x86_defs::exit_reason;
 
 const INVALID_OPCODE: u8 = 6;
 /// NMI as VM-exit interruption information.
@@ -206,8 +207,7 @@ fn cache_flush<P: Platform>(module: &Module, platform: &mut P) -> Emulation {
 
 /// XSETBV: XCR0 may have no bit that XFAM does not have.
 fn xsetbv<P: Platform>(module: &Module, platform: &mut P) -> Emulation {
-    const CR4_OSXSAVE: u64 = 1 << 18;
-    if platform.register(Vm::L1, Register::Cr4) & CR4_OSXSAVE == 0 {
+    if platform.register(Vm::L1, Register::Cr4) & cr4::OSXSAVE == 0 {
         return Emulation::Exception(Event::INVALID_OPCODE);
     }
     let index = platform.register(Vm::L1, Register::Rcx) as u32;

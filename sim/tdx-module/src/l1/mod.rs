@@ -12,19 +12,16 @@ mod exit;
 mod msr;
 mod reset;
 
-use crate::exit_reason;
 use crate::module::Module;
 use crate::platform::{Action, Event, Intercepts, Platform, Register, Vm};
 use apic::VirtualApic;
+use x86_defs::exit_reason;
+use x86_defs::{debugctl, rflags};
 
 pub(crate) use exit::handle_exit;
 pub(crate) use reset::initialize;
 
-const RFLAGS_TF: u64 = 1 << 8;
-const RFLAGS_IF: u64 = 1 << 9;
-const RFLAGS_RF: u64 = 1 << 16;
 const DR6_BS: u64 = 1 << 14;
-const DEBUGCTL_BTF: u64 = 1 << 1;
 
 /// VE_INFO (TDX Module ABI, TDG.VP.VEINFO.GET).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,7 +81,7 @@ impl Module {
         l1.apic.accept_posted();
         let mut event = l1.event.take();
         let interruptible = event.is_none()
-            && platform.register(Vm::L1, Register::Rflags) & RFLAGS_IF != 0
+            && platform.register(Vm::L1, Register::Rflags) & rflags::IF != 0
             && platform.register(Vm::L1, Register::InterruptShadow) == 0;
         if l1.apic.is_deliverable() && interruptible {
             event = l1.apic.take().map(Event::interrupt);
@@ -113,9 +110,9 @@ impl Module {
         platform.set_register(Vm::L1, Register::Rip, next);
         platform.set_register(Vm::L1, Register::InterruptShadow, 0);
         let rflags = platform.register(Vm::L1, Register::Rflags);
-        platform.set_register(Vm::L1, Register::Rflags, rflags & !RFLAGS_RF);
+        platform.set_register(Vm::L1, Register::Rflags, rflags & !rflags::RF);
         let debugctl = platform.register(Vm::L1, Register::DebugCtl);
-        if rflags & RFLAGS_TF != 0 && debugctl & DEBUGCTL_BTF == 0 {
+        if rflags & rflags::TF != 0 && debugctl & debugctl::BTF == 0 {
             let dr6 = platform.register(Vm::L1, Register::Dr6);
             platform.set_register(Vm::L1, Register::Dr6, dr6 | DR6_BS);
             self.vcpu.l1.inject(Event::exception(1, None));
@@ -135,7 +132,7 @@ impl Module {
                 .count_virtualization_exception(information.exit_reason);
         }
         let rflags = platform.register(Vm::L1, Register::Rflags);
-        platform.set_register(Vm::L1, Register::Rflags, rflags | RFLAGS_RF);
+        platform.set_register(Vm::L1, Register::Rflags, rflags | rflags::RF);
     }
 
     /// Posts an interrupt for L1, as the host does through the posted-interrupt descriptor.

@@ -1,10 +1,11 @@
 //! L1's RDMSR and WRMSR (TDX Module ABI, "MSR Virtualization").
 
-use crate::exit_reason;
 use crate::l1::exit::Emulation;
 use crate::l2;
 use crate::module::Module;
 use crate::platform::{Platform, Register, SegmentName, Vm};
+use x86_defs::cr0;
+use x86_defs::exit_reason;
 
 /// What an access to an MSR comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +111,6 @@ const XSS: u32 = 0xda0;
 const EFER: u32 = 0xc000_0080;
 const FS_BASE: u32 = 0xc000_0100;
 const GS_BASE: u32 = 0xc000_0101;
-
-const CR0_PG: u64 = 1 << 31;
 
 fn find(msr: u32) -> Option<(Access, Access)> {
     TABLE
@@ -278,7 +277,7 @@ fn write_efer<P: Platform>(platform: &mut P, value: u64) -> Emulation {
     const LMA: u64 = 1 << 10;
     const NXE: u64 = 1 << 11;
     let old = platform.register(Vm::L1, Register::Efer);
-    let paging = platform.register(Vm::L1, Register::Cr0) & CR0_PG != 0;
+    let paging = platform.register(Vm::L1, Register::Cr0) & cr0::PG != 0;
     let change = (value ^ old) & !LMA;
     if value & !(SCE | LME | LMA | NXE) != 0 || change & LME != 0 && paging {
         return Emulation::GP;

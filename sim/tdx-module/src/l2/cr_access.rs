@@ -9,10 +9,10 @@ use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::{Guest, efer};
 use super::shape::cr4;
-use crate::exit_reason;
 use crate::platform::{Event, Register};
 use iced_x86::{Instruction, Mnemonic};
 use tdx_defs::vmcs::{CrAccess, CrQualification, VmcsField};
+use x86_defs::exit_reason;
 
 /// CR0 bits that the module leaves as they are when it writes CR0 for L2.
 const CR0_KEPT: u64 = 0x1ff8_0000 | 1 << 17 | 0xffc0;

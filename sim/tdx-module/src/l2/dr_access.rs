@@ -4,8 +4,8 @@ use super::cr_access::general;
 use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
-use crate::exit_reason;
 use crate::platform::Event;
+use x86_defs::exit_reason;
 
 impl Guest<'_> {
     pub(super) fn route_dr_access(&mut self) -> Disposition {

@@ -4,7 +4,6 @@ use super::event::Ready;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
 use super::state::Entry;
-use crate::exit_reason;
 use crate::leaf::{LeafEnd, LeafResult, invalid};
 use crate::module::Module;
 use crate::platform::{Action, Platform, Register, Vm};
@@ -14,6 +13,7 @@ use tdx_defs::status::{Code, Operand, Status};
 use tdx_defs::vmcs::VmcsField;
 use tdx_defs::vp_enter::GuestState;
 use tdx_defs::{Registers, VmIndex};
+use x86_defs::exit_reason;
 
 /// RCX bits 53:52: the VM.
 const VM_SHIFT: u32 = 52;

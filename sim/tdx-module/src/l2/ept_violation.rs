@@ -4,11 +4,11 @@
 use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
-use crate::exit_reason;
 use crate::td::sept::LeafState;
 use tdx_defs::Gpaw;
 use tdx_defs::attributes::VmAttributes;
 use tdx_defs::vmcs::EptViolationQualification;
+use x86_defs::exit_reason;
 
 impl Guest<'_> {
     pub(super) fn route_ept_violation(

@@ -6,9 +6,9 @@ use super::exit_information::ExitInformation;
 use super::guest::{Guest, rflags};
 use super::state::NO_DEADLINE;
 use super::vapic::{MachinePage, VirtualApic};
-use crate::exit_reason;
 use crate::platform::{Event, EventKind, Intercepts, Register};
 use tdx_defs::vmcs::VmcsField;
+use x86_defs::exit_reason;
 
 /// What stands in the way of L2's next instruction.
 pub(super) enum Ready {

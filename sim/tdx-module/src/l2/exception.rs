@@ -4,9 +4,9 @@
 use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
-use crate::exit_reason;
 use crate::platform::{Event, EventKind, Register};
 use iced_x86::{Instruction, Mnemonic};
+use x86_defs::exit_reason;
 
 const DEBUG: u8 = 1;
 const BREAKPOINT: u8 = 3;

@@ -3,10 +3,10 @@
 
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
-use crate::exit_reason;
 use crate::platform::{Event, HardwareExit};
 use iced_x86::{Instruction, Mnemonic};
 use tdx_defs::vmcs::VmcsField;
+use x86_defs::exit_reason;
 
 /// What becomes of an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! What an exit tells L1: the VM-exit information fields, and the registers of TDG.VP.ENTER that
 //! carry them.
 
-use crate::exit_reason;
 use crate::platform::Event;
 use crate::transition::{AsynchronousExit, ExtendedQualification};
+use x86_defs::exit_reason;
 
 /// The VM-exit information fields of one exit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,10 +4,10 @@ use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
 use super::instruction_information::{address_size, segment_number};
-use crate::exit_reason;
 use crate::platform::IoExit;
 use iced_x86::{Instruction, OpKind};
 use tdx_defs::vmcs::{IoInstructionInfo, IoQualification};
+use x86_defs::exit_reason;
 
 impl Guest<'_> {
     pub(super) fn route_io(&mut self, io: IoExit) -> Disposition {

@@ -5,10 +5,10 @@ use super::control_registers::cr0;
 use super::cr_access::{Access, general};
 use super::exit::Disposition;
 use super::guest::Guest;
-use crate::exit_reason;
 use crate::platform::{Event, Register};
 use iced_x86::{Instruction, OpKind};
 use tdx_defs::vmcs::{CrAccess, VmcsField};
+use x86_defs::exit_reason;
 
 /// CR0 bits that LMSW writes.
 const MACHINE_STATUS: u64 = cr0::PE | cr0::MP | cr0::EM | cr0::TS;

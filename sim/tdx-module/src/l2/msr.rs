@@ -4,8 +4,8 @@ use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::{Guest, efer};
 use super::msr_policy::{Access, Policy, context_register, is_direct, policy};
-use crate::exit_reason;
 use crate::platform::{Event, Register, SegmentName, Vm};
+use x86_defs::exit_reason;
 
 /// MSRs that a bitmap page has bits for.
 const LOW: core::ops::Range<u32> = 0..0x2000;

@@ -5,7 +5,6 @@ use super::event::is_software;
 use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::{Guest, efer};
-use crate::exit_reason;
 use crate::leaf::vmcall::is_mask;
 use crate::module::Module;
 use crate::platform::{
@@ -18,6 +17,7 @@ use crate::vcpu::LastTdExit;
 use tdx_defs::status::{Code, Operand, Status};
 use tdx_defs::vmcs::{EntryControls, VmcsField};
 use tdx_defs::{Registers, VmIndex};
+use x86_defs::exit_reason;
 
 /// The hardware has stopped running an L2 VM.
 pub(crate) fn handle_exit<P: Platform>(

@@ -6,8 +6,8 @@ use super::exit_information::ExitInformation;
 use super::guest::Guest;
 use super::msr::Outcome;
 use super::vapic::{ApicPage, offset};
-use crate::exit_reason;
 use tdx_defs::vmcs::VmcsField;
+use x86_defs::exit_reason;
 
 const TPR: u32 = 0x808;
 const EOI: u32 = 0x80b;

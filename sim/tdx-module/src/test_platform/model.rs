@@ -7,7 +7,7 @@ use crate::platform::{
 use crate::td::params::TdParams;
 use crate::test_platform::{SHARED_MEMORY, TestPlatform};
 use crate::transition::VpEnterInput;
-use crate::{Configuration, Module, exit_reason};
+use crate::{Configuration, Module};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -17,6 +17,7 @@ use tdcall::RawTdcall;
 use tdx_defs::ghci::CompletionStatus;
 use tdx_defs::status::Status;
 use tdx_defs::{PageLevel, Registers};
+use x86_defs::exit_reason;
 
 const PAGE_2M: u64 = 0x20_0000;
 

@@ -6,16 +6,11 @@
 use tdcall::leaf::VeInfo;
 use tdx_defs::ghci::Width;
 use tdx_defs::vmcs::IoQualification;
+use x86_defs::exit_reason;
 
 use super::Frame;
 use crate::arch::{image, td};
 use crate::fatal::{FatalCode, fatal};
-
-const CPUID: u32 = 10;
-const HLT: u32 = 12;
-const IO: u32 = 30;
-const RDMSR: u32 = 31;
-const WRMSR: u32 = 32;
 
 pub(super) fn handle(frame: &mut Frame) {
     let info = match td().ve_info_get() {
@@ -23,15 +18,15 @@ pub(super) fn handle(frame: &mut Frame) {
         Err(error) => unserved(frame, format_args!("{error}")),
     };
     match info.exit_reason {
-        CPUID => cpuid(frame),
-        HLT => {
+        exit_reason::CPUID => cpuid(frame),
+        exit_reason::HLT => {
             // With interrupts disabled, as they are but for the wait that is a TDVMCALL itself.
             if let Err(error) = td().hlt(true) {
                 unserved(frame, format_args!("HLT: {error}"));
             }
         }
-        IO => port(frame, &info),
-        RDMSR => match td().rdmsr(frame.rcx as u32) {
+        exit_reason::IO_INSTRUCTION => port(frame, &info),
+        exit_reason::RDMSR => match td().rdmsr(frame.rcx as u32) {
             Ok(value) => {
                 frame.rax = value & 0xFFFF_FFFF;
                 frame.rdx = value >> 32;
@@ -41,7 +36,7 @@ pub(super) fn handle(frame: &mut Frame) {
                 unserved(frame, format_args!("RDMSR {index:#x}: {error}"));
             }
         },
-        WRMSR => {
+        exit_reason::WRMSR => {
             let value = frame.rdx << 32 | frame.rax & 0xFFFF_FFFF;
             if let Err(error) = td().wrmsr(frame.rcx as u32, value) {
                 let index = frame.rcx as u32;

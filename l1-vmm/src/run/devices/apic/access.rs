@@ -1,7 +1,7 @@
 //! The registers as MSRs and as a page: one file of them, read and written in two ways.
 
-use super::bits::{ErrorStatus, InterruptCommand, Register, SpuriousVector};
 use super::{Effect, InvalidAccess, LocalApic, Mode, VapicPage};
+use x86_defs::apic::{ErrorStatus, InterruptCommand, Register, SpuriousVector};
 
 impl<P: VapicPage> LocalApic<P> {
     /// RDMSR of 800H + `register`.

@@ -1,11 +1,11 @@
 //! How interrupts reach the APIC and leave it: requests, IPIs, messages, EOI.
 
-use super::bits::{
+use super::{Effect, LocalApic, Mode, VapicPage};
+use crate::run::devices::ioapic::{Message, MessageSink};
+use x86_defs::apic::{
     DELIVERY_FIXED, DELIVERY_LOWEST_PRIORITY, DELIVERY_NMI, ErrorStatus, InterruptCommand,
     Register, SHORTHAND_ALL, SHORTHAND_NONE, SHORTHAND_SELF,
 };
-use super::{Effect, LocalApic, Mode, VapicPage};
-use crate::run::devices::ioapic::{Message, MessageSink};
 
 impl<P: VapicPage> LocalApic<P> {
     /// Sets a vector's request, unless the APIC is disabled. Whether it did.

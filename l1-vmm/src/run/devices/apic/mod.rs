@@ -9,15 +9,17 @@
 //! and start-up are ignored, and any other is sent into the void, as on hardware.
 
 mod access;
-pub mod bits;
 mod delivery;
 mod timer;
 
-use bits::{ApicBase, ErrorStatus, LvtEntry, Register, SpuriousVector, VERSION};
 pub use timer::Timer;
+use x86_defs::apic::{ApicBase, ErrorStatus, LvtEntry, Register, SpuriousVector};
 
 /// Guest-physical address of the xAPIC registers; one page. It cannot be moved.
-pub const BASE: u64 = 0xFEE0_0000;
+pub const BASE: u64 = x86_defs::pc::LOCAL_APIC;
+
+/// Version register: version 14H, six LVT entries, no EOI-broadcast suppression.
+const VERSION: u32 = 0x0005_0014;
 
 /// L2's virtual-APIC page.
 ///

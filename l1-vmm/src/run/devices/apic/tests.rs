@@ -1,9 +1,9 @@
 use alloc::vec::Vec;
 
-use super::bits::{TIMER_PERIODIC, TIMER_TSC_DEADLINE};
 use super::*;
 use crate::run::devices::ioapic::{Message, MessageSink};
 use proptest::prelude::*;
+use x86_defs::apic::{TIMER_PERIODIC, TIMER_TSC_DEADLINE};
 
 struct Page([u32; 256]);
 

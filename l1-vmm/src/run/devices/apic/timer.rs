@@ -1,6 +1,6 @@
 //! The local APIC timer, in units of the TSC (SDM Vol. 3A, section "APIC Timer").
 
-use super::bits::{TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE};
+use x86_defs::apic::{TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE};
 
 /// One-shot, periodic and TSC-deadline modes over one clock, the TSC.
 ///

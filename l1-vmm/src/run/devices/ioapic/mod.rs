@@ -1,14 +1,15 @@
 //! The I/O APIC: 24 pins, at [`BASE`].
 
-pub mod bits;
-
-use bits::{
+use x86_defs::ioapic::{
     ARBITRATION, EOI, IDENTIFICATION, INDEX, PINS, REDIRECTION, REDIRECTION_WRITABLE, Redirection,
-    VERSION, VERSION_VALUE, WINDOW,
+    VERSION, WINDOW,
 };
 
 /// Guest-physical address of the registers; one page.
-pub const BASE: u64 = 0xFEC0_0000;
+pub const BASE: u64 = x86_defs::pc::IO_APIC;
+
+/// Value of the version register: version 20H, 24 entries.
+const VERSION_VALUE: u32 = 0x0017_0020;
 
 /// An interrupt message, as the I/O APIC sends it to the local APICs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

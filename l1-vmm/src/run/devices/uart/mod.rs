@@ -5,6 +5,8 @@
 
 pub mod bits;
 
+use x86_defs::pc;
+
 use bits::{
     DATA, FIFOS_ENABLED, FifoControl, INTERRUPT_ENABLE, INTERRUPT_IDENTIFICATION, InterruptEnable,
     InterruptSource, LINE_CONTROL, LINE_STATUS, LineControl, LineStatus, MODEM_CONTROL,
@@ -12,9 +14,9 @@ use bits::{
 };
 
 /// First of the eight ports.
-pub const BASE: u16 = 0x3F8;
+pub const BASE: u16 = pc::COM1;
 /// The I/O APIC pin of the interrupt.
-pub const PIN: usize = 4;
+pub const PIN: usize = pc::COM1_IRQ as usize;
 
 const FIFO_SIZE: usize = 16;
 

@@ -1,7 +1,7 @@
 //! Timers, HLT, and interrupts on their way into L2.
 
 use super::*;
-use crate::run::devices::apic::bits::Register as Apic;
+use x86_defs::apic::Register as Apic;
 
 #[test]
 fn a_halt_sleeps_until_the_timer() {

@@ -44,7 +44,7 @@ const CODE: u64 = 0x2_0000;
 const UPPER: u64 = 0xFFFF_FF80_0000_0000;
 const SHARED: u64 = 1 << 47;
 const VM: VmIndex = VmIndex::FIRST;
-const TPM: u64 = 0xFED4_0000;
+const TPM: u64 = tcg_defs::ptp::BASE;
 
 type Model = &'static ModelTdcall;
 

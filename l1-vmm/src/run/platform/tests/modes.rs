@@ -1,5 +1,6 @@
 use super::*;
-use l2_exit::vcpu::{CR0_PG, CR4_PAE, EFER_LMA};
+use x86_defs::{cr0, cr4, efer};
+
 use l2_exit::{Segment, SegmentRegister};
 
 /// MOV CR0, RAX.
@@ -38,17 +39,17 @@ fn write(fixture: &mut Fixture, value: u64) -> Result<(), End> {
 #[test]
 fn leaving_and_entering_ia32e_mode() {
     let mut fixture = compatibility(&MOV_CR0);
-    write(&mut fixture, LONG_CR0 & !CR0_PG).unwrap();
+    write(&mut fixture, LONG_CR0 & !cr0::PG).unwrap();
     let vcpu = &fixture.platform.vcpu;
-    assert_eq!(vcpu.cr0() & CR0_PG, 0);
-    assert_eq!(vcpu.efer() & (EFER_LMA | 1 << 8), 1 << 8);
+    assert_eq!(vcpu.cr0() & cr0::PG, 0);
+    assert_eq!(vcpu.efer() & (efer::LMA | 1 << 8), 1 << 8);
     assert_eq!(fixture.vmcs(VmcsField::ENTRY_CONTROLS) & 1 << 9, 0);
     write(&mut fixture, LONG_CR0).unwrap();
     assert_eq!(
         fixture.seen.borrow().flushes.last(),
         Some(&TlbFlush::Invept)
     );
-    assert_ne!(fixture.platform.vcpu.efer() & EFER_LMA, 0);
+    assert_ne!(fixture.platform.vcpu.efer() & efer::LMA, 0);
     assert_ne!(fixture.vmcs(VmcsField::ENTRY_CONTROLS) & 1 << 9, 0);
     assert_eq!(fixture.vmcs(VmcsField::GUEST_TR_ACCESS_RIGHTS) & 0xF, 11);
 }
@@ -56,7 +57,7 @@ fn leaving_and_entering_ia32e_mode() {
 #[test]
 fn the_l_bit_of_cs_counts_in_ia32e_mode_only() {
     let mut fixture = compatibility(&MOV_CR0);
-    write(&mut fixture, LONG_CR0 & !CR0_PG).unwrap();
+    write(&mut fixture, LONG_CR0 & !cr0::PG).unwrap();
     fixture.platform.vcpu.set_efer(0).unwrap();
     fixture.platform.vcpu.set_cr4(0).unwrap();
     // The first 4 MiB to themselves.
@@ -67,7 +68,7 @@ fn the_l_bit_of_cs_counts_in_ia32e_mode_only() {
         .vcpu
         .set_segment(SegmentRegister::Cs, code_segment(0xA09B))
         .unwrap();
-    for value in [LONG_CR0, LONG_CR0 & !CR0_PG] {
+    for value in [LONG_CR0, LONG_CR0 & !cr0::PG] {
         write(&mut fixture, value).unwrap();
         assert_eq!(fixture.platform.vcpu.pending_injection(), None);
         assert_eq!(fixture.platform.vcpu.cr0(), value);
@@ -78,9 +79,9 @@ fn the_l_bit_of_cs_counts_in_ia32e_mode_only() {
 fn the_operand_has_32_bits_outside_64_bit_code() {
     const LEFT_OVER: u64 = 0xFFFF_FFFF << 32;
     let mut fixture = compatibility(&MOV_CR0);
-    write(&mut fixture, LEFT_OVER | LONG_CR0 & !CR0_PG).unwrap();
+    write(&mut fixture, LEFT_OVER | LONG_CR0 & !cr0::PG).unwrap();
     assert_eq!(fixture.platform.vcpu.pending_injection(), None);
-    assert_eq!(fixture.platform.vcpu.cr0(), LONG_CR0 & !CR0_PG);
+    assert_eq!(fixture.platform.vcpu.cr0(), LONG_CR0 & !cr0::PG);
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn illegal_values_of_cr0_fault() {
         1 << 30 | LONG_CR0 & !1,
         LONG_CR0 | 1 << 29,
         // Paging off in 64-bit code.
-        LONG_CR0 & !CR0_PG,
+        LONG_CR0 & !cr0::PG,
     ] {
         let mut fixture = Fixture::new(&MOV_CR0);
         fixture
@@ -117,16 +118,16 @@ fn illegal_values_of_cr0_fault() {
 #[test]
 fn mce_is_l2s_own_and_vmxe_does_not_exist() {
     let mut fixture = Fixture::new(&MOV_CR4);
-    let value = CR4_PAE | 1 << 6 | 1 << 7;
+    let value = cr4::PAE | 1 << 6 | 1 << 7;
     fixture
         .exit_with(&[(Register::Rax, value)], HardwareExit::CrAccess)
         .unwrap();
     assert_eq!((fixture.rip(), fixture.platform.vcpu.cr4()), (3, value));
     for value in [
-        CR4_PAE | 1 << 13,
-        CR4_PAE | 1 << 12,
+        cr4::PAE | 1 << 13,
+        cr4::PAE | 1 << 12,
         1 << 6,
-        CR4_PAE | 1 << 22,
+        cr4::PAE | 1 << 22,
     ] {
         let mut fixture = Fixture::new(&MOV_CR4);
         fixture
@@ -140,7 +141,7 @@ fn mce_is_l2s_own_and_vmxe_does_not_exist() {
 fn pae_paging_loads_its_pdptes() {
     const TABLE: u64 = 0x3_0020;
     let mut fixture = compatibility(&MOV_CR0);
-    write(&mut fixture, LONG_CR0 & !CR0_PG).unwrap();
+    write(&mut fixture, LONG_CR0 & !cr0::PG).unwrap();
     fixture.platform.vcpu.set_efer(0).unwrap();
     fixture.platform.vcpu.set_cr3(TABLE).unwrap();
     for (index, entry) in [0x4001u64, 0x5001, 0, 0x7001].into_iter().enumerate() {
@@ -156,7 +157,7 @@ fn pae_paging_loads_its_pdptes() {
         [0x4001, 0x5001, 0, 0x7001]
     );
     assert_eq!(fixture.vmcs(VmcsField::ENTRY_CONTROLS) & 1 << 9, 0);
-    write(&mut fixture, LONG_CR0 & !CR0_PG).unwrap();
+    write(&mut fixture, LONG_CR0 & !cr0::PG).unwrap();
     // A reserved bit in a present entry.
     fixture.model.write(TABLE, &0x4003u64.to_le_bytes());
     write(&mut fixture, LONG_CR0).unwrap();

@@ -2,9 +2,9 @@
 
 use super::tdcalls::{INVALID_OPERAND, TDCALL, vmcall};
 use super::*;
-use crate::run::devices::apic::bits::Register as Apic;
 use alloc::vec;
 use proptest::prelude::*;
+use x86_defs::apic::Register as Apic;
 
 const SERVICE: u64 = 0x10005;
 const COMMAND: u64 = 0x4_0000;

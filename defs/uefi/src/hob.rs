@@ -2,7 +2,7 @@
 //!
 //! Layouts: UEFI Platform Initialization Specification, volume 3, "HOB Code Definitions".
 
-use crate::guid::Guid;
+use crate::Guid;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 /// EFI_HOB_TYPE_HANDOFF.
@@ -126,72 +126,33 @@ pub struct FirmwareVolume {
     pub length: le::U64,
 }
 
-/// An entry of the E820 table that td-shim hands to its payload.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
-)]
+/// EFI_HOB_GUID_TYPE, in front of its data.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub struct E820Entry {
-    /// First address.
-    pub address: le::U64,
-    /// Bytes.
-    pub size: le::U64,
-    /// 1 memory, 2 reserved, 3 ACPI, 4 NVS, …
-    pub kind: le::U32,
+pub struct GuidExtension {
+    /// Type [`GUID_EXTENSION`]; the length includes the data and the bytes that make it a multiple of 8.
+    pub header: Header,
+    /// What the data is.
+    pub name: Guid,
 }
 
-/// What is wrong with a HOB list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum HobError {
-    /// The list ends in the middle of a HOB, or a HOB's length is no multiple of 8.
-    #[error("the HOB at offset {0:#x} is malformed or cut off")]
-    Malformed(usize),
-    /// The first HOB must be the hand-off table.
-    #[error("the HOB list does not start with a hand-off (PHIT) HOB")]
-    NoHandoff,
-}
-
-/// Walks the HOBs of a list: type and the whole HOB's bytes, up to the END HOB.
-pub fn walk(list: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), HobError>> {
-    let mut at = 0;
-    let mut done = false;
-    core::iter::from_fn(move || {
-        if done {
-            return None;
-        }
-        let next = next_hob(list, at);
-        match next {
-            Ok((END, _)) => {
-                done = true;
-                return None;
-            }
-            Ok((_, bytes)) => at += bytes.len(),
-            Err(_) => done = true,
-        }
-        Some(next)
-    })
-}
-
-fn next_hob(list: &[u8], at: usize) -> Result<(u16, &[u8]), HobError> {
-    let malformed = HobError::Malformed(at);
-    let rest = list.get(at..).ok_or(malformed)?;
-    let (header, _) = Header::read_from_prefix(rest).map_err(|_| malformed)?;
-    let length = usize::from(header.length.get());
-    let kind = header.kind.get();
-    if at == 0 && kind != HANDOFF {
-        return Err(HobError::NoHandoff);
+impl GuidExtension {
+    /// For `data` bytes of data; with how many zero bytes must follow them. `None` if they are too many for
+    /// one block.
+    pub fn new(name: Guid, data: usize) -> Option<(Self, usize)> {
+        let bare = size_of::<Self>().checked_add(data)?;
+        let length = bare.checked_next_multiple_of(8)?;
+        let header = Header::new(GUID_EXTENSION, u16::try_from(length).ok()?);
+        Some((Self { header, name }, length - bare))
     }
-    if length < size_of::<Header>() || !length.is_multiple_of(8) {
-        return Err(malformed);
-    }
-    Ok((kind, rest.get(..length).ok_or(malformed)?))
 }
+
+/// Version of the hand-off table (EFI_HOB_HANDOFF_TABLE_VERSION).
+pub const HANDOFF_VERSION: u32 = 9;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn layouts_have_their_sizes() {
@@ -199,13 +160,23 @@ mod tests {
         assert_eq!(size_of::<Resource>(), 48);
         assert_eq!(size_of::<Cpu>(), 16);
         assert_eq!(size_of::<FirmwareVolume>(), 24);
-        assert_eq!(size_of::<E820Entry>(), 20);
+        assert_eq!(size_of::<GuidExtension>(), 24);
     }
 
-    proptest! {
-        #[test]
-        fn no_list_makes_the_walk_panic_or_run_away(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            prop_assert!(walk(&bytes).count() <= bytes.len() / 8 + 1);
+    #[test]
+    fn an_extension_is_as_long_as_its_data_and_a_multiple_of_8() {
+        let rows = [
+            (0, Some((24, 0))),
+            (1, Some((32, 7))),
+            (56, Some((80, 0))),
+            (65_504, Some((65_528, 0))),
+            (65_505, None),
+            (usize::MAX, None),
+        ];
+        for (data, expected) in rows {
+            let made = GuidExtension::new([1; 16], data)
+                .map(|(hob, padding)| (hob.header.length.get(), padding));
+            assert_eq!(made, expected, "{data}");
         }
     }
 }

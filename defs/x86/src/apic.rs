@@ -67,14 +67,16 @@ impl Register {
         (self.0 as u16) << 4
     }
 
+    /// Number of the MSR in x2APIC mode.
+    pub const fn msr(self) -> u32 {
+        crate::msr::X2APIC + self.0 as u32
+    }
+
     /// Register `index` (0 to 7) of a 256-bit register that starts here.
     pub const fn element(self, index: u8) -> Self {
         Self(self.0 + (index & 7))
     }
 }
-
-/// Version register: version 14H, six LVT entries, no EOI-broadcast suppression.
-pub const VERSION: u32 = 0x0005_0014;
 
 /// Spurious-interrupt vector register.
 #[bitfield(u32)]

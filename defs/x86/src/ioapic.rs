@@ -22,9 +22,6 @@ pub const REDIRECTION: u8 = 0x10;
 /// Interrupt inputs.
 pub const PINS: usize = 24;
 
-/// Value of the version register: version 20H, 24 entries.
-pub const VERSION_VALUE: u32 = 0x0017_0020;
-
 /// An entry of the redirection table.
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]

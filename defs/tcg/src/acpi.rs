@@ -1,0 +1,4 @@
+//! The TPM2 table (*TCG ACPI Specification* 1.4, section 8).
+
+/// Start method: the memory-mapped FIFO interface.
+pub const START_METHOD_MEMORY_MAPPED: u32 = 6;

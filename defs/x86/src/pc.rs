@@ -1,0 +1,32 @@
+//! Addresses that every PC has at the same place: I/O ports and memory windows.
+
+/// Index port of the real-time clock and CMOS (MC146818A).
+pub const RTC_INDEX: u16 = 0x70;
+/// Data port of the real-time clock and CMOS.
+pub const RTC_DATA: u16 = 0x71;
+/// Command port of the keyboard controller (8042).
+pub const KEYBOARD_COMMAND: u16 = 0x64;
+/// Keyboard controller command: pulse the reset line (output port bit 0).
+pub const KEYBOARD_PULSE_RESET: u8 = 0xFE;
+/// Power-on self-test codes.
+pub const POST: u16 = 0x80;
+/// First of the eight ports of COM1 (16550).
+pub const COM1: u16 = 0x3F8;
+/// ISA interrupt of COM1.
+pub const COM1_IRQ: u8 = 4;
+/// CONFIG_ADDRESS (PCI Local Bus 3.0, section 3.2.2.3.2).
+pub const PCI_CONFIG_ADDRESS: u16 = 0xCF8;
+/// CONFIG_DATA, four bytes.
+pub const PCI_CONFIG_DATA: u16 = 0xCFC;
+/// Reset control register (Intel I/O controller hubs, RST_CNT).
+pub const RESET_CONTROL: u16 = 0xCF9;
+/// RST_CNT: a system reset, not only the processor's.
+pub const SYSTEM_RESET: u8 = 1 << 1;
+/// RST_CNT: a rising edge resets.
+pub const RESET_CPU: u8 = 1 << 2;
+/// Base of the I/O APIC.
+pub const IO_APIC: u64 = 0xFEC0_0000;
+/// Base of the local APIC's registers after a reset (SDM Vol. 3A, "Local APIC Status and Location").
+pub const LOCAL_APIC: u64 = 0xFEE0_0000;
+/// The first instruction after a reset (SDM Vol. 3A, "First Instruction Executed").
+pub const RESET_VECTOR: u64 = 0xFFFF_FFF0;
