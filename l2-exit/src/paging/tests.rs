@@ -312,12 +312,12 @@ fn protection_keys_need_cr4_and_long_mode() {
     vcpu.pkru = u32::MAX;
     let memory = level_4(P | RW | US | 5 << 59);
     assert_eq!(walk(&vcpu, &memory, user(WRITE)), Ok(0x12_3456_7567));
-    vcpu.cr4 |= CR4_PKE;
+    vcpu.cr4 |= cr4::PKE;
     let fault = fault(LINEAR, 0b10_0111);
     assert_eq!(walk(&vcpu, &memory, user(WRITE)), fault);
 
     let mut vcpu = legacy();
-    vcpu.cr4 |= CR4_PKE;
+    vcpu.cr4 |= cr4::PKE;
     vcpu.pkru = u32::MAX;
     let memory = TestMemory::default();
     memory.poke_u32(0x1000, 0x2000 | 7);
