@@ -182,8 +182,15 @@ fn pae_paging_starts_at_the_registers() {
     memory.poke_u64(0x2000 + 2 * 8, 0x9_7640_0000 | P | RW | PS);
     assert_eq!(translate(&vcpu, linear, WRITE), Ok(0x9_7640_3123));
     // Bits 62:52 are ignored in IA-32e paging but reserved here.
-    memory.poke_u64(0x2000 + 2 * 8, 0x9_7640_0000 | P | RW | PS | 1 << 52);
-    assert_eq!(translate(&vcpu, linear, READ), fault(linear, 0b1001));
+    for bit in 52..63 {
+        memory.poke_u64(0x2000 + 2 * 8, 0x9_7640_0000 | P | RW | PS | 1 << bit);
+        assert_eq!(translate(&vcpu, linear, READ), fault(linear, 0b1001));
+        memory.poke_u64(0x2000 + 2 * 8, 0x3000 | P | RW | 1 << bit);
+        assert_eq!(translate(&vcpu, linear, READ), fault(linear, 0b1001));
+        memory.poke_u64(0x2000 + 2 * 8, 0x3000 | P | RW);
+        memory.poke_u64(0x3000 + 3 * 8, 0x9_7654_3000 | P | RW | 1 << bit);
+        assert_eq!(translate(&vcpu, linear, READ), fault(linear, 0b1001));
+    }
 }
 
 #[test]

@@ -360,6 +360,21 @@ fn a_leaf_has_its_inputs_and_returns_its_outputs() {
     ));
 }
 
+/// GHCI 1.5: where each kind of answer has its values.
+#[test]
+fn replies_have_their_values_in_the_registers_of_the_ghci() {
+    for (reply, r10, r11, r12_to_r15) in [
+        (Reply::SUCCESS, 0, None, None),
+        (Reply::INVALID_OPERAND, INVALID, None, None),
+        (Reply::value(7), 0, Some(7), None),
+        (Reply::cpuid(1, 2, 3, 4), 0, None, Some([1, 2, 3, 4])),
+        (Reply::retry(0x5000), 1, Some(0x5000), None),
+    ] {
+        assert_eq!(reply.status.r10(), r10);
+        assert_eq!((reply.r11, reply.r12_to_r15), (r11, r12_to_r15));
+    }
+}
+
 /// RAX, and RCX, RDX, R8, R9 as far as the leaf has them (TDX Module ABI).
 #[test]
 fn every_leaf_of_the_module_is_decoded() {
