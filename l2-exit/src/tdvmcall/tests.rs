@@ -194,6 +194,15 @@ fn arguments_out_of_range_are_invalid_operands() {
         ),
         (sub_function::SERVICE, [0x1000, 0x2000, 31, 0], invalid),
         (sub_function::SERVICE, [0x1000, 0x2010, 0, 0], invalid),
+        (sub_function::SERVICE, [1 << 52, 1 << 52, 0, 0], invalid),
+        // Both wrong alike.
+        (sub_function::SERVICE, [0x1010, 0x2010, 0, 0], invalid),
+        (sub_function::GET_QUOTE, [0x1010, 0x1010, 0, 0], invalid),
+        (
+            sub_function::MAP_GPA,
+            [0x1010, 0x1010, 0, 0],
+            CompletionStatus::AlignError,
+        ),
         (0x20001, [0; 4], invalid),
     ] {
         assert_eq!(function(number, arguments), Err(status), "{number:#x}");

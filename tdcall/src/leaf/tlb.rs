@@ -150,6 +150,12 @@ mod tests {
     }
 
     #[test]
+    fn a_vm_is_in_a_set_once() {
+        let two = VmSet::of(VmIndex::FIRST).with(VmIndex::new(2).unwrap());
+        assert_eq!(two.with(VmIndex::FIRST), two);
+    }
+
+    #[test]
     fn pages_are_counted_from_zero() {
         let script = Script::status(0);
         let pages = GlaPages::new(0xFFFF_8000_0000_1234, 2).unwrap();

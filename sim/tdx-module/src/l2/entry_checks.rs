@@ -337,6 +337,55 @@ mod tests {
         }
     }
 
+    /// CS and SS agree about the privilege; in real mode, or with CS as data, it is 0.
+    #[test]
+    fn the_stack_has_the_privilege_of_the_code() {
+        const REAL: u64 = 0x30;
+        const PROTECTED: u64 = 0x31;
+        for (cr0, cs, ss, valid) in [
+            (PROTECTED, 0x9b, 0x93, true),
+            (PROTECTED, 0xfb, 0xf3, true),
+            (PROTECTED, 0xfb, 0x93, false),
+            (PROTECTED, 0x9b, 0xf3, false),
+            // Conforming code is of its callers' privilege or above.
+            (PROTECTED, 0x9f, 0xf3, true),
+            (PROTECTED, 0xff, 0x93, false),
+            (PROTECTED, 0x93, 0x93, true),
+            (PROTECTED, 0x93, 0xf3, false),
+            (PROTECTED, 0xf3, 0x93, false),
+            (PROTECTED, 0x97, 0x93, false),
+            (REAL, 0x9b, 0x93, true),
+            (REAL, 0x93, 0x93, true),
+            (REAL, 0xfb, 0xf3, false),
+        ] {
+            let mut fake = Fake::new();
+            let mut guest = fake.guest();
+            guest.set_real(ControlRegister::Cr0, cr0);
+            let vm = guest.vm();
+            let (cs, ss) = (segment(0, cs, 0xffff), segment(0, ss, 0xffff));
+            guest.platform.set_segment(vm, SegmentName::Cs, cs);
+            guest.platform.set_segment(vm, SegmentName::Ss, ss);
+            assert_eq!(guest.is_state_valid(), valid, "{cr0:#x} {cs:x?} {ss:x?}");
+        }
+    }
+
+    #[test]
+    fn cet_needs_write_protection() {
+        const WP: u64 = 1 << 16;
+        for (cr0, cr4, valid) in [
+            (WP, cr4::CET, true),
+            (0, cr4::CET, false),
+            (WP, 0, true),
+            (0, 0, true),
+        ] {
+            let mut fake = long_mode();
+            let mut guest = fake.guest();
+            guest.set_real(ControlRegister::Cr0, 0x8000_0021 | cr0);
+            guest.set_real(ControlRegister::Cr4, 0x2060 | cr4);
+            assert_eq!(guest.is_state_valid(), valid, "{cr0:#x} {cr4:#x}");
+        }
+    }
+
     /// SDM volume 3, "Checks on Guest Segment Registers", the lines about data segments.
     #[test]
     fn data_segments_are_accessed_present_and_readable() {

@@ -148,6 +148,7 @@ fn attributes_contain_others_only_if_all_are_set() {
     };
     for one in 0..8 {
         for other in 0..8 {
+            assert_eq!(set(one) | set(other), set(one | other));
             let expected = one & other == other;
             assert_eq!(set(one).contains(set(other)), expected, "{one} {other}");
         }

@@ -2,7 +2,7 @@
 
 use super::{L1, VAPIC, VM};
 use crate::TdParams;
-use crate::platform::{Platform, SegmentName, Vm};
+use crate::platform::{Platform, Register, SegmentName, Vm};
 use crate::test_platform::ModelTdcall;
 use tdx_defs::VmIndex;
 use tdx_defs::field::{FieldId, L2Ctls};
@@ -39,6 +39,11 @@ fn fields_have_their_initial_values_rights_and_masks() {
     for (field, value) in values {
         assert_eq!(l1.get(field), value, "{field:x?}");
     }
+    // ENABLE_UNCORE_PMI is the host's.
+    l1.model.with(|_, platform| {
+        platform.set_register(Vm::L2(VM), Register::DebugCtl, 1 << 13 | 1);
+    });
+    assert_eq!(l1.get(VmcsField::GUEST_DEBUGCTL), 1);
     let vmcs = |code| FieldId::l2_vmcs(VM, VmcsField(code));
     let other_vm = FieldId::l2_vmcs(VmIndex::new(2).unwrap(), VmcsField::GUEST_RIP);
     for (id, code) in [

@@ -1,5 +1,7 @@
 //! Exits that L1 shares with the module and the host.
 
+use alloc::boxed::Box;
+
 use super::{CODE, INTERRUPTS_ON, L1, TSC_DEADLINE_MSR, VM};
 use crate::Module;
 use crate::platform::{Action, Event, Exited, HardwareExit, Platform, Register, Vm};
@@ -44,6 +46,63 @@ fn the_host_gets_interrupts_and_l2_goes_on() {
     assert_eq!(l1.enter().rax, 12);
 }
 
+/// Exits of L2 that the host gets: RAX, the VM and the qualification in RCX, the interruption
+/// information in R9.
+#[test]
+fn the_hosts_exits_have_their_reason_and_information() {
+    let routed = |reason| {
+        move |l1: &L1| {
+            l1.model
+                .with(move |module, _| module.faults().route_to_host(reason))
+        }
+    };
+    type Prepare = Box<dyn Fn(&L1)>;
+    let exits: [(HardwareExit, Prepare, u64, u64, u64); 4] = [
+        (
+            HardwareExit::Interrupt,
+            Box::new(|_: &L1| ()),
+            1,
+            0,
+            0x8000_0000,
+        ),
+        (HardwareExit::Nmi, Box::new(|_: &L1| ()), 0, 0, 0x8000_0202),
+        (HardwareExit::Invlpg, Box::new(routed(14)), 14, 0x1234, 0),
+        (HardwareExit::Hlt, Box::new(routed(12)), 12, 0, 0),
+    ];
+    for (exit, prepare, reason, qualification, information) in exits {
+        // invlpg [eax]
+        let l1 = L1::with_l2(&[0x0f, 0x01, 0x38]);
+        l1.set_state(0, 0x1234);
+        prepare(&l1);
+        l1.start_l2();
+        let Action::TdExit(td_exit) = l1.exit(exit.into()) else {
+            panic!("{exit:?}");
+        };
+        let registers = td_exit.registers;
+        assert_eq!(registers.rax, reason);
+        assert_eq!(registers.rcx, 1 << 32 | qualification, "{exit:?}");
+        assert_eq!(registers.r9, information, "{exit:?}");
+    }
+}
+
+#[test]
+fn a_software_exception_reports_its_length() {
+    // INT3 as one byte and as two; the event is the exit's own, and R11 has the length.
+    for (code, length) in [(&[0xcc][..], 1), (&[0xcd, 3], 2)] {
+        let l1 = L1::with_l2(code);
+        let own = l1.get(VmcsField::EXCEPTION_BITMAP);
+        l1.set(VmcsField::EXCEPTION_BITMAP, own | 1 << 3);
+        l1.model.push_exit(HardwareExit::Exception {
+            vector: 3,
+            error_code: None,
+            cr2: 0,
+        });
+        let out = l1.enter();
+        assert_eq!((out.rax, out.r9), (0, 0x8000_0603));
+        assert_eq!(out.r11 >> 32, length);
+    }
+}
+
 #[test]
 fn the_host_routes_an_exit_to_l1() {
     let l1 = L1::with_l2(&[]);
@@ -61,6 +120,32 @@ fn the_host_routes_an_exit_to_l1() {
     assert_eq!(out.rax, 0x0000_1100_0000_0030);
     assert_eq!(out.r8, 0xfed4_0000);
     assert_eq!(out.r13, 0);
+}
+
+/// A pending page is L1's exit, with the type of extended qualification that says so; the exit that
+/// the host routes has none.
+#[test]
+fn a_routed_exit_has_no_extended_qualification() {
+    const PENDING: u64 = 4 << 20;
+    for (by_host, rax, extended) in [(false, 48, 6), (true, 0x0000_1100_0000_0030, 0)] {
+        let l1 = L1::with_l2(&[]);
+        l1.model.augment(PENDING, tdx_defs::PageLevel::Page4K);
+        if by_host {
+            l1.model.with(|module, _| module.faults().route_to_host(48));
+        }
+        l1.model.set_host(|_, _, _| VpEnterInput {
+            resume_l1: true,
+            ..Default::default()
+        });
+        l1.model.push_exit(HardwareExit::NestedPageFault {
+            gpa: PENDING,
+            write: true,
+            fetch: false,
+            page_walk: false,
+        });
+        let out = l1.enter();
+        assert_eq!((out.rax, out.r8, out.r13), (rax, PENDING, extended));
+    }
 }
 
 #[test]
@@ -116,6 +201,75 @@ fn an_interrupt_shadow_is_reported_as_the_kind_it_can_be() {
         assert_eq!(l1.enter().rax, 12);
         let reported = l1.get(VmcsField::GUEST_INTERRUPTIBILITY);
         assert_eq!(reported, interruptibility, "{shadow} {flags:#x}");
+    }
+}
+
+/// A #DB that L1 left pending comes before L2's first instruction, with its causes in DR6, unless
+/// MOV SS holds it back (SDM volume 3, "Pending Debug Exceptions").
+#[test]
+fn a_pending_debug_exception_is_delivered_with_its_causes() {
+    const BREAKPOINT: u64 = 1 << 12;
+    const STEP: u64 = 1 << 14;
+    const MOV_SS: u64 = 2;
+    const INITIAL: u64 = 0xffff_0ff0;
+    for (pending, blocking, dr6, delivered) in [
+        (0, 0, INITIAL, false),
+        (0xf, 0, INITIAL, false),
+        (BREAKPOINT | 0x5, 0, INITIAL | 0x5, true),
+        (STEP, 0, INITIAL | STEP, true),
+        (STEP | BREAKPOINT | 0x8, 0, INITIAL | STEP | 0x8, true),
+        (BREAKPOINT | 0x5, MOV_SS, INITIAL, false),
+    ] {
+        for already in [INITIAL, INITIAL | STEP | 0xf] {
+            let l1 = L1::with_l2(&[0xf4]);
+            l1.set(VmcsField::GUEST_PENDING_DEBUG_EXCEPTIONS, pending);
+            l1.set(VmcsField::GUEST_INTERRUPTIBILITY, blocking);
+            l1.model.with(|_, platform| {
+                platform.set_register(Vm::L1, Register::Dr6, already);
+            });
+            l1.start_l2();
+            let event = delivered.then(|| Event::exception(1, None));
+            assert_eq!(l1.injected(), event, "{pending:#x} {blocking}");
+            assert_eq!(l1.l2_register(Register::Dr6), dr6 | already);
+            let left = l1.model.with(|module, _| {
+                let l2 = module.vcpu.l2(VM);
+                l2.cell(VmcsField::GUEST_PENDING_DEBUG_EXCEPTIONS)
+            });
+            assert_eq!(left, if delivered { 0 } else { pending });
+        }
+    }
+}
+
+/// #UD always, which stands for the instructions that TDX and VMX make exit; what L1 selected; and
+/// #PF if its error code selects.
+#[test]
+fn the_hardware_stops_at_the_exceptions_that_somebody_asked_for() {
+    const UD: u32 = 1 << 6;
+    const PF: u32 = 1 << 14;
+    for (bitmap, mask, matching, exceptions) in [
+        (0, 0, 0, UD),
+        (1 << 13, 0, 0, UD | 1 << 13),
+        (u64::from(UD), 0, 0, UD),
+        (0, 1, 0, UD | PF),
+        (0, 0, 1, UD | PF),
+        (u64::from(PF), 2, 2, UD | PF),
+        (1 << 3 | 1 << 13, 1, 1, UD | PF | 1 << 3 | 1 << 13),
+    ] {
+        let l1 = L1::with_l2(&[0xf4]);
+        // #MC, bit 18, is the module's own.
+        let own = l1.get(VmcsField::EXCEPTION_BITMAP);
+        l1.set(VmcsField::EXCEPTION_BITMAP, own | bitmap);
+        l1.set(VmcsField::PAGE_FAULT_ERROR_CODE_MASK, mask);
+        l1.set(VmcsField::PAGE_FAULT_ERROR_CODE_MATCH, matching);
+        l1.start_l2();
+        let stops = l1
+            .model
+            .with(|_, platform| platform.intercepts[&Vm::L2(VM)].exceptions);
+        assert_eq!(
+            stops,
+            exceptions | own as u32,
+            "{bitmap:#x} {mask} {matching}"
+        );
     }
 }
 

@@ -86,7 +86,12 @@ fn what_only_the_host_can_do_is_a_ve_with_its_information() {
         (&[0xed], io(0xcfc, 4, true), 30, 0x0cfc_000b),
     ] {
         assert_eq!(machine.run(code, exit), VE, "{exit:?}");
-        let expected = VeInfo::instruction(reason, qualification, code.len());
+        let expected = VeInfo {
+            exit_reason: reason,
+            qualification,
+            instruction_length: code.len() as u32,
+            ..VeInfo::default()
+        };
         assert_eq!(machine.ve_info(), Some(expected));
         assert_eq!(machine.get(Register::Rip), CODE);
     }
@@ -184,6 +189,31 @@ fn an_interrupt_waits_for_rflags_and_shadow() {
     machine.act(|module, _| assert!(!module.interrupt_pending()));
 }
 
+/// Exits of L1 that the host gets as they are: RAX, and the interruption information in R9.
+#[test]
+fn what_is_the_hosts_has_its_reason_and_information() {
+    for (exit, reason, information) in [
+        (HardwareExit::Interrupt, 1, 0x8000_0000),
+        (HardwareExit::Nmi, 0, 0x8000_0202),
+        (HardwareExit::TaskSwitch, 9, 0),
+    ] {
+        let machine = Machine::new();
+        let Action::TdExit(td_exit) = machine.exit(&[0x90], exit) else {
+            panic!("{exit:?}");
+        };
+        let registers = td_exit.registers;
+        assert_eq!((registers.rax, registers.r9), (reason, information));
+        assert_eq!((registers.rcx, registers.rdx, registers.r8), (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_performance_counter_is_not_l1s_to_read() {
+    let machine = Machine::new();
+    assert_eq!(machine.run(&[0x0f, 0x33], HardwareExit::Rdpmc), GP);
+    machine.act(|_, platform| assert!(platform.intercepts[&Vm::L1].rdpmc));
+}
+
 #[test]
 fn a_triple_fault_ends_the_virtual_processor() {
     let machine = Machine::new();
@@ -221,4 +251,18 @@ fn a_step_over_an_emulated_instruction_ends_like_a_real_one() {
     assert_eq!(step(TF | BTF, BTF), None);
     assert_eq!(step(TF | 2, 0), Some(Event::exception(1, None)));
     assert_eq!(machine.get(Register::Dr6), 0xffff_4ff0);
+    // BS and RF that are set already stay set.
+    machine.set(Register::Rflags, TF | 2);
+    machine.set(Register::DebugCtl, 0);
+    machine.set(Register::Dr6, 0xffff_4ff0);
+    machine.set(Register::Rax, 0);
+    machine.exit(&[0x0f, 0xa2], HardwareExit::Cpuid);
+    assert_eq!(machine.get(Register::Dr6), 0xffff_4ff0);
+    machine.act(|_, platform| platform.injected.remove(&Vm::L1));
+    for rflags in [2, RF | 2] {
+        machine.set(Register::Rflags, rflags);
+        assert_eq!(machine.run(&[0xf4], HardwareExit::Hlt), VE);
+        assert_eq!(machine.get(Register::Rflags), RF | 2);
+        machine.ve_info();
+    }
 }

@@ -375,6 +375,20 @@ fn control_registers_keep_what_is_the_modules() {
             assert_eq!((info.exit_reason, info.qualification), (28, 0x304));
         }
     }
+    // LMSW AX writes MP, EM and TS, and sets PE, which it can not clear.
+    for (value, cr0) in [
+        (0x0, 0x8001_0031),
+        (0x1, 0x8001_0031),
+        (0xf, 0x8001_003f),
+        (0xfff0, 0x8001_0031),
+        (0x2, CR0),
+    ] {
+        machine.set(Register::Cr0, CR0);
+        machine.set(Register::Rax, value);
+        let lmsw = [0x0f, 0x01, 0xf0];
+        assert_eq!(machine.run(&lmsw, HardwareExit::CrAccess), None);
+        assert_eq!(machine.get(Register::Cr0), cr0, "{value:#x}");
+    }
     machine.set(Register::Cr0, CR0 | 8);
     assert_eq!(machine.run(&[0x0f, 0x06], HardwareExit::CrAccess), None);
     assert_eq!(machine.get(Register::Cr0), CR0);
