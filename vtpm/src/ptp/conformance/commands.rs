@@ -426,3 +426,28 @@ fn statistics_count_commands_by_code() {
     assert_eq!(statistics.accesses, 2 + 3 * 12);
     assert_eq!(statistics.errors, 0);
 }
+
+/// A command ends with commandReady, or with its locality: what comes after is another's.
+#[test]
+fn a_command_that_is_left_behind_has_its_accesses() {
+    for leave in [false, true] {
+        let mut guest = Guest::ready();
+        guest.send(0, &message(&[]));
+        guest.set_sts(0, GO);
+        let before = guest.0.statistics().clone();
+        if leave {
+            guest.set_access(0, ACTIVE);
+        } else {
+            guest.set_sts(0, READY);
+        }
+        let accesses = |statistics: &crate::ptp::Statistics| {
+            let counts = statistics.commands().map(|(_, counts)| counts.accesses);
+            counts.sum::<u64>()
+        };
+        assert_eq!(accesses(&before), 0);
+        assert_eq!(
+            accesses(guest.0.statistics()),
+            before.reads + before.writes + 1
+        );
+    }
+}
