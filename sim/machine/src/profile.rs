@@ -7,8 +7,6 @@ use alloc::vec::Vec;
 use tcg_defs::ptp;
 use tdx_module::{HardwareExit, Vm};
 
-/// The 4 KiB pages of the TPM window (PTP 1.05, 6.1): five localities.
-
 /// What L1 spent between an L2 exit and the next L2 entry.
 #[derive(Clone, Copy, Debug, Default)]
 struct Interval {
