@@ -252,6 +252,7 @@ mod tests {
         let rows = [
             // Nothing masked: done, NE fixed.
             (0, 0, ts, Written(ts)),
+            (0, 0, ts | cr0::ET, Written(ts)),
             (0, 0, ts & !cr0::NE, Fault),
             (0, 0, ts | 1 << 32, Written(ts)),
             (0, 0, cr0::PG | cr0::NE, Fault),
