@@ -102,11 +102,14 @@ impl Guest<'_> {
     /// What happens at an instruction boundary, in order of priority, if no event is injected: an
     /// exit, or an event that is due.
     fn before_next_instruction(&mut self) -> Result<Option<Event>, ExitInformation> {
-        if let Some(event) = self.take_pending_debug_exception() {
+        if let Some(causes) = self.take_pending_debug_exception() {
+            let event = Event::exception(DEBUG_EXCEPTION, None);
             if self.exits_on_exception(event.vector, 0) {
-                let dr6 = self.register(Register::Dr6);
-                return Err(ExitInformation::exception(&event, dr6));
+                // DR6 is L1's to update.
+                return Err(ExitInformation::exception(&event, causes));
             }
+            let dr6 = self.register(Register::Dr6);
+            self.set_register(Register::Dr6, dr6 | causes);
             return Ok(Some(event));
         }
         if self.platform.tsc() >= self.l2.tsc_deadline {
@@ -147,8 +150,9 @@ impl Guest<'_> {
         !state.blocking_by_nmi() && !state.blocking_by_mov_ss()
     }
 
-    /// Takes the #DB that L1 left in the pending-debug-exceptions field, if it can come now.
-    fn take_pending_debug_exception(&mut self) -> Option<Event> {
+    /// Takes the #DB that L1 left in the pending-debug-exceptions field, if it can come now: its
+    /// causes, as DR6 and an exit qualification have them.
+    fn take_pending_debug_exception(&mut self) -> Option<u64> {
         let pending = self.l2.cell(VmcsField::GUEST_PENDING_DEBUG_EXCEPTIONS);
         let due = pending & (PENDING_BREAKPOINT | PENDING_SINGLE_STEP) != 0
             && !self.interruptibility().blocking_by_mov_ss();
@@ -158,12 +162,7 @@ impl Guest<'_> {
         self.l2
             .set_cell(VmcsField::GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
         const BREAKPOINTS: u64 = 0xf;
-        let dr6 = self.register(Register::Dr6);
-        self.set_register(
-            Register::Dr6,
-            dr6 | pending & (BREAKPOINTS | PENDING_SINGLE_STEP),
-        );
-        Some(Event::exception(DEBUG_EXCEPTION, None))
+        Some(pending & (BREAKPOINTS | PENDING_SINGLE_STEP))
     }
 
     /// Has the hardware deliver an event.

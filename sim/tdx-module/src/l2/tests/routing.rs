@@ -240,6 +240,23 @@ fn a_pending_debug_exception_is_delivered_with_its_causes() {
     }
 }
 
+/// A #DB that L1 intercepts is an exit with its causes and nothing else of DR6, which stays as it is
+/// (SDM volume 3, "Basic VM-Exit Information", exit qualification of debug exceptions).
+#[test]
+fn a_pending_debug_exception_that_l1_intercepts_leaves_dr6() {
+    const INITIAL: u64 = 0xffff_0ff0;
+    let l1 = L1::with_l2(&[0xf4]);
+    let own = l1.get(VmcsField::EXCEPTION_BITMAP);
+    l1.set(VmcsField::EXCEPTION_BITMAP, own | 1 << 1);
+    l1.set(VmcsField::GUEST_PENDING_DEBUG_EXCEPTIONS, 1 << 12 | 0x5);
+    l1.model.with(|_, platform| {
+        platform.set_register(Vm::L1, Register::Dr6, INITIAL);
+    });
+    let out = l1.enter();
+    assert_eq!((out.rax, out.rcx, out.r9), (0, 0x5, 0x8000_0301));
+    assert_eq!(l1.l2_register(Register::Dr6), INITIAL);
+}
+
 /// #UD always, which stands for the instructions that TDX and VMX make exit; what L1 selected; and
 /// #PF if its error code selects.
 #[test]
