@@ -1,13 +1,12 @@
 //! What measurement and attestation cost: an extend by policy, the boot, and the evidence.
 
-use crate::commands::bench::{Figure, on_platform};
-use crate::commands::run::Prepared;
+use crate::commands::bench::{Figure, on_simulator};
 use crate::figures::{self, Cost, Spread};
 use crate::images;
-use crate::machine::Outcome;
-use crate::round_trip::{RoundTrip, mirror_option};
 use anyhow::{Context, Result, ensure};
 use attestation::journal::PcrMirror;
+use boots::{RoundTrip, Setup, mirror_option};
+use simulator::Run;
 use std::path::Path;
 
 /// Most that making keys and certificates may add to a boot, in percent.
@@ -33,12 +32,12 @@ const IDENTITY: [(&str, &str); 2] = [
 ];
 
 /// All of them; the initrd has the guest's timing program.
-pub(crate) fn figures(prepared: &Prepared, timing_initrd: &Path) -> Result<Vec<Figure>> {
+pub(crate) fn figures(setup: &Setup, timing_initrd: &Path) -> Result<Vec<Figure>> {
     let timed = |mirror: PcrMirror| {
         let name = format!("timing-{}", mirror.name());
         let words = "quiet tdp.mode=timing-extend";
         let options = [mirror_option(mirror)];
-        on_platform(prepared, timing_initrd, words, &name, &options)
+        on_simulator(setup, timing_initrd, words, &name, &options)
     };
     let [off, summary, full] = [PcrMirror::Off, PcrMirror::Summary, PcrMirror::Full].map(timed);
     let (off, summary, full) = (off?, summary?, full?);
@@ -47,13 +46,13 @@ pub(crate) fn figures(prepared: &Prepared, timing_initrd: &Path) -> Result<Vec<F
         extend_figure("full", &off, &full)?,
     ];
     figures.extend(boot_figures(&summary)?);
-    figures.extend(evidence_figures(prepared)?);
+    figures.extend(evidence_figures(setup)?);
     Ok(figures)
 }
 
 /// Medians of one PCR_Extend: TDCALLs, and microseconds of L1 and the TDX module.
-fn extend_cost(outcome: &Outcome) -> Result<(f64, f64)> {
-    let costs = figures::costs(&outcome.transcript, EXTEND_MARK);
+fn extend_cost(run: &Run) -> Result<(f64, f64)> {
+    let costs = figures::costs(&run.transcript, EXTEND_MARK);
     let median =
         |of: fn(&Cost) -> f64| Spread::of(costs.iter().map(of)).map(|spread| spread.median);
     let tdcalls = median(|cost| cost.tdcalls);
@@ -62,7 +61,7 @@ fn extend_cost(outcome: &Outcome) -> Result<(f64, f64)> {
     Ok((tdcalls, time / 1000.0))
 }
 
-fn extend_figure(mirror: &str, off: &Outcome, with: &Outcome) -> Result<Figure> {
+fn extend_figure(mirror: &str, off: &Run, with: &Run) -> Result<Figure> {
     let (tdcalls, time) = extend_cost(off)?;
     let (with_tdcalls, with_time) = extend_cost(with)?;
     Ok(Figure::without_goal(
@@ -76,9 +75,9 @@ fn extend_figure(mirror: &str, off: &Outcome, with: &Outcome) -> Result<Figure> 
 }
 
 /// When L1 logged what something took, and that, both in milliseconds; `None` if it was not done.
-fn logged(outcome: &Outcome, what: &str) -> Option<(f64, f64)> {
+fn logged(run: &Run, what: &str) -> Option<(f64, f64)> {
     let start = format!("time to {what}: ");
-    outcome.transcript.log.iter().find_map(|line| {
+    run.transcript.log.iter().find_map(|line| {
         let (before, rest) = line.split_once(&start)?;
         let nanoseconds = rest.split_whitespace().next()?.parse::<f64>().ok()?;
         let moment = before.strip_prefix('[')?.split(']').next()?.trim();
@@ -87,11 +86,11 @@ fn logged(outcome: &Outcome, what: &str) -> Option<(f64, f64)> {
 }
 
 /// What some items of L1's work took before `end` (milliseconds), and that in words.
-fn parts(outcome: &Outcome, items: &[(&str, &str)], end: f64) -> (f64, String) {
+fn parts(run: &Run, items: &[(&str, &str)], end: f64) -> (f64, String) {
     let mut total = 0.0;
     let mut words = Vec::new();
     for (what, word) in items {
-        match logged(outcome, what) {
+        match logged(run, what) {
             Some((moment, time)) if moment <= end => {
                 total += time;
                 words.push(format!("{word} {time:.0} ms"));
@@ -103,18 +102,18 @@ fn parts(outcome: &Outcome, items: &[(&str, &str)], end: f64) -> (f64, String) {
 }
 
 /// What measurement and identity add to a boot that has neither.
-fn boot_figures(outcome: &Outcome) -> Result<Vec<Figure>> {
-    let phases = outcome.transcript.phases();
+fn boot_figures(run: &Run) -> Result<Vec<Figure>> {
+    let phases = run.transcript.phases();
     let whole = phases.last().context("the run has no phases")?;
     let whole = whole.microseconds as f64 / 1000.0;
     ensure!(
         MEASURING
             .iter()
-            .all(|(what, _)| logged(outcome, what).is_some()),
+            .all(|(what, _)| logged(run, what).is_some()),
         "L1 did not log what measuring took"
     );
-    let (measuring, measuring_words) = parts(outcome, &MEASURING, whole);
-    let (identity, identity_words) = parts(outcome, &IDENTITY, whole);
+    let (measuring, measuring_words) = parts(run, &MEASURING, whole);
+    let (identity, identity_words) = parts(run, &IDENTITY, whole);
     let without = whole - measuring - identity;
     let share = |time: f64| time / without * 100.0;
     Ok(vec![
@@ -131,8 +130,8 @@ fn boot_figures(outcome: &Outcome) -> Result<Vec<Figure>> {
     ])
 }
 
-fn evidence_figures(prepared: &Prepared) -> Result<Vec<Figure>> {
-    let trip = RoundTrip::new(prepared, "attest");
+fn evidence_figures(setup: &Setup) -> Result<Vec<Figure>> {
+    let trip = RoundTrip::new(setup, "attest");
     let verifier = images::build_verifier(images::VerifierBuild::Optimized)?;
     let collected = trip.collect(&mut |_| {})?;
     let policy = trip.policy(&trip.predict()?, true)?;
@@ -149,7 +148,7 @@ fn evidence_figures(prepared: &Prepared) -> Result<Vec<Figure>> {
         .bundle()?
         .td_quote
         .map_or(0, |quote| quote.0.len());
-    let (_, identity) = parts(&collected.outcome, &IDENTITY, f64::INFINITY);
+    let (_, identity) = parts(&collected.run, &IDENTITY, f64::INFINITY);
     Ok(vec![
         Figure::without_goal("identity, at its first need".to_owned(), identity),
         Figure::without_goal(

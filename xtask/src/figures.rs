@@ -1,8 +1,8 @@
 //! Figures out of samples: medians, spreads, and the counters between two marks.
 
-use crate::transcript::Transcript;
 use serde::Serialize;
 use serde_json::Value;
+use simulator::Transcript;
 
 /// Minimum, median and maximum of samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -8,8 +8,8 @@ use tdshim_config::image::{self, Parts};
 
 /// The programs a run takes.
 pub(crate) struct Images {
-    /// The bench, a PVH kernel for QEMU.
-    pub(crate) bench: PathBuf,
+    /// The simulator, a PVH kernel for QEMU.
+    pub(crate) simulator: PathBuf,
     /// The L1 VMM's ELF file, with its symbols.
     pub(crate) l1_vmm: PathBuf,
     /// The same without debug information: the payload of the shim or of
@@ -43,7 +43,7 @@ pub(crate) fn work_folder() -> Result<PathBuf> {
 
 /// Builds all programs.
 pub(crate) fn build() -> Result<Images> {
-    let step = progress::step("building the bench, the shim and the L1 VMM");
+    let step = progress::step("building the simulator, the shim and the L1 VMM");
     let images = build_at(&root(), &target(), &PACKAGES, None)?;
     step.done();
     Ok(images)
@@ -84,7 +84,7 @@ pub(crate) fn build_at(
     let kept = target.join("xtask");
     std::fs::create_dir_all(&kept).with_context(|| kept.display().to_string())?;
     Ok(Images {
-        bench: release.join("sim-machine"),
+        simulator: release.join("sim-machine"),
         l1_vmm: release.join("l1-vmm"),
         payload: strip(&release.join("l1-vmm"), &kept.join("l1-vmm.elf"))?,
         shim: release.join("sim-shim"),

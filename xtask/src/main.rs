@@ -1,40 +1,32 @@
 //! `cargo xtask`: everything a developer or a machine does with the project.
 //!
-//! * `run` builds the images and boots a guest on the simulated TDX platform;
+//! * `run` builds the images and boots a guest on the simulator;
 //! * `test` runs everything continuous integration runs;
 //! * `bench` measures the figures the project promises;
 //! * `measure` predicts a configuration's measurements from files;
 //! * `reproduce` builds the images a second time elsewhere and compares them;
 //! * `check-image` says whether a finished td-shim image can launch the L1 VMM.
+//!
+//! It installs, builds, fetches, runs and prints. The simulator's runs are in `sim/runner`, what a run
+//! must show in `tests/boots`.
 #![forbid(unsafe_code)]
 #![allow(clippy::indexing_slicing, reason = "tasks, on files of their own")]
 
 mod attestation_figures;
-mod bad_input;
-mod blob_guests;
 mod commands;
 mod debian;
-mod evidence;
 mod figures;
 mod host;
 mod images;
 mod initrd;
-mod machine;
-mod names;
-mod other_reader;
-mod pack;
-mod parallel;
-mod policy_file;
-mod prediction;
+mod prepare;
 mod progress;
 mod report;
 mod reproducible;
-mod round_trip;
 #[cfg(test)]
 mod soundness;
 mod swtpm;
 mod tally;
-mod transcript;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -49,7 +41,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Boot a Linux guest as L2 on the simulated TDX platform and check its TPM.
+    /// Boot a Linux guest as L2 on the simulator and check its TPM.
     Run(commands::run::Options),
     /// Run everything continuous integration runs.
     Test(commands::test::Options),

@@ -1,9 +1,9 @@
 //! A run's results, for people and for programs.
 
-use crate::machine::Outcome;
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use serde_json::{Value, json};
+use simulator::Run;
 
 /// A table with a heading row and right-aligned last columns.
 pub(crate) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
@@ -19,8 +19,8 @@ pub(crate) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>
 }
 
 /// The end of a run as text: steps, phases, exits, TDCALLs, registers.
-pub(crate) fn text(outcome: &Outcome) -> String {
-    let transcript = &outcome.transcript;
+pub(crate) fn text(run: &Run) -> String {
+    let transcript = &run.transcript;
     let mut parts = Vec::new();
     let steps = transcript.steps();
     if !steps.is_empty() {
@@ -65,7 +65,7 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     parts.push(format!(
         "ended: {} after {:.1} s",
         transcript.result(),
-        outcome.wall.as_secs_f64()
+        run.wall.as_secs_f64()
     ));
     parts.join("\n\n")
 }
@@ -90,12 +90,12 @@ fn register_rows(report: &Value) -> Vec<Vec<String>> {
 }
 
 /// The same for programs.
-pub(crate) fn json(outcome: &Outcome, ok: bool) -> Value {
-    let transcript = &outcome.transcript;
+pub(crate) fn json(run: &Run, ok: bool) -> Value {
+    let transcript = &run.transcript;
     json!({
         "ok": ok,
         "result": transcript.result(),
-        "wall_seconds": outcome.wall.as_secs_f64(),
+        "wall_seconds": run.wall.as_secs_f64(),
         "steps": transcript.steps().iter().map(|step| json!({"name": step.name, "passed": step.passed})).collect::<Vec<_>>(),
         "phases": transcript.phases().iter().map(|phase| json!({"name": phase.name, "microseconds": phase.microseconds})).collect::<Vec<_>>(),
         "l2_exits": transcript.exits(),

@@ -70,7 +70,7 @@ pub(crate) fn sha384(bytes: &[u8]) -> String {
 pub(crate) enum Scope {
     /// What is measured: the L1 VMM, the shim, and the firmware image of both.
     FirmwareImage,
-    /// The bench as well.
+    /// The simulator as well.
     Programs,
     /// The programs, with an OpenSSL that is built anew for them.
     Libraries,
@@ -108,7 +108,11 @@ pub(crate) fn check(built: &images::Images, scope: Scope) -> Result<()> {
         ),
     ];
     if scope != Scope::FirmwareImage {
-        pairs.push(("bench", read(&built.bench)?, read(&again.bench)?));
+        pairs.push((
+            "simulator",
+            read(&built.simulator)?,
+            read(&again.simulator)?,
+        ));
     }
     let differing: Vec<&str> = pairs
         .iter()

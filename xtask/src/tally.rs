@@ -1,9 +1,7 @@
 //! What passed and what failed.
 
 use anyhow::Result;
-
-/// Checks by name.
-pub(crate) type Checks = Vec<(String, Result<()>)>;
+use boots::Checks;
 
 /// Counts of checks, and the names of those that failed.
 #[derive(Default)]

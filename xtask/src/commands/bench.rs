@@ -1,12 +1,12 @@
 //! `cargo xtask bench`: the figures the project promises, against their goals.
 
-use super::run::{self, BASE_COMMAND_LINE, LIMIT, Prepared, Window};
 use crate::figures::{self, Cost, Spread, Timing};
-use crate::images;
-use crate::machine::{Clock, Gpaw, Guest, Outcome, PlainQemu, Platform};
-use crate::{attestation_figures, initrd, progress, report, swtpm};
+use crate::prepare::{self, Instead, Prepared, prepare};
+use crate::{attestation_figures, images, progress, report, swtpm};
 use anyhow::{Context, Result, ensure};
+use boots::{BASE_COMMAND_LINE, LIMIT, Setup};
 use serde_json::{Value, json};
+use simulator::{BootFiles, Clock, PlainQemu, Run, Simulation, Window};
 use std::path::{Path, PathBuf};
 
 /// Options of the task.
@@ -60,20 +60,21 @@ impl Figure {
 /// Measures and prints; true if every goal holds.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     crate::host::prepare_for_bench()?;
-    let prepared = run::prepare(None, None, Window::Accepted)?;
-    let timing_initrd = timing_initrd(&prepared)?;
+    let prepared = prepare(&Instead::default())?;
+    let setup = &prepared.setup;
+    let timing_initrd = timing_initrd(setup)?;
     if options.attestation {
-        let figures = attestation_figures::figures(&prepared, &timing_initrd)?;
+        let figures = attestation_figures::figures(setup, &timing_initrd)?;
         print_figures(&figures);
         return Ok(figures.iter().all(|figure| figure.holds));
     }
     let step = progress::step("timing commands in L2, and in a guest of QEMU with swtpm");
     let words = "quiet tdp.mode=timing";
-    let platform = on_platform(&prepared, &timing_initrd, words, "timing", &[])?;
-    let beside = beside_swtpm(&prepared, &timing_initrd)?;
+    let ours = on_simulator(setup, &timing_initrd, words, "timing", &[])?;
+    let beside = beside_swtpm(setup, &timing_initrd)?;
     step.done();
-    let mut figures = exit_figures(&platform);
-    figures.extend(l1_figures(&platform)?);
+    let mut figures = exit_figures(&ours);
+    figures.extend(l1_figures(&ours)?);
     let boots = [
         (
             "boot to user space, quiet",
@@ -88,15 +89,15 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     ];
     let mut boot_json = Vec::new();
     for (name, words, goal) in boots {
-        let (figure, value) = boot_figure(&prepared, name, words, goal, options.boots)?;
+        let (figure, value) = boot_figure(setup, name, words, goal, options.boots)?;
         figures.push(figure);
         boot_json.push(value);
     }
-    figures.extend(size_figures(&prepared, &platform)?);
+    figures.extend(size_figures(&prepared, &ours)?);
     let step = progress::step("measurement and evidence");
-    figures.extend(attestation_figures::figures(&prepared, &timing_initrd)?);
+    figures.extend(attestation_figures::figures(setup, &timing_initrd)?);
     step.done();
-    let commands = command_table(&platform, &beside);
+    let commands = command_table(&ours, &beside);
     print_figures(&figures);
     print_commands(&commands);
     if let Some(path) = &options.json {
@@ -106,7 +107,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             })).collect::<Vec<_>>(),
             "boots": boot_json,
             "commands": commands.iter().map(CommandRow::json).collect::<Vec<_>>(),
-            "profile": platform.transcript.last("profile"),
+            "profile": ours.transcript.last("profile"),
         });
         std::fs::write(path, serde_json::to_string_pretty(&value)?)
             .with_context(|| path.display().to_string())?;
@@ -114,65 +115,51 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(figures.iter().all(|figure| figure.holds))
 }
 
-fn timing_initrd(prepared: &Prepared) -> Result<PathBuf> {
+fn timing_initrd(setup: &Setup) -> Result<PathBuf> {
     let program = images::build_guest_program("guest-timing")?;
-    let folder = prepared.folder.join("timing");
+    let folder = setup.folder.join("timing");
     std::fs::create_dir_all(&folder)?;
-    initrd::build(&images::root().join("tests/guest"), &[program], &folder)
+    prepare::guest_initrd(&[program], &folder)
 }
 
-/// A run that must end well, with further options of the bench.
-pub(crate) fn on_platform(
-    prepared: &Prepared,
+/// A run that must end well, with further options of the simulator.
+pub(crate) fn on_simulator(
+    setup: &Setup,
     initrd: &Path,
     words: &str,
     name: &str,
     options: &[String],
-) -> Result<Outcome> {
+) -> Result<Run> {
     let mut options = options.to_vec();
     options.extend([Window::Accepted.option(), "marks=1".to_owned()]);
-    let outcome = Platform {
-        bench: &prepared.images.bench,
-        image: &prepared.image,
-        guest: Some(Guest {
-            kernel: &prepared.kernel,
-            initrd: Some(initrd),
-            command_line: &format!("{BASE_COMMAND_LINE} {words}"),
-        }),
-        memory_mib: 1024,
-        gpaw: Gpaw::Bits48,
-        clock: Clock::Counted,
+    let command_line = format!("{BASE_COMMAND_LINE} {words}");
+    let boot = BootFiles {
+        initrd: Some(initrd),
+        ..setup.linux(&command_line)
+    };
+    let run = Simulation {
         options: &options,
-        folder: &prepared.folder,
-        name,
-        interactive: false,
-        answer: None,
-        limit: LIMIT,
+        ..setup.simulation(name, boot, 1024)
     }
     .run(&mut |_| {})?;
-    ensure!(outcome.succeeded, "{name}: {}", outcome.transcript.result());
-    Ok(outcome)
+    ensure!(run.succeeded, "{name}: {}", run.transcript.result());
+    Ok(run)
 }
 
-fn beside_swtpm(prepared: &Prepared, initrd: &Path) -> Result<Outcome> {
+fn beside_swtpm(setup: &Setup, initrd: &Path) -> Result<Run> {
     let swtpm = swtpm::start()?;
     plain(
-        prepared,
+        setup,
         initrd,
         "quiet tpm_tis.force=1 tpm_tis.interrupts=0 tdp.mode=timing",
         Some(swtpm.socket()),
     )
 }
 
-fn plain(
-    prepared: &Prepared,
-    initrd: &Path,
-    words: &str,
-    socket: Option<&Path>,
-) -> Result<Outcome> {
-    let outcome = PlainQemu {
-        guest: Guest {
-            kernel: &prepared.kernel,
+fn plain(setup: &Setup, initrd: &Path, words: &str, socket: Option<&Path>) -> Result<Run> {
+    let run = PlainQemu {
+        boot: BootFiles {
+            kernel: &setup.kernel,
             initrd: Some(initrd),
             command_line: &format!("{BASE_COMMAND_LINE} {words}"),
         },
@@ -183,18 +170,18 @@ fn plain(
     }
     .run(&mut |_| {})?;
     ensure!(
-        outcome.to_user_space.is_some(),
+        run.to_user_space.is_some(),
         "plain QEMU did not come to user space"
     );
-    Ok(outcome)
+    Ok(run)
 }
 
 fn median(costs: &[Cost], of: impl Fn(&Cost) -> f64) -> f64 {
     Spread::of(costs.iter().map(of)).map_or(f64::NAN, |spread| spread.median)
 }
 
-fn exit_figures(platform: &Outcome) -> Vec<Figure> {
-    let timings = figures::timings(&platform.transcript);
+fn exit_figures(ours: &Run) -> Vec<Figure> {
+    let timings = figures::timings(&ours.transcript);
     EXIT_GOALS
         .iter()
         .map(|&(command, goal)| {
@@ -202,7 +189,7 @@ fn exit_figures(platform: &Outcome) -> Vec<Figure> {
                 .iter()
                 .find(|timing| timing.command == command)
                 .map_or(0, |timing| timing.mark);
-            let exits = median(&figures::costs(&platform.transcript, mark), |cost| {
+            let exits = median(&figures::costs(&ours.transcript, mark), |cost| {
                 cost.tpm_exits
             });
             Figure {
@@ -215,11 +202,11 @@ fn exit_figures(platform: &Outcome) -> Vec<Figure> {
         .collect()
 }
 
-fn l1_figures(platform: &Outcome) -> Result<Vec<Figure>> {
-    let profile = platform
+fn l1_figures(ours: &Run) -> Result<Vec<Figure>> {
+    let profile = ours
         .transcript
         .last("profile")
-        .context("the bench gave no profile")?;
+        .context("the simulator gave no profile")?;
     let number = |path: &str| {
         profile
             .pointer(path)
@@ -245,7 +232,7 @@ fn l1_figures(platform: &Outcome) -> Result<Vec<Figure>> {
 }
 
 fn boot_figure(
-    prepared: &Prepared,
+    setup: &Setup,
     name: &str,
     words: &str,
     goal: f64,
@@ -256,10 +243,10 @@ fn boot_figure(
     ));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..boots {
-        let outcome = on_platform(prepared, &prepared.initrd, words, "boot", &[])?;
-        ours.extend(outcome.to_user_space.map(|time| time.as_secs_f64()));
-        let outcome = plain(prepared, &prepared.initrd, words, None)?;
-        theirs.extend(outcome.to_user_space.map(|time| time.as_secs_f64()));
+        let run = on_simulator(setup, &setup.initrd, words, "boot", &[])?;
+        ours.extend(run.to_user_space.map(|time| time.as_secs_f64()));
+        let run = plain(setup, &setup.initrd, words, None)?;
+        theirs.extend(run.to_user_space.map(|time| time.as_secs_f64()));
     }
     step.done();
     let ours = Spread::of(ours).context("no boot came to user space")?;
@@ -280,7 +267,7 @@ fn boot_figure(
     ))
 }
 
-fn size_figures(prepared: &Prepared, platform: &Outcome) -> Result<Vec<Figure>> {
+fn size_figures(prepared: &Prepared, ours: &Run) -> Result<Vec<Figure>> {
     let image = prepared.images.payload.len();
     let mut figures = vec![Figure::without_goal(
         "L1 image, stripped".to_owned(),
@@ -290,7 +277,7 @@ fn size_figures(prepared: &Prepared, platform: &Outcome) -> Result<Vec<Figure>> 
         ("heap", "L1 heap high-water mark"),
         ("stack", "L1 stack high-water mark"),
     ] {
-        let bytes = platform
+        let bytes = ours
             .transcript
             .high_water(what)
             .with_context(|| format!("L1 did not log its {what} high-water mark"))?;
@@ -308,10 +295,10 @@ struct CommandRow {
     costs: Vec<Cost>,
 }
 
-fn command_table(platform: &Outcome, beside: &Outcome) -> Vec<CommandRow> {
+fn command_table(ours: &Run, beside: &Run) -> Vec<CommandRow> {
     let theirs = figures::timings(&beside.transcript);
     let spread = |timing: &Timing| Spread::of(timing.nanoseconds.iter().map(|ns| ns / 1000.0));
-    figures::timings(&platform.transcript)
+    figures::timings(&ours.transcript)
         .iter()
         .map(|timing| CommandRow {
             command: timing.command.clone(),
@@ -320,7 +307,7 @@ fn command_table(platform: &Outcome, beside: &Outcome) -> Vec<CommandRow> {
                 .iter()
                 .find(|other| other.mark == timing.mark)
                 .and_then(spread),
-            costs: figures::costs(&platform.transcript, timing.mark),
+            costs: figures::costs(&ours.transcript, timing.mark),
         })
         .collect()
 }

@@ -1,12 +1,11 @@
 //! `cargo xtask measure`: the values of a configuration's registers and PCRs, from files alone.
 
 use crate::images;
-use crate::machine::td_ram;
-use crate::policy_file::{self, PREDICTED_PCRS, Terms};
-use crate::prediction::{Configuration, Host, Prediction, predict};
 use anyhow::{Context, Result};
 use attestation::journal::PcrMirror;
+use prediction::{Configuration, Description, PREDICTED_PCRS, Prediction, Terms, predict};
 use serde_json::{Map, Value, json};
+use simulator::td_ram;
 use std::path::{Path, PathBuf};
 
 /// Options of the task.
@@ -21,7 +20,7 @@ pub(crate) struct Options {
     /// The kernel's whole command line.
     #[arg(long, value_name = "LINE", default_value = "")]
     append: String,
-    /// The TD's memory on the simulated platform, whose TD HOB follows from it.
+    /// The TD's memory on the simulator, whose TD HOB follows from it.
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: u64,
     /// The TD HOB as another host hands it over.
@@ -64,7 +63,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let initrd = options.initrd.as_deref().map(read).transpose()?;
     let prediction = predict(&Configuration {
         image: &image,
-        host: td_hob.as_deref().map_or(Host::Simulated(&ram), Host::TdHob),
+        host: td_hob
+            .as_deref()
+            .map_or(Description::Ram(&ram), Description::TdHob),
         kernel: &kernel,
         initrd: initrd.as_deref(),
         command_line: &options.append,
@@ -74,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             mirror: options.pcr_mirror,
             quote_required: true,
         };
-        let policy = policy_file::toml(&prediction, &options.append, terms);
+        let policy = prediction::policy(&prediction, &options.append, terms);
         std::fs::write(path, policy).with_context(|| path.display().to_string())?;
     }
     if options.json {

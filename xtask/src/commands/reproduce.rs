@@ -26,7 +26,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     step.done();
     println!("l1-vmm         {}", sha384(&images.payload));
     println!("shim           {}", sha384(&std::fs::read(&images.shim)?));
-    println!("bench          {}", sha384(&std::fs::read(&images.bench)?));
+    println!(
+        "simulator      {}",
+        sha384(&std::fs::read(&images.simulator)?)
+    );
     println!("firmware image {}", sha384(&images.assemble(true)?));
     println!("a build elsewhere is the same, byte for byte");
     Ok(true)

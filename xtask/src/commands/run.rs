@@ -1,15 +1,14 @@
 //! `cargo xtask run`: boot a guest as L2 and check its TPM.
 
 use super::measure::mirror;
-use crate::images::{self, Images};
-use crate::machine::{Clock, Gpaw, Guest, Outcome, Platform};
-use crate::round_trip::{RoundTrip, mirror_option};
-use crate::transcript::Transcript;
-use crate::{debian, host, initrd, progress, report};
+use crate::prepare::{Instead, prepare};
+use crate::{debian, images, report};
 use anyhow::{Context, Result};
 use attestation::journal::PcrMirror;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, mirror_option};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use simulator::{Clock, Console, Gpaw, Run, Simulation, Transcript, Window};
+use std::path::PathBuf;
 
 /// Options of the task.
 #[derive(clap::Args, Clone)]
@@ -18,7 +17,7 @@ pub(crate) struct Options {
     #[arg(long)]
     shell: bool,
     /// The whole round trip of evidence instead of the TPM steps: the guest makes it for a fresh nonce, and
-    /// the verifier checks it against predicted values and the test platform's root.
+    /// the verifier checks it against predicted values and the simulator's root.
     #[arg(long, conflicts_with_all = ["shell", "initrd"])]
     attest: bool,
     /// What L1 records of the PCRs in the journal.
@@ -53,14 +52,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "IMAGE")]
     td_shim: Option<PathBuf>,
     /// Guest physical address width, and with it the shared bit.
-    #[arg(long, value_enum, default_value = "48")]
+    #[arg(long, default_value = "48", value_parser = words(&Gpaw::WORDS, Gpaw::from_word))]
     gpaw: Gpaw,
     /// Whether the host backs the TPM window with private pages (else its exits are host-routed).
-    #[arg(long, value_enum, default_value = "accepted")]
+    #[arg(long, default_value = "accepted", value_parser = words(&Window::WORDS, Window::from_word))]
     window: Window,
-    /// Further options for the bench, KEY=VALUE: faults, number of L2 VMs, watchdog.
-    #[arg(long = "bench-option", value_name = "KEY=VALUE")]
-    bench_options: Vec<String>,
+    /// Further options of the simulator, KEY=VALUE: faults, number of L2 VMs, watchdog.
+    #[arg(long = "simulator-option", value_name = "KEY=VALUE")]
+    simulator_options: Vec<String>,
     /// Write the results as JSON to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -69,119 +68,55 @@ pub(crate) struct Options {
     verbose: bool,
 }
 
-/// How L2's accesses to the TPM window reach L1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Window {
-    /// Private pages of L1: the TDX module gives the exits to L1.
-    Accepted,
-    /// No memory there: the host routes the exits to L1.
-    Hole,
-}
-
-impl Window {
-    /// The bench's word for it.
-    pub(crate) fn option(self) -> String {
-        match self {
-            Self::Accepted => "window=accepted",
-            Self::Hole => "window=hole",
-        }
-        .to_owned()
-    }
-}
-
-/// What a run takes, prepared once.
-pub(crate) struct Prepared {
-    pub(crate) images: Images,
-    pub(crate) image: Vec<u8>,
-    pub(crate) kernel: PathBuf,
-    pub(crate) initrd: PathBuf,
-    pub(crate) folder: PathBuf,
-}
-
-/// Words every run's kernel gets: the console, and a reboot instead of a hang on panic.
-pub(crate) const BASE_COMMAND_LINE: &str = "console=ttyS0 panic=-1";
-/// A run that takes longer has hung.
-pub(crate) const LIMIT: Duration = Duration::from_secs(600);
-
-/// Installs, builds, fetches.
-pub(crate) fn prepare(
-    kernel: Option<&Path>,
-    initrd: Option<&Path>,
-    window: Window,
-) -> Result<Prepared> {
-    host::prepare()?;
-    let folder = images::work_folder()?;
-    let kernel = match kernel {
-        Some(path) => path.to_owned(),
-        None => debian::kernel(&folder)?,
-    };
-    let initrd = match initrd {
-        Some(path) => path.to_owned(),
-        None => {
-            let step = progress::step("packing the guest's initrd: busybox, tpm2-tools");
-            let path = initrd::build(&images::root().join("tests/guest"), &[], &folder)?;
-            step.done();
-            path
-        }
-    };
-    let images = images::build()?;
-    let image = images.assemble(window == Window::Accepted)?;
-    Ok(Prepared {
-        images,
-        image,
-        kernel,
-        initrd,
-        folder,
-    })
+/// A parser of these words, each of which `value` knows.
+fn words<T: Clone + Send + Sync + 'static>(
+    words: &'static [&'static str],
+    value: fn(&str) -> Option<T>,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(words).try_map(move |word| value(&word).ok_or("no such word"))
 }
 
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let mut prepared = prepare(
-        options.kernel.as_deref(),
-        options.initrd.as_deref(),
-        options.window,
-    )?;
-    if let Some(path) = &options.td_shim {
-        prepared.image =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    }
+    let prepared = prepare(&Instead {
+        kernel: options.kernel.as_deref(),
+        initrd: options.initrd.as_deref(),
+        td_shim: options.td_shim.as_deref(),
+    })?;
+    let setup = &prepared.setup;
     let kernel_name = match &options.kernel {
         Some(path) => path.display().to_string(),
-        None => debian::kernel_name(&prepared.folder).unwrap_or_default(),
+        None => debian::kernel_name(&setup.folder).unwrap_or_default(),
     };
     eprintln!("booting {kernel_name} as L2, {} MiB", options.memory);
     if options.attest {
-        return attest(options, &prepared);
+        return attest(options, setup);
     }
-    let outcome = boot(options, &prepared)?;
-    let steps = outcome.transcript.steps();
+    let run = boot(options, setup)?;
+    let steps = run.transcript.steps();
     let wants_steps =
         !options.shell && options.initrd.is_none() && !options.append.contains("tdp.mode=");
     let steps_ok = !wants_steps
-        || (outcome.transcript.steps_finished()
+        || (run.transcript.steps_finished()
             && !steps.is_empty()
             && steps.iter().all(|step| step.passed));
-    let ok = outcome.succeeded && steps_ok;
-    println!("\n{}", report::text(&outcome));
+    let ok = run.succeeded && steps_ok;
+    println!("\n{}", report::text(&run));
     if !ok {
-        for line in outcome.transcript.failures() {
+        for line in run.transcript.failures() {
             println!("{line}");
         }
-        println!(
-            "FAILED; console and log are in {}",
-            prepared.folder.display()
-        );
+        println!("FAILED; console and log are in {}", setup.folder.display());
     }
     if let Some(path) = &options.json {
-        let json = serde_json::to_string_pretty(&report::json(&outcome, ok))?;
+        let json = serde_json::to_string_pretty(&report::json(&run, ok))?;
         std::fs::write(path, json).with_context(|| path.display().to_string())?;
     }
     Ok(ok)
 }
 
 /// Collects evidence, verifies it, and shows both.
-fn attest(options: &Options, prepared: &Prepared) -> Result<bool> {
+fn attest(options: &Options, setup: &Setup) -> Result<bool> {
     let trip = RoundTrip {
         mirror: options.pcr_mirror.unwrap_or(PcrMirror::Summary),
         quote: options.quote.as_deref(),
@@ -190,8 +125,8 @@ fn attest(options: &Options, prepared: &Prepared) -> Result<bool> {
         memory_mib: options.memory,
         gpaw: options.gpaw,
         window: options.window,
-        bench_options: &options.bench_options,
-        ..RoundTrip::new(prepared, "attest")
+        options: &options.simulator_options,
+        ..RoundTrip::new(setup, "attest")
     };
     let verifier = images::build_verifier(images::VerifierBuild::Quick)?;
     let policy = trip.policy(&trip.predict()?, !options.without_quote)?;
@@ -211,8 +146,8 @@ fn attest(options: &Options, prepared: &Prepared) -> Result<bool> {
         .status()
         .context("cannot run the verifier")?
         .success();
-    let steps = collected.outcome.transcript.steps();
-    Ok(trusted && collected.outcome.succeeded && steps.iter().all(|step| step.passed))
+    let steps = collected.run.transcript.steps();
+    Ok(trusted && collected.run.succeeded && steps.iter().all(|step| step.passed))
 }
 
 /// Shows a step of the guest, and lines that say why one failed.
@@ -225,42 +160,33 @@ fn show_line(line: &str, verbose: bool) {
     }
 }
 
-fn boot(options: &Options, prepared: &Prepared) -> Result<Outcome> {
+fn boot(options: &Options, setup: &Setup) -> Result<Run> {
     let mode = if options.shell { "shell" } else { "steps" };
     let mut command_line = format!("{BASE_COMMAND_LINE} quiet tdp.mode={mode}");
     if !options.append.is_empty() {
         command_line.push(' ');
         command_line.push_str(&options.append);
     }
-    let mut bench_options = vec![options.window.option()];
+    let mut simulator_options = vec![options.window.option()];
     if options.shell {
         // People think longer than machines.
-        bench_options.push("watchdog=0".to_owned());
+        simulator_options.push("watchdog=0".to_owned());
     }
-    bench_options.extend(options.pcr_mirror.map(mirror_option));
-    bench_options.extend(options.quote.as_ref().map(|quote| format!("quote={quote}")));
-    bench_options.extend(options.bench_options.iter().cloned());
-    let platform = Platform {
-        bench: &prepared.images.bench,
-        image: &prepared.image,
-        guest: Some(Guest {
-            kernel: &prepared.kernel,
-            initrd: Some(&prepared.initrd),
-            command_line: &command_line,
-        }),
-        memory_mib: options.memory,
-        gpaw: options.gpaw,
-        clock: if options.shell {
-            Clock::Paced
-        } else {
-            Clock::Counted
-        },
-        options: &bench_options,
-        folder: &prepared.folder,
-        name: "run",
-        interactive: options.shell,
-        answer: None,
-        limit: LIMIT,
+    simulator_options.extend(options.pcr_mirror.map(mirror_option));
+    simulator_options.extend(options.quote.as_ref().map(|quote| format!("quote={quote}")));
+    simulator_options.extend(options.simulator_options.iter().cloned());
+    let (clock, console) = if options.shell {
+        (Clock::Paced, Console::Terminal)
+    } else {
+        (Clock::Counted, Console::Kept)
     };
-    platform.run(&mut |line| show_line(line, options.verbose))
+    Simulation {
+        image: setup.firmware.image(options.window),
+        gpaw: options.gpaw,
+        clock,
+        console,
+        options: &simulator_options,
+        ..setup.simulation("run", setup.linux(&command_line), options.memory)
+    }
+    .run(&mut |line| show_line(line, options.verbose))
 }

@@ -1,14 +1,14 @@
 //! `cargo xtask test`: everything continuous integration runs.
 
-use super::run::{self, BASE_COMMAND_LINE, Prepared, Window};
-use crate::images::{self, PACKAGES, VerifierBuild, root};
-use crate::machine::{Clock, Gpaw, Guest, Outcome, Platform};
+use crate::images::{self, Images, PACKAGES, VerifierBuild, root};
+use crate::prepare::{Instead, prepare};
+use crate::progress;
 use crate::reproducible::{self, Scope};
-use crate::tally::{Checks, Tally};
-use crate::{bad_input, blob_guests, evidence, parallel, progress};
-use anyhow::{Context, Result, ensure};
+use crate::tally::Tally;
+use anyhow::{Context, Result};
+use boots::{Setup, Suite, bad_input, blobs, evidence, linux, micro_guests};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Options of the task.
 #[derive(clap::Args)]
@@ -16,14 +16,14 @@ pub(crate) struct Options {
     /// Only what needs no QEMU.
     #[arg(long)]
     hosted: bool,
-    /// Only what boots on the bench.
+    /// Only what boots on the simulator.
     #[arg(long, conflicts_with = "hosted")]
-    bench: bool,
+    simulator: bool,
     /// Only the L2 blobs whose name contains this.
-    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "bench"])]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator"])]
     blob: Option<String>,
     /// Only the round trip of evidence.
-    #[arg(long, conflicts_with_all = ["hosted", "bench", "blob"])]
+    #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     attest: bool,
 }
 
@@ -33,24 +33,31 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     crate::host::prepare()?;
     let mut tally = Tally::default();
     let mut verifier = VerifierBuild::Quick;
-    if !options.bench && options.blob.is_none() && !options.attest {
+    if !options.simulator && options.blob.is_none() && !options.attest {
         lints(&mut tally);
         unit_tests(&mut tally)?;
         verifier = VerifierBuild::Tested;
     }
     if !options.hosted {
-        let prepared = run::prepare(None, None, Window::Accepted)?;
+        let prepared = prepare(&Instead::default())?;
+        let setup = &prepared.setup;
         match (&options.blob, options.attest) {
-            (Some(name), _) => blob_guests::check(&mut tally, &prepared, name),
-            (None, true) => whole_boots(&mut tally, &prepared, verifier, &[])?,
+            (Some(name), _) => blobs(&mut tally, setup, name),
+            (None, true) => {
+                let verifier = images::build_verifier(verifier)?;
+                linux_boots(&mut tally, &evidence::suite(setup, &verifier));
+            }
             (None, false) => {
-                reproducible_image(&mut tally, &prepared);
-                micro_guests(&mut tally, &prepared);
-                whole_boots(&mut tally, &prepared, verifier, &BOOTS)?;
-                let same = same_files(&prepared, "steps", "steps-again");
+                reproducible_image(&mut tally, &prepared.images);
+                let suite = micro_guests::suite(setup);
+                check(&mut tally, "micro-guests", &suite);
+                let verifier = images::build_verifier(verifier)?;
+                let suite = evidence::suite(setup, &verifier).and(linux::suite(setup));
+                linux_boots(&mut tally, &suite);
+                let same = linux::two_are_the_same(setup);
                 tally.count("two runs are the same to the byte", same);
-                bad_input::check(&mut tally, &prepared);
-                blob_guests::check(&mut tally, &prepared, "");
+                check(&mut tally, "bad input", &bad_input::suite(setup));
+                blobs(&mut tally, setup, "");
             }
         }
     }
@@ -75,9 +82,9 @@ fn succeed(mut command: Command) -> Result<()> {
 }
 
 /// A build from another place gives the same firmware image.
-fn reproducible_image(tally: &mut Tally, prepared: &Prepared) {
+fn reproducible_image(tally: &mut Tally, images: &Images) {
     let step = progress::step("building the firmware image again elsewhere");
-    let result = reproducible::check(&prepared.images, Scope::FirmwareImage);
+    let result = reproducible::check(images, Scope::FirmwareImage);
     step.done();
     tally.count("reproducible image", result);
 }
@@ -140,222 +147,23 @@ fn unit_tests(tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// The micro-guests, with either shared bit.
-fn micro_guests(tally: &mut Tally, prepared: &Prepared) {
-    for (gpaw, name) in [
-        (Gpaw::Bits48, "micro-guests, GPAW 48"),
-        (Gpaw::Bits52, "micro-guests, GPAW 52"),
-    ] {
-        let options = ["test=all".to_owned()];
-        let outcome = Platform {
-            bench: &prepared.images.bench,
-            image: &[],
-            guest: None,
-            memory_mib: 64,
-            gpaw,
-            clock: Clock::Counted,
-            options: &options,
-            folder: &prepared.folder,
-            name: "micro",
-            interactive: false,
-            answer: None,
-            limit: Duration::from_secs(300),
-        }
-        .run(&mut |_| {});
-        match outcome {
-            Err(error) => tally.count(name, Err(error)),
-            Ok(outcome) => count_micro_guests(tally, name, &outcome),
-        }
-    }
-}
-
-fn count_micro_guests(tally: &mut Tally, suite: &str, outcome: &Outcome) {
-    let mut count = 0;
-    for record in &outcome.transcript.records {
-        let Some(name) = record.get("test").and_then(|name| name.as_str()) else {
-            continue;
-        };
-        count += 1;
-        let result = match record.get("ok").and_then(serde_json::Value::as_bool) {
-            Some(true) => Ok(()),
-            _ => Err(anyhow::anyhow!("{record}")),
-        };
-        tally.count(&format!("{suite}: {name}"), result);
-    }
-    let whole = if count > 0 && outcome.succeeded {
-        Ok(())
-    } else {
-        Err(anyhow::anyhow!(
-            "{count} ran; {}",
-            outcome.transcript.result()
-        ))
-    };
-    tally.count(suite, whole);
-}
-
-/// A boot and how it must end.
-struct Boot {
-    name: &'static str,
-    file: &'static str,
-    gpaw: Gpaw,
-    window: Window,
-    memory_mib: u64,
-    words: &'static str,
-    ends: &'static str,
-}
-
-const PLAIN: Boot = Boot {
-    name: "",
-    file: "",
-    gpaw: Gpaw::Bits48,
-    window: Window::Accepted,
-    memory_mib: 1024,
-    words: "quiet tdp.mode=boot",
-    ends: "poweroff",
-};
-
-/// With every TPM step.
-const STEPS: Boot = Boot {
-    words: "quiet tdp.mode=steps",
-    ..PLAIN
-};
-
-/// The long ones come first. The first two must be the same to the byte; what the others differ in
-/// has nothing to do with each other.
-const BOOTS: [Boot; 5] = [
-    Boot {
-        name: "boot: all TPM steps",
-        file: "steps",
-        ..STEPS
-    },
-    Boot {
-        name: "boot: all TPM steps, again",
-        file: "steps-again",
-        ..STEPS
-    },
-    Boot {
-        name: "boot: TPM window host-routed, memory above 4 GiB",
-        file: "boot-hole-high",
-        window: Window::Hole,
-        memory_mib: 3000,
-        ..PLAIN
-    },
-    Boot {
-        name: "boot: GPAW 52, a kernel that wants the xAPIC",
-        file: "boot-gpaw52-xapic",
-        gpaw: Gpaw::Bits52,
-        words: "quiet nox2apic tdp.mode=boot",
-        ..PLAIN
-    },
-    Boot {
-        name: "boot: the guest reboots",
-        file: "boot-reboot",
-        words: "quiet tdp.mode=reboot",
-        ends: "reboot",
-        ..PLAIN
-    },
-];
-
-/// Debian's kernel: round trips of evidence, and `boots`.
-fn whole_boots(
-    tally: &mut Tally,
-    prepared: &Prepared,
-    verifier: VerifierBuild,
-    boots: &[Boot],
-) -> Result<()> {
-    let verifier = images::build_verifier(verifier)?;
-    let verifier = verifier.as_path();
-    type Job<'a> = Box<dyn Fn() -> Checks + Sync + 'a>;
-    let mut jobs: Vec<Job<'_>> = Vec::new();
-    for case in &evidence::CASES {
-        jobs.push(Box::new(|| case.check(prepared, verifier)));
-    }
-    for boot in boots {
-        jobs.push(Box::new(|| boot.check(prepared)));
-    }
-    let step = progress::step(format!("booting Debian's kernel {} times", jobs.len()));
-    let results = parallel::each(&jobs, |_, job| job());
+/// Runs a suite and counts its checks.
+fn check(tally: &mut Tally, what: &str, suite: &Suite<'_>) {
+    let step = progress::step(what);
+    let checks = suite.run();
     step.done();
-    for checks in results {
-        tally.count_all(checks);
-    }
-    Ok(())
+    tally.count_all(checks);
 }
 
-impl Boot {
-    /// Boots; every step of the guest is a check, and the end is one.
-    fn check(&self, prepared: &Prepared) -> Checks {
-        let outcome = match self.run(prepared) {
-            Ok(outcome) => outcome,
-            Err(error) => return vec![(self.name.to_owned(), Err(error))],
-        };
-        let steps = outcome.transcript.steps();
-        let stepless = steps.is_empty();
-        let mut checks: Checks = steps
-            .into_iter()
-            .map(|step| {
-                let result = step.passed.then_some(());
-                let result = result.with_context(|| format!("see {}.console.log", self.file));
-                (format!("{}: {}", self.name, step.name), result)
-            })
-            .collect();
-        let ended = self.ended_well(&outcome, stepless);
-        checks.push((self.name.to_owned(), ended));
-        checks
-    }
-
-    fn ended_well(&self, outcome: &Outcome, stepless: bool) -> Result<()> {
-        ensure!(outcome.to_user_space.is_some(), "no user space");
-        let ended = outcome.transcript.result();
-        ensure!(ended == self.ends, "it ended with {ended}");
-        ensure!(
-            outcome.succeeded || self.ends != PLAIN.ends,
-            "the bench reports a failure: {ended}"
-        );
-        ensure!(
-            stepless == (self.words != STEPS.words),
-            "steps ran that should not, or none did"
-        );
-        ensure!(
-            stepless || outcome.transcript.steps_finished(),
-            "the guest's script did not come to its end"
-        );
-        Ok(())
-    }
-
-    fn run(&self, prepared: &Prepared) -> Result<Outcome> {
-        let image = prepared.images.assemble(self.window == Window::Accepted)?;
-        let options = [self.window.option()];
-        Platform {
-            bench: &prepared.images.bench,
-            image: &image,
-            guest: Some(Guest {
-                kernel: &prepared.kernel,
-                initrd: Some(&prepared.initrd),
-                command_line: &format!("{BASE_COMMAND_LINE} {}", self.words),
-            }),
-            memory_mib: self.memory_mib,
-            gpaw: self.gpaw,
-            clock: Clock::Counted,
-            options: &options,
-            folder: &prepared.folder,
-            name: self.file,
-            interactive: false,
-            answer: None,
-            limit: run::LIMIT,
-        }
-        .run(&mut |_| {})
-    }
+fn linux_boots(tally: &mut Tally, suite: &Suite<'_>) {
+    let what = format!("booting Debian's kernel {} times", suite.len());
+    check(tally, &what, suite);
 }
 
-fn same_files(prepared: &Prepared, first: &str, second: &str) -> Result<()> {
-    for extension in ["console.log", "bench.log"] {
-        let read = |name: &str| std::fs::read(prepared.folder.join(format!("{name}.{extension}")));
-        ensure!(
-            read(first)? == read(second)?,
-            "{extension} of the two runs differ: compare {first}.{extension} and {second}.{extension} in {}",
-            images::work_folder()?.display()
-        );
+/// The L2 blobs whose name contains `filter`.
+fn blobs(tally: &mut Tally, setup: &Setup, filter: &str) {
+    match blobs::suite(setup, filter) {
+        Ok(suite) => check(tally, &format!("L2 blobs: {}", suite.len()), &suite),
+        Err(error) => tally.count("L2 blobs", Err(error)),
     }
-    Ok(())
 }

@@ -1,15 +1,16 @@
 //! What a guest that knows TDX gets from L1, which stands where the module stands for a TD.
 
+use super::guest::Guest;
 use super::kernel::BASE;
+use super::l1_image::L1Image;
 use super::program::{Blob, GENERAL_PROTECTION, NO_FAULT, Program, TPM, selector};
 use super::runtime::place;
-use super::{Guest, L1Image};
-use crate::machine::Gpaw;
 use anyhow::Result;
 use iced_x86::code_asm::{
     cr3, eax, ecx, edi, esi, qword_ptr, r8, r9, r10, r11, r12, r13, r14, r15, rax, rbx, rcx, rdi,
     rdx, rsi,
 };
+use simulator::{Gpaw, Window};
 
 const TDCALL: [u8; 4] = [0x66, 0x0F, 0x01, 0xCC];
 /// TDX_OPERAND_INVALID with operand RAX, and RCX.
@@ -35,8 +36,7 @@ pub(super) fn guests() -> Vec<Guest> {
             ..Guest::new("TDCALLs, GPAW 52", |l1| write(l1, 52))
         },
         Guest {
-            window: false,
-            options: &["window=hole"],
+            window: Window::Hole,
             prints: &["!"],
             ..Guest::new("TDCALLs, window host-routed", |l1| write(l1, 48))
         },

@@ -2,9 +2,10 @@
 //!
 //! Real mode is not here: QEMU's TCG before 9.1 cannot run it under nested paging.
 
+use super::guest::Guest;
+use super::l1_image::L1Image;
 use super::program::{Blob, Program, TPM, selector};
 use super::runtime::place;
-use super::{Guest, L1Image};
 use anyhow::Result;
 use iced_x86::code_asm::{
     CodeAssembler, al, cr0, cr3, cr4, ds, dword_ptr, dx, eax, ecx, edx, es, esp, qword_ptr, rax,

@@ -1,6 +1,4 @@
-//! What a TD's registers and its vTPM's PCRs will be, from files alone.
-//!
-//! `docs/measurement.md`, sections 1 to 3. The events come from the crate that L1 takes them from.
+//! The registers and PCRs of a configuration.
 
 use anyhow::{Context, Result, bail, ensure};
 use attestation::digest::{Digests, extend_sha384, sha384};
@@ -18,39 +16,48 @@ const L1_VERSION: &str = env!("CARGO_PKG_VERSION");
 const ZERO: [u8; 48] = [0; 48];
 
 /// How the host describes the machine to the firmware.
-pub(crate) enum Host<'a> {
-    /// The simulated platform, by the TD's RAM.
-    Simulated(&'a [Range<u64>]),
-    /// Any other: the TD HOB as it hands it over, whatever follows the list's end.
+#[derive(Clone, Copy, Debug)]
+pub enum Description<'a> {
+    /// As the simulator does, by the TD's RAM.
+    Ram(&'a [Range<u64>]),
+    /// The TD HOB as the host hands it over, whatever follows the list's end.
     TdHob(&'a [u8]),
 }
 
 /// Everything that is measured before L2 runs.
-pub(crate) struct Configuration<'a> {
+pub struct Configuration<'a> {
     /// The firmware image with L1 in it.
-    pub(crate) image: &'a [u8],
-    pub(crate) host: Host<'a>,
-    pub(crate) kernel: &'a [u8],
-    pub(crate) initrd: Option<&'a [u8]>,
-    pub(crate) command_line: &'a str,
+    pub image: &'a [u8],
+    /// What the host says of the machine.
+    pub host: Description<'a>,
+    /// The bzImage that boots as L2.
+    pub kernel: &'a [u8],
+    /// Its initrd.
+    pub initrd: Option<&'a [u8]>,
+    /// Its whole command line.
+    pub command_line: &'a str,
 }
 
 /// The values.
-pub(crate) struct Prediction {
-    pub(crate) mrtd: [u8; 48],
+pub struct Prediction {
+    /// MRTD.
+    pub mrtd: [u8; 48],
     /// SHA-384 of the TD HOB, if the image has a place for one.
-    pub(crate) td_hob: Option<[u8; 48]>,
+    pub td_hob: Option<[u8; 48]>,
     /// RTMR0 to RTMR2.
-    pub(crate) rtmrs: [[u8; 48]; 3],
-    pub(crate) kernel: Digests,
-    pub(crate) command_line: Digests,
-    pub(crate) initrd: Option<Digests>,
+    pub rtmrs: [[u8; 48]; 3],
+    /// Of the kernel's file as L1 measures it.
+    pub kernel: Digests,
+    /// Of the command line.
+    pub command_line: Digests,
+    /// Of the initrd.
+    pub initrd: Option<Digests>,
     /// As L2's first instruction finds them.
-    pub(crate) banks: Vec<Bank>,
+    pub banks: Vec<Bank>,
 }
 
-/// Predicts.
-pub(crate) fn predict(configuration: &Configuration<'_>) -> Result<Prediction> {
+/// Predicts. An error says what is wrong with the image or the TD HOB.
+pub fn predict(configuration: &Configuration<'_>) -> Result<Prediction> {
     let metadata = Metadata::find(configuration.image).context("the firmware image")?;
     refuse_what_is_measured_otherwise(&metadata)?;
     let mrtd = measurement::mrtd(configuration.image, &metadata);
@@ -108,12 +115,12 @@ fn refuse_what_is_measured_otherwise(metadata: &Metadata) -> Result<()> {
 }
 
 /// The digest of the list that the firmware measures.
-fn measured_hob(host: &Host<'_>, metadata: &Metadata) -> Result<Option<[u8; 48]>> {
+fn measured_hob(host: &Description<'_>, metadata: &Metadata) -> Result<Option<[u8; 48]>> {
     let Some(place) = metadata.section(SectionKind::TdHob) else {
         return Ok(None);
     };
     let list = match host {
-        Host::Simulated(ram) => {
+        Description::Ram(ram) => {
             let added: Vec<Range<u64>> = metadata
                 .sections()
                 .filter(|section| section.kind.has_memory())
@@ -122,7 +129,7 @@ fn measured_hob(host: &Host<'_>, metadata: &Metadata) -> Result<Option<[u8; 48]>
                 .collect();
             td_hob::list(place.address, ram, &added)
         }
-        Host::TdHob(bytes) => list_of(bytes)?.to_vec(),
+        Description::TdHob(bytes) => list_of(bytes)?.to_vec(),
     };
     Ok(Some(sha384(&list)))
 }

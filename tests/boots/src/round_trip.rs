@@ -1,15 +1,13 @@
 //! The round trip of evidence: a relying party's nonce goes into the guest, the guest's evidence comes
 //! out, and the verifier checks it against values that were predicted from files.
 
-use crate::commands::run::{BASE_COMMAND_LINE, LIMIT, Prepared, Window};
-use crate::images;
-use crate::machine::{Answer, Clock, Gpaw, Guest, Outcome, Platform, td_ram};
-use crate::policy_file::{self, Terms};
-use crate::prediction::{Configuration, Host, Prediction, predict};
+use crate::{BASE_COMMAND_LINE, Setup};
 use anyhow::{Context, Result, ensure};
 use attestation::bundle::Bundle;
 use attestation::journal::PcrMirror;
+use prediction::{Configuration, Description, Prediction, Terms, predict};
 use serde_json::Value;
+use simulator::{Answer, Clock, Console, Gpaw, Run, Simulation, Window, td_ram};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,35 +22,40 @@ const END: &str = "@evidence end";
 /// Bytes of a nonce.
 const NONCE_SIZE: usize = 32;
 
-/// The bench's word for what L1 is to record of the PCRs.
-pub(crate) fn mirror_option(mirror: PcrMirror) -> String {
+/// The simulator's option for what L1 is to record of the PCRs.
+pub fn mirror_option(mirror: PcrMirror) -> String {
     format!("fwcfg={MIRROR_FILE}:{}", mirror.name())
 }
 
 /// One round trip.
-pub(crate) struct RoundTrip<'a> {
-    pub(crate) prepared: &'a Prepared,
+pub struct RoundTrip<'a> {
+    /// What boots.
+    pub setup: &'a Setup,
     /// Its files are kept under this name.
-    pub(crate) name: &'a str,
-    pub(crate) mirror: PcrMirror,
-    /// What the bench makes of GetQuote.
-    pub(crate) quote: Option<&'a str>,
+    pub name: &'a str,
+    /// What L1 is to record of the PCRs.
+    pub mirror: PcrMirror,
+    /// What the simulator makes of GetQuote.
+    pub quote: Option<&'a str>,
     /// Quote the PCRs with a key of the guest's own.
-    pub(crate) own_ak: bool,
+    pub own_ak: bool,
     /// Words to append to the kernel's command line.
-    pub(crate) append: &'a str,
-    pub(crate) memory_mib: u64,
-    pub(crate) gpaw: Gpaw,
-    pub(crate) window: Window,
-    /// Further options of the bench.
-    pub(crate) bench_options: &'a [String],
+    pub append: &'a str,
+    /// The TD's memory in MiB.
+    pub memory_mib: u64,
+    /// The TD's address width.
+    pub gpaw: Gpaw,
+    /// How L2's accesses to the TPM window reach L1.
+    pub window: Window,
+    /// Further options of the simulator.
+    pub options: &'a [String],
 }
 
 impl<'a> RoundTrip<'a> {
     /// The usual one.
-    pub(crate) fn new(prepared: &'a Prepared, name: &'a str) -> Self {
+    pub fn new(setup: &'a Setup, name: &'a str) -> Self {
         Self {
-            prepared,
+            setup,
             name,
             mirror: PcrMirror::Summary,
             quote: None,
@@ -61,13 +64,17 @@ impl<'a> RoundTrip<'a> {
             memory_mib: 1024,
             gpaw: Gpaw::Bits48,
             window: Window::Accepted,
-            bench_options: &[],
+            options: &[],
         }
     }
 
     fn file(&self, extension: &str) -> PathBuf {
         let name = format!("{}.{extension}", self.name);
-        self.prepared.folder.join(name)
+        self.setup.folder.join(name)
+    }
+
+    fn image(&self) -> &[u8] {
+        self.setup.firmware.image(self.window)
     }
 
     fn command_line(&self) -> String {
@@ -81,41 +88,33 @@ impl<'a> RoundTrip<'a> {
     }
 
     /// Boots the guest and keeps the evidence that it prints.
-    pub(crate) fn collect(&self, on_line: &mut dyn FnMut(&str)) -> Result<Collected> {
+    pub fn collect(&self, on_line: &mut dyn FnMut(&str)) -> Result<Collected> {
         let nonce = nonce()?;
         let mut options = vec![self.window.option(), mirror_option(self.mirror)];
         options.extend(self.quote.map(|quote| format!("quote={quote}")));
-        options.extend(self.bench_options.iter().cloned());
-        let platform = Platform {
-            bench: &self.prepared.images.bench,
-            image: &self.prepared.image,
-            guest: Some(Guest {
-                kernel: &self.prepared.kernel,
-                initrd: Some(&self.prepared.initrd),
-                command_line: &self.command_line(),
-            }),
-            memory_mib: self.memory_mib,
+        options.extend(self.options.iter().cloned());
+        let command_line = self.command_line();
+        let boot = self.setup.linux(&command_line);
+        let simulation = Simulation {
+            image: self.image(),
             gpaw: self.gpaw,
             // On a counted clock the guest would wait for the nonce for hours of its time.
             clock: Clock::Paced,
             options: &options,
-            folder: &self.prepared.folder,
-            name: self.name,
-            interactive: false,
-            answer: Some(Answer {
+            console: Console::Asked(Answer {
                 question: QUESTION,
                 answer: &nonce,
             }),
-            limit: LIMIT,
+            ..self.setup.simulation(self.name, boot, self.memory_mib)
         };
         let mut in_evidence = false;
-        let outcome = platform.run(&mut |line| {
+        let run = simulation.run(&mut |line| {
             in_evidence = line != END && (in_evidence || line == BEGIN);
             if !in_evidence {
                 on_line(line);
             }
         })?;
-        let console = &outcome.transcript.console;
+        let console = &run.transcript.console;
         let evidence: Vec<&str> = console
             .iter()
             .map(String::as_str)
@@ -126,27 +125,28 @@ impl<'a> RoundTrip<'a> {
         ensure!(
             !evidence.is_empty(),
             "the guest printed no evidence; the run ended with: {}",
-            outcome.transcript.result()
+            run.transcript.result()
         );
         let file = self.file("evidence.json");
         std::fs::write(&file, evidence.join("\n") + "\n")?;
         Ok(Collected {
-            outcome,
+            run,
             evidence: file,
             nonce,
+            pki: self.setup.pki.clone(),
         })
     }
 
     /// The values that the verifier is to find.
-    pub(crate) fn predict(&self) -> Result<Prediction> {
+    pub fn predict(&self) -> Result<Prediction> {
         let read = |path: &Path| {
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
         };
-        let kernel = read(&self.prepared.kernel)?;
-        let initrd = read(&self.prepared.initrd)?;
+        let kernel = read(&self.setup.kernel)?;
+        let initrd = read(&self.setup.initrd)?;
         predict(&Configuration {
-            image: &self.prepared.image,
-            host: Host::Simulated(&td_ram(self.memory_mib)),
+            image: self.image(),
+            host: Description::Ram(&td_ram(self.memory_mib)),
             kernel: &kernel,
             initrd: Some(&initrd),
             command_line: &self.command_line(),
@@ -154,52 +154,50 @@ impl<'a> RoundTrip<'a> {
     }
 
     /// Writes the policy of a prediction and returns its path.
-    pub(crate) fn policy(&self, prediction: &Prediction, quote_required: bool) -> Result<PathBuf> {
+    pub fn policy(&self, prediction: &Prediction, quote_required: bool) -> Result<PathBuf> {
         let terms = Terms {
             mirror: self.mirror,
             quote_required,
         };
         let path = self.file("policy.toml");
-        let text = policy_file::toml(prediction, &self.command_line(), terms);
+        let text = prediction::policy(prediction, &self.command_line(), terms);
         std::fs::write(&path, text).with_context(|| path.display().to_string())?;
         Ok(path)
     }
 }
 
 /// What came out of the guest.
-pub(crate) struct Collected {
-    pub(crate) outcome: Outcome,
+pub struct Collected {
+    /// The run.
+    pub run: Run,
     /// The file with the bundle.
-    pub(crate) evidence: PathBuf,
+    pub evidence: PathBuf,
     /// In hexadecimal.
-    pub(crate) nonce: String,
-}
-
-/// Where the test platform's trusted root and its collateral are.
-pub(crate) fn test_roots() -> PathBuf {
-    images::root().join("sim/quoting/pki")
+    pub nonce: String,
+    /// The trusted root, and its collateral.
+    pki: PathBuf,
 }
 
 impl Collected {
     /// The evidence.
-    pub(crate) fn bundle(&self) -> Result<Bundle> {
+    pub fn bundle(&self) -> Result<Bundle> {
         Ok(Bundle::from_json(&std::fs::read(&self.evidence)?)?)
     }
 
     /// The verifier's command for this evidence.
-    pub(crate) fn verifier(&self, verifier: &Path, policy: &Path) -> Command {
+    pub fn verifier(&self, verifier: &Path, policy: &Path) -> Command {
         let mut command = Command::new(verifier);
         command
             .arg(&self.evidence)
             .args(["--nonce", &self.nonce, "--policy"])
             .arg(policy)
             .arg("--roots")
-            .arg(test_roots());
+            .arg(&self.pki);
         command
     }
 
     /// The first broken link by the verifier's report, if there is one.
-    pub(crate) fn first_failure(&self, verifier: &Path, policy: &Path) -> Result<Option<String>> {
+    pub fn first_failure(&self, verifier: &Path, policy: &Path) -> Result<Option<String>> {
         let output = self
             .verifier(verifier, policy)
             .arg("--json")
@@ -232,7 +230,7 @@ impl Collected {
     }
 
     /// How long the verifier takes, from its start to its end, each of `runs` times.
-    pub(crate) fn time_to_verify(
+    pub fn time_to_verify(
         &self,
         verifier: &Path,
         policy: &Path,

@@ -1,16 +1,18 @@
 //! State that the TDX module does not switch between L1 and L2: L2 finds its own after every kind
 //! of exit, and nothing of L1's in it.
 
+use super::guest::Guest;
 use super::kernel::BASE;
+use super::l1_image::L1Image;
 use super::program::{Blob, Program, tpm};
 use super::runtime::place;
 use super::tpm_commands::{CREATE_PRIMARY, GET_RANDOM, INITIALIZE, STARTUP};
-use super::{Guest, L1Image};
 use anyhow::Result;
 use iced_x86::code_asm::{
     CodeAssembler, al, cr2, cr4, dr0, dr1, dr2, dr3, dr6, dword_ptr, dx, eax, ebx, ecx, edi, edx,
     esi, ptr, r12, r13, r14, r15, rax, rbp, rbx, rcx, rdx, rsi,
 };
+use simulator::Window;
 
 /// x87, SSE and AVX, and their XSAVE area in standard format.
 const COMPONENTS: u32 = 7;
@@ -38,8 +40,7 @@ pub(super) fn guests() -> Vec<Guest> {
     vec![
         Guest::new("state that the module does not switch", kept),
         Guest {
-            window: false,
-            options: &["window=hole"],
+            window: Window::Hole,
             ..Guest::new("state, window host-routed", kept)
         },
         Guest {

@@ -1,10 +1,8 @@
 //! What must end in one clear line and a failure, not in a hang: bad files, bad hosts.
 
-use crate::commands::run::{BASE_COMMAND_LINE, Prepared};
-use crate::machine::{Clock, Gpaw, Guest, Platform};
-use crate::tally::Tally;
-use crate::{parallel, progress};
+use crate::{BASE_COMMAND_LINE, Setup, Suite};
 use anyhow::{Result, ensure};
+use simulator::{BootFiles, Simulation};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,15 +34,13 @@ impl Case {
     }
 }
 
-/// Runs every case.
-pub(crate) fn check(tally: &mut Tally, prepared: &Prepared) {
-    let cases = cases();
-    let step = progress::step("bad input");
-    let results = parallel::each(&cases, |_, case| case.run(prepared));
-    step.done();
-    for (case, result) in cases.iter().zip(results) {
-        tally.count(&format!("bad input: {}", case.name), result);
+/// Every case.
+pub fn suite(setup: &Setup) -> Suite<'_> {
+    let mut suite = Suite::new();
+    for case in cases() {
+        suite.add(move |_| vec![(format!("bad input: {}", case.name), case.run(setup))]);
     }
+    suite
 }
 
 fn cases() -> Vec<Case> {
@@ -111,48 +107,38 @@ impl Case {
         format!("bad-{}", words.collect::<String>())
     }
 
-    fn run(&self, prepared: &Prepared) -> Result<()> {
+    fn run(&self, setup: &Setup) -> Result<()> {
         let file = |data: &Option<Vec<u8>>, name: &str, usual: &PathBuf| -> Result<PathBuf> {
             let Some(data) = data else {
                 return Ok(usual.clone());
             };
-            let path = prepared.folder.join(format!("{}.{name}", self.file_name()));
+            let path = setup.folder.join(format!("{}.{name}", self.file_name()));
             std::fs::write(&path, data)?;
             Ok(path)
         };
-        let kernel = file(&self.kernel, "kernel", &prepared.kernel)?;
-        let initrd = file(&self.initrd, "initrd", &prepared.initrd)?;
+        let kernel = file(&self.kernel, "kernel", &setup.kernel)?;
+        let initrd = file(&self.initrd, "initrd", &setup.initrd)?;
         let usual = format!("{BASE_COMMAND_LINE} quiet tdp.mode=boot");
         let options: Vec<String> = self
             .options
             .iter()
             .map(|&option| option.to_owned())
             .collect();
-        let outcome = Platform {
-            bench: &prepared.images.bench,
-            image: self.image.as_deref().unwrap_or(&prepared.image),
-            guest: Some(Guest {
-                kernel: &kernel,
-                initrd: Some(&initrd),
-                command_line: self.command_line.as_deref().unwrap_or(&usual),
-            }),
-            memory_mib: self.memory_mib,
-            gpaw: Gpaw::Bits48,
-            clock: Clock::Counted,
+        let boot = BootFiles {
+            kernel: &kernel,
+            initrd: Some(&initrd),
+            command_line: self.command_line.as_deref().unwrap_or(&usual),
+        };
+        let run = Simulation {
+            image: self.image.as_deref().unwrap_or(&setup.firmware.accepted),
             options: &options,
-            folder: &prepared.folder,
-            name: &self.file_name(),
-            interactive: false,
-            answer: None,
             limit: Duration::from_secs(120),
+            ..setup.simulation(&self.file_name(), boot, self.memory_mib)
         }
         .run(&mut |_| {})?;
-        ensure!(!outcome.succeeded, "the run succeeded");
-        ensure!(
-            outcome.to_user_space.is_none(),
-            "the guest came to user space"
-        );
-        let said = outcome.transcript.result();
+        ensure!(!run.succeeded, "the run succeeded");
+        ensure!(run.to_user_space.is_none(), "the guest came to user space");
+        let said = run.transcript.result();
         ensure!(
             said.to_lowercase().contains(&self.says.to_lowercase()),
             "the end does not say {:?}: {said}",

@@ -1,12 +1,12 @@
 //! A policy for the verifier, of predicted values.
 
-use crate::prediction::Prediction;
+use crate::Prediction;
 use attestation::journal::PcrMirror;
 use std::fmt::Write;
 use tdshim_config::td_params;
 
 /// The PCRs that firmware and boot loader own: nothing may extend them once L2 runs.
-pub(crate) const PREDICTED_PCRS: std::ops::Range<usize> = 0..10;
+pub const PREDICTED_PCRS: std::ops::Range<usize> = 0..10;
 
 /// XFAM: x87, SSE and AVX.
 const REQUIRED_XFAM: u64 = 0b111;
@@ -17,14 +17,15 @@ const INTERFACE: &str = "PTP FIFO";
 
 /// What a policy asks for beside the predicted values.
 #[derive(Clone, Copy)]
-pub(crate) struct Terms {
-    pub(crate) mirror: PcrMirror,
+pub struct Terms {
+    /// What the journal must hold of the PCRs.
+    pub mirror: PcrMirror,
     /// Whether evidence without a TD quote is refused.
-    pub(crate) quote_required: bool,
+    pub quote_required: bool,
 }
 
 /// The policy as TOML.
-pub(crate) fn toml(prediction: &Prediction, command_line: &str, terms: Terms) -> String {
+pub fn policy(prediction: &Prediction, command_line: &str, terms: Terms) -> String {
     let mut text =
         String::from("# Values that `cargo xtask measure` predicted from files.\n\n[quote]\n");
     let _ = writeln!(text, "required = {}", terms.quote_required);

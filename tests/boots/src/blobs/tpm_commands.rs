@@ -1,8 +1,9 @@
 //! TPM commands that no driver sends.
 
+use super::guest::Guest;
+use super::l1_image::L1Image;
 use super::program::{Blob, Program, tpm};
 use super::runtime::place;
-use super::{Guest, L1Image};
 use anyhow::Result;
 use iced_x86::code_asm::{al, byte_ptr, dword_ptr, eax, ecx, edx, rax, rbx, rcx, rdx};
 

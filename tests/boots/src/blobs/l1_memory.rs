@@ -1,6 +1,6 @@
 //! A guest that touches L1's memory is ended at once, and learns nothing.
 
-use super::Guest;
+use super::guest::Guest;
 use super::program::{Blob, Program};
 use anyhow::Result;
 use iced_x86::code_asm::{byte_ptr, qword_ptr, rax, rbx, rcx, rdi, rsi, rsp};

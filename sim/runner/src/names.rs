@@ -1,9 +1,9 @@
-//! Names for the numbers of the bench's records.
+//! Names for the numbers of the simulator's records.
 
 use tdx_defs::tdg;
 use x86_defs::exit_reason;
 
-/// "48:l1" as the bench counts exits, in words.
+/// "48:l1" as the simulator counts exits, in words.
 pub(crate) fn counted_exit(key: &str) -> String {
     let (number, route) = key.split_once(':').unwrap_or((key, ""));
     let reason = number.parse().ok().and_then(exit_reason::name);

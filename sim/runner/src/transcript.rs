@@ -1,4 +1,4 @@
-//! What a run said: the guest's console, and the bench's log with its machine-readable records.
+//! What a run said: the guest's console, and the simulator's log with its machine-readable records.
 
 use crate::names;
 use serde_json::Value;
@@ -6,36 +6,41 @@ use std::collections::BTreeMap;
 
 /// A step of the guest's acceptance script.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub(crate) name: String,
-    pub(crate) passed: bool,
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// Whether it did what it should.
+    pub passed: bool,
 }
 
 /// A moment of the boot, in virtual time.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Phase {
-    pub(crate) name: String,
-    pub(crate) microseconds: u64,
+pub struct Phase {
+    /// What begins.
+    pub name: String,
+    /// Microseconds since the machine's reset.
+    pub microseconds: u64,
 }
 
-/// The bench's name of the phase in which L2 runs.
+/// The simulator's name of the phase in which L2 runs.
 const FIRST_L2_ENTRY: &str = "first-l2-entry";
 
 /// Everything a run said.
-pub(crate) struct Transcript {
+pub struct Transcript {
     /// Lines of the guest's console.
-    pub(crate) console: Vec<String>,
-    /// Lines of the bench's log for people.
-    pub(crate) log: Vec<String>,
-    /// Records of the bench.
-    pub(crate) records: Vec<Value>,
+    pub console: Vec<String>,
+    /// Lines of the simulator's log for people.
+    pub log: Vec<String>,
+    /// Records of the simulator.
+    pub records: Vec<Value>,
 }
 
 impl Transcript {
-    pub(crate) fn new(console: Vec<String>, bench_log: &str) -> Self {
+    /// Takes the simulator's log apart.
+    pub fn new(console: Vec<String>, simulator_log: &str) -> Self {
         let mut log = Vec::new();
         let mut records = Vec::new();
-        for line in bench_log.lines() {
+        for line in simulator_log.lines() {
             match line
                 .strip_prefix('@')
                 .and_then(|json| serde_json::from_str(json).ok())
@@ -52,7 +57,7 @@ impl Transcript {
     }
 
     /// The step that a console line reports.
-    pub(crate) fn step_of(line: &str) -> Option<Step> {
+    pub fn step_of(line: &str) -> Option<Step> {
         let mut words = line.strip_prefix("@step ")?.split_whitespace();
         let name = words.next()?.to_owned();
         match words.next()? {
@@ -65,7 +70,8 @@ impl Transcript {
         }
     }
 
-    pub(crate) fn steps(&self) -> Vec<Step> {
+    /// The steps that the guest reported.
+    pub fn steps(&self) -> Vec<Step> {
         self.console
             .iter()
             .filter_map(|line| Self::step_of(line))
@@ -73,13 +79,13 @@ impl Transcript {
     }
 
     /// Whether the guest's script came to its end.
-    pub(crate) fn steps_finished(&self) -> bool {
+    pub fn steps_finished(&self) -> bool {
         self.console.iter().any(|line| line.starts_with("@steps "))
     }
 
-    /// The moments of the boot, in order: the bench's records, L1's first line, and the guest's first
+    /// The moments of the boot, in order: the simulator's records, L1's first line, and the guest's first
     /// program, by the guest's own clock.
-    pub(crate) fn phases(&self) -> Vec<Phase> {
+    pub fn phases(&self) -> Vec<Phase> {
         let mut phases: Vec<Phase> = self
             .records
             .iter()
@@ -131,12 +137,12 @@ impl Transcript {
     }
 
     /// The last record that has this key.
-    pub(crate) fn last(&self, key: &str) -> Option<&Value> {
+    pub fn last(&self, key: &str) -> Option<&Value> {
         self.records.iter().rev().find_map(|record| record.get(key))
     }
 
     /// L2 exits by reason.
-    pub(crate) fn exits(&self) -> BTreeMap<String, u64> {
+    pub fn exits(&self) -> BTreeMap<String, u64> {
         let counted = self.counters("exits").into_iter();
         counted
             .map(|(key, count)| (names::counted_exit(&key), count))
@@ -144,14 +150,14 @@ impl Transcript {
     }
 
     /// TDCALLs by leaf.
-    pub(crate) fn tdcalls(&self) -> BTreeMap<String, u64> {
+    pub fn tdcalls(&self) -> BTreeMap<String, u64> {
         let counted = self.counters("tdcalls").into_iter();
         counted
             .map(|(key, count)| (names::counted_leaf(&key), count))
             .collect()
     }
 
-    /// A table of counters, by the bench's key.
+    /// A table of counters, by the simulator's key.
     fn counters(&self, key: &str) -> BTreeMap<String, u64> {
         let Some(Value::Object(table)) = self.last(key) else {
             return BTreeMap::new();
@@ -164,7 +170,7 @@ impl Transcript {
 
     /// L1's high-water mark of its heap or stack in bytes, from its last log line that names one:
     /// "… heap 123 bytes, stack 456 bytes …".
-    pub(crate) fn high_water(&self, what: &str) -> Option<u64> {
+    pub fn high_water(&self, what: &str) -> Option<u64> {
         self.log
             .iter()
             .rev()
@@ -176,8 +182,8 @@ impl Transcript {
             })
     }
 
-    /// How the run ended, in the bench's words.
-    pub(crate) fn result(&self) -> String {
+    /// How the run ended, in the simulator's words.
+    pub fn result(&self) -> String {
         match self.last("result") {
             Some(result) => {
                 let text = |key| result.get(key).and_then(Value::as_str);
@@ -187,7 +193,7 @@ impl Transcript {
                     _ => result.to_string(),
                 }
             }
-            None => "the bench said nothing of the end".to_owned(),
+            None => "the simulator said nothing of the end".to_owned(),
         }
     }
 
@@ -199,7 +205,7 @@ impl Transcript {
     }
 
     /// Lines that name a failure: for the summary.
-    pub(crate) fn failures(&self) -> impl Iterator<Item = &String> {
+    pub fn failures(&self) -> impl Iterator<Item = &String> {
         self.log.iter().filter(|line| {
             ["fatal", "error", "panic", "watchdog"]
                 .iter()

@@ -1,15 +1,16 @@
 //! Every form of instruction that reaches the TPM's registers, by every route.
 
+use super::guest::Guest;
+use super::l1_image::L1Image;
 use super::program::{Blob, Program, TPM, tpm};
 use super::runtime::place;
-use super::{Guest, L1Image};
-use crate::machine::Gpaw;
 use anyhow::Result;
 use iced_x86::IcedError;
 use iced_x86::code_asm::{
     AsmRegister64, CodeAssembler, ah, al, ax, byte_ptr, cl, dl, dword_ptr, eax, ebp, ebx, ecx, edi,
     edx, qword_ptr, r15, r15d, rax, rbx, rcx, rdi, rdx, rsi, word_ptr,
 };
+use simulator::{Gpaw, Window};
 
 /// DID_VID, an address whose value never changes.
 const DID_VID: i32 = 0xF00;
@@ -39,14 +40,12 @@ pub(super) fn guests() -> Vec<Guest> {
             ..Guest::new("TPM window, host in the way", window_known)
         },
         Guest {
-            window: false,
-            options: &["window=hole"],
+            window: Window::Hole,
             counts: &["host-routed"],
             ..Guest::new("TPM window, host-routed", window)
         },
         Guest {
-            window: false,
-            options: &["window=hole"],
+            window: Window::Hole,
             counts: &["host-routed"],
             gpaw: Gpaw::Bits52,
             ..Guest::new("TPM window, host-routed, GPAW 52", window_52)

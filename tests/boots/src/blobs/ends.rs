@@ -1,7 +1,8 @@
 //! How a guest ends: by its own will, by a mistake, or not at all.
 
+use super::guest::{Ends, Guest};
+use super::l1_image::L1Image;
 use super::program::{Blob, Program, tpm};
-use super::{Ends, Guest, L1Image};
 use anyhow::Result;
 use iced_x86::code_asm::{al, byte_ptr, dword_ptr, dx, ptr, rax, rbx, rsp};
 

@@ -1,21 +1,18 @@
 //! Tests of the round trip of evidence: what a guest hands out holds against values predicted from
 //! files, against the verifier, and against readers that are not ours.
 
-use crate::commands::run::Prepared;
 use crate::other_reader::{self, Registers};
-use crate::policy_file::PREDICTED_PCRS;
-use crate::prediction::Prediction;
-use crate::round_trip::{Collected, RoundTrip};
-use crate::tally::Checks;
+use crate::{Checks, Collected, RoundTrip, Setup, Suite};
 use anyhow::{Context, Result, ensure};
 use attestation::bundle::Bundle;
 use attestation::journal::PcrMirror;
+use prediction::{PREDICTED_PCRS, Prediction};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A round trip and what the verifier must say.
-pub(crate) struct Case {
+struct Case {
     name: &'static str,
     file: &'static str,
     mirror: PcrMirror,
@@ -26,7 +23,7 @@ pub(crate) struct Case {
 }
 
 /// What is tried, the longest first.
-pub(crate) const CASES: [Case; 3] = [
+static CASES: [Case; 3] = [
     Case {
         name: "evidence: every PCR in the journal, a key of the guest's own",
         file: "attest-full",
@@ -53,10 +50,19 @@ pub(crate) const CASES: [Case; 3] = [
     },
 ];
 
+/// Every round trip; `verifier` is the program.
+pub fn suite<'a>(setup: &'a Setup, verifier: &'a Path) -> Suite<'a> {
+    let mut suite = Suite::new();
+    for case in &CASES {
+        suite.add(move |_| case.check(setup, verifier));
+    }
+    suite
+}
+
 impl Case {
     /// Makes evidence and compares it with everything that is known of the run.
-    pub(crate) fn check(&self, prepared: &Prepared, verifier: &Path) -> Checks {
-        match self.run(prepared, verifier) {
+    fn check(&self, setup: &Setup, verifier: &Path) -> Checks {
+        match self.run(setup, verifier) {
             Err(error) => vec![(self.name.to_owned(), Err(error))],
             Ok(checks) => checks
                 .into_iter()
@@ -65,18 +71,18 @@ impl Case {
         }
     }
 
-    fn run(&self, prepared: &Prepared, verifier: &Path) -> Result<Checks> {
+    fn run(&self, setup: &Setup, verifier: &Path) -> Result<Checks> {
         let trip = RoundTrip {
             mirror: self.mirror,
             quote: self.quote,
             own_ak: self.own_ak,
-            ..RoundTrip::new(prepared, self.file)
+            ..RoundTrip::new(setup, self.file)
         };
         let collected = trip.collect(&mut |_| {})?;
         let prediction = trip.predict()?;
         let bundle = collected.bundle()?;
         let mut checks: Checks = collected
-            .outcome
+            .run
             .transcript
             .steps()
             .into_iter()
@@ -89,7 +95,7 @@ impl Case {
         let mut check = |name: &str, result| checks.push((name.to_owned(), result));
         check(
             "the run ended well",
-            ended_well(&collected).context(collected.outcome.transcript.result()),
+            ended_well(&collected).context(collected.run.transcript.result()),
         );
         let policy = trip.policy(&prediction, true)?;
         check("the verifier", self.verdict(&collected, verifier, &policy));
@@ -111,11 +117,11 @@ impl Case {
         );
         check(
             "tpm2_eventlog on the TCG log",
-            tcg_log_gives_pcrs(&bundle, &trip_file(prepared, self.file, "tcg.log")),
+            tcg_log_gives_pcrs(&bundle, &trip_file(setup, self.file, "tcg.log")),
         );
         check(
             "tpm2_eventlog on the CC log",
-            cc_log_gives_rtmrs(&bundle, &trip_file(prepared, self.file, "cc.log")),
+            cc_log_gives_rtmrs(&bundle, &trip_file(setup, self.file, "cc.log")),
         );
         check("openssl verify", openssl_accepts(&bundle));
         Ok(checks)
@@ -127,14 +133,14 @@ impl Case {
     }
 }
 
-fn trip_file(prepared: &Prepared, name: &str, extension: &str) -> PathBuf {
-    prepared.folder.join(format!("{name}.{extension}"))
+fn trip_file(setup: &Setup, name: &str, extension: &str) -> PathBuf {
+    setup.folder.join(format!("{name}.{extension}"))
 }
 
 fn ended_well(collected: &Collected) -> Result<()> {
-    ensure!(collected.outcome.succeeded, "the bench reports a failure");
+    ensure!(collected.run.succeeded, "the simulator reports a failure");
     ensure!(
-        collected.outcome.transcript.steps_finished(),
+        collected.run.transcript.steps_finished(),
         "the guest's script did not come to its end"
     );
     Ok(())
@@ -152,8 +158,8 @@ fn expect(expected: Option<&str>, found: Option<&str>) -> Result<()> {
 }
 
 fn registers_as_predicted(collected: &Collected, prediction: &Prediction) -> Result<()> {
-    let report = collected.outcome.transcript.last("report");
-    let report = report.context("the bench printed no TDREPORT")?;
+    let report = collected.run.transcript.last("report");
+    let report = report.context("the simulator printed no TDREPORT")?;
     let registers = [
         ("mrtd", &prediction.mrtd),
         ("rtmr0", &prediction.rtmrs[0]),

@@ -1,8 +1,9 @@
 //! What L1 answers to MSRs, CPUID and string I/O, and its timer.
 
+use super::guest::Guest;
+use super::l1_image::L1Image;
 use super::program::{Blob, GENERAL_PROTECTION, NO_FAULT, Program};
 use super::runtime::place;
-use super::{Guest, L1Image};
 use anyhow::Result;
 use iced_x86::code_asm::{
     CodeAssembler, dx, eax, ecx, edx, qword_ptr, r8d, r9d, r10d, r11d, rax, rcx, rdx, rsi,

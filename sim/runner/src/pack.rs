@@ -1,4 +1,4 @@
-//! The files for the bench in one: QEMU hands a PVH kernel a single module.
+//! The files for the simulator in one: QEMU hands a PVH kernel a single module.
 
 use anyhow::{Result, bail};
 

@@ -1,0 +1,26 @@
+//! Starts the simulator, the program of `sim/machine`, under QEMU, and keeps what it says.
+//!
+//! * [`Simulation`] is what is to run, [`Run`] what came of it; [`PlainQemu`] runs the same guest
+//!   without the simulator.
+//! * [`Transcript`] is the guest's console, and the simulator's log with its records: lines of `@`
+//!   and a JSON object, which `docs/simulator.md` lists.
+//! * [`Gpaw`] and [`Window`] are the options that nearly every run chooses.
+//!
+//! Who builds the programs, and what a run must show, is not here: `xtask` and `tests/boots`.
+#![forbid(unsafe_code)]
+
+mod names;
+mod options;
+mod pack;
+mod plain_qemu;
+mod qemu;
+mod ram;
+mod simulation;
+mod transcript;
+
+pub use options::{Gpaw, Window};
+pub use plain_qemu::PlainQemu;
+pub use qemu::{Answer, BootFiles, Clock, Run};
+pub use ram::td_ram;
+pub use simulation::{Console, Simulation};
+pub use transcript::{Phase, Step, Transcript};

@@ -1,0 +1,45 @@
+//! Plain QEMU with the same kernel and initrd: what the simulator is compared with.
+
+use crate::qemu::{self, BootFiles, Clock, Run};
+use anyhow::Result;
+use std::path::Path;
+use std::time::Duration;
+
+/// QEMU's exit status after a power-off.
+const SUCCESS: i32 = 0;
+
+/// A run of a guest without TDX.
+pub struct PlainQemu<'a> {
+    /// What boots.
+    pub boot: BootFiles<'a>,
+    /// The machine's memory in MiB.
+    pub memory_mib: u64,
+    /// How time passes.
+    pub clock: Clock,
+    /// The control socket of a running swtpm.
+    pub tpm_socket: Option<&'a Path>,
+    /// The run is ended after this much of the host's time.
+    pub limit: Duration,
+}
+
+impl PlainQemu<'_> {
+    /// Runs to the guest's power-off; `on_line` sees each line of the guest's console as it comes.
+    pub fn run(&self, on_line: &mut dyn FnMut(&str)) -> Result<Run> {
+        let cpu = "max,vendor=GenuineIntel";
+        let mut command = qemu::command(cpu, self.memory_mib, self.clock);
+        command.arg("-kernel").arg(self.boot.kernel);
+        if let Some(initrd) = self.boot.initrd {
+            command.arg("-initrd").arg(initrd);
+        }
+        command.args(["-append", self.boot.command_line]);
+        if let Some(socket) = self.tpm_socket {
+            command
+                .arg("-chardev")
+                .arg(format!("socket,id=tpm,path={}", socket.display()))
+                .args(["-tpmdev", "emulator,id=tpm0,chardev=tpm"])
+                .args(["-device", "tpm-tis,tpmdev=tpm0"]);
+        }
+        let heard = qemu::listen(command, None, self.limit, on_line)?;
+        Ok(heard.into_run(SUCCESS, ""))
+    }
+}

@@ -1,0 +1,196 @@
+//! QEMU's process: its arguments, its console, its end.
+
+use crate::transcript::Transcript;
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// What is inserted into the virtual clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// One instruction is one nanosecond, idle time is skipped: every run is the same.
+    Counted,
+    /// As `Counted`, but idle time passes as the host's: for people.
+    Paced,
+}
+
+/// What boots.
+#[derive(Clone, Copy, Debug)]
+pub struct BootFiles<'a> {
+    /// A bzImage.
+    pub kernel: &'a Path,
+    /// Its initrd.
+    pub initrd: Option<&'a Path>,
+    /// The kernel's whole command line.
+    pub command_line: &'a str,
+}
+
+/// What is typed on the guest's console when it asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The line that asks.
+    pub question: &'a str,
+    /// The line that is typed.
+    pub answer: &'a str,
+}
+
+/// A run that has ended.
+pub struct Run {
+    /// What it said.
+    pub transcript: Transcript,
+    /// QEMU's exit status says that all went well.
+    pub succeeded: bool,
+    /// The host's time that it took.
+    pub wall: Duration,
+    /// The host's time until the guest's first program ran.
+    pub to_user_space: Option<Duration>,
+}
+
+/// A PC with this processor (`-cpu`), whose console is QEMU's standard input and output.
+pub(crate) fn command(cpu: &str, memory_mib: u64, clock: Clock) -> Command {
+    let icount = match clock {
+        Clock::Counted => "shift=0,sleep=off",
+        Clock::Paced => "shift=0,sleep=on",
+    };
+    let mut command = Command::new("qemu-system-x86_64");
+    command
+        .args(["-machine", "q35", "-accel", "tcg", "-cpu", cpu])
+        .args(["-m", &memory_mib.to_string()])
+        .args(["-bios", "/usr/share/qemu/qboot.rom"])
+        .args([
+            "-display",
+            "none",
+            "-vga",
+            "none",
+            "-net",
+            "none",
+            "-no-reboot",
+        ])
+        .args(["-seed", "1", "-icount", icount])
+        .args(["-rtc", "base=2024-01-01,clock=vm"])
+        .args([
+            "-chardev",
+            "stdio,id=console,signal=off",
+            "-serial",
+            "chardev:console",
+        ]);
+    command
+}
+
+/// What came of a process.
+pub(crate) struct Heard {
+    status: Option<i32>,
+    /// Lines of the guest's console.
+    pub(crate) console: Vec<String>,
+    wall: Duration,
+    to_user_space: Option<Duration>,
+}
+
+impl Heard {
+    /// The run, whose exit status is `success` if all went well, with the simulator's log.
+    pub(crate) fn into_run(self, success: i32, log: &str) -> Run {
+        Run {
+            transcript: Transcript::new(self.console, log),
+            succeeded: self.status == Some(success),
+            wall: self.wall,
+            to_user_space: self.to_user_space,
+        }
+    }
+}
+
+/// The guest's console is this terminal.
+pub(crate) fn connect_terminal(mut command: Command) -> Result<Heard> {
+    if !std::io::stdin().is_terminal() {
+        eprintln!("note: standard input is not a terminal; the shell reads what it gives");
+    }
+    let started = Instant::now();
+    let status = command.status().context("cannot run qemu-system-x86_64")?;
+    Ok(Heard {
+        status: status.code(),
+        console: Vec::new(),
+        wall: started.elapsed(),
+        to_user_space: None,
+    })
+}
+
+/// Ends QEMU whatever happens to the one who started it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Collects the console's lines, each of which `on_line` sees as it comes; ends the run at the time
+/// limit.
+pub(crate) fn listen(
+    mut command: Command,
+    answer: Option<Answer<'_>>,
+    limit: Duration,
+    on_line: &mut dyn FnMut(&str),
+) -> Result<Heard> {
+    let started = Instant::now();
+    let child = command
+        .stdin(answer.map_or_else(Stdio::null, |_| Stdio::piped()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run qemu-system-x86_64")?;
+    let mut running = Running(child);
+    let mut stdin = running.0.stdin.take();
+    let stdout = running.0.stdout.take().context("QEMU gives no console")?;
+    let (sender, receiver) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(stdout).split(b'\n') {
+            let Ok(line) = line else { break };
+            let line = String::from_utf8_lossy(&line)
+                .trim_end_matches('\r')
+                .to_owned();
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let deadline = started + limit;
+    let mut console: Vec<String> = Vec::new();
+    let mut to_user_space = None;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(left) {
+            Ok(line) => {
+                if to_user_space.is_none() && line.starts_with("@userspace ") {
+                    to_user_space = Some(started.elapsed());
+                }
+                on_line(&line);
+                if let Some((answer, stdin)) = answer.zip(stdin.as_mut())
+                    && line == answer.question
+                {
+                    writeln!(stdin, "{}", answer.answer).context("QEMU reads no console")?;
+                }
+                console.push(line);
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                drop(running);
+                let _ = reader.join();
+                let last = console.last().map_or("(nothing)", String::as_str);
+                bail!(
+                    "the run did not end within {} s; the console's last line: {last}",
+                    limit.as_secs()
+                );
+            }
+        }
+    }
+    let status = running.0.wait()?;
+    let _ = reader.join();
+    Ok(Heard {
+        status: status.code(),
+        console,
+        wall: started.elapsed(),
+        to_user_space,
+    })
+}

@@ -1,0 +1,110 @@
+//! A run of the simulator.
+
+use crate::options::Gpaw;
+use crate::qemu::{self, Answer, BootFiles, Clock, Run};
+use crate::{pack, ram};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// isa-debug-exit gives 2 * value + 1; the simulator writes 0 when all went well.
+const SUCCESS: i32 = 1;
+
+/// Who is at the guest's console.
+#[derive(Clone, Copy, Debug)]
+pub enum Console<'a> {
+    /// Nobody: what it prints is kept.
+    Kept,
+    /// As `Kept`, and one question of the guest's is answered.
+    Asked(Answer<'a>),
+    /// This terminal: nothing is kept.
+    Terminal,
+}
+
+/// What is to run.
+pub struct Simulation<'a> {
+    /// The simulator, a PVH kernel for QEMU.
+    pub simulator: &'a Path,
+    /// The firmware image; of no meaning to micro-guests.
+    pub image: &'a [u8],
+    /// What boots; `None` with micro-guests.
+    pub boot: Option<BootFiles<'a>>,
+    /// The TD's memory in MiB.
+    pub memory_mib: u64,
+    /// The TD's address width.
+    pub gpaw: Gpaw,
+    /// How time passes.
+    pub clock: Clock,
+    /// Further words of the simulator's command line: `docs/simulator.md`.
+    pub options: &'a [String],
+    /// Files are kept here.
+    pub folder: &'a Path,
+    /// The files' names without what comes behind the last but one dot.
+    pub name: &'a str,
+    /// Who is at the guest's console.
+    pub console: Console<'a>,
+    /// The run is ended after this much of the host's time; not with a terminal.
+    pub limit: Duration,
+}
+
+impl Simulation<'_> {
+    /// Runs to the end; `on_line` sees each line of the guest's console as it comes.
+    pub fn run(&self, on_line: &mut dyn FnMut(&str)) -> Result<Run> {
+        let pack_file = self.file("pack");
+        let pack = self.pack()?;
+        std::fs::write(&pack_file, &pack)?;
+        let log = self.file("simulator.log");
+        let _ = std::fs::remove_file(&log);
+        let cpu = match self.gpaw {
+            Gpaw::Bits48 => "max,vendor=GenuineIntel,phys-bits=48,la57=off",
+            Gpaw::Bits52 => "max,vendor=GenuineIntel,phys-bits=52",
+        };
+        let memory_mib = ram::machine_mib(self.memory_mib, pack.len());
+        let mut command = qemu::command(cpu, memory_mib, self.clock);
+        let mut append = format!("gpaw={} memory={}", self.gpaw.bits(), self.memory_mib);
+        for option in self.options {
+            append.push(' ');
+            append.push_str(option);
+        }
+        command
+            .arg("-debugcon")
+            .arg(format!("file:{}", log.display()))
+            .args(["-device", "isa-debug-exit,iobase=0xf4"])
+            .arg("-kernel")
+            .arg(self.simulator)
+            .arg("-initrd")
+            .arg(&pack_file)
+            .args(["-append", &append]);
+        let heard = match self.console {
+            Console::Kept => qemu::listen(command, None, self.limit, on_line)?,
+            Console::Asked(answer) => qemu::listen(command, Some(answer), self.limit, on_line)?,
+            Console::Terminal => qemu::connect_terminal(command)?,
+        };
+        std::fs::write(self.file("console.log"), heard.console.join("\n"))?;
+        let log = std::fs::read(&log).unwrap_or_default();
+        Ok(heard.into_run(SUCCESS, &String::from_utf8_lossy(&log)))
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        self.folder.join(format!("{}.{extension}", self.name))
+    }
+
+    fn pack(&self) -> Result<Vec<u8>> {
+        let mut files = vec![("image", self.image.to_vec())];
+        if let Some(boot) = &self.boot {
+            let read = |path: &Path| {
+                std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+            };
+            files.push(("kernel", read(boot.kernel)?));
+            if let Some(initrd) = boot.initrd {
+                files.push(("initrd", read(initrd)?));
+            }
+            files.push(("cmdline", boot.command_line.as_bytes().to_vec()));
+        }
+        let files: Vec<(&str, &[u8])> = files
+            .iter()
+            .map(|(name, data)| (*name, &data[..]))
+            .collect();
+        pack::pack(&files)
+    }
+}

@@ -1,0 +1,188 @@
+//! A guest, and what its run must show.
+
+use super::kernel::bz_image;
+use super::l1_image::L1Image;
+use super::program::Blob;
+use crate::{Checks, Setup};
+use anyhow::{Context, Result, anyhow, ensure};
+use simulator::{BootFiles, Gpaw, Run, Simulation, Window};
+use std::time::Duration;
+
+/// The least that L1 runs with, and something over, in MiB.
+const MEMORY_MIB: u64 = 128;
+
+/// How a run must end.
+#[derive(Clone, Copy)]
+pub(super) enum Ends {
+    /// L2 powers off.
+    PowerOff,
+    /// L2 resets the machine.
+    Reset,
+    /// L1 gives L2 up. Its last line has all of this.
+    Reported(&'static [&'static str]),
+    /// The simulator gives up: its words.
+    Stuck(&'static str),
+}
+
+/// A guest and what its run must show.
+pub(super) struct Guest {
+    pub(super) name: &'static str,
+    pub(super) write: fn(&L1Image) -> Result<Blob>,
+    pub(super) gpaw: Gpaw,
+    pub(super) window: Window,
+    pub(super) options: &'static [&'static str],
+    /// Further lines of the console.
+    pub(super) prints: &'static [&'static str],
+    /// What L1 must have counted at least once, in the words of its statistics.
+    pub(super) counts: &'static [&'static str],
+    pub(super) ends: Ends,
+}
+
+impl Guest {
+    /// A guest that must run to its power-off.
+    pub(super) const fn new(name: &'static str, write: fn(&L1Image) -> Result<Blob>) -> Self {
+        Self {
+            name,
+            write,
+            gpaw: Gpaw::Bits48,
+            window: Window::Accepted,
+            options: &[],
+            prints: &[],
+            counts: &[],
+            ends: Ends::PowerOff,
+        }
+    }
+
+    /// A guest that L1 must give up with these words.
+    pub(super) const fn reported(
+        name: &'static str,
+        says: &'static [&'static str],
+        write: fn(&L1Image) -> Result<Blob>,
+    ) -> Self {
+        Self {
+            ends: Ends::Reported(says),
+            ..Self::new(name, write)
+        }
+    }
+}
+
+impl Guest {
+    /// All of its checks. Of the guests that run at a time, each has its own `place`.
+    pub(super) fn check(&self, setup: &Setup, image: &L1Image, place: usize) -> Checks {
+        let mut checks = Checks::new();
+        let whole = self
+            .boot(setup, image, place)
+            .and_then(|(run, blob)| self.judge(&run, &blob, &mut checks));
+        checks.push((format!("L2 blob: {}", self.name), whole));
+        checks
+    }
+
+    /// Runs the guest.
+    pub(super) fn boot(&self, setup: &Setup, image: &L1Image, place: usize) -> Result<(Run, Blob)> {
+        let blob = (self.write)(image)?;
+        let name = format!("blob-{place}");
+        let kernel = setup.folder.join(format!("{name}.kernel"));
+        std::fs::write(&kernel, bz_image(&blob.code))?;
+        let mut options: Vec<String> = self.options.iter().map(|&word| word.to_owned()).collect();
+        if self.window == Window::Hole {
+            options.push(self.window.option());
+        }
+        let boot = BootFiles {
+            kernel: &kernel,
+            initrd: None,
+            command_line: "",
+        };
+        let run = Simulation {
+            image: setup.firmware.image(self.window),
+            gpaw: self.gpaw,
+            options: &options,
+            limit: Duration::from_secs(120),
+            ..setup.simulation(&name, boot, MEMORY_MIB)
+        }
+        .run(&mut |_| {})?;
+        Ok((run, blob))
+    }
+
+    /// The checks that the guest printed; the answer is about the rest of the run.
+    fn judge(&self, run: &Run, blob: &Blob, checks: &mut Checks) -> Result<()> {
+        let console = &run.transcript.console;
+        for check in &blob.checks {
+            let line = console
+                .iter()
+                .find_map(|line| line.strip_prefix(&format!("@check {check} ")));
+            let result = match line {
+                Some("ok") => Ok(()),
+                Some(failed) => Err(anyhow!("{failed}")),
+                None => Err(anyhow!("the run did not come to it")),
+            };
+            checks.push((format!("L2 blob: {}: {check}", self.name), result));
+        }
+        for line in self.prints {
+            ensure!(
+                console.iter().any(|own| own == line),
+                "the console does not show {line:?}: {console:?}"
+            );
+        }
+        ensure!(
+            !console.iter().any(|line| line.contains("@still running")),
+            "L2 ran on"
+        );
+        for name in self.counts {
+            ensure!(
+                count(run, name).is_some_and(|count| count > 0),
+                "L1 counted no {name}"
+            );
+        }
+        self.check_end(run, blob)
+    }
+
+    fn check_end(&self, run: &Run, blob: &Blob) -> Result<()> {
+        let result = run.transcript.result();
+        let reason = run
+            .transcript
+            .last("result")
+            .and_then(|result| result.get("reason")?.as_str())
+            .unwrap_or_default();
+        let wanted = match self.ends {
+            Ends::PowerOff => "poweroff",
+            Ends::Reset => "reboot",
+            Ends::Reported(_) => "fatal-error",
+            Ends::Stuck(_) => "stuck",
+        };
+        ensure!(reason == wanted, "it ended so: {result}");
+        match self.ends {
+            Ends::PowerOff => ensure!(run.succeeded, "the simulator reports a failure"),
+            Ends::Reset => {}
+            Ends::Reported(says) => {
+                let line = run
+                    .transcript
+                    .log
+                    .iter()
+                    .find(|line| line.contains("L1: fatal: "))
+                    .context("L1's log has no last line")?;
+                let console = &run.transcript.console;
+                ensure!(
+                    console.iter().all(String::is_empty),
+                    "L2 printed something: {console:?}"
+                );
+                let reported = blob.reported.iter().map(String::as_str);
+                for words in says.iter().copied().chain(reported) {
+                    ensure!(line.contains(words), "L1 does not say {words:?}: {line}");
+                }
+            }
+            Ends::Stuck(says) => ensure!(result.contains(says), "it ended so: {result}"),
+        }
+        Ok(())
+    }
+}
+
+/// A number of L1's statistics: "... NAME 12, ...".
+fn count(run: &Run, name: &str) -> Option<u64> {
+    let line = run
+        .transcript
+        .log
+        .iter()
+        .rfind(|line| line.contains("L2 exits: "))?;
+    let (_, rest) = line.split_once(&format!(" {name} "))?;
+    rest.split([',', ' ', ';']).next()?.parse().ok()
+}

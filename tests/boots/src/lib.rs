@@ -1,0 +1,27 @@
+//! Tests of the whole system: the L1 image that ships, on the simulator.
+//!
+//! * [`blobs`]: L2 guests of a few dozen instructions, for what no stock kernel does;
+//! * [`linux`]: Debian's kernel, with every TPM step, and with other platforms below it;
+//! * [`evidence`]: the round trip of evidence, [`RoundTrip`], and what must be true of it;
+//! * [`bad_input`]: files and hosts that L1 must refuse, each with its own words;
+//! * [`micro_guests`]: the simulator's own tests of the TDX module, counted.
+//!
+//! A [`Setup`] is what they boot. Each of these has a function `suite`, whose [`Suite`] runs its
+//! cases side by side and gives [`Checks`]: a name and a result each. Nothing here builds, fetches
+//! or prints; `cargo xtask test` does.
+#![forbid(unsafe_code)]
+
+pub mod bad_input;
+pub mod blobs;
+pub mod evidence;
+pub mod linux;
+pub mod micro_guests;
+mod other_reader;
+mod parallel;
+mod round_trip;
+mod setup;
+mod suite;
+
+pub use round_trip::{Collected, RoundTrip, mirror_option};
+pub use setup::{BASE_COMMAND_LINE, Firmware, LIMIT, Setup};
+pub use suite::{Checks, Suite};

@@ -1,0 +1,145 @@
+//! Debian's kernel on the L1 image.
+
+use crate::{BASE_COMMAND_LINE, Checks, Setup, Suite};
+use anyhow::{Context, Result, ensure};
+use simulator::{Gpaw, Run, Simulation, Window};
+
+/// A boot and how it must end.
+struct Boot {
+    name: &'static str,
+    file: &'static str,
+    gpaw: Gpaw,
+    window: Window,
+    memory_mib: u64,
+    words: &'static str,
+    ends: &'static str,
+}
+
+const PLAIN: Boot = Boot {
+    name: "",
+    file: "",
+    gpaw: Gpaw::Bits48,
+    window: Window::Accepted,
+    memory_mib: 1024,
+    words: "quiet tdp.mode=boot",
+    ends: "poweroff",
+};
+
+/// With every TPM step.
+const STEPS: Boot = Boot {
+    words: "quiet tdp.mode=steps",
+    ..PLAIN
+};
+
+/// The long ones come first. The first two must be the same to the byte; what the others differ in
+/// has nothing to do with each other.
+static BOOTS: [Boot; 5] = [
+    Boot {
+        name: "boot: all TPM steps",
+        file: "steps",
+        ..STEPS
+    },
+    Boot {
+        name: "boot: all TPM steps, again",
+        file: "steps-again",
+        ..STEPS
+    },
+    Boot {
+        name: "boot: TPM window host-routed, memory above 4 GiB",
+        file: "boot-hole-high",
+        window: Window::Hole,
+        memory_mib: 3000,
+        ..PLAIN
+    },
+    Boot {
+        name: "boot: GPAW 52, a kernel that wants the xAPIC",
+        file: "boot-gpaw52-xapic",
+        gpaw: Gpaw::Bits52,
+        words: "quiet nox2apic tdp.mode=boot",
+        ..PLAIN
+    },
+    Boot {
+        name: "boot: the guest reboots",
+        file: "boot-reboot",
+        words: "quiet tdp.mode=reboot",
+        ends: "reboot",
+        ..PLAIN
+    },
+];
+
+/// Every boot.
+pub fn suite(setup: &Setup) -> Suite<'_> {
+    let mut suite = Suite::new();
+    for boot in &BOOTS {
+        suite.add(|_| boot.check(setup));
+    }
+    suite
+}
+
+impl Boot {
+    /// Boots; every step of the guest is a check, and the end is one.
+    fn check(&self, setup: &Setup) -> Checks {
+        let run = match self.run(setup) {
+            Ok(run) => run,
+            Err(error) => return vec![(self.name.to_owned(), Err(error))],
+        };
+        let steps = run.transcript.steps();
+        let stepless = steps.is_empty();
+        let mut checks: Checks = steps
+            .into_iter()
+            .map(|step| {
+                let result = step.passed.then_some(());
+                let result = result.with_context(|| format!("see {}.console.log", self.file));
+                (format!("{}: {}", self.name, step.name), result)
+            })
+            .collect();
+        let ended = self.ended_well(&run, stepless);
+        checks.push((self.name.to_owned(), ended));
+        checks
+    }
+
+    fn ended_well(&self, run: &Run, stepless: bool) -> Result<()> {
+        ensure!(run.to_user_space.is_some(), "no user space");
+        let ended = run.transcript.result();
+        ensure!(ended == self.ends, "it ended with {ended}");
+        ensure!(
+            run.succeeded || self.ends != PLAIN.ends,
+            "the simulator reports a failure: {ended}"
+        );
+        ensure!(
+            stepless == (self.words != STEPS.words),
+            "steps ran that should not, or none did"
+        );
+        ensure!(
+            stepless || run.transcript.steps_finished(),
+            "the guest's script did not come to its end"
+        );
+        Ok(())
+    }
+
+    fn run(&self, setup: &Setup) -> Result<Run> {
+        let options = [self.window.option()];
+        let command_line = format!("{BASE_COMMAND_LINE} {}", self.words);
+        Simulation {
+            image: setup.firmware.image(self.window),
+            gpaw: self.gpaw,
+            options: &options,
+            ..setup.simulation(self.file, setup.linux(&command_line), self.memory_mib)
+        }
+        .run(&mut |_| {})
+    }
+}
+
+/// Whether the first two boots, which have run, said the same to the byte.
+pub fn two_are_the_same(setup: &Setup) -> Result<()> {
+    let [Boot { file: first, .. }, Boot { file: second, .. }, ..] = &BOOTS;
+    for extension in ["console.log", "simulator.log"] {
+        let read = |name: &str| std::fs::read(setup.folder.join(format!("{name}.{extension}")));
+        ensure!(
+            read(first)? == read(second)?,
+            "{extension} of the two runs differ: compare {first}.{extension} and {second}.{extension} in {}",
+            setup.folder.display()
+        );
+    }
+    Ok(())
+}
