@@ -1,4 +1,4 @@
-//! Links the bench as a fixed image that QEMU starts through its PVH note.
+//! Links the simulator as a fixed image that QEMU starts through its PVH note.
 
 fn main() {
     freestanding::link::image("image.ld", freestanding::link::Placement::Fixed);

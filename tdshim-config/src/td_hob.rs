@@ -2,7 +2,7 @@
 //! Code Definitions"; TDX Virtual Firmware Design Guide, "TD Hand-Off Block").
 //!
 //! The firmware measures it into RTMR0. Another host may write another list for the same machine;
-//! this is the one of the simulated platform, which the prediction of RTMR0 makes as well.
+//! this is the one of the simulator, which the prediction of RTMR0 makes as well.
 
 use alloc::vec::Vec;
 use core::ops::Range;

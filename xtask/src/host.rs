@@ -16,7 +16,7 @@ const NEEDED: &[Needed] = &[
     Needed {
         package: "qemu-system-x86",
         file: "/usr/bin/qemu-system-x86_64",
-        why: "runs the simulated platform",
+        why: "runs the simulator",
     },
     Needed {
         package: "qemu-system-data",

@@ -1,4 +1,4 @@
-//! The bench's own heap: part of the pool behind its image.
+//! The simulator's own heap: part of the pool behind its image.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;

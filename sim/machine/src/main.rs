@@ -1,4 +1,4 @@
-//! A simulated TDX platform on QEMU TCG.
+//! The simulator: a TDX platform on QEMU TCG.
 //!
 //! The program is what lies below a TD: it runs the simulated TDX module (`tdx-module`) on AMD's
 //! SVM and nested paging, which stand in for VMX and EPT, and plays the untrusted host VMM, which
@@ -78,7 +78,7 @@ pub(crate) extern "sysv64" fn main(start_info: u32) -> ! {
 /// Does what the options ask. `heap_end` is where the free part of the pool starts.
 fn run(boot: &BootInformation, heap_end: u64) -> Result<bool, String> {
     // `sha2` looks once for vector instructions, and keeps what it found: let it look while XCR0
-    // offers none, because the bench leaves the guests' upper vector halves in the processor.
+    // offers none, because the simulator leaves the guests' upper vector halves in the processor.
     let _ = sha2::Sha384::digest([]);
     let options = Options::parse(&boot.command_line).map_err(|error| alloc::format!("{error}"))?;
     if options.gpaw.bits() == 52 && arch::cpu::paging_levels() < 5 {
@@ -138,7 +138,7 @@ pub(crate) fn exit(ok: bool) -> ! {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    say!("the bench failed: {info}");
+    say!("the simulator failed: {info}");
     console::plain("@{\"result\":{\"reason\":\"panic\",\"ok\":false}}");
     exit(false)
 }

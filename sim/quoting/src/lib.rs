@@ -7,7 +7,7 @@
 //! their names, in the open** ([`TestKey`]). Never trust that root.
 //!
 //! * [`quote`] and [`QuotingEnclave`]: from a TDREPORT, or from any [`TdQuoteBody`], to a quote. No
-//!   `std`, so that the bench's host can do it on bare metal.
+//!   `std`, so that the simulator's host can do it on bare metal.
 //! * [`message`]: the messages of the quote generation service, in which Linux's and td-shim's
 //!   requests come.
 //! * [`pki`] (feature `pki`, hosted): makes the certificates, revocation lists and collateral in

@@ -1,4 +1,4 @@
-//! A minimal firmware image with td-shim's contract, so that the bench runs without td-shim.
+//! A minimal firmware image with td-shim's contract, so that the simulator runs without td-shim.
 //!
 //! From the TD's reset state it does what td-shim does for an executable payload, in its order:
 //! reads the TDX metadata and the TD HOB, accepts the memory, extends RTMR0 and RTMR1 and logs it,

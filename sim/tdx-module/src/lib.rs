@@ -2,7 +2,7 @@
 //!
 //! [`Module`] checks operands in the order of the real module (1.5) and answers with its codes; it
 //! refuses what the real module refuses. Hardware is reached only through [`Platform`], so that the
-//! same logic runs under `cargo test` and, over nested virtualization, in the bench.
+//! same logic runs under `cargo test` and, over nested virtualization, in the simulator.
 //!
 //! The host role calls the `tdh_*` functions, which are the SEAMCALLs. [`Module::tdh_vp_enter`]
 //! and [`Module::handle_exit`] say in an [`Action`] what to do next: run a VM, or act as the host.

@@ -1,4 +1,4 @@
-//! What the module counted: the currency of the bench's reports.
+//! What the module counted: the currency of the simulator's reports.
 
 use alloc::collections::BTreeMap;
 

@@ -33,7 +33,7 @@ pub struct Boot {
     pub firmware: FirmwareImage,
     /// How the host configures the TD.
     pub td: TdParams,
-    /// The TD HOB that the host hands over, if it is not that of the simulated platform.
+    /// The TD HOB that the host hands over, if it is not that of the simulator.
     pub td_hob: Option<Vec<u8>>,
     /// What the firmware measures beside the TD HOB and separators: RTMR, event type, data.
     pub firmware_events: Vec<(u8, u32, Vec<u8>)>,

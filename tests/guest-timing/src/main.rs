@@ -1,7 +1,7 @@
 //! Times TPM commands inside the guest, through `/dev/tpm0`.
 //!
 //! For each command prints `@timing {json}` with the times in nanoseconds of the guest's clock. Around
-//! each command it writes a byte to port 0x80, where a PC shows POST codes: on the bench that makes
+//! each command it writes a byte to port 0x80, where a PC shows POST codes: on the simulator that makes
 //! a mark with the counters of that moment, elsewhere it does nothing.
 //!
 //! With an argument, only the command of that name.

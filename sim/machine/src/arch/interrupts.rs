@@ -1,6 +1,6 @@
-//! The machine's local APIC, its timer, and the interrupts the bench takes from QEMU's devices.
+//! The machine's local APIC, its timer, and the interrupts the simulator takes from QEMU's devices.
 //!
-//! Interrupts stay disabled while the bench runs; they end a VM's run or an idle wait, and are
+//! Interrupts stay disabled while the simulator runs; they end a VM's run or an idle wait, and are
 //! taken at one place, [`take`]. What came is noted and asked for later with [`noted`].
 
 use core::arch::asm;

@@ -107,7 +107,7 @@ pub(crate) fn read(address: u64, into: &mut [u8]) {
         return;
     }
     // SAFETY: `check` keeps the range in declared RAM, where no Rust object lies (`declare`), and
-    // no VM runs while the bench does.
+    // no VM runs while the simulator does.
     unsafe {
         core::ptr::copy_nonoverlapping(address as *const u8, into.as_mut_ptr(), into.len());
     }

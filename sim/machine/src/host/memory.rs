@@ -94,7 +94,7 @@ pub(crate) struct TdMemory {
 }
 
 impl TdMemory {
-    /// RAM of `size` bytes: low up to the bench's own region, the rest from 4 GiB.
+    /// RAM of `size` bytes: low up to the simulator's own region, the rest from 4 GiB.
     pub(crate) fn new(size: u64, mut frames: Frames) -> Result<Self, MemoryError> {
         let low = size.min(memory::POOL_START) / LARGE_PAGE * LARGE_PAGE;
         let mut ram = Vec::new();

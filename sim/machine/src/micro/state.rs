@@ -66,7 +66,7 @@ fn vectors(_: &Setup) -> Vec<Step> {
     steps
 }
 
-/// The bench's own code between the two leaves no trace.
+/// The simulator's own code between the two leaves no trace.
 fn vectors_kept(_: &Setup) -> Vec<Step> {
     let mut steps = Vec::from(l2::prelude());
     steps.extend(load_vectors());

@@ -1,6 +1,6 @@
 //! What the module asks of the machine it runs on, and how the machine answers.
 //!
-//! The module decides; a [`Platform`] carries out. On the bench a platform is a set of SVM control
+//! The module decides; a [`Platform`] carries out. On the simulator a platform is a set of SVM control
 //! blocks and nested page tables; in `cargo test` it is a set of maps
 //! ([`test_platform`](crate::test_platform)). The vocabulary is VMX's wherever TDX shows VMX to a
 //! guest (access rights, interruption information), so that a platform that is not VMX converts at
@@ -72,7 +72,7 @@ pub struct CpuidResult {
 ///
 /// Addresses named `hpa` are the machine's physical addresses; they reach the module only through
 /// the host's SEAMCALLs. Everything is infallible: an address the host was not entitled to give is
-/// a fault of the bench, not of the model.
+/// a fault of the simulator, not of the model.
 pub trait Platform {
     /// Reads machine memory.
     fn read(&mut self, hpa: u64, into: &mut [u8]);
