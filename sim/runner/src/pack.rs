@@ -13,11 +13,12 @@ pub(crate) fn pack(files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     let header = 16 + files.len() * (NAME_SIZE + 16);
     let mut offset = header.next_multiple_of(PAGE);
     for (name, data) in files {
-        if name.len() >= NAME_SIZE {
-            bail!("the name {name} is too long for the pack file");
-        }
         let mut field = [0; NAME_SIZE];
-        field[..name.len()].copy_from_slice(name.as_bytes());
+        // One byte at least stays 0: the name's end.
+        match field.get_mut(..name.len()) {
+            Some(place) if name.len() < NAME_SIZE => place.copy_from_slice(name.as_bytes()),
+            _ => bail!("the name {name} is too long for the pack file"),
+        }
         out.extend(field);
         out.extend((offset as u64).to_le_bytes());
         out.extend((data.len() as u64).to_le_bytes());
