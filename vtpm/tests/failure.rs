@@ -6,7 +6,7 @@ use attestation::journal::{PcrMirror, Record};
 use attestation::tpm::{rc, rh};
 use attestation::window::NV_USER_DATA;
 use support::{ScriptedTd, Session, Setup, command};
-use vtpm::attested::StartError;
+use vtpm::attested::{Failure, IdentityTime, ReportError, StartError};
 use vtpm::log::MeasureError;
 use vtpm::{Engine, EngineFailure, TrustDomainError};
 
@@ -156,6 +156,36 @@ fn a_launch_that_does_not_fit_the_log_is_none() {
     );
 }
 
+/// Each says what happened, and that is where the TPM stays.
+#[test]
+fn every_way_into_failure_is_told_and_kept() {
+    let waiting = || Setup {
+        identity: IdentityTime::FirstNeed,
+        ..Setup::default()
+    };
+    let needs_identity = command::read_public(rh::AK);
+
+    let mut session = waiting().start();
+    refuse(&session);
+    assert_eq!(session.code(&needs_identity), rc::FAILURE);
+    let unattested = Failure::Unattested(TrustDomainError::Extend(3));
+    assert_eq!(session.tpm.failure(), Some(&unattested));
+    let report = session.tpm.report([0; 64]);
+    assert_eq!(report, Err(ReportError::Failed(unattested.clone())));
+    assert_failed_for_good(&mut session);
+    assert_eq!(session.tpm.failure(), Some(&unattested));
+    drop(session);
+
+    let mut session = waiting().start();
+    session.td.script().refuse_reports = true;
+    assert_eq!(session.code(&needs_identity), rc::FAILURE);
+    session.td.script().refuse_reports = false;
+    let no_identity = Failure::NoIdentity(TrustDomainError::Report.into());
+    assert_eq!(session.tpm.failure(), Some(&no_identity));
+    assert_failed_for_good(&mut session);
+    assert_eq!(session.tpm.failure(), Some(&no_identity));
+}
+
 #[test]
 fn a_report_that_fails_fails_its_command_alone() {
     let mut session = Setup::mirror(PcrMirror::Off).start();
@@ -164,6 +194,7 @@ fn a_report_that_fails_fails_its_command_alone() {
     let former = session.nv_read(attestation::window::NV_REPORT);
     session.td.script().refuse_reports = true;
     assert_eq!(session.code(&write), rc::FAILURE);
+    assert_eq!(session.tpm.failure(), None);
     assert_eq!(session.nv_read(attestation::window::NV_REPORT), former);
     session.td.script().refuse_reports = false;
     session.ok(&write);

@@ -8,7 +8,8 @@ use attestation::pcr;
 use attestation::tpm::Fields;
 
 use super::command::{Command, Effect, Response};
-use super::{Attested, Withheld};
+use super::failure::Withheld;
+use super::{Attested, Failure};
 use crate::provision::NvAttributes;
 use crate::{Engine, TrustDomain};
 
@@ -56,7 +57,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     }
 
     /// A dynamic launch is complete.
-    pub(super) fn follow_dynamic_launch(&mut self) -> Result<(), Withheld> {
+    pub(super) fn follow_dynamic_launch(&mut self) -> Result<(), Failure> {
         self.recorder.pcrs_changed();
         self.record_values(DYNAMIC)?;
         self.record_commit()
@@ -66,7 +67,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         &mut self,
         effect: Effect<'_>,
         undefined: Option<NvAttributes>,
-    ) -> Result<(), Withheld> {
+    ) -> Result<(), Failure> {
         let record = match effect {
             Effect::Other | Effect::UserData | Effect::Selector => return Ok(()),
             Effect::Startup(kind) => return self.started(kind),
@@ -89,7 +90,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
                 attributes: self
                     .provisioner
                     .nv_public(index)
-                    .map_err(Withheld::Untold)?
+                    .map_err(Failure::Untold)?
                     .map_or(0, |public| public.attributes.bits()),
             },
             Effect::NvUndefined { index } => Record::NvIndex {
@@ -101,7 +102,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         Ok(self.recorder.record(&record)?)
     }
 
-    fn record_commit(&mut self) -> Result<(), Withheld> {
+    fn record_commit(&mut self) -> Result<(), Failure> {
         match self.commits.as_ref().and_then(|commits| commits.take()) {
             Some(state) => {
                 // Commands that come before the identity are not known to commit anything; should
@@ -113,7 +114,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         }
     }
 
-    fn started(&mut self, kind: StartupType) -> Result<(), Withheld> {
+    fn started(&mut self, kind: StartupType) -> Result<(), Failure> {
         self.recorder.record(&Record::Startup(kind))?;
         self.recorder.pcrs_changed();
         match kind {
@@ -123,7 +124,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     }
 
     /// `pcr` is TPM_RH_NULL when nothing is extended.
-    fn extended(&mut self, pcr: u32, digests: &[u8]) -> Result<(), Withheld> {
+    fn extended(&mut self, pcr: u32, digests: &[u8]) -> Result<(), Failure> {
         let Some(pcr) = index(pcr) else {
             return Ok(());
         };
@@ -137,7 +138,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         }
     }
 
-    fn pcr_reset(&mut self, pcr: u32) -> Result<(), Withheld> {
+    fn pcr_reset(&mut self, pcr: u32) -> Result<(), Failure> {
         let Some(pcr) = index(pcr) else {
             return Ok(());
         };
@@ -149,13 +150,13 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     }
 
     /// With [`PcrMirror::Full`], what these PCRs hold now.
-    fn record_values(&mut self, pcrs: core::ops::RangeInclusive<u8>) -> Result<(), Withheld> {
+    fn record_values(&mut self, pcrs: core::ops::RangeInclusive<u8>) -> Result<(), Failure> {
         if self.recorder.mirror() != PcrMirror::Full {
             return Ok(());
         }
         for pcr in pcrs {
             let values = self.provisioner.values(pcr, &self.banks);
-            let values = values.map_err(Withheld::Untold)?;
+            let values = values.map_err(Failure::Untold)?;
             self.recorder.record(&Record::PcrValue { pcr, values })?;
         }
         Ok(())

@@ -14,7 +14,7 @@ use attestation::window::{
 
 use super::command::Command;
 use super::start::StartError;
-use super::{Attested, Withheld};
+use super::{Attested, Failure};
 use crate::evidence::Asker;
 use crate::identity::{
     CertificateAuthority, CertificateError, KeyUse, TpmIdentity, subject_public_key_info,
@@ -51,19 +51,20 @@ const CERTIFIED: [(u32, KeyUse); 4] = [
 
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// Before a command: whatever it could see of the identity is there.
-    pub(super) fn identify_before(&mut self, command: Command<'_>) -> Result<(), Withheld> {
+    pub(super) fn identify_before(&mut self, command: Command<'_>) -> Result<(), Failure> {
         match command.needs_identity() {
-            true => self.identified(),
+            true => self.identified().map(drop),
             false => Ok(()),
         }
     }
 
     /// As [`identify`](Self::identify), for a TPM in service.
-    pub(super) fn identified(&mut self) -> Result<(), Withheld> {
+    pub(super) fn identified(&mut self) -> Result<&Identity, Failure> {
         self.identify().map_err(|error| match error {
-            StartError::TrustDomain(error) => Withheld::Unattested(error),
-            StartError::Command(error) => Withheld::Untold(error),
-            _ => Withheld::NoIdentity,
+            StartError::TrustDomain(error @ TrustDomainError::Extend(_)) => {
+                Failure::Unattested(error)
+            }
+            error => Failure::NoIdentity(error),
         })
     }
 
@@ -71,10 +72,15 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// done. On an error the vTPM must not answer any more.
     ///
     /// The quote for the authority's certificate is asked for and not waited for.
-    pub(super) fn identify(&mut self) -> Result<(), StartError> {
-        if self.identity.is_some() {
-            return Ok(());
-        }
+    pub(super) fn identify(&mut self) -> Result<&Identity, StartError> {
+        let identity = match self.identity.take() {
+            Some(identity) => identity,
+            None => self.make_identity()?,
+        };
+        Ok(self.identity.insert(identity))
+    }
+
+    fn make_identity(&mut self) -> Result<Identity, StartError> {
         let begin = self.trust_domain().now();
         let tpm = self.provisioner.identity()?;
         let eks = [
@@ -114,9 +120,8 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         }
         self.provide_evidence_indices()?;
         self.ask_for_authority_quote(&identity)?;
-        self.identity = Some(identity);
         self.forget_commits();
-        Ok(())
+        Ok(identity)
     }
 
     fn certify(

@@ -5,7 +5,7 @@ use attestation::digest::Digest;
 use attestation::journal::{PcrMirror, Record, StartupType};
 use attestation::tpm::{rh, template};
 
-use super::{Attested, Withheld};
+use super::{Attested, Failure};
 use crate::provision::{AUTHORIZATION, Provisioner};
 use crate::{CommandError, Engine, TrustDomain, TrustDomainError};
 
@@ -16,15 +16,6 @@ pub(super) enum PowerUpError {
     Command(#[from] CommandError),
     #[error("{0}")]
     TrustDomain(#[from] TrustDomainError),
-}
-
-impl From<PowerUpError> for Withheld {
-    fn from(error: PowerUpError) -> Self {
-        match error {
-            PowerUpError::Command(error) => Self::Command(error),
-            PowerUpError::TrustDomain(error) => Self::Unattested(error),
-        }
-    }
 }
 
 /// TPM2_Startup(CLEAR), and a platform hierarchy that is nobody's but L1's.
@@ -41,7 +32,7 @@ pub(super) fn power_up<E: Engine, T: TrustDomain>(
 
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// After _TPM_Init.
-    pub(super) fn restart(&mut self) -> Result<(), Withheld> {
+    pub(super) fn restart(&mut self) -> Result<(), Failure> {
         self.recorder.record(&Record::Reset)?;
         power_up(&mut self.provisioner, &mut self.recorder.trust_domain)?;
         self.recorder.record(&Record::Startup(StartupType::Clear))?;
@@ -54,7 +45,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     }
 
     /// After TPM2_Startup(CLEAR): extends PCRs with what was launched.
-    pub(super) fn measure_launch(&mut self) -> Result<(), Withheld> {
+    pub(super) fn measure_launch(&mut self) -> Result<(), PowerUpError> {
         for (pcr, measurement) in &self.launch {
             let digests: Vec<Digest> = self
                 .banks

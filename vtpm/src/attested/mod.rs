@@ -9,6 +9,7 @@
 
 mod authority;
 mod command;
+mod failure;
 mod follow;
 mod identify;
 mod launch;
@@ -22,14 +23,16 @@ use attestation::launch::Measurement;
 use attestation::tpm::{Name, Public};
 
 use self::command::{Command, Response};
+use self::failure::{Service, Withheld};
 use self::identify::{Description, Identity};
 use crate::evidence::Evidence;
 use crate::log::MeasurementLog;
 use crate::provision::Provisioner;
 use crate::recorder::Recorder;
 use crate::state::Commits;
-use crate::{CommandError, Engine, EngineFailure, Locality, TrustDomain, TrustDomainError};
+use crate::{CommandError, Engine, EngineFailure, Locality, TrustDomain};
 
+pub use self::failure::Failure;
 pub use self::report::ReportError;
 pub use self::start::{Config, IdentityTime, LaunchMeasurements, StartError};
 
@@ -50,29 +53,7 @@ pub struct Attested<E, T> {
     launch: Vec<(u8, Measurement)>,
     tcg_log: Vec<u8>,
     commits: Option<Commits>,
-    /// Something happened that RTMR3 does not tell. For good.
-    unattested: bool,
-}
-
-/// Why a response that the engine gave must not go to the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum Withheld {
-    /// The journal could not be written. Failure mode, for good.
-    #[error("{0}")]
-    Unattested(#[from] TrustDomainError),
-    /// The TPM did not tell what the journal has to. Failure mode, for good.
-    #[error("what the journal has to tell: {0}")]
-    Untold(CommandError),
-    /// The journal has to begin, and the authority or a certificate could not be made. Failure
-    /// mode, for good.
-    #[error("no identity")]
-    NoIdentity,
-    /// The TPM failed at what had to follow the command.
-    #[error("{0}")]
-    Command(#[from] CommandError),
-    /// The report that the command asks for could not be made.
-    #[error("no report")]
-    NoReport,
+    service: Service,
 }
 
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
@@ -109,7 +90,15 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
 
     /// In failure mode, because the journal could not be written.
     pub fn is_unattested(&self) -> bool {
-        self.unattested
+        self.failure().is_some()
+    }
+
+    /// Why it is in failure mode, if it is.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.service {
+            Service::Running => None,
+            Service::Failed(failure) => Some(failure),
+        }
     }
 
     /// The state as of L1's own commands is nobody's news.
@@ -120,18 +109,54 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     }
 
     fn in_service(&self) -> Result<(), EngineFailure> {
-        match self.unattested {
-            true => Err(EngineFailure),
-            false => Ok(()),
+        match self.service {
+            Service::Running => Ok(()),
+            Service::Failed(_) => Err(EngineFailure),
         }
     }
 
     /// What could not be attested ends the TPM's service.
-    fn latch(&mut self, outcome: Result<(), Withheld>) -> Result<(), EngineFailure> {
-        outcome.map_err(|_| {
-            self.unattested = true;
+    fn latch(&mut self, outcome: Result<(), Failure>) -> Result<(), EngineFailure> {
+        outcome.map_err(|failure| {
+            self.fail(failure);
             EngineFailure
         })
+    }
+
+    /// Failure mode, for good. What led there first is kept.
+    fn fail(&mut self, failure: Failure) {
+        if self.service == Service::Running {
+            log::error!("the vTPM is in failure mode: {failure}");
+            self.service = Service::Failed(failure);
+        }
+    }
+
+    /// One command of the guest's to a TPM in service, with what comes before and after it. On an
+    /// error nothing of a response is left.
+    fn attend(
+        &mut self,
+        locality: Locality,
+        command: &[u8],
+        response: &mut [u8],
+    ) -> Result<usize, Withheld> {
+        let asked = Command(command);
+        self.identify_before(asked)?;
+        self.prepare(asked);
+        self.report_before(asked)?;
+        let undefined = self.attributes_of_undefined(asked);
+        let length = self
+            .provisioner
+            .engine_mut()
+            .execute(locality, command, response)
+            .map_err(CommandError::from)?;
+        let answer = Response(response.get(..length).unwrap_or_default());
+        self.follow(asked, answer, undefined).inspect_err(|_| {
+            // What the guest must not learn.
+            if let Some(answer) = response.get_mut(..length) {
+                answer.fill(0);
+            }
+        })?;
+        Ok(length)
     }
 }
 
@@ -142,46 +167,23 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
         command: &[u8],
         response: &mut [u8],
     ) -> Result<usize, EngineFailure> {
-        if self.unattested {
+        if let Service::Failed(_) = self.service {
             return put_failure(response);
         }
-        let asked = Command(command);
-        if self.identify_before(asked).is_err() {
-            self.unattested = true;
-            return put_failure(response);
-        }
-        self.prepare(asked);
-        self.report_before(asked);
-        if self.unattested {
-            return put_failure(response);
-        }
-        let undefined = self.attributes_of_undefined(asked);
-        let length = self
-            .provisioner
-            .engine_mut()
-            .execute(locality, command, response)?;
-        let answer = Response(response.get(..length).unwrap_or_default());
-        let withheld = match self.follow(asked, answer, undefined) {
-            Ok(()) => return Ok(length),
-            Err(withheld) => withheld,
-        };
-        // What the guest must not learn.
-        if let Some(answer) = response.get_mut(..length) {
-            answer.fill(0);
-        }
-        match withheld {
-            Withheld::Unattested(_) | Withheld::Untold(_) | Withheld::NoIdentity => {
-                self.unattested = true;
+        match self.attend(locality, command, response) {
+            Ok(length) => return Ok(length),
+            Err(Withheld::Failure(failure)) => self.fail(failure),
+            Err(Withheld::Command(CommandError::Engine(failure))) => return Err(failure),
+            Err(withheld @ (Withheld::Command(_) | Withheld::NoReport(_))) => {
+                log::warn!("a command of L2 failed: {withheld}");
             }
-            Withheld::Command(CommandError::Engine(failure)) => return Err(failure),
-            Withheld::Command(_) | Withheld::NoReport => {}
         }
         put_failure(response)
     }
 
     /// _TPM_Init, and then what firmware does: TPM2_Startup(CLEAR) and the measurements of the launch.
     fn reset(&mut self) -> Result<(), EngineFailure> {
-        let identified = self.identified();
+        let identified = self.identified().map(drop);
         self.provisioner.reset()?;
         self.in_service()?;
         self.latch(identified)?;
@@ -199,7 +201,7 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
 
     fn hash_start(&mut self) -> Result<(), EngineFailure> {
         self.in_service()?;
-        let identified = self.identified();
+        let identified = self.identified().map(drop);
         self.latch(identified)?;
         self.provisioner.engine_mut().hash_start()
     }

@@ -4,19 +4,20 @@ use alloc::vec::Vec;
 
 use attestation::claims::{Claims, ek_names_digest, pcr_banks_digest, report_data};
 use attestation::report::{self, Report};
-use attestation::tpm::{Key, Public};
+use attestation::tpm::{Key, Public, ResponseError, cc};
 use attestation::window::{
     NV_REPORT, NV_SELECTOR, NV_USER_DATA, NV_WINDOW, OBJECT_CC_EVENT_LOG, OBJECT_TD_QUOTE,
     SELECTOR_SIZE, Selector, Status, USER_DATA_SIZE, WINDOW_SIZE, Window,
 };
 
 use super::command::Command;
-use super::{Attested, Withheld};
+use super::failure::{Service, Withheld};
+use super::{Attested, Failure};
 use crate::evidence::{Asker, Outcome};
 use crate::{CommandError, Engine, QuoteError, TrustDomain, TrustDomainError};
 
 /// Why there is no report. The one before it, and what was read of it, stay as they were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReportError {
     /// The TDX module made no report.
     #[error("{0}")]
@@ -27,31 +28,33 @@ pub enum ReportError {
     /// Claims and report do not fit the NV index.
     #[error("{0}")]
     Format(#[from] report::ReportError),
-    /// The journal could not be written: the vTPM is in failure mode.
-    #[error("the vTPM is in failure mode")]
-    Unattested,
+    /// Something happened that the journal does not tell.
+    #[error("the vTPM is in failure mode: {0}")]
+    Failed(#[from] Failure),
 }
 
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// Makes a report for `user_data` and asks for a quote of it. The report is also in its NV
     /// index afterwards.
     pub fn report(&mut self, user_data: [u8; USER_DATA_SIZE]) -> Result<Vec<u8>, ReportError> {
-        if self.unattested {
-            return Err(ReportError::Unattested);
+        if let Service::Failed(failure) = &self.service {
+            return Err(failure.clone().into());
         }
-        if self.identified().is_err() {
-            self.unattested = true;
+        let made = self.make_report(user_data);
+        if let Err(ReportError::Failed(failure)) = &made {
+            self.fail(failure.clone());
         }
-        let Some(identity) = self.identity.as_ref().filter(|_| !self.unattested) else {
-            return Err(ReportError::Unattested);
-        };
+        made
+    }
+
+    fn make_report(&mut self, user_data: [u8; USER_DATA_SIZE]) -> Result<Vec<u8>, ReportError> {
+        let identity = self.identified()?;
         let (ak_modulus, ak_exponent) = rsa(&identity.ak);
         let eks = ek_names_digest(&identity.eks);
         self.restore_ak();
         let banks = self.provisioner.banks(&self.banks)?;
-        if self.recorder.owes_summary() && self.recorder.summarize(&banks).is_err() {
-            self.unattested = true;
-            return Err(ReportError::Unattested);
+        if self.recorder.owes_summary() {
+            self.recorder.summarize(&banks).map_err(Failure::from)?;
         }
         let claims = Claims {
             ak_modulus,
@@ -129,23 +132,23 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
 
     /// Before a command that may read the report: there is one. Clients of confidential VMs on Azure
     /// read it without having written user data.
-    pub(super) fn report_before(&mut self, command: Command<'_>) {
+    pub(super) fn report_before(&mut self, command: Command<'_>) -> Result<(), Failure> {
         // No command has more than three handles. What looks like one and is not does no harm.
         let mentioned = (0..3).any(|place| command.handle(place) == Some(NV_REPORT));
         if mentioned && self.evidence.report_log.is_none() {
             // Without one the index is not written, and the command's response says so.
-            let _ = self.report([0; USER_DATA_SIZE]);
+            if let Err(ReportError::Failed(failure)) = self.report([0; USER_DATA_SIZE]) {
+                return Err(failure);
+            }
         }
+        Ok(())
     }
 
     /// The guest has written its data to the index.
     pub(super) fn report_to_guest(&mut self) -> Result<(), Withheld> {
         let user_data = self.nv_array(NV_USER_DATA)?;
-        match self.report(user_data) {
-            Ok(_) => Ok(()),
-            Err(ReportError::Command(error)) => Err(Withheld::Command(error)),
-            Err(_) => Err(Withheld::NoReport),
-        }
+        self.report(user_data)?;
+        Ok(())
     }
 
     /// The guest has written a selector to the index.
@@ -161,7 +164,10 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     fn nv_array<const N: usize>(&mut self, index: u32) -> Result<[u8; N], Withheld> {
         let size = u16::try_from(N).unwrap_or(u16::MAX);
         let content = self.provisioner.nv_read(index, size)?;
-        content.try_into().map_err(|_| Withheld::NoReport)
+        content.try_into().map_err(|_| {
+            let (command, error) = (cc::NV_READ, ResponseError::Malformed);
+            CommandError::Response { command, error }.into()
+        })
     }
 }
 

@@ -7,9 +7,10 @@ use attestation::journal::{self, Mode, PcrMirror};
 use attestation::launch::Launch;
 use tdx_defs::report::TdReport;
 
+use super::Attested;
+use super::failure::Service;
 use super::identify::Description;
 use super::launch::{PowerUpError, power_up};
-use super::{Attested, Withheld};
 use crate::evidence::{Evidence, Quotes};
 use crate::identity::{AuthorityError, CertificateError};
 use crate::log::{MeasureError, MeasurementLog};
@@ -93,18 +94,6 @@ impl From<PowerUpError> for StartError {
     }
 }
 
-impl From<Withheld> for StartError {
-    fn from(error: Withheld) -> Self {
-        match error {
-            Withheld::Command(error) | Withheld::Untold(error) => Self::Command(error),
-            Withheld::Unattested(error) => Self::TrustDomain(error),
-            Withheld::NoIdentity | Withheld::NoReport => {
-                Self::TrustDomain(TrustDomainError::Report)
-            }
-        }
-    }
-}
-
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// Measures the launch, starts the TPM, and gives it its identity when the configuration says.
     /// `engine` has had its _TPM_Init and nothing more; `log` is the firmware's, continued.
@@ -165,7 +154,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             launch: launch.pcr_events(),
             tcg_log: launch.tcg_log().into_bytes(),
             commits: config.commits,
-            unattested: false,
+            service: Service::Running,
         };
         let at_start = config.identity == IdentityTime::Start || config.mirror == PcrMirror::Full;
         if at_start {
