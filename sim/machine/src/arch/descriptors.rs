@@ -111,16 +111,16 @@ const STUBS: unsafe extern "C" fn() = stubs;
 #[unsafe(naked)]
 unsafe extern "C" fn stubs() {
     naked_asm!(
-        ".set bench_vector, 0",
+        ".set exception_vector, 0",
         ".rept 256",
         ".balign 16",
         // Vectors with an error code: 8, 10-14, 17, 21.
-        ".if !((0x00227d00 >> bench_vector) & 1) || (bench_vector > 31)",
+        ".if !((0x00227d00 >> exception_vector) & 1) || (exception_vector > 31)",
         "push 0",
         ".endif",
-        "push bench_vector",
+        "push exception_vector",
         "jmp {trap}",
-        ".set bench_vector, bench_vector + 1",
+        ".set exception_vector, exception_vector + 1",
         ".endr",
         trap = sym trap,
     )

@@ -1,9 +1,9 @@
 //! Blob guests: L2 kernels of a few dozen instructions under the real L1 image, for what no stock
 //! kernel does.
 //!
-//! * [`kernel`]: the bzImage around a program; [`program`], [`runtime`]: writing one.
-//! * [`guest`]: what a run must show; [`l1_image`]: where L1 is.
-//! * The other files are the programs, by what they try: each has a table of [`Guest`]s.
+//! * `kernel`: the bzImage around a program; `program`, `runtime`: writing one.
+//! * `guest`: what a run must show; `l1_image`: where L1 is.
+//! * The other files are the programs, by what they try: each has a table of `Guest`s.
 //!
 //! A program prints one line for each check, `@check NAME ok` or `@check NAME fail VALUE`. What
 //! ends a run is compared with what L1 and the host say of it.
