@@ -2,7 +2,7 @@
 //! nothing else.
 //!
 //! [`predict`] computes the values of a [`Configuration`] as `docs/measurement.md`, sections 1 to 3,
-//! says; the events come from the crate that L1 takes them from. [`policy`] writes them down for
+//! says; the events come from the crate that L1 takes them from. [`policy()`] writes them down for
 //! the verifier.
 #![forbid(unsafe_code)]
 
