@@ -92,15 +92,19 @@ pub(super) fn guests() -> Vec<Guest> {
                 ran_on(p)
             },
         ),
-        Guest::reported("string output from L1's memory", &["L2 at "], |l1| {
-            let mut p = Program::new()?;
-            p.a.mov(rsi, l1.start)?;
-            p.a.mov(rcx, 16_u64)?;
-            p.a.mov(iced_x86::code_asm::dx, 0x3F8)?;
-            p.ends_here()?;
-            p.a.rep().outsb()?;
-            ran_on(p)
-        }),
+        Guest::reported(
+            "string output from L1's memory",
+            &["access to 0x", "which is neither memory nor a device"],
+            |l1| {
+                let mut p = Program::new()?;
+                p.a.mov(rsi, l1.start)?;
+                p.a.mov(rcx, 16_u64)?;
+                p.a.mov(iced_x86::code_asm::dx, 0x3F8)?;
+                p.ends_here()?;
+                p.a.rep().outsb()?;
+                ran_on(p)
+            },
+        ),
     ]
 }
 
