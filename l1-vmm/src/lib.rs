@@ -4,7 +4,8 @@
 //! * [`paging`]: L1's own page tables.
 //! * [`launch`]: from td-shim's hand-off to a Linux kernel in L2's memory: memory plan, L2's pages,
 //!   the files from the host, boot protocol, ACPI tables.
-//! * [`run`]: L2's virtual platform and the loop that runs it.
+//! * [`machine`]: what L2's machine has once; [`vcpu`]: what each of its virtual processors has.
+//! * [`run`]: the loop that runs L2, and its end.
 //! * [`trust_domain`]: measurement registers, reports and quotes, as the vTPM wants them.
 //! * [`shared_buffer`]: memory shared with the host.
 //!
@@ -21,7 +22,9 @@ extern crate alloc;
 
 pub mod entropy;
 pub mod launch;
+pub mod machine;
 pub mod paging;
 pub mod run;
 pub mod shared_buffer;
 pub mod trust_domain;
+pub mod vcpu;

@@ -42,7 +42,8 @@ use l1_vmm::launch::tcg_log::put_tcg_log;
 use l1_vmm::launch::{
     GpaRange, GpaRanges, LoadedGuest, MemoryPlan, PayloadHobs, PlanRequest, give, load,
 };
-use l1_vmm::run::{End, Layout, Parts, Platform, host};
+use l1_vmm::machine::host;
+use l1_vmm::run::{End, Layout, Parts, Platform};
 use l1_vmm::shared_buffer::{Part, SharedBuffer};
 use memory::{Bounce, Firmware, L2Ram, Vapic};
 use per_cpu::ThisCpu;

@@ -10,7 +10,7 @@ use tdx_defs::vp_enter::{GuestState, Outcome, TlbFlush};
 use tdx_defs::{Gpa, VmIndex};
 use vtpm::service::{Guid, ServiceError};
 
-pub use super::devices::apic::VapicPage;
+pub use crate::vcpu::apic::VapicPage;
 
 /// The types of the parts that [`super::Platform`] is put together from.
 pub trait Environment {
@@ -70,9 +70,9 @@ pub trait Processor {
 /// Interrupts of L1's own that were taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interrupts {
-    /// [`super::host::TIMER_VECTOR`].
+    /// [`crate::machine::host::TIMER_VECTOR`].
     pub timer: bool,
-    /// [`super::host::CONSOLE_VECTOR`].
+    /// [`crate::machine::host::CONSOLE_VECTOR`].
     pub console: bool,
 }
 

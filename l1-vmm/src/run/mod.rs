@@ -1,26 +1,20 @@
-//! The virtual platform of the one L2 vCPU, and the loop that runs it.
+//! A run of L2: what the image brings to it, how it ends, what is counted.
 //!
 //! * [`Platform`] enters L2, and answers each exit: [`Platform::run`] returns when L2 is over.
 //! * [`environment`]: what the image brings (processor, memory, TPM).
-//! * [`devices`]: local APIC, I/O APIC, UART, clock, power, and who answers at which address.
-//! * [`policy`]: what L2 is told of the processor (CPUID, MSRs, control registers, XCR0).
-//! * [`vcpu`]: L2's registers and VMCS.
-//! * [`host`]: the host's devices behind L2's, and L1's own interrupts.
+//! * [`end`]: why L2 does not run any more.
+//!
+//! What the machine has once is in [`crate::machine`], what each virtual processor has in [`crate::vcpu`].
 //!
 //! An access to the TPM window costs one TDCALL, TDG.VP.ENTER, and allocates nothing.
 
-pub mod devices;
-mod end;
+pub mod end;
 pub mod environment;
-pub mod host;
-mod platform;
-pub mod policy;
 mod statistics;
-pub mod vcpu;
 
+pub use crate::vcpu::exits::{Parts, Platform};
 pub use end::{End, Failure, GuestError, Snapshot};
 pub use environment::{
     Environment, Interrupts, L2Memory, Layout, MmioDevice, Owner, Processor, Services, VapicPage,
 };
-pub use platform::{Parts, Platform};
 pub use statistics::Statistics;

@@ -29,7 +29,7 @@ const OEM_REVISION: u32 = 1;
 
 /// What the tables name, where the device models answer.
 mod platform {
-    pub(super) use crate::run::devices::power::{PM1_CONTROL, PM1_EVENT};
+    pub(super) use crate::machine::devices::power::{PM1_CONTROL, PM1_EVENT};
     pub(super) use x86_defs::pc::{COM1, RESET_CONTROL as RESET, RTC_INDEX as RTC};
 
     /// The system control interrupt's I/O APIC pin: level-triggered, active high.

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use l1_vmm::run::host::{CONSOLE_VECTOR, TIMER_VECTOR};
+use l1_vmm::machine::host::{CONSOLE_VECTOR, TIMER_VECTOR};
 use x86::msr::{IA32_X2APIC_EOI, wrmsr};
 
 use super::stubs::Frame;

@@ -1,13 +1,8 @@
-//! What L2 is told of its processor, and what of it L2 may change.
-
-pub mod control_registers;
-pub mod cpuid;
-pub mod mtrr;
-pub mod xcr0;
+//! Why an instruction of L2's did not complete.
 
 use l2_exit::Event;
 
-use super::end::Failure;
+use crate::run::end::Failure;
 
 /// Why an instruction of L2's did not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::Platform;
 use super::memory::Bus;
 use crate::run::end::{End, GuestError};
 use crate::run::environment::{Environment, L2Memory};
-use crate::run::policy::Refusal;
+use crate::vcpu::Refusal;
 
 const OPERAND_INVALID_RAX: Status = Status::operand_invalid(Operand::RAX);
 const OPERAND_INVALID_RCX: Status = Status::operand_invalid(Operand::RCX);

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use tdcall::tdvmcall::CpuidResult;
 
-use super::xcr0::{self, Component, Components};
+use crate::vcpu::xcr0::{self, Component, Components};
 use features::{
     LEAF1_EDX_APIC, LEAF1_EDX_KEPT, LEAF7_1_EAX_KEPT, LEAF7_2_EDX_KEPT, LEAF7_EBX_AVX,
     LEAF7_EBX_AVX512, LEAF7_EBX_FSGSBASE, LEAF7_EBX_KEPT, LEAF7_EBX_SMAP, LEAF7_EBX_SMEP,

@@ -16,17 +16,16 @@ use tdcall::Td;
 use tdx_defs::field::{FieldId, TdAttributes};
 use tdx_defs::vp_enter;
 
-use super::devices::Devices;
-use super::devices::apic::Mode;
-use super::end::{End, Failure, GuestError, Snapshot};
-use super::environment::{Environment, Layout, Processor};
-use super::host::HostPorts;
-use super::policy::Refusal;
-use super::policy::cpuid::{CpuidTable, Machine};
-use super::policy::mtrr::Mtrrs;
-use super::statistics::Statistics;
-use super::vcpu::{InitialState, L2Vcpu};
 use crate::launch::boot::EntryState;
+use crate::machine::cpuid::{CpuidTable, Machine};
+use crate::machine::devices::Devices;
+use crate::machine::host::HostPorts;
+use crate::run::Statistics;
+use crate::run::end::{End, Failure, GuestError, Snapshot};
+use crate::run::environment::{Environment, Layout, Processor};
+use crate::vcpu::apic::Mode;
+use crate::vcpu::mtrr::Mtrrs;
+use crate::vcpu::{InitialState, L2Vcpu, Refusal};
 
 /// What the image puts into a [`Platform`].
 pub struct Parts<E: Environment> {
@@ -65,7 +64,7 @@ pub struct Platform<'t, E: Environment> {
 
 impl<'t, E: Environment> Platform<'t, E> {
     /// A machine in `state`, ready to run. Device interrupts of L1's own are the image's to set
-    /// up ([`super::host`]).
+    /// up ([`crate::machine::host`]).
     pub fn new(
         td: &'t Td<E::Raw>,
         layout: &Layout,

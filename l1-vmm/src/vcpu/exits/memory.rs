@@ -4,7 +4,7 @@ use l2_exit::exit::{EptViolation, Exit, Origin};
 use l2_exit::{MmioBus, mmio};
 
 use super::Platform;
-use crate::run::devices::Devices;
+use crate::machine::devices::Devices;
 use crate::run::end::{End, GuestError};
 use crate::run::environment::{Environment, L2Memory, Owner, Processor};
 

@@ -3,9 +3,9 @@
 use l2_exit::{Gpr, Vcpu};
 
 use super::Platform;
-use crate::run::devices::apic::InvalidAccess;
 use crate::run::environment::{Environment, Processor};
-use crate::run::policy::{Refusal, control_registers};
+use crate::vcpu::apic::InvalidAccess;
+use crate::vcpu::{Refusal, control_registers};
 use x86_defs::apic::Register;
 use x86_defs::msr::{
     EBL_CR_POWERON, IA32_APIC_BASE, IA32_BIOS_SIGN_ID, IA32_BIOS_UPDT_TRIG, IA32_EFER,

@@ -5,11 +5,11 @@ use l2_exit::{PortBus, Width, port_io};
 use tdcall::RawTdcall;
 
 use super::Platform;
-use crate::run::devices::Devices;
-use crate::run::devices::power::Request;
+use crate::machine::devices::Devices;
+use crate::machine::devices::power::Request;
+use crate::machine::host::HostPorts;
 use crate::run::end::End;
 use crate::run::environment::{Environment, MmioDevice, VapicPage};
-use crate::run::host::HostPorts;
 
 /// L2's I/O ports.
 struct Ports<'a, 't, A, T, R> {

@@ -6,10 +6,10 @@ use tdcall::tdvmcall::CpuidResult;
 use x86_defs::cr4;
 
 use super::Platform;
+use crate::machine::cpuid::Dynamic;
 use crate::run::environment::{Environment, Processor};
-use crate::run::policy::control_registers;
-use crate::run::policy::cpuid::Dynamic;
-use crate::run::policy::{Refusal, xcr0};
+use crate::vcpu::control_registers;
+use crate::vcpu::{Refusal, xcr0};
 
 impl<E: Environment> Platform<'_, E> {
     pub(super) fn cpuid(&mut self) -> Result<(), Refusal> {

@@ -1,6 +1,5 @@
 //! The virtual platform's devices, and which of them answers where.
 
-pub mod apic;
 pub mod cmos;
 pub mod ioapic;
 pub mod pci;
@@ -13,8 +12,8 @@ use l2_exit::Width;
 use tcg_defs::ptp;
 use x86_defs::pc;
 
-use super::environment::{MmioDevice, VapicPage};
-use apic::{Effect, LocalApic, Mode};
+use crate::run::environment::{MmioDevice, VapicPage};
+use crate::vcpu::apic::{Effect, LocalApic, Mode};
 use cmos::{ClockRegisters, Cmos};
 use ioapic::IoApic;
 use pci::EmptyPciBus;
@@ -83,7 +82,7 @@ impl<A: VapicPage, T: MmioDevice> Devices<A, T> {
             Some(Window::Tpm)
         } else if gpa & !(PAGE - 1) == ioapic::BASE {
             Some(Window::IoApic)
-        } else if gpa & !(PAGE - 1) == apic::BASE && self.apic.mode() == Mode::XApic {
+        } else if gpa & !(PAGE - 1) == pc::LOCAL_APIC && self.apic.mode() == Mode::XApic {
             Some(Window::LocalApic)
         } else {
             None

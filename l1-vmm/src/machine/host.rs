@@ -10,9 +10,9 @@ use tdx_defs::ghci::{MmioWidth, Width};
 use x86_defs::apic::Register;
 use x86_defs::{msr, pc};
 
-use super::devices::cmos::ClockRegisters;
-use super::devices::ioapic;
-use super::devices::uart::{self, SerialLine, bits};
+use crate::machine::devices::cmos::ClockRegisters;
+use crate::machine::devices::ioapic;
+use crate::machine::devices::uart::{self, SerialLine, bits};
 
 /// L1's vector for its APIC timer.
 pub const TIMER_VECTOR: u8 = 0xE0;

@@ -13,7 +13,7 @@ use vtpm::service::{Guid, ServiceError};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 use crate::run::environment::{Environment, L2Memory, Services};
-use crate::run::platform::Platform;
+use crate::vcpu::exits::Platform;
 
 /// The longest command. None of the services takes more than a few bytes.
 const COMMAND_MAX: u32 = 0x1000;

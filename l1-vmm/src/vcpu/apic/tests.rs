@@ -1,7 +1,7 @@
 use alloc::vec::Vec;
 
 use super::*;
-use crate::run::devices::ioapic::{Message, MessageSink};
+use crate::machine::devices::ioapic::{Message, MessageSink};
 use proptest::prelude::*;
 use x86_defs::apic::{TIMER_PERIODIC, TIMER_TSC_DEADLINE};
 

@@ -10,7 +10,7 @@ use tdcall::RawTdcall;
 use x86_defs::{cr0, cr4, efer};
 
 use super::Refusal;
-use crate::run::vcpu::L2Vcpu;
+use crate::vcpu::L2Vcpu;
 
 /// Bits that LMSW writes: PE, MP, EM, TS.
 const LMSW: u64 = 0xF;

@@ -1,7 +1,7 @@
 //! How interrupts reach the APIC and leave it: requests, IPIs, messages, EOI.
 
 use super::{Effect, LocalApic, Mode, VapicPage};
-use crate::run::devices::ioapic::{Message, MessageSink};
+use crate::machine::devices::ioapic::{Message, MessageSink};
 use x86_defs::apic::{
     DELIVERY_FIXED, DELIVERY_LOWEST_PRIORITY, DELIVERY_NMI, ErrorStatus, InterruptCommand,
     Register, SHORTHAND_ALL, SHORTHAND_NONE, SHORTHAND_SELF,

@@ -5,9 +5,9 @@ use tdcall::leaf::MetadataError;
 use x86_defs::rflags;
 
 use super::{Deadline, Platform};
+use crate::machine::host;
 use crate::run::end::{End, Failure};
 use crate::run::environment::{Environment, Processor};
-use crate::run::host;
 
 /// As far ahead as the module is asked for a deadline, where it refused a later one.
 const NEAR_DEADLINE: u64 = 1 << 31;

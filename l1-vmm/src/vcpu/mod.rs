@@ -1,9 +1,15 @@
 //! L2's one vCPU: its registers, and the VMCS that L1 reaches by TDG.VP.RD and TDG.VP.WR.
 
+pub mod apic;
 mod cache;
+pub mod control_registers;
 mod event;
+pub mod exits;
 mod msr_bitmap;
+pub mod mtrr;
+mod refusal;
 mod set_up;
+pub mod xcr0;
 
 use core::cell::Cell;
 
@@ -14,9 +20,10 @@ use tdx_defs::field::FieldId;
 use tdx_defs::vmcs::{PrimaryControls, VmcsField};
 use tdx_defs::vp_enter::{EntryStatus, GuestState, Outcome, TlbFlush};
 
-use super::end::{Failure, Snapshot};
-use super::environment::Processor;
+use crate::run::end::{Failure, Snapshot};
+use crate::run::environment::Processor;
 use cache::{Cache, Control};
+pub use refusal::Refusal;
 pub use set_up::{CR0_HOST_OWNED, InitialState, segment_fields};
 
 /// L2's vCPU between two entries.
