@@ -19,10 +19,11 @@ pub struct MemoryError {
 /// Addresses come from L2's page tables unfiltered: any of 52 bits may be set, the shared bit
 /// among them.
 pub trait GuestMemory {
-    /// Copies `into.len()` bytes (1 to 16, inside one 4 KiB page) from `gpa`.
+    /// Copies `into.len()` bytes from `gpa`, all or none. An emulated instruction asks for 1 to 16, inside one
+    /// 4 KiB page.
     fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError>;
 
-    /// Copies `from` (1 to 16 bytes, inside one 4 KiB page) to `gpa`.
+    /// Copies `from` to `gpa`, all or none. An emulated instruction has 1 to 16 bytes, inside one 4 KiB page.
     fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError>;
 }
 

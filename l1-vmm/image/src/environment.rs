@@ -15,9 +15,9 @@ use crate::per_cpu::ThisCpu;
 use crate::tpm::Window;
 
 /// The parts that this image is made of.
-pub(crate) struct Machine;
+pub(crate) struct Image;
 
-impl Environment for Machine {
+impl Environment for Image {
     type Raw = Instruction;
     type Processor = Cpu;
     type Memory = L2Ram;

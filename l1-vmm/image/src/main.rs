@@ -31,7 +31,7 @@ mod tpm;
 
 use arch::{clock, image, memory, paging, random, td};
 use attestation::journal::PcrMirror;
-use environment::{Cpu, Machine};
+use environment::{Cpu, Image};
 use fatal::{FatalCode, OrFatal, fatal, halt};
 use l1_vmm::launch::firmware_image::{TpmWindow, tpm_window};
 use l1_vmm::launch::fw_cfg::FwCfg;
@@ -43,7 +43,7 @@ use l1_vmm::launch::{
     GpaRange, GpaRanges, LoadedGuest, MemoryPlan, PayloadHobs, PlanRequest, give, load,
 };
 use l1_vmm::machine::host;
-use l1_vmm::run::{End, Layout, Parts, Platform};
+use l1_vmm::run::{End, L2, Layout, Parts};
 use l1_vmm::shared_buffer::{Part, SharedBuffer};
 use memory::{Bounce, Firmware, L2Ram, Vapic};
 use per_cpu::ThisCpu;
@@ -57,7 +57,7 @@ use tpm::Window;
 const MARK: &str = concat!("tdp-vtpm l1-vmm ", env!("CARGO_PKG_VERSION"));
 
 /// The L2 VM that L1 runs.
-const L2: VmIndex = VmIndex::FIRST;
+const VM: VmIndex = VmIndex::FIRST;
 
 /// Memory that L1 takes out of the RAM below 4 GiB: the buffer that it shares with the host, one
 /// 2 MiB page of the secure EPT. All else is in the image.
@@ -87,7 +87,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     let hobs = unsafe { memory::payload_hobs(hob) }.or_fatal(FatalCode::Configuration);
     let plan = memory_plan(&hobs, info);
     let bounce = address_space(&hobs, &plan, info);
-    let mut ram = l2_ram(&hobs, &plan);
+    let ram = l2_ram(&hobs, &plan);
     let window = tpm_window(&Firmware, hobs.payload_volume).or_fatal(FatalCode::Configuration);
     log::info!(
         "TPM window: {}",
@@ -97,14 +97,14 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
         }
     );
     let (files, quotes) = divide(bounce);
-    let (guest, mirror) = guest(&plan, &files, &mut ram);
+    let (guest, mirror) = guest(&plan, &files, &ram);
 
     let logs = guest.layout.event_logs;
     let shared_bit = info.gpaw.shared_bit();
     let mut domain = measurement::domain(quotes, shared_bit, ram.clone(), logs.cc);
     let log = measurement::event_log(&hobs, &mut domain);
     let tpm = tpm::start(domain, log, mirror, &guest.image.measurements());
-    put_tcg_log(&mut ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
+    put_tcg_log(&ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
     run(this, ram, tpm, &guest, info)
 }
 
@@ -162,7 +162,7 @@ fn address_space(hobs: &PayloadHobs, plan: &MemoryPlan, info: VpInfo) -> Bounce 
 fn l2_ram(hobs: &PayloadHobs, plan: &MemoryPlan) -> L2Ram {
     let mut given = Given::default();
     for grant in plan.grants() {
-        given += give(&td(), L2, &grant).or_fatal(FatalCode::Launch);
+        given += give(&td(), VM, &grant).or_fatal(FatalCode::Launch);
     }
     let [small, large, huge] = given.pages;
     log::info!("L2 pages: {small} of 4 KiB, {large} of 2 MiB, {huge} of 1 GiB");
@@ -190,7 +190,7 @@ fn divide(bounce: Bounce) -> (Part<Bounce>, Part<Bounce>) {
 }
 
 /// Loads the guest's kernel, initrd and command line, and asks the host what it has chosen.
-fn guest(plan: &MemoryPlan, files: &Part<Bounce>, ram: &mut L2Ram) -> (LoadedGuest, PcrMirror) {
+fn guest(plan: &MemoryPlan, files: &Part<Bounce>, ram: &L2Ram) -> (LoadedGuest, PcrMirror) {
     let td = td();
     let fw_cfg = FwCfg::open(&td, files).or_fatal(FatalCode::Launch);
     let mirror = pcr_mirror(&fw_cfg).or_fatal(FatalCode::Launch);
@@ -213,31 +213,31 @@ fn run(this: ThisCpu, ram: L2Ram, tpm: Window, guest: &LoadedGuest, info: VpInfo
     let td = td();
     let vapic = Vapic::new();
     let layout = Layout {
-        vm: L2,
+        vm: VM,
         vapic: vapic.gpa(),
         shared_bit: info.gpaw.shared_bit(),
     };
-    let parts = Parts::<Machine> {
+    let parts = Parts::<Image> {
         processor: Cpu(this),
         memory: ram,
         vapic,
         tpm,
     };
-    let mut platform = Platform::new(&td, &layout, parts, &guest.entry).or_fatal(FatalCode::Launch);
+    let mut l2 = L2::new(&td, &layout, parts, &guest.entry).or_fatal(FatalCode::Launch);
     host::set_up_timer(&td).or_fatal(FatalCode::Launch);
     if let Err(error) = host::set_up_console(&td) {
         log::warn!("no console input: {error}");
     }
     log::info!("entering L2");
-    let end = platform.run();
+    let end = l2.run();
 
-    log::info!("{}", platform.statistics());
+    log::info!("{}", l2.statistics());
     log_high_water_marks();
     let (port, width, value) = match end {
         End::PowerOff => POWER_OFF,
         End::Reset => RESET,
         End::Halted { .. } | End::TripleFault { .. } | End::GuestError { .. } => {
-            if let Some(registers) = platform.snapshot(info.attributes) {
+            if let Some(registers) = l2.snapshot(info.attributes) {
                 log::info!("L2 registers: {registers}");
             }
             fatal(FatalCode::Run, format_args!("{end}"))

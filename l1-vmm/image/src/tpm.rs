@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use attestation::journal::{Mode, PcrMirror};
-use l1_vmm::run::{MmioDevice, Services};
+use l1_vmm::run::{Device, Services};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements};
 use vtpm::log::MeasurementLog;
@@ -28,13 +28,20 @@ impl Window {
     }
 }
 
-impl MmioDevice for Window {
+impl Device for Window {
     fn read(&mut self, offset: u32, into: &mut [u8]) {
         self.0.read(offset, into);
     }
 
     fn write(&mut self, offset: u32, from: &[u8]) {
         self.0.write(offset, from);
+    }
+
+    fn reset(&mut self) {
+        // The TPM answers TPM_RC_FAILURE from then on.
+        if self.0.reset().is_err() {
+            log::error!("the TPM could not be reset");
+        }
     }
 }
 

@@ -12,15 +12,8 @@ use super::stopwatch::Stopwatch;
 use crate::shared_buffer::SharedBuffer;
 use alloc::vec::Vec;
 use attestation::launch::canonical_setup;
-use l2_exit::MemoryError;
+use l2_exit::{GuestMemory, MemoryError};
 use tdcall::RawTdcall;
-
-/// L2's private memory, while L2 does not run.
-pub trait L2Memory {
-    /// Copies `from` to `gpa`. Any length; all of it is inside [`MemoryPlan::l2`], or it is
-    /// refused.
-    fn write(&mut self, gpa: u64, from: &[u8]) -> Result<(), MemoryError>;
-}
 
 /// Why L2 cannot be launched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,10 +70,10 @@ pub struct LoadedGuest {
 /// Every size is checked before anything is allocated or copied for it. The tables announce the
 /// layout's areas for event logs; the caller puts the logs there before L2 runs. `hashing` is told how
 /// long measuring takes.
-pub fn load<R: RawTdcall, B: SharedBuffer, M: L2Memory>(
+pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
     fw_cfg: &FwCfg<'_, R, B>,
     plan: &MemoryPlan,
-    memory: &mut M,
+    memory: &M,
     hashing: &Stopwatch,
 ) -> Result<LoadedGuest, LoadError> {
     let setup = read_setup(fw_cfg)?;
@@ -174,7 +167,7 @@ fn read_command_line<R: RawTdcall, B: SharedBuffer>(
 /// Copies an item to its place and measures it as it passes.
 fn load_item<R: RawTdcall, B: SharedBuffer>(
     fw_cfg: &FwCfg<'_, R, B>,
-    memory: &mut impl L2Memory,
+    memory: &impl GuestMemory,
     item: Item,
     range: GpaRange,
     mut measurer: Measurer<'_>,
@@ -190,7 +183,7 @@ fn load_item<R: RawTdcall, B: SharedBuffer>(
 }
 
 fn place_command_line(
-    memory: &mut impl L2Memory,
+    memory: &impl GuestMemory,
     line: &[u8],
     mut measurer: Measurer<'_>,
 ) -> Result<LaunchedFile, LoadError> {
@@ -203,7 +196,7 @@ fn place_command_line(
 
 /// Zeros where a PC has its BIOS data and its ROMs, so that a kernel that looks there finds
 /// nothing.
-fn clear_legacy_areas(memory: &mut impl L2Memory) -> Result<(), MemoryError> {
+fn clear_legacy_areas(memory: &impl GuestMemory) -> Result<(), MemoryError> {
     const PAGE: [u8; 0x1000] = [0; 0x1000];
     let bios_data = 0..0x1000;
     let roms = LowMemory::CONVENTIONAL_END & !0xFFF..LowMemory::END;

@@ -40,6 +40,6 @@ pub mod tcg_log;
 pub use give::give;
 pub use gpa_range::{GpaRange, GpaRanges};
 pub use image::LaunchedImage;
-pub use load::{L2Memory, LoadedGuest, load};
+pub use load::{LoadedGuest, load};
 pub use payload_hob::PayloadHobs;
 pub use plan::{Grant, MemoryPlan, PlanRequest};

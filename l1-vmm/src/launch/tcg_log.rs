@@ -1,8 +1,7 @@
 //! The TCG event log in L2's memory, where the TPM2 table says that it is.
 
 use super::gpa_range::GpaRange;
-use super::load::L2Memory;
-use l2_exit::MemoryError;
+use l2_exit::{GuestMemory, MemoryError};
 
 /// Why L2 gets no event log, and so cannot be launched: nobody could explain its PCRs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +25,7 @@ pub enum TcgLogError {
 /// `include/linux/tpm_eventlog.h`: an event of type 0 and size 0 ends the log, as does one that
 /// reaches the end of the area).
 pub fn put_tcg_log(
-    memory: &mut impl L2Memory,
+    memory: &impl GuestMemory,
     area: GpaRange,
     log: &[u8],
 ) -> Result<(), TcgLogError> {
@@ -52,13 +51,19 @@ mod tests {
     use super::*;
     use alloc::vec;
     use alloc::vec::Vec;
+    use core::cell::RefCell;
 
-    struct Memory(Vec<u8>);
+    struct Memory(RefCell<Vec<u8>>);
 
-    impl L2Memory for Memory {
-        fn write(&mut self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
+    impl GuestMemory for Memory {
+        fn read(&self, gpa: u64, _: &mut [u8]) -> Result<(), MemoryError> {
+            Err(MemoryError { gpa })
+        }
+
+        fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
             let at = gpa as usize;
             self.0
+                .borrow_mut()
                 .get_mut(at..at + from.len())
                 .ok_or(MemoryError { gpa })?
                 .copy_from_slice(from);
@@ -70,23 +75,23 @@ mod tests {
     fn a_log_is_followed_by_zeros_to_the_end_of_its_area() {
         let area = GpaRange::new(0x1000, 0x3800).unwrap();
         for length in [0, 1, 0x800, 0x27FF] {
-            let mut memory = Memory(vec![0xCC; 0x4000]);
-            put_tcg_log(&mut memory, area, &vec![0xAA; length]).unwrap();
+            let memory = Memory(vec![0xCC; 0x4000].into());
+            put_tcg_log(&memory, area, &vec![0xAA; length]).unwrap();
             let mut expected = vec![0xCC; 0x1000];
             expected.extend(vec![0xAA; length]);
             expected.resize(0x3800, 0);
             expected.resize(0x4000, 0xCC);
-            assert_eq!(memory.0, expected);
+            assert_eq!(memory.0.into_inner(), expected);
         }
     }
 
     #[test]
     fn a_log_without_an_end_is_refused() {
         let area = GpaRange::new(0x1000, 0x2000).unwrap();
-        let mut memory = Memory(vec![0xCC; 0x4000]);
-        let refused = put_tcg_log(&mut memory, area, &[0; 0x1000]);
+        let memory = Memory(vec![0xCC; 0x4000].into());
+        let refused = put_tcg_log(&memory, area, &[0; 0x1000]);
         let (length, room) = (0x1000, 0xFFF);
         assert_eq!(refused, Err(TcgLogError::TooLong { length, room }));
-        assert_eq!(memory.0, [0xCC; 0x4000]);
+        assert_eq!(memory.0.into_inner(), [0xCC; 0x4000]);
     }
 }

@@ -30,6 +30,14 @@ pub struct HostPorts<'t, R> {
     td: &'t Td<R>,
 }
 
+impl<R> Clone for HostPorts<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for HostPorts<'_, R> {}
+
 impl<'t, R: RawTdcall> HostPorts<'t, R> {
     /// Ports by TDVMCALLs to `td`.
     pub const fn new(td: &'t Td<R>) -> Self {
@@ -99,7 +107,7 @@ pub fn set_up_console<R: RawTdcall>(td: &Td<R>) -> Result<(), VmcallError> {
         let window = Gpa(ioapic::BASE + x86_defs::ioapic::WINDOW);
         td.mmio_write(window, MmioWidth::Dword, u64::from(value))
     };
-    let entry = x86_defs::ioapic::REDIRECTION + 2 * uart::PIN as u8;
+    let entry = x86_defs::ioapic::REDIRECTION + 2 * pc::COM1_IRQ;
     register(entry + 1, 0)?;
     register(entry, u32::from(CONSOLE_VECTOR))?;
     let uart =

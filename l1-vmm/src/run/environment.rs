@@ -10,9 +10,10 @@ use tdx_defs::vp_enter::{GuestState, Outcome, TlbFlush};
 use tdx_defs::{Gpa, VmIndex};
 use vtpm::service::{Guid, ServiceError};
 
+pub use crate::machine::devices::Device;
 pub use crate::vcpu::apic::VapicPage;
 
-/// The types of the parts that [`super::Platform`] is put together from.
+/// The types of the parts that [`super::L2`] is put together from.
 pub trait Environment {
     /// The TDCALL instruction.
     type Raw: RawTdcall;
@@ -23,7 +24,7 @@ pub trait Environment {
     /// L2's virtual-APIC page.
     type Vapic: VapicPage;
     /// What answers in the TPM window, and serves L2 besides.
-    type Tpm: MmioDevice + Services;
+    type Tpm: Device + Services;
 }
 
 /// The processor that L1 runs on, and the part of L2's state that lives in it.
@@ -94,14 +95,6 @@ pub trait L2Memory: GuestMemory {
 
     /// Whether all `length` bytes at `gpa` are L2's. Takes no longer for a long range.
     fn is_l2(&self, gpa: u64, length: u64) -> bool;
-}
-
-/// A device behind a window of guest-physical addresses.
-pub trait MmioDevice {
-    /// Reads `into.len()` (1, 2, 4 or 8) bytes at `offset` in the window.
-    fn read(&mut self, offset: u32, into: &mut [u8]);
-    /// Writes `from` (1, 2, 4 or 8 bytes) at `offset` in the window.
-    fn write(&mut self, offset: u32, from: &[u8]);
 }
 
 /// Services of L1 that L2 asks for by GUID (GHCI 1.5, "`TDG.VP.VMCALL<Service>`").

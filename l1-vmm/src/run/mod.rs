@@ -1,6 +1,6 @@
 //! A run of L2: what the image brings to it, how it ends, what is counted.
 //!
-//! * [`Platform`] enters L2, and answers each exit: [`Platform::run`] returns when L2 is over.
+//! * [`L2`] enters L2, and answers each exit: [`L2::run`] returns when L2 is over.
 //! * [`environment`]: what the image brings (processor, memory, TPM).
 //! * [`end`]: why L2 does not run any more.
 //!
@@ -12,9 +12,9 @@ pub mod end;
 pub mod environment;
 mod statistics;
 
-pub use crate::vcpu::exits::{Parts, Platform};
+pub use crate::vcpu::exits::{L2, Parts};
 pub use end::{End, Failure, GuestError, Snapshot};
 pub use environment::{
-    Environment, Interrupts, L2Memory, Layout, MmioDevice, Owner, Processor, Services, VapicPage,
+    Device, Environment, Interrupts, L2Memory, Layout, Owner, Processor, Services, VapicPage,
 };
 pub use statistics::Statistics;

@@ -16,8 +16,9 @@ use tdx_defs::report::TdReport;
 use vtpm::{QuoteError, QuoteStatus, TrustDomain, TrustDomainError};
 
 use crate::entropy::EntropyError;
-use crate::launch::{GpaRange, L2Memory};
+use crate::launch::GpaRange;
 use crate::shared_buffer::SharedBuffer;
+use l2_exit::GuestMemory;
 
 /// A page of L1's own that the TDX module reads operands from and writes results to. Private, and
 /// for nothing else.
@@ -75,10 +76,10 @@ pub struct LaunchedTd<R, P, B, M> {
     copy_ended: bool,
 }
 
-impl<R: RawTdcall, P: OperandPage, B: SharedBuffer, M: L2Memory> LaunchedTd<R, P, B, M> {
+impl<R: RawTdcall, P: OperandPage, B: SharedBuffer, M: GuestMemory> LaunchedTd<R, P, B, M> {
     /// The TD, with the copy of the event log empty: all ones, which no event begins with (TCG PC
     /// Client Platform Firmware Profile, "Event Logging"; EDK II fills its log areas the same way).
-    pub fn new(mut parts: Parts<R, P, B, M>) -> Self {
+    pub fn new(parts: Parts<R, P, B, M>) -> Self {
         const EMPTY: [u8; 0x1000] = [0xFF; 0x1000];
         let range = parts.log_copy;
         for page in (range.start()..range.end()).step_by(EMPTY.len()) {
@@ -97,7 +98,7 @@ impl<R: RawTdcall, P: OperandPage, B: SharedBuffer, M: L2Memory> LaunchedTd<R, P
     }
 }
 
-impl<R: RawTdcall, P: OperandPage, B: SharedBuffer, M: L2Memory> TrustDomain
+impl<R: RawTdcall, P: OperandPage, B: SharedBuffer, M: GuestMemory> TrustDomain
     for LaunchedTd<R, P, B, M>
 {
     fn extend_rtmr(&mut self, rtmr: u8, digest: &[u8; 48]) -> Result<(), TrustDomainError> {

@@ -6,7 +6,7 @@ use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use l2_exit::MemoryError;
+use l2_exit::{GuestMemory, MemoryError};
 use proptest::prelude::*;
 use tdx_defs::report::TdReport;
 use tdx_defs::tdg;
@@ -61,8 +61,13 @@ impl SharedBuffer for Shared {
 
 struct Ram(Model);
 
-impl L2Memory for Ram {
-    fn write(&mut self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
+impl GuestMemory for Ram {
+    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.0.read(gpa, into);
+        Ok(())
+    }
+
+    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
         self.0.write(gpa, from);
         Ok(())
     }

@@ -7,6 +7,7 @@ mod event;
 pub mod exits;
 mod msr_bitmap;
 pub mod mtrr;
+mod processor;
 mod refusal;
 mod set_up;
 pub mod xcr0;

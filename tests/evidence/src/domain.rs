@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use l1_vmm::launch::{GpaRange, L2Memory};
+use l1_vmm::launch::GpaRange;
 use l1_vmm::shared_buffer::{Part, SharedBuffer};
 use l1_vmm::trust_domain::{LaunchedTd, OperandPage, Parts, QuoteBuffer};
-use l2_exit::MemoryError;
+use l2_exit::{GuestMemory, MemoryError};
 use tdcall::{RawTdcall, Td};
 use tdx_defs::{Gpa, Registers};
 use tdx_module::test_platform::{ModelTdcall, SHARED_MEMORY};
@@ -95,8 +95,13 @@ impl SharedBuffer for Model {
     }
 }
 
-impl L2Memory for Model {
-    fn write(&mut self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
+impl GuestMemory for Model {
+    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.0.read(gpa, into);
+        Ok(())
+    }
+
+    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
         self.0.write(gpa, from);
         Ok(())
     }

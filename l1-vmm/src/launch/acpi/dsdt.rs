@@ -1,16 +1,19 @@
 //! The DSDT: the devices that Linux finds by ACPI, and how to power off.
 
-use super::{encoded, header, platform};
-use crate::launch::firmware_image::TpmWindow;
+use super::{encoded, header};
+use crate::machine::map::{self, Id};
 use acpi_tables::aml::{
     Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, ResourceTemplate, Scope,
 };
 use acpi_tables::{Aml, sdt::Sdt};
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
 /// DSDT revision: 2 and above make integers 64 bits wide.
 const REVISION: u8 = 2;
+/// SLP_TYP of S5.
+const SLEEP_TYPE_S5: u8 = 0;
 /// _STA: present, enabled, shown, working.
 const STATUS: u8 = 0x0F;
 
@@ -18,7 +21,7 @@ const STATUS: u8 = 0x0F;
 pub(super) fn dsdt() -> Sdt {
     let mut dsdt = header(*b"DSDT", REVISION);
     let zero = 0u8;
-    let s5: [&dyn Aml; 4] = [&platform::SLEEP_TYPE_S5, &zero, &zero, &zero];
+    let s5: [&dyn Aml; 4] = [&SLEEP_TYPE_S5, &zero, &zero, &zero];
     let sleep = Name::new("_S5_".into(), &Package::new(s5.to_vec()));
     dsdt.append_slice(&encoded(&sleep));
     for device in [serial(), clock(), tpm()] {
@@ -29,38 +32,53 @@ pub(super) fn dsdt() -> Sdt {
 
 /// COM1, a 16550.
 fn serial() -> Vec<u8> {
-    let ports = IO::new(platform::COM1, platform::COM1, 1, 8);
-    let interrupt = Interrupt::new(true, true, false, false, platform::COM1_INTERRUPT);
-    device(
-        "COM1",
-        &EISAName::new("PNP0501"),
-        ResourceTemplate::new(vec![&ports, &interrupt]),
-    )
+    device("COM1", &EISAName::new("PNP0501"), &at_ports(Id::Com1))
 }
 
 /// The real-time clock, without its interrupt: nobody wakes L2 by an alarm.
 fn clock() -> Vec<u8> {
-    let ports = IO::new(platform::RTC, platform::RTC, 1, 2);
-    device(
-        "RTC_",
-        &EISAName::new("PNP0B00"),
-        ResourceTemplate::new(vec![&ports]),
-    )
+    device("RTC_", &EISAName::new("PNP0B00"), &at_ports(Id::Rtc))
 }
 
 /// The TPM (TCG ACPI Specification 1.3, section 8; _HID as Windows and Linux match it).
 fn tpm() -> Vec<u8> {
-    let window = TpmWindow::range();
-    let registers = Memory32Fixed::new(true, window.start() as u32, window.length() as u32);
-    device("TPM_", &"MSFT0101", ResourceTemplate::new(vec![&registers]))
+    device("TPM_", &"MSFT0101", &in_memory(Id::Tpm))
+}
+
+/// What _CRS says of a device in memory.
+fn in_memory(id: Id) -> Vec<Box<dyn Aml>> {
+    let rows = map::MEMORY.iter().filter(|row| row.device == id);
+    rows.map(|row| {
+        let length = row.range.end - row.range.start;
+        let range = Memory32Fixed::new(true, row.range.start as u32, length as u32);
+        Box::new(range) as Box<dyn Aml>
+    })
+    .collect()
+}
+
+/// What _CRS says of a device at ports, and of its interrupt.
+fn at_ports(id: Id) -> Vec<Box<dyn Aml>> {
+    let mut resources: Vec<Box<dyn Aml>> = Vec::new();
+    for row in map::PORTS.iter().filter(|row| row.device == id) {
+        let (start, length) = (row.range.start, row.range.end - row.range.start);
+        resources.push(Box::new(IO::new(start, start, 1, length as u8)));
+        if let Some(line) = row.line {
+            let edge = !line.level_triggered;
+            let interrupt = Interrupt::new(true, edge, false, false, line.pin.into());
+            resources.push(Box::new(interrupt));
+        }
+    }
+    resources
 }
 
 /// `\_SB.<name>` with _HID, _UID, _STA and _CRS.
-fn device(name: &str, id: &dyn Aml, resources: ResourceTemplate<'_>) -> Vec<u8> {
+fn device(name: &str, id: &dyn Aml, resources: &[Box<dyn Aml>]) -> Vec<u8> {
     let unique_id = 0u8;
     let identity = Name::new("_HID".into(), id);
     let unique = Name::new("_UID".into(), &unique_id);
     let status = Name::new("_STA".into(), &STATUS);
+    let resources = resources.iter().map(|resource| &**resource).collect();
+    let resources = ResourceTemplate::new(resources);
     let current = Name::new("_CRS".into(), &resources);
     let device = Device::new(name.into(), vec![&identity, &unique, &status, &current]);
     encoded(&Scope::new("\\_SB_".into(), vec![&device]))

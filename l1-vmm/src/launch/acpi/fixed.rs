@@ -1,11 +1,14 @@
 //! Tables of fixed layout: FADT, MADT, TPM2, CCEL.
 
-use super::{OEM_ID, OEM_REVISION, OEM_TABLE_ID, header, platform};
+use super::{OEM_ID, OEM_REVISION, OEM_TABLE_ID, header};
 use crate::launch::gpa_range::GpaRange;
 use acpi_tables::fadt::{FADT, FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::sdt::Sdt;
 use uefi_defs::acpi;
+use x86_defs::pc;
+
+use crate::machine::map;
 
 /// IAPC_BOOT_ARCH: "VGA Not Present". No 8042, no legacy devices but those in the DSDT; the CMOS
 /// RTC is there.
@@ -21,12 +24,12 @@ pub(super) fn fadt(dsdt: u64) -> FADT {
         .flag(Flags::ResetRegSup)
         .flag(Flags::Headless);
     fadt.iapc_boot_arch = VGA_NOT_PRESENT.into();
-    fadt.reset_reg = byte_port(platform::RESET);
-    fadt.reset_value = platform::RESET_VALUE;
-    fadt.sci_int = platform::SCI.into();
-    fadt.pm1a_evt_blk = u32::from(platform::PM1_EVENT).into();
+    fadt.reset_reg = byte_port(pc::RESET_CONTROL);
+    fadt.reset_value = pc::SYSTEM_RESET | pc::RESET_CPU;
+    fadt.sci_int = u16::from(map::SCI.pin).into();
+    fadt.pm1a_evt_blk = u32::from(map::PM1_EVENT).into();
     fadt.pm1_evt_len = 4;
-    fadt.pm1a_cnt_blk = u32::from(platform::PM1_CONTROL).into();
+    fadt.pm1a_cnt_blk = u32::from(map::PM1_CONTROL).into();
     fadt.pm1_cnt_len = 2;
     fadt.finalize()
 }
@@ -51,18 +54,18 @@ pub(super) fn madt() -> Sdt {
     const PROCESSOR_LOCAL_APIC: [u8; 8] = [0, 8, 0, 0, 1, 0, 0, 0];
     const IO_APIC: [u8; 4] = [1, 12, 0, 0];
     const GSI_BASE: u32 = 0;
-    const SOURCE: u8 = platform::SCI as u8;
+    const SOURCE: u8 = map::SCI.pin;
     const INTERRUPT_SOURCE_OVERRIDE: [u8; 4] = [2, 10, 0, SOURCE];
     const ACTIVE_HIGH_LEVEL: u16 = 0b1101;
     let mut madt = header(*b"APIC", MADT_REVISION);
-    madt.append_slice(&platform::LOCAL_APIC.to_le_bytes());
+    madt.append_slice(&(pc::LOCAL_APIC as u32).to_le_bytes());
     madt.append_slice(&FLAGS.to_le_bytes());
     madt.append_slice(&PROCESSOR_LOCAL_APIC);
     madt.append_slice(&IO_APIC);
-    madt.append_slice(&platform::IO_APIC.to_le_bytes());
+    madt.append_slice(&(pc::IO_APIC as u32).to_le_bytes());
     madt.append_slice(&GSI_BASE.to_le_bytes());
     madt.append_slice(&INTERRUPT_SOURCE_OVERRIDE);
-    madt.append_slice(&u32::from(platform::SCI).to_le_bytes());
+    madt.append_slice(&u32::from(map::SCI.pin).to_le_bytes());
     madt.append_slice(&ACTIVE_HIGH_LEVEL.to_le_bytes());
     madt
 }

@@ -27,25 +27,6 @@ const OEM_TABLE_ID: [u8; 8] = *b"TDPL1VMM";
 /// OEM revision of every table.
 const OEM_REVISION: u32 = 1;
 
-/// What the tables name, where the device models answer.
-mod platform {
-    pub(super) use crate::machine::devices::power::{PM1_CONTROL, PM1_EVENT};
-    pub(super) use x86_defs::pc::{COM1, RESET_CONTROL as RESET, RTC_INDEX as RTC};
-
-    /// The system control interrupt's I/O APIC pin: level-triggered, active high.
-    pub(super) const SCI: u16 = 9;
-    /// SLP_TYP of S5.
-    pub(super) const SLEEP_TYPE_S5: u8 = 0;
-    /// What to write to RESET_REG: full reset.
-    pub(super) const RESET_VALUE: u8 = x86_defs::pc::SYSTEM_RESET | x86_defs::pc::RESET_CPU;
-    /// COM1's I/O APIC pin: edge-triggered, active high.
-    pub(super) const COM1_INTERRUPT: u32 = x86_defs::pc::COM1_IRQ as u32;
-    /// The local APIC.
-    pub(super) const LOCAL_APIC: u32 = x86_defs::pc::LOCAL_APIC as u32;
-    /// The only I/O APIC, whose pins are the GSIs from 0 on.
-    pub(super) const IO_APIC: u32 = x86_defs::pc::IO_APIC as u32;
-}
-
 /// The tables as bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {

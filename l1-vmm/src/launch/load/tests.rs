@@ -9,24 +9,31 @@ use alloc::string::ToString;
 use alloc::vec;
 use attestation::digest::Digests;
 use attestation::launch::kernel_digests;
+use core::cell::RefCell;
 use proptest::prelude::*;
 use tdcall::Td;
 
 /// L2's memory as the pages that were written.
 struct Memory {
     plan: MemoryPlan,
-    pages: BTreeMap<u64, Vec<u8>>,
+    pages: RefCell<BTreeMap<u64, Vec<u8>>>,
 }
 
-impl L2Memory for Memory {
-    fn write(&mut self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
+impl GuestMemory for Memory {
+    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        let bytes = Self::read(self, gpa, into.len());
+        into.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
         let range = GpaRange::with_length(gpa, from.len() as u64).unwrap();
         if !self.plan.l2().contains(&range) {
             return Err(MemoryError { gpa });
         }
         for (at, byte) in (gpa..).zip(from) {
-            let page = self
-                .pages
+            let mut pages = self.pages.borrow_mut();
+            let page = pages
                 .entry(at & !0xFFF)
                 .or_insert_with(|| vec![0xCC; 0x1000]);
             page[(at & 0xFFF) as usize] = *byte;
@@ -40,6 +47,7 @@ impl Memory {
         (gpa..gpa + length as u64)
             .map(|at| {
                 self.pages
+                    .borrow()
                     .get(&(at & !0xFFF))
                     .map_or(0xCC, |page| page[(at & 0xFFF) as usize])
             })
@@ -75,14 +83,14 @@ fn host() -> Host {
 
 fn launch(host: &Host) -> (Result<LoadedGuest, LoadError>, Memory) {
     let plan = plan(0x1000_0000, 0, 64 << 20).unwrap();
-    let mut memory = Memory {
+    let memory = Memory {
         plan: plan.clone(),
-        pages: BTreeMap::new(),
+        pages: RefCell::default(),
     };
     let td = Td::new(host);
     let result = FwCfg::open(&td, host)
         .map_err(LoadError::from)
-        .and_then(|device| load(&device, &plan, &mut memory, &Stopwatch::new(|| 0)));
+        .and_then(|device| load(&device, &plan, &memory, &Stopwatch::new(|| 0)));
     (result, memory)
 }
 

@@ -34,7 +34,7 @@ const CR4_ALWAYS: u64 = 0x3F | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10;
 
 /// The machine that the leaves describe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Machine {
+pub struct Described {
     /// Ratio of TSC to crystal: TSC_FREQUENCY of the TD.
     pub tsc_ratio: u32,
     /// XFAM of the TD.
@@ -68,7 +68,7 @@ pub struct CpuidTable {
 
 impl CpuidTable {
     /// Makes L2's leaves from L1's, which `own` executes CPUID for.
-    pub fn new(own: impl Fn(u32, u32) -> CpuidResult, machine: &Machine) -> Self {
+    pub fn new(own: impl Fn(u32, u32) -> CpuidResult, machine: &Described) -> Self {
         let reported = own(0xD, 0);
         let reported = u64::from(reported.edx) << 32 | u64::from(reported.eax);
         let has_xsave = own(1, 0).ecx & leaf1_ecx::XSAVE != 0;
@@ -156,7 +156,7 @@ impl CpuidTable {
         });
     }
 
-    fn add_basic(&mut self, own: &impl Fn(u32, u32) -> CpuidResult, machine: &Machine) {
+    fn add_basic(&mut self, own: &impl Fn(u32, u32) -> CpuidResult, machine: &Described) {
         let avx = self.xcr0 & xcr0::AVX != 0;
         let avx512 = self.xcr0 & xcr0::AVX512 != 0;
         let without = |present: bool, bits: u32| if present { 0 } else { bits };

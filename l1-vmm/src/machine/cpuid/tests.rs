@@ -1,6 +1,6 @@
 use super::*;
 
-const MACHINE: Machine = Machine {
+const MACHINE: Described = Described {
     tsc_ratio: 40,
     xfam: 0xE7,
 };
@@ -112,7 +112,7 @@ fn what_is_not_emulated_is_not_offered() {
 
 #[test]
 fn vector_features_follow_xfam() {
-    let table = CpuidTable::new(everything, &Machine { xfam: 3, ..MACHINE });
+    let table = CpuidTable::new(everything, &Described { xfam: 3, ..MACHINE });
     assert_eq!(table.xcr0(), 3);
     assert_eq!(at(&table, 1, 0).ecx & leaf1_ecx::NEED_AVX, 0);
     assert_eq!(at(&table, 7, 0).ebx & (LEAF7_EBX_AVX | LEAF7_EBX_AVX512), 0);

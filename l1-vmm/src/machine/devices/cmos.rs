@@ -6,10 +6,12 @@
 
 use x86_defs::pc::{RTC_DATA as DATA, RTC_INDEX as INDEX};
 
+use super::Device;
+
 /// Register B: 24-hour and binary mode are the clock's, its interrupts are not wired.
 const STATUS_B: u8 = 0x0B;
 const INTERRUPT_ENABLES: u8 = 0x70;
-/// The century byte that ACPI's FADT names.
+/// Where many PCs keep the century. The FADT names none: a kernel takes the years for 2000 to 2099.
 const CENTURY: u8 = 0x32;
 
 /// The host's clock registers.
@@ -50,6 +52,42 @@ impl Cmos {
 
     fn is_clock(&self) -> bool {
         matches!(self.index, 0x00..=0x0D | CENTURY)
+    }
+}
+
+/// The clock as a device: the latch, and the host's clock behind it.
+#[derive(Debug)]
+pub struct Rtc<C> {
+    cmos: Cmos,
+    clock: C,
+}
+
+impl<C: ClockRegisters> Rtc<C> {
+    /// In front of `clock`.
+    pub fn new(clock: C) -> Self {
+        Self {
+            cmos: Cmos::default(),
+            clock,
+        }
+    }
+}
+
+impl<C: ClockRegisters> Device for Rtc<C> {
+    fn read(&mut self, offset: u32, into: &mut [u8]) {
+        for (byte, port) in into.iter_mut().zip(INDEX + offset as u16..) {
+            *byte = self.cmos.read(port, &mut self.clock);
+        }
+    }
+
+    fn write(&mut self, offset: u32, from: &[u8]) {
+        for (byte, port) in from.iter().zip(INDEX + offset as u16..) {
+            self.cmos.write(port, *byte, &mut self.clock);
+        }
+    }
+
+    /// The clock goes on.
+    fn reset(&mut self) {
+        self.cmos = Cmos::default();
     }
 }
 

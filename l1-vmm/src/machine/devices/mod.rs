@@ -1,4 +1,4 @@
-//! The virtual platform's devices, and which of them answers where.
+//! The machine's devices, and the bus that finds them by [`map`].
 
 pub mod cmos;
 pub mod ioapic;
@@ -6,177 +6,169 @@ pub mod pci;
 pub mod power;
 pub mod uart;
 
-use core::ops::Range;
-
 use l2_exit::Width;
-use tcg_defs::ptp;
-use x86_defs::pc;
 
-use crate::run::environment::{MmioDevice, VapicPage};
-use crate::vcpu::apic::{Effect, LocalApic, Mode};
-use cmos::{ClockRegisters, Cmos};
-use ioapic::IoApic;
+use crate::machine::map::{self, Id, Row};
+use cmos::{ClockRegisters, Rtc};
+use ioapic::{IoApic, MessageSink};
 use pci::EmptyPciBus;
-use power::Power;
-use uart::{SerialLine, Uart};
+use power::{Power, Request};
+use uart::{Com1, SerialLine};
 
-const PAGE: u64 = 0x1000;
-const UART_PORTS: Range<u16> = uart::BASE..uart::BASE + 8;
-const PCI_ADDRESS_PORTS: Range<u16> = pc::PCI_CONFIG_ADDRESS..pc::PCI_CONFIG_ADDRESS + 4;
+/// What the bus and the reset path know of a device. Where it is, and which interrupt it has, is in [`map`].
+pub trait Device {
+    /// Reads `into.len()` (1, 2, 4 or 8) bytes of registers from `offset` on.
+    fn read(&mut self, offset: u32, into: &mut [u8]);
+    /// Writes `from` (1, 2, 4 or 8 bytes) to the registers from `offset` on.
+    fn write(&mut self, offset: u32, from: &[u8]);
+    /// The level of its interrupt line, asked for after each access.
+    fn line(&self) -> bool {
+        false
+    }
+    /// The machine was reset.
+    fn reset(&mut self);
+}
 
 /// The host's side of the devices that have one.
-pub trait HostLines: SerialLine + ClockRegisters {}
+pub trait HostLines: SerialLine + ClockRegisters + Copy {}
 
-impl<T: SerialLine + ClockRegisters> HostLines for T {}
+impl<T: SerialLine + ClockRegisters + Copy> HostLines for T {}
 
-/// A device with registers in L2's guest-physical address space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// The TPM.
-    Tpm,
-    /// The I/O APIC.
-    IoApic,
-    /// The local APIC in xAPIC mode.
-    LocalApic,
-}
-
-/// All devices.
-pub struct Devices<A, T> {
-    /// The local APIC.
-    pub apic: LocalApic<A>,
-    /// The I/O APIC.
+/// The devices that [`map`] names. `T` is the TPM's interface, `H` the host's side.
+pub struct Devices<T, H> {
+    /// The I/O APIC. Not a [`Device`]: what it is accessed for is sent on.
     pub ioapic: IoApic,
-    /// COM1.
-    pub uart: Uart,
-    /// RTC and CMOS.
-    pub cmos: Cmos,
-    /// PM1 block and resets.
-    pub power: Power,
-    /// PCI configuration ports.
-    pub pci: EmptyPciBus,
     /// The TPM's interface.
     pub tpm: T,
+    com1: Com1<H>,
+    rtc: Rtc<H>,
+    power: Power,
+    pci: EmptyPciBus,
     tpm_accesses: u64,
-    apic_mode_changed: bool,
 }
 
-impl<A: VapicPage, T: MmioDevice> Devices<A, T> {
-    /// Everything as after a reset; the local APIC's timer as [`LocalApic::new`] says.
-    pub fn new(vapic: A, timer_ratio: u64, tpm: T) -> Self {
+impl<T: Device, H: HostLines> Devices<T, H> {
+    /// Everything as after a reset.
+    pub fn new(tpm: T, host: H) -> Self {
         Self {
-            apic: LocalApic::new(vapic, timer_ratio),
             ioapic: IoApic::new(),
-            uart: Uart::new(),
-            cmos: Cmos::default(),
+            tpm,
+            com1: Com1::new(host),
+            rtc: Rtc::new(host),
             power: Power::default(),
             pci: EmptyPciBus::default(),
-            tpm,
             tpm_accesses: 0,
-            apic_mode_changed: false,
         }
     }
 
-    /// The device at `gpa` (without the shared bit), if there is one.
-    pub fn window(&self, gpa: u64) -> Option<Window> {
-        if ptp::WINDOW.contains(&gpa) {
-            Some(Window::Tpm)
-        } else if gpa & !(PAGE - 1) == ioapic::BASE {
-            Some(Window::IoApic)
-        } else if gpa & !(PAGE - 1) == pc::LOCAL_APIC && self.apic.mode() == Mode::XApic {
-            Some(Window::LocalApic)
-        } else {
-            None
-        }
-    }
-
-    /// Reads at `gpa`: a device's register, or all ones where there is none.
-    pub fn read_memory(&mut self, gpa: u64, now: impl FnOnce() -> u64, into: &mut [u8]) {
-        match self.window(gpa) {
-            Some(Window::Tpm) => {
-                self.tpm_accesses += 1;
-                self.tpm.read((gpa - ptp::WINDOW.start) as u32, into);
+    /// Every device as after a reset: of the TPM, _TPM_Init.
+    pub fn reset(&mut self) {
+        self.ioapic = IoApic::new();
+        for id in [Id::Tpm, Id::Com1, Id::Rtc, Id::Power, Id::PciConfigAddress] {
+            if let Some(device) = self.device(id) {
+                device.reset();
             }
-            Some(Window::IoApic) => {
-                let offset = gpa & (PAGE - 1);
-                let value = self.ioapic.read(offset & !0xF) >> ((offset & 3) * 8);
+        }
+    }
+
+    /// Reads at `gpa` inside `row`.
+    pub fn read_memory(&mut self, row: &Row<u64>, gpa: u64, into: &mut [u8]) {
+        let offset = gpa.wrapping_sub(row.range.start) as u32;
+        match row.device {
+            Id::Tpm => {
+                self.tpm_accesses += 1;
+                self.tpm.read(offset, into);
+            }
+            Id::IoApic => {
+                let value = self.ioapic.read(u64::from(offset & !0xF)) >> ((offset & 3) * 8);
                 into.fill(0);
                 for (byte, source) in into.iter_mut().zip(value.to_le_bytes()) {
                     *byte = source;
                 }
             }
-            Some(Window::LocalApic) => self.apic.read_page(gpa & (PAGE - 1), now(), into),
-            None => into.fill(0xFF),
+            id => match self.device(id) {
+                Some(device) => device.read(offset, into),
+                None => into.fill(0xFF),
+            },
         }
     }
 
-    /// Writes at `gpa`: a device's register, or nothing where there is none.
-    pub fn write_memory(&mut self, gpa: u64, now: impl FnOnce() -> u64, from: &[u8]) {
-        match self.window(gpa) {
-            Some(Window::Tpm) => {
+    /// Writes at `gpa` inside `row`; interrupts go to `sink`.
+    pub fn write_memory(
+        &mut self,
+        row: &Row<u64>,
+        gpa: u64,
+        from: &[u8],
+        sink: &mut impl MessageSink,
+    ) {
+        let offset = gpa.wrapping_sub(row.range.start) as u32;
+        match row.device {
+            Id::Tpm => {
                 self.tpm_accesses += 1;
-                self.tpm.write((gpa - ptp::WINDOW.start) as u32, from);
+                self.tpm.write(offset, from);
             }
-            Some(Window::IoApic) => {
+            Id::IoApic => {
                 let mut value = [0; 4];
                 for (byte, source) in value.iter_mut().zip(from) {
                     *byte = *source;
                 }
-                let offset = gpa & (PAGE - 1);
-                self.ioapic
-                    .write(offset, u32::from_le_bytes(value), &mut self.apic);
+                let value = u32::from_le_bytes(value);
+                self.ioapic.write(u64::from(offset), value, sink);
             }
-            Some(Window::LocalApic) => {
-                let effect = self.apic.write_page(gpa & (PAGE - 1), from, now());
-                self.apply(effect);
+            id => {
+                if let Some(device) = self.device(id) {
+                    device.write(offset, from);
+                }
             }
-            None => {}
         }
     }
 
-    /// Reads `width` bytes at `port`.
-    pub fn read_port(&mut self, port: u16, width: Width, host: &mut impl HostLines) -> u32 {
-        if port == pc::PCI_CONFIG_ADDRESS && width == Width::Dword {
-            return self.pci.address();
+    /// Reads `width` bytes at `port`: all ones where nothing is.
+    pub fn read_port(&mut self, port: u16, width: Width, sink: &mut impl MessageSink) -> u32 {
+        let mut bytes = [0xFF; 4];
+        let Some(into) = bytes.get_mut(..width.bytes() as usize) else {
+            return u32::MAX;
+        };
+        if let Some(row) = map::port(port, width.bytes() as u16) {
+            self.at_port(row, port, sink, |device, offset| device.read(offset, into));
+        } else {
+            for (byte, port) in into.iter_mut().zip(ports_from(port)) {
+                if let Some(row) = map::port(port, 1) {
+                    let one = core::slice::from_mut(byte);
+                    self.at_port(row, port, sink, |device, offset| device.read(offset, one));
+                }
+            }
         }
-        let mut value = 0;
-        for index in (0..width.bytes() as u16).rev() {
-            let byte = self.read_port_byte(port.wrapping_add(index), host);
-            value = value << 8 | u32::from(byte);
-        }
-        value
+        u32::from_le_bytes(bytes) & width.mask()
     }
 
-    /// Writes the low `width` bytes of `value` at `port`.
-    pub fn write_port(&mut self, port: u16, width: Width, value: u32, host: &mut impl HostLines) {
-        if port == pc::PCI_CONFIG_ADDRESS && width == Width::Dword {
-            return self.pci.set_address(value);
-        }
+    /// Writes the low `width` bytes of `value` at `port`; lost where nothing is.
+    pub fn write_port(&mut self, port: u16, width: Width, value: u32, sink: &mut impl MessageSink) {
         let bytes = value.to_le_bytes();
-        for (index, byte) in (0..).zip(bytes).take(width.bytes() as usize) {
-            self.write_port_byte(port.wrapping_add(index), byte, host);
+        let from = bytes.get(..width.bytes() as usize).unwrap_or(&bytes);
+        if let Some(row) = map::port(port, width.bytes() as u16) {
+            self.at_port(row, port, sink, |device, offset| device.write(offset, from));
+        } else {
+            for (byte, port) in from.iter().zip(ports_from(port)) {
+                if let Some(row) = map::port(port, 1) {
+                    let one = core::slice::from_ref(byte);
+                    self.at_port(row, port, sink, |device, offset| device.write(offset, one));
+                }
+            }
         }
     }
 
     /// Takes what arrived on the serial line.
-    pub fn receive(&mut self, host: &mut impl HostLines) {
-        self.uart.fill(host);
-        self.update_uart_line();
-    }
-
-    /// Acts on what a write to the local APIC asked for.
-    pub fn apply(&mut self, effect: Effect) {
-        match effect {
-            Effect::None => {}
-            Effect::EndOfInterrupt(vector) => {
-                self.ioapic.end_of_interrupt(vector, &mut self.apic);
-            }
-            Effect::ModeChanged => self.apic_mode_changed = true,
+    pub fn receive(&mut self, sink: &mut impl MessageSink) {
+        self.com1.receive();
+        if let Some(row) = map::ports_of(Id::Com1) {
+            self.update_line(row, sink);
         }
     }
 
-    /// Whether the local APIC changed its mode since the last call.
-    pub fn take_apic_mode_change(&mut self) -> bool {
-        core::mem::take(&mut self.apic_mode_changed)
+    /// Takes what a write to a power register asked for.
+    pub fn take_power_request(&mut self) -> Option<Request> {
+        self.power.take_request()
     }
 
     /// Accesses to the TPM window.
@@ -184,40 +176,44 @@ impl<A: VapicPage, T: MmioDevice> Devices<A, T> {
         self.tpm_accesses
     }
 
-    fn read_port_byte(&mut self, port: u16, host: &mut impl HostLines) -> u8 {
-        match port {
-            pc::RTC_INDEX | pc::RTC_DATA => self.cmos.read(port, host),
-            port if UART_PORTS.contains(&port) => {
-                let value = self.uart.read(port - uart::BASE, host);
-                self.update_uart_line();
-                value
-            }
-            port if Power::claims(port) => self.power.read(port),
-            _ => 0xFF,
-        }
+    fn device(&mut self, id: Id) -> Option<&mut dyn Device> {
+        Some(match id {
+            Id::Tpm => &mut self.tpm,
+            Id::Com1 => &mut self.com1,
+            Id::Rtc => &mut self.rtc,
+            Id::Power => &mut self.power,
+            Id::PciConfigAddress => &mut self.pci,
+            Id::IoApic => return None,
+        })
     }
 
-    fn write_port_byte(&mut self, port: u16, value: u8, host: &mut impl HostLines) {
-        match port {
-            pc::POST => {}
-            pc::RTC_INDEX | pc::RTC_DATA => self.cmos.write(port, value, host),
-            port if UART_PORTS.contains(&port) => {
-                self.uart.write(port - uart::BASE, value, host);
-                self.update_uart_line();
-            }
-            // Mechanism 2 and byte-wise writes of CONFIG_ADDRESS go nowhere, but CF9 is there.
-            pc::RESET_CONTROL => self.power.write(port, value),
-            port if PCI_ADDRESS_PORTS.contains(&port) => {}
-            port if Power::claims(port) => self.power.write(port, value),
-            _ => {}
+    fn at_port(
+        &mut self,
+        row: &Row<u16>,
+        port: u16,
+        sink: &mut impl MessageSink,
+        access: impl FnOnce(&mut dyn Device, u32),
+    ) {
+        let offset = row.first + u32::from(port.wrapping_sub(row.range.start));
+        if let Some(device) = self.device(row.device) {
+            access(device, offset);
         }
+        self.update_line(row, sink);
     }
 
-    fn update_uart_line(&mut self) {
-        self.ioapic
-            .set_line(uart::PIN, self.uart.interrupt(), &mut self.apic);
+    /// Brings the I/O APIC's input to the level of the device's line.
+    fn update_line<A>(&mut self, row: &Row<A>, sink: &mut impl MessageSink) {
+        if let Some(line) = row.line {
+            let level = self.device(row.device).is_some_and(|device| device.line());
+            self.ioapic.set_line(line.pin.into(), level, sink);
+        }
     }
 }
 
+/// `first` and the ports behind it; the last is followed by port 0, as on a PC's address lines.
+fn ports_from(first: u16) -> impl Iterator<Item = u16> {
+    (0u16..).map(move |index| first.wrapping_add(index))
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

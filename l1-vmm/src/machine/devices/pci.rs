@@ -1,5 +1,7 @@
 //! PCI configuration mechanism 1 in front of an empty bus (PCI Local Bus 3.0, section 3.2.2.3.2).
 
+use super::Device;
+
 /// The address latch. No device answers, so there is nothing to read behind it.
 #[derive(Clone, Debug, Default)]
 pub struct EmptyPciBus {
@@ -15,6 +17,25 @@ impl EmptyPciBus {
     /// Writes CONFIG_ADDRESS: bits 30:24 and 1:0 are reserved and read as zero.
     pub fn set_address(&mut self, value: u32) {
         self.address = value & 0x80FF_FFFC;
+    }
+}
+
+impl Device for EmptyPciBus {
+    fn read(&mut self, _: u32, into: &mut [u8]) {
+        for (byte, source) in into.iter_mut().zip(self.address.to_le_bytes()) {
+            *byte = source;
+        }
+    }
+
+    /// The map lets only doublewords pass.
+    fn write(&mut self, _: u32, from: &[u8]) {
+        if let Some(value) = from.first_chunk() {
+            self.set_address(u32::from_le_bytes(*value));
+        }
+    }
+
+    fn reset(&mut self) {
+        *self = Self::default();
     }
 }
 

@@ -2,12 +2,9 @@
 //! controller's reset line.
 
 use uefi_defs::acpi;
-use x86_defs::pc::{KEYBOARD_COMMAND, KEYBOARD_PULSE_RESET, RESET_CONTROL, RESET_CPU};
 
-/// PM1a event block: status (0) and enable (2) registers, ACPI 6.5 section 4.8.3.1.
-pub const PM1_EVENT: u16 = 0x600;
-/// PM1a control block, ACPI 6.5 section 4.8.3.2.
-pub const PM1_CONTROL: u16 = 0x604;
+use super::Device;
+use x86_defs::pc::{KEYBOARD_COMMAND, KEYBOARD_PULSE_RESET, RESET_CONTROL, RESET_CPU};
 
 /// What a write asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +25,6 @@ pub struct Power {
 }
 
 impl Power {
-    /// Whether `port` is one of these.
-    pub const fn claims(port: u16) -> bool {
-        matches!(
-            port,
-            PM1_EVENT..0x604 | PM1_CONTROL..0x606 | RESET_CONTROL | KEYBOARD_COMMAND
-        )
-    }
-
     /// Reads the byte at `port`.
     pub fn read(&self, port: u16) -> u8 {
         let control = acpi::SCI_EN | self.sleep_type;
@@ -79,6 +68,30 @@ impl Power {
     /// Takes what was asked for.
     pub fn take_request(&mut self) -> Option<Request> {
         self.request.take()
+    }
+}
+
+impl Device for Power {
+    /// `offset` is the port.
+    fn read(&mut self, offset: u32, into: &mut [u8]) {
+        for (byte, port) in into.iter_mut().zip(offset as u16..) {
+            *byte = Self::read(self, port);
+        }
+    }
+
+    /// `offset` is the port.
+    fn write(&mut self, offset: u32, from: &[u8]) {
+        for (byte, port) in from.iter().zip(offset as u16..) {
+            Self::write(self, port, *byte);
+        }
+    }
+
+    /// A request stays: it is what the reset may come from.
+    fn reset(&mut self) {
+        *self = Self {
+            request: self.request,
+            ..Self::default()
+        };
     }
 }
 

@@ -1,18 +1,18 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::cell::RefCell;
+
+use tcg_defs::ptp;
+use x86_defs::apic::Register;
+use x86_defs::pc;
 
 use super::power::Request;
 use super::*;
-use x86_defs::apic::Register;
+use crate::machine::map::PM1_CONTROL;
+use crate::vcpu::apic::{LocalApic, VapicPage};
 
 /// A virtual-APIC page in plain memory.
-pub(crate) struct Page([u32; 256]);
-
-impl Default for Page {
-    fn default() -> Self {
-        Self([0; 256])
-    }
-}
+struct Page([u32; 256]);
 
 impl VapicPage for Page {
     fn read(&self, offset: u16) -> u32 {
@@ -24,39 +24,49 @@ impl VapicPage for Page {
     }
 }
 
-/// A TPM window that is memory, and remembers its last access.
+/// A TPM window that remembers what is done to it.
 #[derive(Default)]
-pub(crate) struct Window4K(pub(crate) Vec<u8>, pub(crate) Option<(u32, usize)>);
+struct Tpm {
+    written: Vec<u8>,
+    last: Option<(u32, usize)>,
+    resets: u32,
+}
 
-impl MmioDevice for Window4K {
+impl Device for Tpm {
     fn read(&mut self, offset: u32, into: &mut [u8]) {
-        self.1 = Some((offset, into.len()));
+        self.last = Some((offset, into.len()));
         into.fill(0x5A);
     }
 
     fn write(&mut self, offset: u32, from: &[u8]) {
-        self.1 = Some((offset, from.len()));
-        self.0.extend_from_slice(from);
+        self.last = Some((offset, from.len()));
+        self.written.extend_from_slice(from);
+    }
+
+    fn reset(&mut self) {
+        self.resets += 1;
     }
 }
 
 #[derive(Default)]
-pub(crate) struct Lines {
-    pub(crate) sent: Vec<u8>,
-    pub(crate) arrived: VecDeque<u8>,
+struct Lines {
+    sent: Vec<u8>,
+    arrived: VecDeque<u8>,
 }
 
-impl SerialLine for Lines {
+type Host<'a> = &'a RefCell<Lines>;
+
+impl SerialLine for Host<'_> {
     fn send(&mut self, byte: u8) {
-        self.sent.push(byte);
+        self.borrow_mut().sent.push(byte);
     }
 
     fn receive(&mut self) -> Option<u8> {
-        self.arrived.pop_front()
+        self.borrow_mut().arrived.pop_front()
     }
 }
 
-impl ClockRegisters for Lines {
+impl ClockRegisters for Host<'_> {
     fn read_clock(&mut self, index: u8) -> u8 {
         index
     }
@@ -64,16 +74,43 @@ impl ClockRegisters for Lines {
     fn write_clock(&mut self, _: u8, _: u8) {}
 }
 
-fn devices() -> (Devices<Page, Window4K>, Lines) {
-    (
-        Devices::new(Page::default(), 40, Window4K::default()),
-        Lines::default(),
-    )
+/// The devices, with a local APIC for their interrupts.
+struct Machine<'a> {
+    devices: Devices<Tpm, Host<'a>>,
+    apic: LocalApic<Page>,
+}
+
+impl<'a> Machine<'a> {
+    fn new(host: Host<'a>) -> Self {
+        Self {
+            devices: Devices::new(Tpm::default(), host),
+            apic: LocalApic::new(Page([0; 256]), 40),
+        }
+    }
+
+    fn read_port(&mut self, port: u16, width: Width) -> u32 {
+        self.devices.read_port(port, width, &mut self.apic)
+    }
+
+    fn write_port(&mut self, port: u16, width: Width, value: u32) {
+        self.devices.write_port(port, width, value, &mut self.apic);
+    }
+
+    fn read_memory(&mut self, gpa: u64, into: &mut [u8]) {
+        let row = map::memory(gpa).unwrap();
+        self.devices.read_memory(row, gpa, into);
+    }
+
+    fn write_memory(&mut self, gpa: u64, from: &[u8]) {
+        let row = map::memory(gpa).unwrap();
+        self.devices.write_memory(row, gpa, from, &mut self.apic);
+    }
 }
 
 #[test]
 fn ports_without_a_device_read_all_ones() {
-    let (mut devices, mut lines) = devices();
+    let host = RefCell::default();
+    let mut machine = Machine::new(&host);
     for (port, width, value) in [
         (0x80, Width::Byte, 0xFF),
         (0x60, Width::Byte, 0xFF),
@@ -81,97 +118,142 @@ fn ports_without_a_device_read_all_ones() {
         (0xFFFF, Width::Word, 0xFFFF),
         (0x61, Width::Dword, u32::MAX),
     ] {
-        devices.write_port(port, width, 0x1234_5678, &mut lines);
-        assert_eq!(
-            devices.read_port(port, width, &mut lines),
-            value,
-            "{port:#x}"
-        );
+        machine.write_port(port, width, 0x1234_5678);
+        assert_eq!(machine.read_port(port, width), value, "{port:#x}");
     }
-    assert!(devices.power.take_request().is_none());
+    assert!(machine.devices.take_power_request().is_none());
 }
 
 #[test]
 fn pci_probing_finds_the_mechanism_and_no_device() {
-    let (mut devices, mut lines) = devices();
-    devices.write_port(
-        pc::PCI_CONFIG_ADDRESS,
-        Width::Dword,
-        0x8000_0000,
-        &mut lines,
-    );
+    let host = RefCell::default();
+    let mut machine = Machine::new(&host);
+    machine.write_port(pc::PCI_CONFIG_ADDRESS, Width::Dword, 0x8000_0000);
     assert_eq!(
-        devices.read_port(pc::PCI_CONFIG_ADDRESS, Width::Dword, &mut lines),
+        machine.read_port(pc::PCI_CONFIG_ADDRESS, Width::Dword),
         0x8000_0000
     );
+    // A byte of it is none of the mechanism's (PCI Local Bus 3.0, section 3.2.2.3.2).
+    machine.write_port(pc::PCI_CONFIG_ADDRESS, Width::Byte, 1);
+    assert_eq!(machine.read_port(pc::PCI_CONFIG_ADDRESS, Width::Byte), 0xFF);
     assert_eq!(
-        devices.read_port(pc::PCI_CONFIG_DATA, Width::Word, &mut lines),
-        0xFFFF
+        machine.read_port(pc::PCI_CONFIG_ADDRESS, Width::Dword),
+        0x8000_0000
     );
+    assert_eq!(machine.read_port(pc::PCI_CONFIG_DATA, Width::Word), 0xFFFF);
 }
 
 #[test]
 fn the_power_ports_are_wired() {
-    let (mut devices, mut lines) = devices();
-    devices.write_port(power::PM1_CONTROL, Width::Word, 0x2001, &mut lines);
-    assert_eq!(devices.power.take_request(), Some(Request::PowerOff));
-    devices.write_port(pc::RESET_CONTROL, Width::Byte, 6, &mut lines);
-    assert_eq!(devices.power.take_request(), Some(Request::Reset));
+    let host = RefCell::default();
+    let mut machine = Machine::new(&host);
+    machine.write_port(PM1_CONTROL, Width::Word, 0x2001);
+    assert_eq!(
+        machine.devices.take_power_request(),
+        Some(Request::PowerOff)
+    );
+    machine.write_port(pc::RESET_CONTROL, Width::Byte, 6);
+    assert_eq!(machine.devices.take_power_request(), Some(Request::Reset));
+    machine.write_port(pc::KEYBOARD_COMMAND, Width::Byte, 0xFE);
+    assert_eq!(machine.devices.take_power_request(), Some(Request::Reset));
+    assert_eq!(machine.read_port(PM1_CONTROL, Width::Word), 1);
+    // A word of which one byte is the reset control register.
+    machine.write_port(pc::PCI_CONFIG_ADDRESS, Width::Word, 0x0600);
+    assert_eq!(machine.read_port(pc::RESET_CONTROL, Width::Byte), 6);
+}
+
+#[test]
+fn the_clock_is_at_its_ports() {
+    let host = RefCell::default();
+    let mut machine = Machine::new(&host);
+    machine.write_port(pc::RTC_INDEX, Width::Byte, 7);
+    assert_eq!(machine.read_port(pc::RTC_DATA, Width::Byte), 7);
+    machine.write_port(pc::RTC_INDEX, Width::Byte, 0x40);
+    assert_eq!(machine.read_port(pc::RTC_DATA, Width::Byte), 0);
+}
+
+/// Lets the UART interrupt on pin 4 with vector 24H.
+fn listen(machine: &mut Machine<'_>) {
+    machine.apic.write_msr(Register::SVR, 0x1FF, 0).unwrap();
+    for (offset, value) in [(0x00u64, 0x18u32), (0x10, 0x24)] {
+        machine.write_memory(ioapic::BASE + offset, &value.to_le_bytes());
+    }
+    machine.write_port(uart::BASE + 4, Width::Byte, 0x0B);
+    machine.write_port(uart::BASE + 1, Width::Byte, 0x01);
 }
 
 #[test]
 fn the_uarts_interrupt_reaches_the_local_apic() {
-    let (mut devices, mut lines) = devices();
-    devices.apic.write_msr(Register::SVR, 0x1FF, 0).unwrap();
-    for (offset, value) in [(0x00u64, 0x18u32), (0x10, 0x24)] {
-        devices.write_memory(ioapic::BASE + offset, || 0, &value.to_le_bytes());
-    }
-    devices.write_port(uart::BASE + 4, Width::Byte, 0x0B, &mut lines);
-    devices.write_port(uart::BASE + 1, Width::Byte, 0x01, &mut lines);
-    assert!(!devices.apic.interrupt_pending());
-    lines.arrived.push_back(b'x');
-    devices.receive(&mut lines);
-    assert_eq!(devices.apic.status().rvi, 0x24);
-    assert_eq!(
-        devices.read_port(uart::BASE, Width::Byte, &mut lines),
-        u32::from(b'x')
-    );
+    let host = RefCell::<Lines>::default();
+    let mut machine = Machine::new(&host);
+    listen(&mut machine);
+    assert!(!machine.apic.interrupt_pending());
+    host.borrow_mut().arrived.push_back(b'x');
+    machine.devices.receive(&mut machine.apic);
+    assert_eq!(machine.apic.status().rvi, 0x24);
+    assert_eq!(machine.read_port(uart::BASE, Width::Byte), u32::from(b'x'));
 }
 
 #[test]
 fn windows_are_claimed_to_the_byte() {
-    let (mut devices, _) = devices();
-    for (gpa, window) in [
+    for (gpa, device) in [
         (0xFED3_FFFF, None),
-        (0xFED4_0000, Some(Window::Tpm)),
-        (0xFED4_4FFF, Some(Window::Tpm)),
+        (0xFED4_0000, Some(Id::Tpm)),
+        (0xFED4_4FFF, Some(Id::Tpm)),
         (0xFED4_5000, None),
-        (0xFEC0_0010, Some(Window::IoApic)),
+        (0xFEC0_0010, Some(Id::IoApic)),
         (0xFEC0_1000, None),
         (0xFEE0_0020, None),
     ] {
-        assert_eq!(devices.window(gpa), window, "{gpa:#x}");
+        assert_eq!(map::memory(gpa).map(|row| row.device), device, "{gpa:#x}");
     }
-    devices.apic.set_base(0xFEE0_0100).unwrap();
-    devices.apic.set_base(0xFEE0_0900).unwrap();
-    assert_eq!(devices.window(0xFEE0_0020), Some(Window::LocalApic));
+    let mut apic = LocalApic::new(Page([0; 256]), 40);
+    assert!(!apic.has_page(0xFEE0_0020));
+    apic.set_base(0xFEE0_0100).unwrap();
+    apic.set_base(0xFEE0_0900).unwrap();
+    assert!(apic.has_page(0xFEE0_0020) && !apic.has_page(0xFEE0_1000));
 }
 
 #[test]
 fn memory_accesses_reach_their_device() {
-    let (mut devices, _) = devices();
+    let host = RefCell::default();
+    let mut machine = Machine::new(&host);
     let mut bytes = [0; 4];
-    devices.read_memory(0xFED4_1F00, || 0, &mut bytes);
-    assert_eq!((bytes, devices.tpm.1), ([0x5A; 4], Some((0x1F00, 4))));
-    devices.write_memory(0xFED4_0024, || 0, &[7]);
+    machine.read_memory(ptp::BASE + 0x1F00, &mut bytes);
     assert_eq!(
-        (devices.tpm.0.as_slice(), devices.tpm_accesses()),
-        (&[7][..], 2)
+        (bytes, machine.devices.tpm.last),
+        ([0x5A; 4], Some((0x1F00, 4)))
     );
-    devices.write_memory(ioapic::BASE, || 0, &[1]);
-    devices.read_memory(ioapic::BASE + 0x10, || 0, &mut bytes);
+    machine.write_memory(ptp::BASE + 0x24, &[7]);
+    assert_eq!(machine.devices.tpm.written, [7]);
+    assert_eq!(machine.devices.tpm_accesses(), 2);
+    machine.write_memory(ioapic::BASE, &[1]);
+    machine.read_memory(ioapic::BASE + 0x10, &mut bytes);
     assert_eq!(u32::from_le_bytes(bytes), 0x0017_0020);
-    devices.write_memory(0xFF00_0000, || 0, &[1, 2, 3, 4]);
-    devices.read_memory(0xFF00_0000, || 0, &mut bytes);
-    assert_eq!(bytes, [0xFF; 4]);
+}
+
+#[test]
+fn a_reset_reaches_every_device() {
+    let host = RefCell::default();
+    let mut machine = Machine::new(&host);
+    listen(&mut machine);
+    machine.write_port(pc::RTC_INDEX, Width::Byte, 7);
+    machine.write_port(pc::PCI_CONFIG_ADDRESS, Width::Dword, 0x8000_0000);
+    machine.write_port(pc::RESET_CONTROL, Width::Byte, 6);
+    machine.write_port(uart::BASE + 7, Width::Byte, 0x77);
+    machine.devices.reset();
+    assert_eq!(machine.devices.tpm.resets, 1);
+    assert_eq!(machine.read_port(pc::RTC_DATA, Width::Byte), 0);
+    assert_eq!(machine.read_port(pc::PCI_CONFIG_ADDRESS, Width::Dword), 0);
+    assert_eq!(machine.read_port(pc::RESET_CONTROL, Width::Byte), 0);
+    for register in [1, 4, 7] {
+        let value = machine.read_port(uart::BASE + register, Width::Byte);
+        assert_eq!(value, 0, "UART register {register}");
+    }
+    let mut entry = [0; 4];
+    machine.write_memory(ioapic::BASE, &[0x18]);
+    machine.read_memory(ioapic::BASE + 0x10, &mut entry);
+    assert_eq!(u32::from_le_bytes(entry), 1 << 16, "pin 4 is masked");
+    // What asked for the reset is still told.
+    assert_eq!(machine.devices.take_power_request(), Some(Request::Reset));
 }

@@ -2,8 +2,14 @@
 
 use super::{Effect, InvalidAccess, LocalApic, Mode, VapicPage};
 use x86_defs::apic::{ErrorStatus, InterruptCommand, Register, SpuriousVector};
+use x86_defs::paging::PAGE_4K;
 
 impl<P: VapicPage> LocalApic<P> {
+    /// Whether the registers are at `gpa`: in xAPIC mode.
+    pub fn has_page(&self, gpa: u64) -> bool {
+        self.mode == Mode::XApic && gpa & !(PAGE_4K - 1) == super::BASE
+    }
+
     /// RDMSR of 800H + `register`.
     pub fn read_msr(&self, register: Register, now: u64) -> Result<u64, InvalidAccess> {
         if self.mode != Mode::X2Apic {

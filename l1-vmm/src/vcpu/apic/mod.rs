@@ -42,8 +42,6 @@ pub enum Effect {
     None,
     /// The I/O APIC must hear that this level-triggered interrupt ended.
     EndOfInterrupt(u8),
-    /// The mode changed: MSR accesses must exit, or need no longer.
-    ModeChanged,
 }
 
 /// How the registers are reached.
@@ -65,6 +63,7 @@ pub struct LocalApic<P> {
     errors: ErrorStatus,
     nmi_pending: bool,
     changed: bool,
+    mode_changed: bool,
 }
 
 impl<P: VapicPage> LocalApic<P> {
@@ -78,6 +77,7 @@ impl<P: VapicPage> LocalApic<P> {
             errors: ErrorStatus::new(),
             nmi_pending: false,
             changed: true,
+            mode_changed: false,
         };
         apic.reset_registers();
         apic
@@ -105,7 +105,7 @@ impl<P: VapicPage> LocalApic<P> {
 
     /// Writes IA32_APIC_BASE. The legal transitions are those of SDM Vol. 3A, figure "Local
     /// x2APIC State Transitions"; the page cannot be moved.
-    pub fn set_base(&mut self, value: u64) -> Result<Effect, InvalidAccess> {
+    pub fn set_base(&mut self, value: u64) -> Result<(), InvalidAccess> {
         let base = ApicBase::from(value);
         let canonical = ApicBase::new()
             .with_bootstrap(base.bootstrap())
@@ -122,7 +122,7 @@ impl<P: VapicPage> LocalApic<P> {
             (false, true) => return Err(InvalidAccess),
         };
         match (self.mode, next) {
-            (old, new) if old == new => return Ok(Effect::None),
+            (old, new) if old == new => return Ok(()),
             (Mode::X2Apic, Mode::XApic) | (Mode::Disabled, Mode::X2Apic) => {
                 return Err(InvalidAccess);
             }
@@ -131,7 +131,13 @@ impl<P: VapicPage> LocalApic<P> {
         }
         self.mode = next;
         self.derive_identity();
-        Ok(Effect::ModeChanged)
+        self.mode_changed = true;
+        Ok(())
+    }
+
+    /// Whether the mode changed since the last call: MSR accesses must exit, or need no longer.
+    pub fn take_mode_change(&mut self) -> bool {
+        core::mem::take(&mut self.mode_changed)
     }
 
     /// TPR.

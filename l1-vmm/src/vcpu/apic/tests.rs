@@ -117,17 +117,21 @@ fn mode_changes_follow_the_state_diagram() {
         Err(InvalidAccess),
         "EXTD without EN"
     );
-    assert_eq!(apic.set_base(bsp), Ok(Effect::ModeChanged));
+    assert_eq!(apic.set_base(bsp), Ok(()));
+    assert!(apic.take_mode_change());
     assert_eq!(
         apic.set_base(bsp | enable | x2),
         Err(InvalidAccess),
         "disabled to x2APIC"
     );
-    assert_eq!(apic.set_base(bsp | enable), Ok(Effect::ModeChanged));
+    assert_eq!(apic.set_base(bsp | enable), Ok(()));
+    assert!(apic.take_mode_change());
     assert_eq!(apic.mode(), Mode::XApic);
     assert_eq!(apic.read_msr(Register::ID, 0), Err(InvalidAccess));
-    assert_eq!(apic.set_base(bsp | enable | x2), Ok(Effect::ModeChanged));
-    assert_eq!(apic.set_base(bsp | enable | x2), Ok(Effect::None));
+    assert_eq!(apic.set_base(bsp | enable | x2), Ok(()));
+    assert!(apic.take_mode_change());
+    assert_eq!(apic.set_base(bsp | enable | x2), Ok(()));
+    assert!(!apic.take_mode_change());
     assert_eq!(
         apic.set_base((bsp | enable | x2) + 0x1000),
         Err(InvalidAccess),

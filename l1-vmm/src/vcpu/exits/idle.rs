@@ -4,18 +4,19 @@ use l2_exit::{Exit, Vcpu};
 use tdcall::leaf::MetadataError;
 use x86_defs::rflags;
 
-use super::{Deadline, Platform};
+use super::L2;
 use crate::machine::host;
 use crate::run::end::{End, Failure};
 use crate::run::environment::{Environment, Processor};
+use crate::vcpu::processor::Deadline;
 
 /// As far ahead as the module is asked for a deadline, where it refused a later one.
 const NEAR_DEADLINE: u64 = 1 << 31;
 
-impl<E: Environment> Platform<'_, E> {
+impl<E: Environment> L2<'_, E> {
     pub(super) fn hlt(&mut self, exit: &Exit) -> Result<(), End> {
-        let rip = self.vcpu.rip();
-        l2_exit::advance(exit, &mut self.vcpu);
+        let rip = self.vcpu.vmcs.rip();
+        l2_exit::advance(exit, &mut self.vcpu.vmcs);
         self.idle(rip)
     }
 
@@ -25,32 +26,32 @@ impl<E: Environment> Platform<'_, E> {
     /// Linux halts in the shadow of STI, which ends with the HLT: left in place, it would hold
     /// the interrupt back for an instruction that may well be CLI.
     pub(super) fn idle(&mut self, rip: u64) -> Result<(), End> {
-        self.vcpu.end_interrupt_shadow()?;
-        let enabled = self.vcpu.rflags() & rflags::IF != 0;
+        self.vcpu.vmcs.end_interrupt_shadow()?;
+        let enabled = self.vcpu.vmcs.rflags() & rflags::IF != 0;
         let mut armed = None;
         loop {
-            self.devices.apic.run_timer(self.processor.tsc());
-            if self.devices.apic.nmi_pending() || enabled && self.devices.apic.interrupt_pending() {
+            self.vcpu.apic.run_timer(self.vcpu.processor.tsc());
+            if self.vcpu.apic.nmi_pending() || enabled && self.vcpu.apic.interrupt_pending() {
                 break;
             }
             if !enabled {
                 // The only processor, and nothing sends NMIs: nobody can wake it.
                 return Err(End::Halted { rip });
             }
-            let expiry = self.devices.apic.timer_expiry();
+            let expiry = self.vcpu.apic.timer_expiry();
             if armed != Some(expiry) {
                 // A host that refuses leaves L1 without a timer: it then polls.
-                let _ = host::arm_timer(self.td, expiry);
+                let _ = host::arm_timer(self.machine.td, expiry);
                 armed = Some(expiry);
             }
-            self.processor.halt(self.td);
-            let interrupts = self.processor.take_interrupts();
+            self.vcpu.processor.halt(self.machine.td);
+            let interrupts = self.vcpu.processor.take_interrupts();
             if interrupts.timer {
                 // One-shot: if L2's deadline is still to come, it has to be armed again.
                 armed = None;
             }
             if interrupts.console {
-                self.devices.receive(&mut self.host);
+                self.machine.devices.receive(&mut self.vcpu.apic);
             }
         }
         Ok(())
@@ -58,17 +59,17 @@ impl<E: Environment> Platform<'_, E> {
 
     /// The module's timer ran out: L2's deadline, or as far towards it as the module counts.
     pub(super) fn timer_exit(&mut self) {
-        self.devices.apic.run_timer(self.processor.tsc());
+        self.vcpu.apic.run_timer(self.vcpu.processor.tsc());
         // What the module holds is past: set the rest of the way, or the next deadline.
-        self.deadline = Deadline::Passed;
+        self.vcpu.deadline = Deadline::Passed;
     }
 
     /// Gives the module L2's next timer expiry.
     pub(super) fn set_deadline(&mut self) -> Result<(), Failure> {
-        let expiry = self.devices.apic.timer_expiry();
-        match self.vcpu.set_deadline(expiry) {
+        let expiry = self.vcpu.apic.timer_expiry();
+        match self.vcpu.vmcs.set_deadline(expiry) {
             Ok(()) => {
-                self.deadline = Deadline::Set(expiry);
+                self.vcpu.deadline = Deadline::Set(expiry);
                 Ok(())
             }
             // "Too far in the future": ask again when the near one has passed.
@@ -76,9 +77,9 @@ impl<E: Environment> Platform<'_, E> {
                 error: MetadataError::Operand(_),
                 ..
             }) => {
-                let near = self.processor.tsc().saturating_add(NEAR_DEADLINE);
-                self.vcpu.set_deadline(Some(near))?;
-                self.deadline = Deadline::Set(expiry);
+                let near = self.vcpu.processor.tsc().saturating_add(NEAR_DEADLINE);
+                self.vcpu.vmcs.set_deadline(Some(near))?;
+                self.vcpu.deadline = Deadline::Set(expiry);
                 Ok(())
             }
             Err(failure) => Err(failure),

@@ -2,57 +2,152 @@
 
 use l2_exit::exit::{EptViolation, Exit, Origin};
 use l2_exit::{MmioBus, mmio};
+use x86_defs::paging::PAGE_4K;
 
-use super::Platform;
+use super::L2;
+use crate::machine::Machine;
 use crate::machine::devices::Devices;
+use crate::machine::host::HostPorts;
+use crate::machine::map::{self, Row};
 use crate::run::end::{End, GuestError};
 use crate::run::environment::{Environment, L2Memory, Owner, Processor};
+use crate::vcpu::apic::{Effect, LocalApic};
 
 /// So many host-routed exits in a row that do not fit the instruction at L2's RIP are taken for
 /// late news. One more, and L2 is stuck at an instruction that cannot be emulated.
 const STALE_HINTS: u32 = 16;
 
-/// L2's guest-physical addresses outside its memory.
-pub(super) struct Bus<'a, E: Environment> {
-    pub(super) devices: &'a mut Devices<E::Vapic, E::Tpm>,
-    pub(super) memory: &'a E::Memory,
-    pub(super) processor: &'a E::Processor,
-    pub(super) shared_bit: u64,
+/// What answers in a page of L2's guest-physical addresses.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Window {
+    /// A device of the machine's.
+    Device(&'static Row<u64>),
+    /// The virtual processor's own local APIC, in xAPIC mode.
+    LocalApic,
 }
 
-impl<E: Environment> MmioBus for Bus<'_, E> {
+/// L2's guest-physical addresses outside its memory.
+pub(super) struct Bus<'a, 't, E: Environment> {
+    devices: &'a mut Devices<E::Tpm, HostPorts<'t, E::Raw>>,
+    apic: &'a mut LocalApic<E::Vapic>,
+    memory: &'a E::Memory,
+    processor: &'a E::Processor,
+    shared_bit: u64,
+    /// The page of the access, and what is in it. Windows are whole pages.
+    looked_up: (u64, Option<Window>),
+}
+
+const fn page(gpa: u64) -> u64 {
+    gpa & !(PAGE_4K - 1)
+}
+
+impl<'a, 't, E: Environment> Bus<'a, 't, E> {
+    /// For an access at `gpa` (without the shared bit), where `window` is.
+    pub(super) fn new(
+        machine: &'a mut Machine<'t, E>,
+        apic: &'a mut LocalApic<E::Vapic>,
+        processor: &'a E::Processor,
+        gpa: u64,
+        window: Option<Window>,
+    ) -> Self {
+        Self {
+            devices: &mut machine.devices,
+            apic,
+            memory: &machine.memory,
+            processor,
+            shared_bit: machine.shared_bit,
+            looked_up: (page(gpa), window),
+        }
+    }
+
+    /// What is at `gpa` (without the shared bit). Looked up once for the page of the access.
+    fn window(&self, gpa: u64) -> Option<Window> {
+        let (known, window) = self.looked_up;
+        if known == page(gpa) {
+            window
+        } else {
+            window_of(self.apic, gpa)
+        }
+    }
+}
+
+fn window_of<P: crate::run::environment::VapicPage>(
+    apic: &LocalApic<P>,
+    gpa: u64,
+) -> Option<Window> {
+    match map::memory(gpa) {
+        Some(row) => Some(Window::Device(row)),
+        None => apic.has_page(gpa).then_some(Window::LocalApic),
+    }
+}
+
+impl<E: Environment> MmioBus for Bus<'_, '_, E> {
     fn claims(&self, gpa: u64) -> bool {
         let gpa = gpa & !self.shared_bit;
         // Where nothing is, reads are all ones and writes are lost, as on a PC.
-        self.devices.window(gpa).is_some() || self.memory.owner(gpa) == Owner::Nobody
+        self.window(gpa).is_some() || self.memory.owner(gpa) == Owner::Nobody
     }
 
     fn read(&mut self, gpa: u64, into: &mut [u8]) {
-        let processor = self.processor;
-        self.devices
-            .read_memory(gpa & !self.shared_bit, || processor.tsc(), into);
+        let gpa = gpa & !self.shared_bit;
+        match self.window(gpa) {
+            Some(Window::Device(row)) => self.devices.read_memory(row, gpa, into),
+            Some(Window::LocalApic) => {
+                self.apic
+                    .read_page(gpa & (PAGE_4K - 1), self.processor.tsc(), into);
+            }
+            None => into.fill(0xFF),
+        }
     }
 
     fn write(&mut self, gpa: u64, from: &[u8]) {
-        let processor = self.processor;
-        self.devices
-            .write_memory(gpa & !self.shared_bit, || processor.tsc(), from);
+        let gpa = gpa & !self.shared_bit;
+        match self.window(gpa) {
+            Some(Window::Device(row)) => self.devices.write_memory(row, gpa, from, self.apic),
+            Some(Window::LocalApic) => {
+                let now = self.processor.tsc();
+                let effect = self.apic.write_page(gpa & (PAGE_4K - 1), from, now);
+                if let Effect::EndOfInterrupt(vector) = effect {
+                    self.devices.ioapic.end_of_interrupt(vector, self.apic);
+                }
+            }
+            None => {}
+        }
     }
 }
 
-impl<E: Environment> Platform<'_, E> {
+impl<'t, E: Environment> L2<'t, E> {
+    /// What is at `gpa`, without the shared bit.
+    fn window(&self, gpa: u64) -> Option<Window> {
+        window_of(&self.vcpu.apic, gpa)
+    }
+
+    /// The bus for an access at `gpa`, without the shared bit.
+    pub(super) fn bus(&mut self, gpa: u64) -> Bus<'_, 't, E> {
+        let window = self.window(gpa);
+        let vcpu = &mut self.vcpu;
+        Bus::new(
+            &mut self.machine,
+            &mut vcpu.apic,
+            &vcpu.processor,
+            gpa,
+            window,
+        )
+    }
+
     pub(super) fn memory_access(
         &mut self,
         exit: &Exit,
         violation: &EptViolation,
     ) -> Result<(), End> {
         if violation.nmi_unblocked && exit.idt_vectoring.is_none() {
-            self.vcpu.block_nmi()?;
+            self.vcpu.vmcs.block_nmi()?;
         }
         let host_routed = exit.origin == Origin::HostRouted;
-        let gpa = violation.gpa & !self.shared_bit;
-        if self.devices.window(gpa).is_none() {
-            match self.memory.owner(gpa) {
+        let gpa = violation.gpa & !self.machine.shared_bit;
+        let window = self.window(gpa);
+        if window.is_none() {
+            match self.machine.memory.owner(gpa) {
                 Owner::Nobody => {}
                 Owner::L2 if violation.gpa != gpa => {
                     return Err(self.guest_error(GuestError::SharedMemory { gpa }));
@@ -69,28 +164,25 @@ impl<E: Environment> Platform<'_, E> {
                 }
             }
         }
-        let mut bus = Bus::<E> {
-            devices: &mut self.devices,
-            memory: &self.memory,
-            processor: &self.processor,
-            shared_bit: self.shared_bit,
-        };
+        let (machine, vcpu) = (&mut self.machine, &mut self.vcpu);
+        let mut bus = Bus::new(machine, &mut vcpu.apic, &vcpu.processor, gpa, window);
+        let memory = bus.memory;
         let result = mmio::emulate(
             exit,
             violation,
-            &mut self.vcpu,
-            &self.memory,
+            &mut vcpu.vmcs,
+            memory,
             &mut bus,
-            &mut self.decoded,
+            &mut vcpu.decoded,
         );
         match result {
             Ok(outcome) => {
-                self.stale_hints = 0;
+                self.vcpu.stale_hints = 0;
                 self.completed(outcome);
                 Ok(())
             }
-            Err(_) if host_routed && self.stale_hints < STALE_HINTS => {
-                self.stale_hints += 1;
+            Err(_) if host_routed && self.vcpu.stale_hints < STALE_HINTS => {
+                self.vcpu.stale_hints += 1;
                 Ok(())
             }
             Err(error) => Err(self.guest_error(error)),

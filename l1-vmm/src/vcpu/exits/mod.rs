@@ -10,24 +10,21 @@ mod ports;
 mod tdvmcall;
 
 use l2_exit::exit::{ControlRegisterAccess, Exit, Origin, Reason};
-use l2_exit::mmio::DecodeCache;
-use l2_exit::{Event, InstructionBytes, Vcpu, mmio};
+use l2_exit::{Event, Vcpu, mmio};
 use tdcall::Td;
-use tdx_defs::field::{FieldId, TdAttributes};
+use tdx_defs::field::TdAttributes;
 use tdx_defs::vp_enter;
 
 use crate::launch::boot::EntryState;
-use crate::machine::cpuid::{CpuidTable, Machine};
-use crate::machine::devices::Devices;
-use crate::machine::host::HostPorts;
+use crate::machine::Machine;
 use crate::run::Statistics;
 use crate::run::end::{End, Failure, GuestError, Snapshot};
 use crate::run::environment::{Environment, Layout, Processor};
-use crate::vcpu::apic::Mode;
-use crate::vcpu::mtrr::Mtrrs;
-use crate::vcpu::{InitialState, L2Vcpu, Refusal};
+use crate::vcpu::apic::{Effect, Mode};
+use crate::vcpu::processor::{Deadline, VirtualProcessor};
+use crate::vcpu::{InitialState, Refusal};
 
-/// What the image puts into a [`Platform`].
+/// What the image puts into a [`L2`].
 pub struct Parts<E: Environment> {
     /// The processor that L1 runs on.
     pub processor: E::Processor,
@@ -39,30 +36,13 @@ pub struct Parts<E: Environment> {
     pub tpm: E::Tpm,
 }
 
-/// L2 and everything it runs on.
-pub struct Platform<'t, E: Environment> {
-    vcpu: L2Vcpu<'t, E::Raw>,
-    processor: E::Processor,
-    memory: E::Memory,
-    devices: Devices<E::Vapic, E::Tpm>,
-    host: HostPorts<'t, E::Raw>,
-    td: &'t Td<E::Raw>,
-    decoded: DecodeCache,
-    cpuid: CpuidTable,
-    mtrrs: Mtrrs,
-    misc_enable: u64,
-    shared_bit: u64,
-    /// The timer expiry that the module was given and has not reported. It keeps a deadline
-    /// that passed, and exits at each entry until it gets another.
-    deadline: Deadline,
-    /// Host-routed exits in a row that made no sense.
-    stale_hints: u32,
-    /// The instruction that could not be emulated.
-    unexecuted: Option<InstructionBytes>,
-    statistics: Statistics,
+/// L2: a machine, and the virtual processor that runs on it.
+pub struct L2<'t, E: Environment> {
+    machine: Machine<'t, E>,
+    vcpu: VirtualProcessor<'t, E>,
 }
 
-impl<'t, E: Environment> Platform<'t, E> {
+impl<'t, E: Environment> L2<'t, E> {
     /// A machine in `state`, ready to run. Device interrupts of L1's own are the image's to set
     /// up ([`crate::machine::host`]).
     pub fn new(
@@ -71,45 +51,22 @@ impl<'t, E: Environment> Platform<'t, E> {
         parts: Parts<E>,
         state: &EntryState,
     ) -> Result<Self, Failure> {
-        let field = |field| {
-            td.vm_rd(field)
-                .map_err(|error| Failure::Field { field, error })
-        };
-        let tsc_ratio = field(FieldId::TSC_FREQUENCY)? as u32 & 0xFFFF;
-        if tsc_ratio == 0 {
-            return Err(Failure::NoTscFrequency);
-        }
         mmio::prepare();
-        let machine = Machine {
-            tsc_ratio,
-            xfam: field(FieldId::XFAM)?,
-        };
-        let cpuid = CpuidTable::new(|leaf, sub| parts.processor.cpuid(leaf, sub), &machine);
-        let address_bits = cpuid.physical_address_width();
-        let mut vcpu = L2Vcpu::new(td, layout.vm, address_bits, cpuid.cr4());
-        vcpu.set_up(&InitialState {
+        let machine = Machine::new(
+            td,
+            layout.shared_bit,
+            parts.memory,
+            parts.tpm,
+            |leaf, sub| parts.processor.cpuid(leaf, sub),
+        )?;
+        let mut vcpu = VirtualProcessor::new(&machine, layout.vm, parts.processor, parts.vapic);
+        vcpu.vmcs.set_up(&InitialState {
             entry: state,
             vapic: layout.vapic,
             x2apic: true,
             user_wait: false,
         })?;
-        Ok(Self {
-            vcpu,
-            processor: parts.processor,
-            memory: parts.memory,
-            devices: Devices::new(parts.vapic, u64::from(tsc_ratio), parts.tpm),
-            host: HostPorts::new(td),
-            td,
-            decoded: DecodeCache::new(),
-            mtrrs: Mtrrs::new(address_bits),
-            cpuid,
-            misc_enable: msr::MISC_ENABLE_RESET,
-            shared_bit: layout.shared_bit,
-            deadline: Deadline::Set(None),
-            stale_hints: 0,
-            unexecuted: None,
-            statistics: Statistics::default(),
-        })
+        Ok(Self { machine, vcpu })
     }
 
     /// Runs L2 to its end.
@@ -124,13 +81,13 @@ impl<'t, E: Environment> Platform<'t, E> {
     /// Enters L2 once and answers its exit.
     pub fn step(&mut self) -> Result<(), End> {
         self.prepare_entry()?;
-        let (outcome, exit) = self.vcpu.enter(&mut self.processor)?;
-        self.statistics.count(&outcome);
-        if self.processor.take_interrupts().console {
-            self.devices.receive(&mut self.host);
+        let (outcome, exit) = self.vcpu.vmcs.enter(&mut self.vcpu.processor)?;
+        self.vcpu.statistics.count(&outcome);
+        if self.vcpu.processor.take_interrupts().console {
+            self.machine.devices.receive(&mut self.vcpu.apic);
         }
         self.answer(&exit, &outcome)?;
-        match self.vcpu.take_failure() {
+        match self.vcpu.vmcs.take_failure() {
             Some(failure) => Err(End::Failure(failure)),
             None => Ok(()),
         }
@@ -138,9 +95,9 @@ impl<'t, E: Environment> Platform<'t, E> {
 
     /// Counts so far.
     pub fn statistics(&self) -> Statistics {
-        let mut statistics = self.statistics.clone();
-        statistics.tpm_accesses = self.devices.tpm_accesses();
-        statistics.decoded = self.decoded.statistics();
+        let mut statistics = self.vcpu.statistics.clone();
+        statistics.tpm_accesses = self.machine.devices.tpm_accesses();
+        statistics.decoded = self.vcpu.decoded.statistics();
         statistics
     }
 
@@ -149,39 +106,39 @@ impl<'t, E: Environment> Platform<'t, E> {
     /// learn what L2 was working on.
     pub fn snapshot(&self, attributes: TdAttributes) -> Option<Snapshot> {
         attributes.debug().then(|| Snapshot {
-            instruction: self.unexecuted,
-            ..self.vcpu.snapshot()
+            instruction: self.vcpu.unexecuted,
+            ..self.vcpu.vmcs.snapshot()
         })
     }
 
     /// The TPM, once L2 is over.
     pub fn tpm(&mut self) -> &mut E::Tpm {
-        &mut self.devices.tpm
+        &mut self.machine.devices.tpm
     }
 
     /// Brings L2's VMCS to what the devices ask for. In a run of TPM accesses nothing changes,
     /// and this makes no TDCALL.
     fn prepare_entry(&mut self) -> Result<(), Failure> {
         // A deadline that passed while L1 was at work would end the next run before it began.
-        let expiry = self.devices.apic.timer_expiry();
-        if expiry.is_some_and(|expiry| expiry <= self.processor.tsc()) {
+        let expiry = self.vcpu.apic.timer_expiry();
+        if expiry.is_some_and(|expiry| expiry <= self.vcpu.processor.tsc()) {
             self.timer_exit();
         }
-        if self.devices.take_apic_mode_change() {
-            let x2apic = self.devices.apic.mode() == Mode::X2Apic;
-            self.vcpu.set_x2apic_native(x2apic)?;
+        if self.vcpu.apic.take_mode_change() {
+            let x2apic = self.vcpu.apic.mode() == Mode::X2Apic;
+            self.vcpu.vmcs.set_x2apic_native(x2apic)?;
         }
-        if let Some(vectors) = self.devices.ioapic.take_changed_level_vectors() {
-            self.vcpu.set_eoi_exits(vectors)?;
+        if let Some(vectors) = self.machine.devices.ioapic.take_changed_level_vectors() {
+            self.vcpu.vmcs.set_eoi_exits(vectors)?;
         }
-        if self.deadline != Deadline::Set(self.devices.apic.timer_expiry()) {
+        if self.vcpu.deadline != Deadline::Set(self.vcpu.apic.timer_expiry()) {
             self.set_deadline()?;
         }
-        if self.devices.apic.nmi_pending() && self.vcpu.inject_nmi()? {
-            self.devices.apic.take_nmi();
+        if self.vcpu.apic.nmi_pending() && self.vcpu.vmcs.inject_nmi()? {
+            self.vcpu.apic.take_nmi();
         }
-        if let Some(status) = self.devices.apic.take_changed_status() {
-            self.vcpu.set_interrupt_status(status.bits());
+        if let Some(status) = self.vcpu.apic.take_changed_status() {
+            self.vcpu.vmcs.set_interrupt_status(status.bits());
         }
         Ok(())
     }
@@ -191,8 +148,8 @@ impl<'t, E: Environment> Platform<'t, E> {
             return Ok(());
         }
         if let Some(event) = exit.idt_vectoring {
-            self.statistics.reinjected += 1;
-            self.vcpu.inject(event);
+            self.vcpu.statistics.reinjected += 1;
+            self.vcpu.vmcs.inject(event);
         }
         match (exit.origin, exit.reason) {
             (Origin::HostRoutedTdvmcall, _) => return Ok(()),
@@ -204,7 +161,7 @@ impl<'t, E: Environment> Platform<'t, E> {
             // The host woke L1 for something that is none of L1's business, or stale: L2 comes to
             // the same exit again if there is cause for it.
             (Origin::HostRouted, _) => return Ok(()),
-            _ => self.stale_hints = 0,
+            _ => self.vcpu.stale_hints = 0,
         }
         match exit.reason {
             Reason::EptViolation(violation) => self.memory_access(exit, &violation),
@@ -218,20 +175,20 @@ impl<'t, E: Environment> Platform<'t, E> {
             Reason::Cpuid => self.instruction(exit, Self::cpuid),
             Reason::Hlt => self.hlt(exit),
             Reason::VirtualizedEoi { vector } => {
-                let effect = self.devices.apic.virtualized_eoi(vector);
-                self.devices.apply(effect);
+                let effect = self.vcpu.apic.virtualized_eoi(vector);
+                self.apply(effect);
                 Ok(())
             }
             Reason::ApicWrite { offset } => {
-                self.devices.apic.virtualized_write(offset);
+                self.vcpu.apic.virtualized_write(offset);
                 Ok(())
             }
             Reason::ControlRegister(access) => self.control_register(exit, access),
             Reason::Xsetbv => self.instruction(exit, Self::xsetbv),
             Reason::Tdcall => self.tdcall(exit),
             Reason::NotEntered | Reason::ExternalInterrupt | Reason::TprBelowThreshold => Ok(()),
-            Reason::NmiWindow => Ok(self.vcpu.set_nmi_window(false)?),
-            Reason::InterruptWindow => Ok(self.vcpu.clear_interrupt_window()?),
+            Reason::NmiWindow => Ok(self.vcpu.vmcs.set_nmi_window(false)?),
+            Reason::InterruptWindow => Ok(self.vcpu.vmcs.clear_interrupt_window()?),
             // Private memory is write-back and coherent, and no device bypasses the caches, so
             // there is nothing to write back; INVD must not lose what L1 has in them.
             Reason::Wbinvd { .. } | Reason::Invd | Reason::Pause => {
@@ -242,7 +199,7 @@ impl<'t, E: Environment> Platform<'t, E> {
                 self.instruction(exit, |_| Err(Refusal::GENERAL_PROTECTION))
             }
             Reason::Invlpg { .. } | Reason::Invpcid { .. } => self.instruction(exit, |platform| {
-                platform.vcpu.flush_translations();
+                platform.vcpu.vmcs.flush_translations();
                 Ok(())
             }),
             // Not in L2's CPUID.
@@ -261,13 +218,13 @@ impl<'t, E: Environment> Platform<'t, E> {
             | Reason::Seamcall => self.instruction(exit, |_| Err(Refusal::INVALID_OPCODE)),
             Reason::Exception(exception) => {
                 if exception.event.vector == PAGE_FAULT {
-                    self.vcpu.set_cr2(exception.qualification);
+                    self.vcpu.vmcs.set_cr2(exception.qualification);
                 }
-                self.vcpu.inject(exception.event);
+                self.vcpu.vmcs.inject(exception.event);
                 Ok(())
             }
             Reason::TripleFault => Err(End::TripleFault {
-                rip: self.vcpu.rip(),
+                rip: self.vcpu.vmcs.rip(),
                 event: exit.idt_vectoring,
             }),
             Reason::TaskSwitch(switch) => Err(self.guest_error(GuestError::TaskSwitch { switch })),
@@ -282,6 +239,17 @@ impl<'t, E: Environment> Platform<'t, E> {
         }
     }
 
+    /// Acts on what a write to the local APIC asked of the rest of the machine.
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::None => {}
+            Effect::EndOfInterrupt(vector) => {
+                let ioapic = &mut self.machine.devices.ioapic;
+                ioapic.end_of_interrupt(vector, &mut self.vcpu.apic);
+            }
+        }
+    }
+
     /// Completes an instruction, or injects its fault.
     fn instruction(
         &mut self,
@@ -289,8 +257,8 @@ impl<'t, E: Environment> Platform<'t, E> {
         execute: impl FnOnce(&mut Self) -> Result<(), Refusal>,
     ) -> Result<(), End> {
         match execute(self) {
-            Ok(()) => l2_exit::advance(exit, &mut self.vcpu),
-            Err(Refusal::Fault(event)) => self.vcpu.inject(event),
+            Ok(()) => l2_exit::advance(exit, &mut self.vcpu.vmcs),
+            Err(Refusal::Fault(event)) => self.vcpu.vmcs.inject(event),
             Err(Refusal::Failure(failure)) => return Err(End::Failure(failure)),
         }
         Ok(())
@@ -299,7 +267,7 @@ impl<'t, E: Environment> Platform<'t, E> {
     fn control_register(&mut self, exit: &Exit, access: ControlRegisterAccess) -> Result<(), End> {
         // Outside 64-bit code the operand has 32 bits (SDM Vol. 2, "MOV—Move to/from Control
         // Registers"); what the upper half of the register holds is left over.
-        let mask = if exit.is_64_bit(&self.vcpu) {
+        let mask = if exit.is_64_bit(&self.vcpu.vmcs) {
             u64::MAX
         } else {
             u64::from(u32::MAX)
@@ -311,32 +279,23 @@ impl<'t, E: Environment> Platform<'t, E> {
 
     fn completed(&mut self, outcome: l2_exit::Outcome) {
         if let l2_exit::Outcome::Fault(event) = outcome {
-            self.vcpu.inject(event);
+            self.vcpu.vmcs.inject(event);
         }
     }
 
     fn guest_error(&mut self, error: impl Into<GuestError>) -> End {
         let error = error.into();
         if let GuestError::Emulation(error) = &error {
-            self.unexecuted = error.instruction();
+            self.vcpu.unexecuted = error.instruction();
         }
         End::GuestError {
-            rip: self.vcpu.rip(),
+            rip: self.vcpu.vmcs.rip(),
             error,
         }
     }
 }
 
 const PAGE_FAULT: u8 = 14;
-
-/// What the module's TSC_DEADLINE field holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deadline {
-    /// This expiry, or none.
-    Set(Option<u64>),
-    /// One that passed.
-    Passed,
-}
 
 impl From<Failure> for End {
     fn from(failure: Failure) -> Self {

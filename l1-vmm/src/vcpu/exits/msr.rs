@@ -2,9 +2,10 @@
 
 use l2_exit::{Gpr, Vcpu};
 
-use super::Platform;
+use super::L2;
 use crate::run::environment::{Environment, Processor};
 use crate::vcpu::apic::InvalidAccess;
+use crate::vcpu::processor::MISC_ENABLE_RESET;
 use crate::vcpu::{Refusal, control_registers};
 use x86_defs::apic::Register;
 use x86_defs::msr::{
@@ -17,67 +18,66 @@ use x86_defs::msr::{
 const FEATURE_CONTROL_LOCKED: u64 = 1;
 /// The microcode's revision, in bits 63:32: any but 0.
 const MICROCODE_REVISION: u64 = 1 << 32;
-/// IA32_MISC_ENABLE: fast strings; no branch trace store, no PEBS.
-pub(super) const MISC_ENABLE_RESET: u64 = 1 | 1 << 11 | 1 << 12;
 /// IA32_MISC_ENABLE: what may be written, fast strings.
 const MISC_ENABLE_WRITABLE: u64 = 1;
 
-impl<E: Environment> Platform<'_, E> {
+impl<E: Environment> L2<'_, E> {
     pub(super) fn rdmsr(&mut self) -> Result<(), Refusal> {
-        let value = self.read_msr(self.vcpu.gpr(Gpr::Rcx) as u32)?;
+        let value = self.read_msr(self.vcpu.vmcs.gpr(Gpr::Rcx) as u32)?;
         self.set_edx_eax(value);
         Ok(())
     }
 
     pub(super) fn wrmsr(&mut self) -> Result<(), Refusal> {
-        let (msr, value) = (self.vcpu.gpr(Gpr::Rcx) as u32, self.edx_eax());
+        let (msr, value) = (self.vcpu.vmcs.gpr(Gpr::Rcx) as u32, self.edx_eax());
         self.write_msr(msr, value)
     }
 
     pub(super) fn read_msr(&mut self, msr: u32) -> Result<u64, Refusal> {
-        let now = self.processor.tsc();
+        let now = self.vcpu.processor.tsc();
         Ok(match msr {
             X2APIC..=X2APIC_LAST => {
                 let register = Register((msr - X2APIC) as u8);
-                self.devices.apic.read_msr(register, now)?
+                self.vcpu.apic.read_msr(register, now)?
             }
-            IA32_TSC_DEADLINE => self.devices.apic.deadline(),
-            IA32_APIC_BASE => self.devices.apic.base(),
+            IA32_TSC_DEADLINE => self.vcpu.apic.deadline(),
+            IA32_APIC_BASE => self.vcpu.apic.base(),
             IA32_TIME_STAMP_COUNTER => now,
             IA32_FEATURE_CONTROL => FEATURE_CONTROL_LOCKED,
             IA32_BIOS_SIGN_ID => MICROCODE_REVISION,
-            IA32_MISC_ENABLE => self.misc_enable,
-            IA32_EFER => self.vcpu.efer(),
+            IA32_MISC_ENABLE => self.vcpu.misc_enable,
+            IA32_EFER => self.vcpu.vmcs.efer(),
             // No machine-check banks, no CPUID faulting, nothing to tell apart.
             IA32_MCG_CAP | IA32_MCG_STATUS | PLATFORM_INFO | IA32_PLATFORM_ID | EBL_CR_POWERON
             | IA32_XSS => 0,
-            msr => self.mtrrs.read(msr).ok_or(Refusal::GENERAL_PROTECTION)?,
+            msr => self
+                .vcpu
+                .mtrrs
+                .read(msr)
+                .ok_or(Refusal::GENERAL_PROTECTION)?,
         })
     }
 
     pub(super) fn write_msr(&mut self, msr: u32, value: u64) -> Result<(), Refusal> {
         match msr {
-            IA32_TSC_DEADLINE => self.devices.apic.set_deadline(value),
+            IA32_TSC_DEADLINE => self.vcpu.apic.set_deadline(value),
             X2APIC..=X2APIC_LAST => {
-                let now = self.processor.tsc();
+                let now = self.vcpu.processor.tsc();
                 let register = Register((msr - X2APIC) as u8);
-                let effect = self.devices.apic.write_msr(register, value, now)?;
-                self.devices.apply(effect);
+                let effect = self.vcpu.apic.write_msr(register, value, now)?;
+                self.apply(effect);
             }
-            IA32_APIC_BASE => {
-                let effect = self.devices.apic.set_base(value)?;
-                self.devices.apply(effect);
-            }
-            IA32_EFER => control_registers::write_efer(&mut self.vcpu, value)?,
+            IA32_APIC_BASE => self.vcpu.apic.set_base(value)?,
+            IA32_EFER => control_registers::write_efer(&mut self.vcpu.vmcs, value)?,
             IA32_MISC_ENABLE if (value ^ MISC_ENABLE_RESET) & !MISC_ENABLE_WRITABLE == 0 => {
-                self.misc_enable = value;
+                self.vcpu.misc_enable = value;
             }
             // The TSC cannot be moved in a TD; software that tries finds it unmoved.
             IA32_TIME_STAMP_COUNTER => {}
             // No update is ever taken, as under other hypervisors.
             IA32_BIOS_UPDT_TRIG | IA32_BIOS_SIGN_ID => {}
             IA32_MCG_STATUS | EBL_CR_POWERON | IA32_XSS if value == 0 => {}
-            msr if self.mtrrs.write(msr, value) => {}
+            msr if self.vcpu.mtrrs.write(msr, value) => {}
             _ => return Err(Refusal::GENERAL_PROTECTION),
         }
         Ok(())

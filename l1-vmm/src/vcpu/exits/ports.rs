@@ -2,38 +2,39 @@
 
 use l2_exit::exit::{Exit, IoAccess};
 use l2_exit::{PortBus, Width, port_io};
-use tdcall::RawTdcall;
 
-use super::Platform;
+use super::L2;
 use crate::machine::devices::Devices;
 use crate::machine::devices::power::Request;
 use crate::machine::host::HostPorts;
 use crate::run::end::End;
-use crate::run::environment::{Environment, MmioDevice, VapicPage};
+use crate::run::environment::Environment;
+use crate::vcpu::apic::LocalApic;
 
 /// L2's I/O ports.
-struct Ports<'a, 't, A, T, R> {
-    devices: &'a mut Devices<A, T>,
-    host: &'a mut HostPorts<'t, R>,
+struct Ports<'a, 't, E: Environment> {
+    devices: &'a mut Devices<E::Tpm, HostPorts<'t, E::Raw>>,
+    apic: &'a mut LocalApic<E::Vapic>,
 }
 
-impl<A: VapicPage, T: MmioDevice, R: RawTdcall> PortBus for Ports<'_, '_, A, T, R> {
+impl<E: Environment> PortBus for Ports<'_, '_, E> {
     fn read(&mut self, port: u16, width: Width) -> u32 {
-        self.devices.read_port(port, width, self.host)
+        self.devices.read_port(port, width, self.apic)
     }
 
     fn write(&mut self, port: u16, width: Width, value: u32) {
-        self.devices.write_port(port, width, value, self.host);
+        self.devices.write_port(port, width, value, self.apic);
     }
 }
 
-impl<E: Environment> Platform<'_, E> {
+impl<E: Environment> L2<'_, E> {
     pub(super) fn port_access(&mut self, exit: &Exit, access: &IoAccess) -> Result<(), End> {
-        let mut ports = Ports {
-            devices: &mut self.devices,
-            host: &mut self.host,
+        let (machine, vcpu) = (&mut self.machine, &mut self.vcpu);
+        let mut ports = Ports::<E> {
+            devices: &mut machine.devices,
+            apic: &mut vcpu.apic,
         };
-        let result = port_io::emulate(exit, access, &mut self.vcpu, &self.memory, &mut ports);
+        let result = port_io::emulate(exit, access, &mut vcpu.vmcs, &machine.memory, &mut ports);
         match result {
             Ok(outcome) => {
                 self.completed(outcome);
@@ -44,16 +45,18 @@ impl<E: Environment> Platform<'_, E> {
     }
 
     pub(super) fn read_port(&mut self, port: u16, width: Width) -> u32 {
-        self.devices.read_port(port, width, &mut self.host)
+        let apic = &mut self.vcpu.apic;
+        self.machine.devices.read_port(port, width, apic)
     }
 
     pub(super) fn write_port(&mut self, port: u16, width: Width, value: u32) -> Result<(), End> {
-        self.devices.write_port(port, width, value, &mut self.host);
+        let apic = &mut self.vcpu.apic;
+        self.machine.devices.write_port(port, width, value, apic);
         self.power_request()
     }
 
     fn power_request(&mut self) -> Result<(), End> {
-        match self.devices.power.take_request() {
+        match self.machine.devices.take_power_request() {
             Some(Request::PowerOff) => Err(End::PowerOff),
             Some(Request::Reset) => Err(End::Reset),
             None => Ok(()),

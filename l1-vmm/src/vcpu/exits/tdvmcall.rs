@@ -12,8 +12,7 @@ use tdx_defs::field::FieldId;
 use tdx_defs::ghci::{CompletionStatus, MmioWidth};
 use tdx_defs::status::{Code, Operand, Status};
 
-use super::Platform;
-use super::memory::Bus;
+use super::L2;
 use crate::run::end::{End, GuestError};
 use crate::run::environment::{Environment, L2Memory};
 use crate::vcpu::Refusal;
@@ -47,25 +46,25 @@ fn completion(status: Status, outputs: &[(Gpr, u64)]) -> Completion {
     (status, registers, count)
 }
 
-impl<E: Environment> Platform<'_, E> {
+impl<E: Environment> L2<'_, E> {
     pub(super) fn tdcall(&mut self, exit: &Exit) -> Result<(), End> {
-        match tdvmcall::decode(exit, &self.vcpu) {
+        match tdvmcall::decode(exit, &self.vcpu.vmcs) {
             Ok(Tdcall::VmCall(call)) => match self.vmcall(call.function)? {
-                Answer::Reply(reply) => call.reply(exit, &mut self.vcpu, reply),
+                Answer::Reply(reply) => call.reply(exit, &mut self.vcpu.vmcs, reply),
                 Answer::Idle => {
-                    let rip = self.vcpu.rip();
-                    call.reply(exit, &mut self.vcpu, Reply::SUCCESS);
+                    let rip = self.vcpu.vmcs.rip();
+                    call.reply(exit, &mut self.vcpu.vmcs, Reply::SUCCESS);
                     self.idle(rip)?;
                 }
             },
             Ok(Tdcall::Leaf(leaf)) => {
                 let (status, registers, count) = self.leaf(leaf);
                 let outputs = registers.get(..count).unwrap_or(&[]);
-                tdvmcall::complete(exit, &mut self.vcpu, status, outputs);
+                tdvmcall::complete(exit, &mut self.vcpu.vmcs, status, outputs);
             }
             Err(refusal) => {
-                if let Some(event) = refusal.apply(exit, &mut self.vcpu) {
-                    self.vcpu.inject(event);
+                if let Some(event) = refusal.apply(exit, &mut self.vcpu.vmcs) {
+                    self.vcpu.vmcs.inject(event);
                 }
             }
         }
@@ -102,7 +101,7 @@ impl<E: Environment> Platform<'_, E> {
             // Leaf 0: the base sub-functions of GHCI 1.0 and nothing more.
             SubFunction::GetTdVmCallInfo { leaf: 0 } => Reply {
                 r11: Some(0),
-                r12_to_r15: Some([0, 0, 0, self.vcpu.gpr(Gpr::R15)]),
+                r12_to_r15: Some([0, 0, 0, self.vcpu.vmcs.gpr(Gpr::R15)]),
                 ..Reply::SUCCESS
             },
             SubFunction::MapGpa { gpa, size } => self.map_gpa(gpa, size),
@@ -126,7 +125,7 @@ impl<E: Environment> Platform<'_, E> {
 
     fn read_mmio(&mut self, gpa: u64, width: MmioWidth) -> Reply {
         let mut bytes = [0; 8];
-        let mut bus = self.bus();
+        let mut bus = self.bus(gpa & !self.machine.shared_bit);
         let Some(into) = bytes
             .get_mut(..width.bytes() as usize)
             .filter(|_| bus.claims(gpa))
@@ -139,7 +138,7 @@ impl<E: Environment> Platform<'_, E> {
 
     fn write_mmio(&mut self, gpa: u64, width: MmioWidth, value: u64) -> Reply {
         let bytes = value.to_le_bytes();
-        let mut bus = self.bus();
+        let mut bus = self.bus(gpa & !self.machine.shared_bit);
         let Some(from) = bytes
             .get(..width.bytes() as usize)
             .filter(|_| bus.claims(gpa))
@@ -152,7 +151,7 @@ impl<E: Environment> Platform<'_, E> {
 
     /// L2 has no shared memory, so the only conversion that succeeds is none.
     fn map_gpa(&self, gpa: u64, size: u64) -> Reply {
-        if gpa & self.shared_bit == 0 && self.memory.is_l2(gpa, size) {
+        if gpa & self.machine.shared_bit == 0 && self.machine.memory.is_l2(gpa, size) {
             Reply::SUCCESS
         } else {
             Reply::INVALID_OPERAND
@@ -161,7 +160,7 @@ impl<E: Environment> Platform<'_, E> {
 
     fn leaf(&self, leaf: Leaf) -> Completion {
         match leaf {
-            Leaf::VpInfo => match self.td.vp_info() {
+            Leaf::VpInfo => match self.machine.td.vp_info() {
                 Ok(info) => completion(
                     Status::SUCCESS,
                     &[
@@ -191,7 +190,7 @@ impl<E: Environment> Platform<'_, E> {
                 let known = READABLE
                     .into_iter()
                     .find(|id| id.is_same_field(FieldId(field)));
-                let value = known.and_then(|id| self.td.vm_rd(id).ok());
+                let value = known.and_then(|id| self.machine.td.vm_rd(id).ok());
                 let status = match value {
                     Some(_) => Status::SUCCESS,
                     None => Status::new(Code::MetadataFieldIdIncorrect, 0),
@@ -230,19 +229,14 @@ impl<E: Environment> Platform<'_, E> {
         let level = page & 0b111;
         let (gpa, length) = (page & !0b111, 0x1000u64 << (9 * level.min(1)));
         let aligned = gpa & (length - 1) == 0;
-        if level > 1 || !aligned || gpa & self.shared_bit != 0 || !self.memory.is_l2(gpa, length) {
+        if level > 1
+            || !aligned
+            || gpa & self.machine.shared_bit != 0
+            || !self.machine.memory.is_l2(gpa, length)
+        {
             return OPERAND_INVALID_RCX;
         }
         Status::SUCCESS
-    }
-
-    fn bus(&mut self) -> Bus<'_, E> {
-        Bus {
-            devices: &mut self.devices,
-            memory: &self.memory,
-            processor: &self.processor,
-            shared_bit: self.shared_bit,
-        }
     }
 }
 

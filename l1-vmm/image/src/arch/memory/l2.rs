@@ -92,9 +92,3 @@ impl L2Memory for L2Ram {
         GpaRange::with_length(gpa, length).is_some_and(|range| self.l2.contains(&range))
     }
 }
-
-impl l1_vmm::launch::L2Memory for L2Ram {
-    fn write(&mut self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
-        GuestMemory::write(self, gpa, from)
-    }
-}

@@ -5,6 +5,8 @@
 
 pub mod bits;
 
+use super::Device;
+
 use x86_defs::pc;
 
 use bits::{
@@ -15,8 +17,6 @@ use bits::{
 
 /// First of the eight ports.
 pub const BASE: u16 = pc::COM1;
-/// The I/O APIC pin of the interrupt.
-pub const PIN: usize = pc::COM1_IRQ as usize;
 
 const FIFO_SIZE: usize = 16;
 
@@ -258,6 +258,50 @@ impl Uart {
             .with_delta_dsr(delta.delta_dsr() || before.dsr() != after.dsr())
             .with_trailing_edge_ri(delta.trailing_edge_ri() || before.ri() && !after.ri())
             .with_delta_dcd(delta.delta_dcd() || before.dcd() != after.dcd());
+    }
+}
+
+/// COM1 as a device: the UART, and the line to the host.
+#[derive(Debug)]
+pub struct Com1<L> {
+    uart: Uart,
+    line: L,
+}
+
+impl<L: SerialLine> Com1<L> {
+    /// A UART on `line`.
+    pub fn new(line: L) -> Self {
+        Self {
+            uart: Uart::new(),
+            line,
+        }
+    }
+
+    /// Takes what arrived on the line.
+    pub fn receive(&mut self) {
+        self.uart.fill(&mut self.line);
+    }
+}
+
+impl<L: SerialLine> Device for Com1<L> {
+    fn read(&mut self, offset: u32, into: &mut [u8]) {
+        for (byte, register) in into.iter_mut().zip(offset as u16..) {
+            *byte = self.uart.read(register, &mut self.line);
+        }
+    }
+
+    fn write(&mut self, offset: u32, from: &[u8]) {
+        for (byte, register) in from.iter().zip(offset as u16..) {
+            self.uart.write(register, *byte, &mut self.line);
+        }
+    }
+
+    fn line(&self) -> bool {
+        self.uart.interrupt()
+    }
+
+    fn reset(&mut self) {
+        self.uart = Uart::new();
     }
 }
 

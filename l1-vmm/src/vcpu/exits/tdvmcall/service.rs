@@ -13,7 +13,7 @@ use vtpm::service::{Guid, ServiceError};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 use crate::run::environment::{Environment, L2Memory, Services};
-use crate::vcpu::exits::Platform;
+use crate::vcpu::exits::L2;
 
 /// The longest command. None of the services takes more than a few bytes.
 const COMMAND_MAX: u32 = 0x1000;
@@ -42,7 +42,7 @@ mod status {
     pub(super) const UNSUPPORTED: u32 = 0xFFFF_FFFF;
 }
 
-impl<E: Environment> Platform<'_, E> {
+impl<E: Environment> L2<'_, E> {
     /// Serves the command at `command` and leaves the response at `response`. The service is done
     /// when the call returns; where L2 asks to be notified, it is in the same moment.
     pub(super) fn service(&mut self, command: u64, response: u64, vector: Option<u8>) -> Reply {
@@ -50,7 +50,7 @@ impl<E: Environment> Platform<'_, E> {
             return Reply::INVALID_OPERAND;
         };
         if let Some(vector) = vector {
-            self.devices.apic.request(vector, false);
+            self.vcpu.apic.request(vector, false);
         }
         Reply::SUCCESS
     }
@@ -59,15 +59,17 @@ impl<E: Environment> Platform<'_, E> {
     fn answer_service(&mut self, command: u64, response: u64) -> Result<(), MemoryError> {
         let asked: Header = self.header(command)?;
         let room = self.header(response)?.length.get().min(RESPONSE_MAX);
-        if room < HEADER || !self.memory.is_l2(response, u64::from(room)) {
+        if room < HEADER || !self.machine.memory.is_l2(response, u64::from(room)) {
             return Err(MemoryError { gpa: response });
         }
         let length = asked.length.get();
         let result = if (HEADER..=COMMAND_MAX).contains(&length) {
             let mut data = vec![0; (length - HEADER) as usize];
-            self.read_l2(command + u64::from(HEADER), &mut data)?;
+            self.machine
+                .memory
+                .read(command + u64::from(HEADER), &mut data)?;
             let room = (room - HEADER) as usize;
-            self.devices.tpm.serve(&asked.guid, &data, room)
+            self.machine.devices.tpm.serve(&asked.guid, &data, room)
         } else {
             Err(ServiceError::CommandLength)
         };
@@ -80,31 +82,17 @@ impl<E: Environment> Platform<'_, E> {
             length: HEADER.saturating_add(data.len() as u32).into(),
             status: status.into(),
         };
-        self.write_l2(response + u64::from(HEADER), &data)?;
-        self.write_l2(response, header.as_bytes())
+        self.machine
+            .memory
+            .write(response + u64::from(HEADER), &data)?;
+        self.machine.memory.write(response, header.as_bytes())
     }
 
     /// Reads a header once.
     fn header(&self, gpa: u64) -> Result<Header, MemoryError> {
         let mut bytes = [0; HEADER as usize];
-        self.read_l2(gpa, &mut bytes)?;
+        self.machine.memory.read(gpa, &mut bytes)?;
         Ok(zerocopy::transmute!(bytes))
-    }
-
-    /// Copies out of L2's memory, in the pieces that [`GuestMemory`] takes. `gpa` is a multiple of 8.
-    fn read_l2(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
-        for (piece, at) in into.chunks_mut(8).zip((gpa..).step_by(8)) {
-            self.memory.read(at, piece)?;
-        }
-        Ok(())
-    }
-
-    /// Copies into L2's memory, in the pieces that [`GuestMemory`] takes. `gpa` is a multiple of 8.
-    fn write_l2(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
-        for (piece, at) in from.chunks(8).zip((gpa..).step_by(8)) {
-            self.memory.write(at, piece)?;
-        }
-        Ok(())
     }
 }
 

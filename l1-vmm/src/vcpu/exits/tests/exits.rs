@@ -21,8 +21,8 @@ fn l2_starts_where_the_boot_protocol_says() {
         [TlbFlush::Invept],
         "a first entry flushes"
     );
-    assert_eq!(fixture.platform.vcpu.cr4(), 1 << 5, "no VMXE, no MCE");
-    assert_eq!(fixture.platform.vcpu.cr0(), 0x8000_0031);
+    assert_eq!(fixture.platform.vcpu.vmcs.cr4(), 1 << 5, "no VMXE, no MCE");
+    assert_eq!(fixture.platform.vcpu.vmcs.cr0(), 0x8000_0031);
 }
 
 #[test]
@@ -130,9 +130,9 @@ fn xsetbv_takes_what_the_td_has() {
             };
             platform.cpuid.insert((1, 0), one);
         });
-        fixture.platform.cpuid = CpuidTable::new(
-            |leaf, subleaf| fixture.platform.processor.cpuid(leaf, subleaf),
-            &Machine {
+        fixture.platform.machine.cpuid = crate::machine::cpuid::CpuidTable::new(
+            |leaf, subleaf| fixture.platform.vcpu.processor.cpuid(leaf, subleaf),
+            &crate::machine::cpuid::Described {
                 tsc_ratio: 40,
                 xfam: 7,
             },
@@ -201,7 +201,7 @@ fn a_task_switch_is_the_end() {
 #[test]
 fn state_that_the_processor_refuses_is_reported_with_the_registers() {
     let mut fixture = Fixture::new(&[]);
-    fixture.platform.vcpu.set_rflags(0);
+    fixture.platform.vcpu.vmcs.set_rflags(0);
     let end = fixture.platform.step().unwrap_err();
     assert_eq!(
         end,

@@ -6,7 +6,7 @@ use x86_defs::apic::Register as Apic;
 #[test]
 fn a_halt_sleeps_until_the_timer() {
     let mut fixture = Fixture::new(&[0xF4]);
-    let apic = &mut fixture.platform.devices.apic;
+    let apic = &mut fixture.platform.vcpu.apic;
     apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
     apic.write_msr(Apic::LVT_TIMER, 0x400EC, 0).unwrap();
     apic.set_deadline(5_000_000);
@@ -22,7 +22,7 @@ fn a_halt_sleeps_until_the_timer() {
     );
     fixture.exit(HardwareExit::Interrupt).unwrap();
     assert_eq!(
-        fixture.platform.devices.apic.status().svi,
+        fixture.platform.vcpu.apic.status().svi,
         0xEC,
         "delivered at the entry"
     );
@@ -39,7 +39,7 @@ fn a_halt_without_interrupts_is_for_good() {
 #[test]
 fn the_deadline_is_the_modules_and_is_told_when_it_passed() {
     let mut fixture = Fixture::new(&[0x0F, 0x30, 0x90]);
-    let apic = &mut fixture.platform.devices.apic;
+    let apic = &mut fixture.platform.vcpu.apic;
     apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
     apic.write_msr(Apic::LVT_TIMER, 0x400EC, 0).unwrap();
     let registers = [
@@ -59,7 +59,7 @@ fn the_deadline_is_the_modules_and_is_told_when_it_passed() {
     });
     assert_eq!(fixture.platform.step(), Ok(()));
     assert_eq!(fixture.platform.statistics().exits(52), 1);
-    assert_eq!(fixture.platform.devices.apic.status().rvi, 0xEC);
+    assert_eq!(fixture.platform.vcpu.apic.status().rvi, 0xEC);
     let armed = fixture.look(|platform, _| platform.timer);
     assert_eq!(armed, None);
 }
@@ -67,7 +67,7 @@ fn the_deadline_is_the_modules_and_is_told_when_it_passed() {
 #[test]
 fn a_deadline_that_passes_in_l1_costs_no_entry() {
     let mut fixture = Fixture::new(&[]);
-    let apic = &mut fixture.platform.devices.apic;
+    let apic = &mut fixture.platform.vcpu.apic;
     apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
     apic.write_msr(Apic::LVT_TIMER, 0x400EC, 0).unwrap();
     apic.set_deadline(90_000);
@@ -75,7 +75,7 @@ fn a_deadline_that_passes_in_l1_costs_no_entry() {
     fixture.model.with(|_, platform| platform.tsc = 100_000);
     fixture.exit(HardwareExit::Interrupt).unwrap();
     assert_eq!(fixture.platform.statistics().exits(52), 0);
-    assert_eq!(fixture.platform.devices.apic.status().rvi, 0xEC);
+    assert_eq!(fixture.platform.vcpu.apic.status().rvi, 0xEC);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_pending_interrupt_of_l1_changes_nothing_for_l2() {
 fn an_nmi_to_self_waits_for_its_window() {
     const NMI: u32 = 0x8000_0202;
     let send = |fixture: &mut Fixture| {
-        let apic = &mut fixture.platform.devices.apic;
+        let apic = &mut fixture.platform.vcpu.apic;
         apic.write_msr(Apic::ICR, 0x0004_0400, 0).unwrap();
     };
     let mut fixture = Fixture::new(&[]);
@@ -110,10 +110,10 @@ fn an_nmi_to_self_waits_for_its_window() {
     );
 
     let mut fixture = Fixture::new(&[]);
-    fixture.platform.vcpu.block_nmi().unwrap();
+    fixture.platform.vcpu.vmcs.block_nmi().unwrap();
     send(&mut fixture);
     fixture.exit(HardwareExit::Interrupt).unwrap();
-    assert!(fixture.platform.devices.apic.nmi_pending());
+    assert!(fixture.platform.vcpu.apic.nmi_pending());
     assert_ne!(
         fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & 1 << 22,
         0,
@@ -121,7 +121,7 @@ fn an_nmi_to_self_waits_for_its_window() {
     );
     fixture.exit(HardwareExit::NmiWindow).unwrap();
     fixture.exit(HardwareExit::Interrupt).unwrap();
-    assert!(!fixture.platform.devices.apic.nmi_pending());
+    assert!(!fixture.platform.vcpu.apic.nmi_pending());
     assert_eq!(fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & 1 << 22, 0);
 }
 
@@ -131,21 +131,19 @@ fn an_nmi_to_self_waits_for_its_window() {
 fn virtualized_eois_of_level_interrupts_reach_the_io_apic() {
     for host_routed in [false, true] {
         let mut fixture = Fixture::new(&[0x0F, 0x30]);
-        let devices = &mut fixture.platform.devices;
-        devices.apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
+        let L2 { machine, vcpu } = &mut fixture.platform;
+        let (devices, apic) = (&mut machine.devices, &mut vcpu.apic);
+        let row = crate::machine::map::memory(0xFEC0_0000).unwrap();
+        apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
         for (offset, value) in [(0x00u64, 0x22u32), (0x10, 0x8049)] {
-            devices.write_memory(0xFEC0_0000 + offset, || 0, &value.to_le_bytes());
+            devices.write_memory(row, 0xFEC0_0000 + offset, &value.to_le_bytes(), apic);
         }
-        devices.ioapic.set_line(9, true, &mut devices.apic);
-        assert_eq!(devices.apic.status().rvi, 0x49);
-        fixture.platform.vcpu.set_rflags(0x202);
+        devices.ioapic.set_line(9, true, apic);
+        assert_eq!(apic.status().rvi, 0x49);
+        fixture.platform.vcpu.vmcs.set_rflags(0x202);
         fixture.exit(HardwareExit::Interrupt).unwrap();
         assert_eq!(fixture.vmcs(VmcsField::EOI_EXIT_BITMAP_1), 1 << 9);
-        assert_eq!(
-            fixture.platform.devices.apic.status().svi,
-            0x49,
-            "in service"
-        );
+        assert_eq!(fixture.platform.vcpu.apic.status().svi, 0x49, "in service");
         if host_routed {
             fixture
                 .model
@@ -162,7 +160,7 @@ fn virtualized_eois_of_level_interrupts_reach_the_io_apic() {
         // The external interrupt before is the host's to route in any case.
         assert_eq!(statistics.host_routed, 1 + u64::from(host_routed));
         assert_eq!(
-            fixture.platform.devices.apic.status().rvi,
+            fixture.platform.vcpu.apic.status().rvi,
             0x49,
             "still asserted: again"
         );
@@ -183,7 +181,7 @@ fn a_self_ipi_of_an_illegal_vector_is_an_apic_error() {
         Ok(())
     );
     assert_eq!(fixture.rip(), 2);
-    let apic = &mut fixture.platform.devices.apic;
+    let apic = &mut fixture.platform.vcpu.apic;
     apic.write_msr(Apic::ESR, 0, 0).unwrap();
     assert_eq!(apic.read_msr(Apic::ESR, 0), Ok(1 << 5 | 1 << 6));
 }

@@ -29,7 +29,7 @@ use vtpm::service::{Guid, ServiceError};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
-use crate::run::environment::{Interrupts, L2Memory, MmioDevice, Owner, Services, VapicPage};
+use crate::run::environment::{Device, Interrupts, L2Memory, Owner, Services, VapicPage};
 
 const MIB: u64 = 1 << 20;
 /// L2's memory is below, L1's from here to [`L1_END`].
@@ -71,9 +71,9 @@ struct Seen {
     interrupts: VecDeque<Interrupts>,
 }
 
-struct Bench;
+struct Modelled;
 
-impl Environment for Bench {
+impl Environment for Modelled {
     type Raw = Model;
     type Processor = Cpu;
     type Memory = Ram;
@@ -160,7 +160,7 @@ struct Ram(Model);
 
 impl GuestMemory for Ram {
     fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
-        if self.owner(gpa) != Owner::L2 {
+        if !self.is_l2(gpa, into.len() as u64) {
             return Err(MemoryError { gpa });
         }
         self.0.read(gpa, into);
@@ -168,7 +168,7 @@ impl GuestMemory for Ram {
     }
 
     fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
-        if self.owner(gpa) != Owner::L2 {
+        if !self.is_l2(gpa, from.len() as u64) {
             return Err(MemoryError { gpa });
         }
         self.0.write(gpa, from);
@@ -207,7 +207,7 @@ impl VapicPage for Page {
 
 struct Registers(Rc<RefCell<Seen>>);
 
-impl MmioDevice for Registers {
+impl Device for Registers {
     fn read(&mut self, offset: u32, into: &mut [u8]) {
         into.fill(0xA5);
         self.0.borrow_mut().tpm.push((offset, into.to_vec(), false));
@@ -216,6 +216,8 @@ impl MmioDevice for Registers {
     fn write(&mut self, offset: u32, from: &[u8]) {
         self.0.borrow_mut().tpm.push((offset, from.to_vec(), true));
     }
+
+    fn reset(&mut self) {}
 }
 
 impl Services for Registers {
@@ -231,7 +233,7 @@ impl Services for Registers {
 struct Fixture {
     model: Model,
     seen: Rc<RefCell<Seen>>,
-    platform: Platform<'static, Bench>,
+    platform: L2<'static, Modelled>,
 }
 
 impl Fixture {
@@ -280,7 +282,7 @@ impl Fixture {
             vapic: Gpa(VAPIC),
             shared_bit: SHARED,
         };
-        let platform = Platform::new(td, &layout, parts, &state).unwrap();
+        let platform = L2::new(td, &layout, parts, &state).unwrap();
         Self {
             model,
             seen,
@@ -327,11 +329,12 @@ impl Fixture {
         let information = self
             .platform
             .vcpu
+            .vmcs
             .read(VmcsField::ENTRY_INTERRUPTION_INFO)
             .unwrap();
         assert_eq!(information & 1 << 31, 0, "not yet");
         self.model.push_run(|_, _| HardwareExit::Interrupt.into());
-        let injection = self.platform.vcpu.pending_injection();
+        let injection = self.platform.vcpu.vmcs.pending_injection();
         assert_eq!(self.platform.step(), Ok(()));
         injection.map(|event| event.information().into_bits())
     }
@@ -343,11 +346,11 @@ impl Fixture {
     }
 
     fn rip(&self) -> u64 {
-        self.platform.vcpu.rip() - UPPER - CODE
+        self.platform.vcpu.vmcs.rip() - UPPER - CODE
     }
 
     fn vmcs(&self, field: VmcsField) -> u64 {
-        self.platform.vcpu.read(field).unwrap()
+        self.platform.vcpu.vmcs.read(field).unwrap()
     }
 }
 

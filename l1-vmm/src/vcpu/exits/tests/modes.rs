@@ -22,10 +22,11 @@ fn code_segment(rights: u32) -> Segment {
 /// L2 in compatibility mode: 32-bit code, paging still as it was.
 fn compatibility(code: &[u8]) -> Fixture {
     let mut fixture = Fixture::new(code);
-    fixture.platform.vcpu.set_rip(CODE);
+    fixture.platform.vcpu.vmcs.set_rip(CODE);
     fixture
         .platform
         .vcpu
+        .vmcs
         .set_segment(SegmentRegister::Cs, code_segment(0xC09B))
         .unwrap();
     fixture
@@ -40,7 +41,7 @@ fn write(fixture: &mut Fixture, value: u64) -> Result<(), End> {
 fn leaving_and_entering_ia32e_mode() {
     let mut fixture = compatibility(&MOV_CR0);
     write(&mut fixture, LONG_CR0 & !cr0::PG).unwrap();
-    let vcpu = &fixture.platform.vcpu;
+    let vcpu = &fixture.platform.vcpu.vmcs;
     assert_eq!(vcpu.cr0() & cr0::PG, 0);
     assert_eq!(vcpu.efer() & (efer::LMA | 1 << 8), 1 << 8);
     assert_eq!(fixture.vmcs(VmcsField::ENTRY_CONTROLS) & 1 << 9, 0);
@@ -49,7 +50,7 @@ fn leaving_and_entering_ia32e_mode() {
         fixture.seen.borrow().flushes.last(),
         Some(&TlbFlush::Invept)
     );
-    assert_ne!(fixture.platform.vcpu.efer() & efer::LMA, 0);
+    assert_ne!(fixture.platform.vcpu.vmcs.efer() & efer::LMA, 0);
     assert_ne!(fixture.vmcs(VmcsField::ENTRY_CONTROLS) & 1 << 9, 0);
     assert_eq!(fixture.vmcs(VmcsField::GUEST_TR_ACCESS_RIGHTS) & 0xF, 11);
 }
@@ -58,20 +59,21 @@ fn leaving_and_entering_ia32e_mode() {
 fn the_l_bit_of_cs_counts_in_ia32e_mode_only() {
     let mut fixture = compatibility(&MOV_CR0);
     write(&mut fixture, LONG_CR0 & !cr0::PG).unwrap();
-    fixture.platform.vcpu.set_efer(0).unwrap();
-    fixture.platform.vcpu.set_cr4(0).unwrap();
+    fixture.platform.vcpu.vmcs.set_efer(0).unwrap();
+    fixture.platform.vcpu.vmcs.set_cr4(0).unwrap();
     // The first 4 MiB to themselves.
-    fixture.platform.vcpu.set_cr3(0x4000).unwrap();
+    fixture.platform.vcpu.vmcs.set_cr3(0x4000).unwrap();
     fixture.model.write(0x4000, &0x83u32.to_le_bytes());
     fixture
         .platform
         .vcpu
+        .vmcs
         .set_segment(SegmentRegister::Cs, code_segment(0xA09B))
         .unwrap();
     for value in [LONG_CR0, LONG_CR0 & !cr0::PG] {
         write(&mut fixture, value).unwrap();
-        assert_eq!(fixture.platform.vcpu.pending_injection(), None);
-        assert_eq!(fixture.platform.vcpu.cr0(), value);
+        assert_eq!(fixture.platform.vcpu.vmcs.pending_injection(), None);
+        assert_eq!(fixture.platform.vcpu.vmcs.cr0(), value);
     }
 }
 
@@ -80,8 +82,8 @@ fn the_operand_has_32_bits_outside_64_bit_code() {
     const LEFT_OVER: u64 = 0xFFFF_FFFF << 32;
     let mut fixture = compatibility(&MOV_CR0);
     write(&mut fixture, LEFT_OVER | LONG_CR0 & !cr0::PG).unwrap();
-    assert_eq!(fixture.platform.vcpu.pending_injection(), None);
-    assert_eq!(fixture.platform.vcpu.cr0(), LONG_CR0 & !cr0::PG);
+    assert_eq!(fixture.platform.vcpu.vmcs.pending_injection(), None);
+    assert_eq!(fixture.platform.vcpu.vmcs.cr0(), LONG_CR0 & !cr0::PG);
 }
 
 #[test]
@@ -93,7 +95,7 @@ fn caches_are_disabled_in_the_shadow_only() {
         .exit_with(&registers, HardwareExit::CrAccess)
         .unwrap();
     assert_eq!(fixture.rip(), 3);
-    assert_eq!(fixture.platform.vcpu.cr0(), value);
+    assert_eq!(fixture.platform.vcpu.vmcs.cr0(), value);
     assert_eq!(fixture.vmcs(VmcsField::GUEST_CR0) & 3 << 29, 0);
 }
 
@@ -122,7 +124,10 @@ fn mce_is_l2s_own_and_vmxe_does_not_exist() {
     fixture
         .exit_with(&[(Register::Rax, value)], HardwareExit::CrAccess)
         .unwrap();
-    assert_eq!((fixture.rip(), fixture.platform.vcpu.cr4()), (3, value));
+    assert_eq!(
+        (fixture.rip(), fixture.platform.vcpu.vmcs.cr4()),
+        (3, value)
+    );
     for value in [
         cr4::PAE | 1 << 13,
         cr4::PAE | 1 << 12,
@@ -142,8 +147,8 @@ fn pae_paging_loads_its_pdptes() {
     const TABLE: u64 = 0x3_0020;
     let mut fixture = compatibility(&MOV_CR0);
     write(&mut fixture, LONG_CR0 & !cr0::PG).unwrap();
-    fixture.platform.vcpu.set_efer(0).unwrap();
-    fixture.platform.vcpu.set_cr3(TABLE).unwrap();
+    fixture.platform.vcpu.vmcs.set_efer(0).unwrap();
+    fixture.platform.vcpu.vmcs.set_cr3(TABLE).unwrap();
     for (index, entry) in [0x4001u64, 0x5001, 0, 0x7001].into_iter().enumerate() {
         fixture
             .model
@@ -153,7 +158,7 @@ fn pae_paging_loads_its_pdptes() {
     fixture.model.write(0x4000, &0x83u64.to_le_bytes());
     write(&mut fixture, LONG_CR0).unwrap();
     assert_eq!(
-        [0, 1, 2, 3].map(|i| fixture.platform.vcpu.pdpte(i)),
+        [0, 1, 2, 3].map(|i| fixture.platform.vcpu.vmcs.pdpte(i)),
         [0x4001, 0x5001, 0, 0x7001]
     );
     assert_eq!(fixture.vmcs(VmcsField::ENTRY_CONTROLS) & 1 << 9, 0);
@@ -170,11 +175,11 @@ fn lmsw_cannot_leave_protected_mode() {
     let Fixture { platform, .. } = &mut fixture;
     let lmsw = ControlRegisterAccess::Lmsw { value: 0xFFFE };
     platform.access_control_register(lmsw, u64::MAX).unwrap();
-    assert_eq!(platform.vcpu.cr0(), LONG_CR0 | 0xE);
+    assert_eq!(platform.vcpu.vmcs.cr0(), LONG_CR0 | 0xE);
     platform
         .access_control_register(ControlRegisterAccess::Clts, u64::MAX)
         .unwrap();
-    assert_eq!(platform.vcpu.cr0(), LONG_CR0 | 0x6);
+    assert_eq!(platform.vcpu.vmcs.cr0(), LONG_CR0 | 0x6);
 }
 
 #[test]
@@ -183,6 +188,7 @@ fn apic_mode_changes_reach_the_msr_bitmaps() {
     let qword = |fixture: &Fixture| {
         fixture
             .platform
+            .machine
             .td
             .vp_rd(FieldId::l2_msr_bitmap(VM, 0x800 / 64))
             .unwrap()

@@ -148,13 +148,13 @@ fn room_beyond_what_l1_writes_at_once_is_not_offered() {
 fn l2_is_notified_where_it_asks_for_that() {
     for (vector, pending) in [(0, 0), (0x50, 0x50)] {
         let mut fixture = fixture(Ok(vec![]));
-        let apic = &mut fixture.platform.devices.apic;
+        let apic = &mut fixture.platform.vcpu.apic;
         apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
         put(&fixture, COMMAND, &GUID, 24, &[]);
         put(&fixture, RESPONSE, &GUID, 24, &[]);
         let answer = vmcall(&mut fixture, SERVICE, [COMMAND, RESPONSE, vector, 0]);
         assert_eq!(answer.map(|registers| registers.0), Ok(0));
-        assert_eq!(fixture.platform.devices.apic.status().rvi, pending);
+        assert_eq!(fixture.platform.vcpu.apic.status().rvi, pending);
     }
 }
 
