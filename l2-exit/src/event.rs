@@ -2,6 +2,7 @@
 //! exit interrupted.
 
 use tdx_defs::vmcs::{InterruptionInfo, InterruptionType};
+use x86_defs::exception;
 
 /// How an event is delivered: the interruption type of the VM-entry interruption information
 /// (SDM Vol. 3C, table "Format of the VM-Entry Interruption-Information Field").
@@ -73,17 +74,6 @@ pub struct Event {
     pub instruction_length: u8,
 }
 
-/// #UD.
-pub(crate) const VECTOR_UD: u8 = 6;
-/// #SS.
-pub(crate) const VECTOR_SS: u8 = 12;
-/// #GP.
-pub(crate) const VECTOR_GP: u8 = 13;
-/// #PF.
-pub(crate) const VECTOR_PF: u8 = 14;
-/// #AC.
-pub(crate) const VECTOR_AC: u8 = 17;
-
 impl Event {
     /// A hardware exception that pushes `error_code`.
     pub const fn fault(vector: u8, error_code: u32) -> Self {
@@ -98,7 +88,7 @@ impl Event {
     /// #UD.
     pub const fn invalid_opcode() -> Self {
         Self {
-            vector: VECTOR_UD,
+            vector: exception::INVALID_OPCODE,
             kind: EventKind::HardwareException,
             error_code: None,
             instruction_length: 0,
@@ -107,7 +97,7 @@ impl Event {
 
     /// #GP(0).
     pub const fn general_protection() -> Self {
-        Self::fault(VECTOR_GP, 0)
+        Self::fault(exception::GENERAL_PROTECTION, 0)
     }
 
     /// The event that an IDT-vectoring or VM-exit interruption-information field describes,
@@ -174,7 +164,7 @@ mod tests {
     #[test]
     fn information_survives_the_round_trip() {
         for (information, error_code, length, event) in [
-            (0x8000_0B0E, 2, 0, Event::fault(VECTOR_PF, 2)),
+            (0x8000_0B0E, 2, 0, Event::fault(exception::PAGE_FAULT, 2)),
             (0x8000_0B0D, 0, 3, Event::general_protection()),
             (0x8000_0306, 7, 2, Event::invalid_opcode()),
             (

@@ -1,11 +1,12 @@
 //! L2's memory as its instructions address it: segments, pages, and the faults of both.
 
-use crate::event::{Event, VECTOR_AC, VECTOR_GP, VECTOR_SS};
+use crate::event::Event;
 use crate::exit::{EptViolation, Exit};
 use crate::memory::GuestMemory;
 use crate::outcome::{EmulationError, Outcome};
 use crate::paging::{Access, AccessKind, PageFault, Paging, WalkError};
 use crate::vcpu::{Segment, SegmentRegister, Vcpu};
+use x86_defs::exception;
 use x86_defs::{cr0, cr4, rflags};
 
 const PAGE: u64 = 0x1000;
@@ -145,7 +146,7 @@ impl<'a, V: Vcpu, M: GuestMemory> Guest<'a, V, M> {
             && linear & u64::from(size.wrapping_sub(1)) != 0
             && self.vcpu.cr0() & cr0::AM != 0
         {
-            return Err(Stop::Fault(Event::fault(VECTOR_AC, 0)));
+            return Err(Stop::Fault(Event::fault(exception::ALIGNMENT_CHECK, 0)));
         }
         self.span(linear, size, kind)
     }
@@ -187,9 +188,9 @@ impl<'a, V: Vcpu, M: GuestMemory> Guest<'a, V, M> {
     ) -> Result<u64, Stop> {
         let fault = Stop::Fault(Event::fault(
             if register == SegmentRegister::Ss {
-                VECTOR_SS
+                exception::STACK_FAULT
             } else {
-                VECTOR_GP
+                exception::GENERAL_PROTECTION
             },
             0,
         ));

@@ -9,6 +9,7 @@ use core::mem::offset_of;
 
 use crate::raw::RawTdcall;
 use tdx_defs::Registers;
+use x86_defs::msr;
 
 /// The instruction, on a processor that runs a TD.
 #[derive(Clone, Copy, Debug)]
@@ -170,14 +171,14 @@ pub unsafe extern "sysv64" fn tdcall_between_barriers(
         "push rsi",
         "cmp byte ptr [rsi + {barrier}], 0",
         "je 2f",
-        "mov ecx, 0x49", // IA32_PRED_CMD
+        "mov ecx, {pred_cmd}",
         "mov eax, 1", // IBPB
         "xor edx, edx",
         "wrmsr",
         "2:",
         "cmp byte ptr [rsi + {control}], 0",
         "je 3f",
-        "mov ecx, 0x48", // IA32_SPEC_CTRL
+        "mov ecx, {spec_ctrl}",
         "mov eax, [rsi + {l2}]",
         "mov edx, [rsi + {l2} + 4]",
         "wrmsr",
@@ -186,7 +187,7 @@ pub unsafe extern "sysv64" fn tdcall_between_barriers(
         "pop rsi",
         "cmp byte ptr [rsi + {control}], 0",
         "je 4f",
-        "mov ecx, 0x48",
+        "mov ecx, {spec_ctrl}",
         "rdmsr",
         "mov [rsi + {l2}], eax",
         "mov [rsi + {l2} + 4], edx",
@@ -196,12 +197,14 @@ pub unsafe extern "sysv64" fn tdcall_between_barriers(
         "4:",
         "cmp byte ptr [rsi + {barrier}], 0",
         "je 5f",
-        "mov ecx, 0x49",
+        "mov ecx, {pred_cmd}",
         "mov eax, 1",
         "xor edx, edx",
         "wrmsr",
         "5:",
         ;
+        pred_cmd = msr::IA32_PRED_CMD,
+        spec_ctrl = msr::IA32_SPEC_CTRL,
         barrier = offset_of!(Speculation, barrier),
         control = offset_of!(Speculation, control),
         l1 = offset_of!(Speculation, l1),

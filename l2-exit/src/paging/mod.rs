@@ -15,10 +15,11 @@
 
 mod entry;
 
-use crate::event::{Event, VECTOR_PF};
+use crate::event::Event;
 use crate::memory::{GuestMemory, MemoryError};
 use crate::vcpu::Vcpu;
 use entry::{ACCESSED, ADDRESS, DIRTY, Entry, PRESENT, Step};
+use x86_defs::exception;
 use x86_defs::{cr0, cr4, efer, rflags};
 
 /// What an access does.
@@ -71,7 +72,7 @@ pub struct PageFault {
 impl PageFault {
     /// The event to inject. CR2 must be set to [`PageFault::linear`].
     pub const fn event(self) -> Event {
-        Event::fault(VECTOR_PF, self.error_code)
+        Event::fault(exception::PAGE_FAULT, self.error_code)
     }
 }
 

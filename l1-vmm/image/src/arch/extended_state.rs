@@ -13,6 +13,7 @@ use core::arch::naked_asm;
 use core::arch::x86_64::{__cpuid_count, _xsetbv};
 use core::cell::Cell;
 use core::mem::offset_of;
+use x86_defs::msr::IA32_SPEC_CTRL;
 
 use tdcall::hw::{Speculation, tdcall_between_barriers};
 use tdcall::{RawTdcall, Td};
@@ -29,7 +30,6 @@ const OFFERED: u64 = 0xE7;
 /// Room for the components above in standard format.
 const AREA: usize = 0xA80;
 
-const IA32_SPEC_CTRL: u32 = 0x48;
 /// IA32_SPEC_CTRL of L1: IBRS, which in a processor with TDX is of the enhanced kind and stays set.
 const SPEC_CTRL_IBRS: u64 = 1;
 

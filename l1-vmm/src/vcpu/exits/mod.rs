@@ -14,6 +14,7 @@ use l2_exit::{Event, Vcpu, mmio};
 use tdcall::Td;
 use tdx_defs::field::TdAttributes;
 use tdx_defs::vp_enter;
+use x86_defs::exception;
 
 use crate::launch::boot::EntryState;
 use crate::machine::Machine;
@@ -217,7 +218,7 @@ impl<'t, E: Environment> L2<'t, E> {
             | Reason::Loadiwkey
             | Reason::Seamcall => self.instruction(exit, |_| Err(Refusal::INVALID_OPCODE)),
             Reason::Exception(exception) => {
-                if exception.event.vector == PAGE_FAULT {
+                if exception.event.vector == exception::PAGE_FAULT {
                     self.vcpu.vmcs.set_cr2(exception.qualification);
                 }
                 self.vcpu.vmcs.inject(exception.event);
@@ -294,8 +295,6 @@ impl<'t, E: Environment> L2<'t, E> {
         }
     }
 }
-
-const PAGE_FAULT: u8 = 14;
 
 impl From<Failure> for End {
     fn from(failure: Failure) -> Self {

@@ -3,16 +3,18 @@
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid_count, _rdtsc};
 
+use x86_defs::msr;
+
 /// A model-specific register of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Msr(pub(crate) u32);
 
 impl Msr {
-    pub(crate) const SPEC_CTRL: Self = Self(0x48);
-    pub(crate) const XSS: Self = Self(0xDA0);
-    pub(crate) const TSC_AUX: Self = Self(0xC000_0103);
-    pub(crate) const PAT: Self = Self(0x277);
-    pub(crate) const EFER: Self = Self(0xC000_0080);
+    pub(crate) const SPEC_CTRL: Self = Self(msr::IA32_SPEC_CTRL);
+    pub(crate) const XSS: Self = Self(msr::IA32_XSS);
+    pub(crate) const TSC_AUX: Self = Self(msr::IA32_TSC_AUX);
+    pub(crate) const PAT: Self = Self(msr::IA32_PAT);
+    pub(crate) const EFER: Self = Self(msr::IA32_EFER);
     /// VM_HSAVE_PA: where VMRUN saves the host's state (APM volume 2, 15.30.4).
     pub(crate) const VM_HSAVE_PA: Self = Self(0xC001_0117);
 }

@@ -23,7 +23,7 @@ use crate::svm::nested_paging::Access;
 /// L1 and three L2 VMs.
 const VMS: usize = 4;
 /// EFER always ends a run: a read would show SVM's bit, a write without it would end the VM.
-const EFER: u32 = 0xC000_0080;
+const EFER: u32 = x86_defs::msr::IA32_EFER;
 
 /// What the host asked the timer for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,15 +3,15 @@
 use tdx_defs::ghci::MmioWidth;
 
 /// Where it is.
-pub(crate) const BASE: u64 = 0xFEC0_0000;
+pub(crate) const BASE: u64 = x86_defs::pc::IO_APIC;
 /// How much of the address space it takes.
 pub(crate) const SIZE: u64 = 0x1000;
 /// COM1's interrupt on a PC.
-pub(crate) const COM1_PIN: usize = 4;
+pub(crate) const COM1_PIN: usize = x86_defs::pc::COM1_IRQ as usize;
 
-const PINS: usize = 24;
-const SELECT: u64 = 0x00;
-const WINDOW: u64 = 0x10;
+const PINS: usize = x86_defs::ioapic::PINS;
+const SELECT: u64 = x86_defs::ioapic::INDEX;
+const WINDOW: u64 = x86_defs::ioapic::WINDOW;
 const VERSION: u32 = 0x0017_0020;
 const MASKED: u64 = 1 << 16;
 /// Delivery status and remote IRR.

@@ -3,28 +3,31 @@
 
 use crate::hardware::{Hardware, Timer};
 
-/// MSRs (SDM volume 3, table 11-6).
+/// MSRs (SDM volume 3, table "Local APIC Register Address Map Supported by x2APIC").
 mod msr {
-    pub(super) const APIC_BASE: u32 = 0x1B;
-    pub(super) const TSC_DEADLINE: u32 = 0x6E0;
-    pub(super) const ID: u32 = 0x802;
-    pub(super) const VERSION: u32 = 0x803;
-    pub(super) const LDR: u32 = 0x80D;
-    pub(super) const SPURIOUS: u32 = 0x80F;
-    pub(super) const ESR: u32 = 0x828;
-    pub(super) const ICR: u32 = 0x830;
-    pub(super) const LVT_TIMER: u32 = 0x832;
-    pub(super) const LVT_THERMAL: u32 = 0x833;
-    pub(super) const LVT_ERROR: u32 = 0x837;
+    use x86_defs::apic::Register;
+    pub(super) use x86_defs::msr::{
+        IA32_APIC_BASE as APIC_BASE, IA32_TSC_DEADLINE as TSC_DEADLINE,
+    };
+
+    pub(super) const ID: u32 = Register::ID.msr();
+    pub(super) const VERSION: u32 = Register::VERSION.msr();
+    pub(super) const LDR: u32 = Register::LDR.msr();
+    pub(super) const SPURIOUS: u32 = Register::SVR.msr();
+    pub(super) const ESR: u32 = Register::ESR.msr();
+    pub(super) const ICR: u32 = Register::ICR.msr();
+    pub(super) const LVT_TIMER: u32 = Register::LVT_TIMER.msr();
+    pub(super) const LVT_THERMAL: u32 = Register::LVT_THERMAL.msr();
+    pub(super) const LVT_ERROR: u32 = Register::LVT_ERROR.msr();
 }
 
 /// APIC base 0xFEE00000, enabled, x2APIC mode, boot processor.
-const APIC_BASE: u64 = 0xFEE0_0D00;
+const APIC_BASE: u64 = x86_defs::pc::LOCAL_APIC | 0xD00;
 /// Integrated APIC, six LVT entries.
 const VERSION: u64 = 0x5_0014;
 const LVT_MASKED: u64 = 1 << 16;
 /// LVT timer mode, bits 18:17: TSC-deadline.
-const TIMER_MODE_TSC_DEADLINE: u64 = 2;
+const TIMER_MODE_TSC_DEADLINE: u64 = x86_defs::apic::TIMER_TSC_DEADLINE as u64;
 
 /// The registers.
 #[derive(Debug)]

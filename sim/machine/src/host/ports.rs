@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 use core::mem::take;
+use uefi_defs::acpi;
+use x86_defs::pc::{self, RESET_CONTROL, RTC_DATA, RTC_INDEX};
 
 use tdx_defs::ghci::Width;
 
@@ -12,18 +14,15 @@ use crate::arch::port::Port;
 const DEBUGCON: u16 = 0x402;
 /// What `isa-debugcon` reads as (QEMU: hw/char/debugcon.c).
 const DEBUGCON_PRESENT: u32 = 0xE9;
-const RTC_INDEX: u16 = 0x70;
-const RTC_DATA: u16 = 0x71;
 /// PM1a_CNT of the ICH9's power management block as QEMU's q35 places it.
 const PM1A_CONTROL: u16 = 0x604;
 /// SLP_EN; SLP_TYP, bits 12:10, is 0 for S5 (ACPI 6.5, 4.8.3.2.1).
-const SLEEP_ENABLE: u32 = 1 << 13;
-const SLEEP_TYPE: u32 = 7 << 10;
-/// The reset control register; bit 2 resets (ICH9 data sheet, 13.7.5).
-const RESET_CONTROL: u16 = 0xCF9;
-const RESET_CPU: u32 = 1 << 2;
+const SLEEP_ENABLE: u32 = acpi::SLP_EN as u32;
+const SLEEP_TYPE: u32 = acpi::SLP_TYP as u32;
+/// RST_CNT: bit 2 resets.
+const RESET_CPU: u32 = pc::RESET_CPU as u32;
 /// COM1's transmit register.
-const TRANSMIT: u16 = 0x3F8;
+const TRANSMIT: u16 = pc::COM1;
 /// The longest line of L1's log that is kept whole.
 const LINE: usize = 400;
 

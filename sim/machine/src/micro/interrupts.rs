@@ -1,6 +1,7 @@
 //! Interrupts for L1: while it runs, while it waits, and while L2 runs.
 
 use alloc::vec::Vec;
+use x86_defs::apic::Register;
 
 use tdx_defs::ghci::{CompletionStatus, sub_function};
 use tdx_defs::status::Code as StatusCode;
@@ -15,9 +16,9 @@ use crate::arch::cpu::rdtsc;
 
 const VECTOR: u8 = 0xE0;
 /// x2APIC MSRs.
-const ICR: u64 = 0x830;
-const LVT_TIMER: u64 = 0x832;
-const TSC_DEADLINE: u64 = 0x6E0;
+const ICR: u64 = Register::ICR.msr() as u64;
+const LVT_TIMER: u64 = Register::LVT_TIMER.msr() as u64;
+const TSC_DEADLINE: u64 = x86_defs::msr::IA32_TSC_DEADLINE as u64;
 /// LVT timer mode TSC-deadline.
 const DEADLINE_MODE: u64 = 2 << 17;
 /// ICR shorthand: self.

@@ -2,6 +2,7 @@
 //! State"): one finds what the other left, so that an L1 that forgets to switch it is caught.
 
 use alloc::vec::Vec;
+use x86_defs::cr4;
 
 use tdx_defs::field::FieldId;
 use tdx_defs::status::Code as StatusCode;
@@ -15,7 +16,7 @@ use super::script::Step;
 use super::{Setup, Test};
 
 /// CR4 of an L2 that uses AVX: VMXE and MCE as fixed, OSFXSR, OSXMMEXCPT, OSXSAVE.
-const CR4_AVX: u64 = 1 << 13 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 18;
+const CR4_AVX: u64 = cr4::VMXE | cr4::MCE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::OSXSAVE;
 const YMM0: [u64; 4] = [0x0101, 0x0202, 0x0303, 0x0404];
 const YMM15: [u64; 4] = [0x1515, 0x2525, 0x3535, 0x4545];
 
@@ -87,7 +88,7 @@ fn cr2(_: &Setup) -> Vec<Step> {
 
 /// An MSR that L1 leaves to L2: no exit, and one value for both.
 fn kernel_gs_base(_: &Setup) -> Vec<Step> {
-    const KERNEL_GS_BASE: u64 = 0xC000_0102;
+    const KERNEL_GS_BASE: u64 = x86_defs::msr::IA32_KERNEL_GS_BASE as u64;
     // Reads of C0000000H and up are bitmap bytes 400H-7FFH, writes C00H-FFFH (SDM volume 3, "MSR
     // Bitmaps"); MSR 102H is bit 2 of the fifth quadword.
     const READ: u16 = 0x400 / 8 + 4;

@@ -14,7 +14,8 @@ use x86_defs::{cr0, cr4, efer};
 const DIRECTORY_GPA: u64 = 0xFEFF_F000;
 
 /// Bits that have a meaning only with paging, and would need other tables.
-const CR4_PAGING: u64 = 1 << 5 | 1 << 7 | 1 << 12 | 1 << 17 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23;
+const CR4_PAGING: u64 =
+    cr4::PAE | cr4::PGE | cr4::LA57 | cr4::PCIDE | cr4::SMEP | cr4::SMAP | cr4::PKE | cr4::CET;
 
 /// 4 MiB pages, one to one, for every access.
 #[repr(C, align(4096))]

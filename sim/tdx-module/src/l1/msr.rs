@@ -4,8 +4,10 @@ use crate::l1::exit::Emulation;
 use crate::l2;
 use crate::module::Module;
 use crate::platform::{Platform, Register, SegmentName, Vm};
+use x86_defs::apic::Register as Apic;
 use x86_defs::cr0;
 use x86_defs::exit_reason;
+use x86_defs::msr;
 
 /// What an access to an MSR comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,23 +96,23 @@ const TABLE: [(u32, u32, Access, Access); 60] = [
     (0xc000_0100, 0xc000_0103, Native, Native), // FS, GS, KERNEL_GS base, TSC_AUX
 ];
 
-const TSC: u32 = 0x10;
-const XAPIC_DISABLE_STATUS: u32 = 0xbd;
-const ARCH_CAPABILITIES: u32 = 0x10a;
-const MISC_ENABLE: u32 = 0x1a0;
-const DEBUGCTL: u32 = 0x1d9;
-const PERF_CAPABILITIES: u32 = 0x345;
-const X2APIC_TPR: u32 = 0x808;
-const X2APIC_PPR: u32 = 0x80a;
-const X2APIC_EOI: u32 = 0x80b;
-const X2APIC_ISR: core::ops::RangeInclusive<u32> = 0x810..=0x817;
-const X2APIC_TMR: core::ops::RangeInclusive<u32> = 0x818..=0x81f;
-const X2APIC_IRR: core::ops::RangeInclusive<u32> = 0x820..=0x827;
-const X2APIC_SELF_IPI: u32 = 0x83f;
-const XSS: u32 = 0xda0;
-const EFER: u32 = 0xc000_0080;
-const FS_BASE: u32 = 0xc000_0100;
-const GS_BASE: u32 = 0xc000_0101;
+const TSC: u32 = msr::IA32_TIME_STAMP_COUNTER;
+const XAPIC_DISABLE_STATUS: u32 = msr::IA32_XAPIC_DISABLE_STATUS;
+const ARCH_CAPABILITIES: u32 = msr::IA32_ARCH_CAPABILITIES;
+const MISC_ENABLE: u32 = msr::IA32_MISC_ENABLE;
+const DEBUGCTL: u32 = msr::IA32_DEBUGCTL;
+const PERF_CAPABILITIES: u32 = msr::IA32_PERF_CAPABILITIES;
+const X2APIC_TPR: u32 = Apic::TPR.msr();
+const X2APIC_PPR: u32 = Apic::PPR.msr();
+const X2APIC_EOI: u32 = Apic::EOI.msr();
+const X2APIC_ISR: core::ops::RangeInclusive<u32> = Apic::ISR.msr()..=Apic::ISR.element(7).msr();
+const X2APIC_TMR: core::ops::RangeInclusive<u32> = Apic::TMR.msr()..=Apic::TMR.element(7).msr();
+const X2APIC_IRR: core::ops::RangeInclusive<u32> = Apic::IRR.msr()..=Apic::IRR.element(7).msr();
+const X2APIC_SELF_IPI: u32 = Apic::SELF_IPI.msr();
+const XSS: u32 = msr::IA32_XSS;
+const EFER: u32 = msr::IA32_EFER;
+const FS_BASE: u32 = msr::IA32_FS_BASE;
+const GS_BASE: u32 = msr::IA32_GS_BASE;
 
 fn find(msr: u32) -> Option<(Access, Access)> {
     TABLE

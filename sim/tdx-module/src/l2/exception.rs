@@ -6,14 +6,13 @@ use super::exit_information::ExitInformation;
 use super::guest::Guest;
 use crate::platform::{Event, EventKind, Register};
 use iced_x86::{Instruction, Mnemonic};
+use x86_defs::exception::{MACHINE_CHECK, PAGE_FAULT};
 use x86_defs::exit_reason;
 
 const DEBUG: u8 = 1;
 const BREAKPOINT: u8 = 3;
 const OVERFLOW: u8 = 4;
 const INVALID_OPCODE: u8 = 6;
-const PAGE_FAULT: u8 = 14;
-const MACHINE_CHECK: u8 = 18;
 
 /// RAX of TDG.VP.VMCALL, leaf 0 of version 0.
 const VP_VMCALL: u64 = 0;

@@ -87,7 +87,7 @@ impl<'a> Guest<'a> {
     pub(super) fn exits_on_exception(&self, vector: u8, error_code: u32) -> bool {
         let bitmap = self.l2.cell(VmcsField::EXCEPTION_BITMAP) as u32;
         let selected = bitmap >> (vector & 31) & 1 != 0;
-        const PAGE_FAULT: u8 = 14;
+        use x86_defs::exception::PAGE_FAULT;
         if vector != PAGE_FAULT {
             return selected;
         }

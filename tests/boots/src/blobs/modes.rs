@@ -11,13 +11,14 @@ use iced_x86::code_asm::{
     CodeAssembler, al, cr0, cr3, cr4, ds, dword_ptr, dx, eax, ecx, edx, es, esp, qword_ptr, rax,
     rsp, ss,
 };
+use x86_defs::msr::IA32_EFER;
+use x86_defs::{cr0, cr4, efer};
 
 const DID_VID: u64 = 0x0001_1014;
-const PG: i32 = 1 << 31;
-const PAE: u32 = 1 << 5;
-const PSE: u32 = 1 << 4;
-const LME: u32 = 1 << 8;
-const IA32_EFER: u32 = 0xC000_0080;
+const PG: i32 = cr0::PG as i32;
+const PAE: u32 = cr4::PAE as u32;
+const PSE: u32 = cr4::PSE as u32;
+const LME: u32 = efer::LME as u32;
 /// A page directory of 4 MiB pages, and PDPTEs that lead to the boot page tables' directories.
 const DIRECTORY: u32 = place::PAGE_TABLES as u32;
 const PDPTES: u32 = place::PAGE_TABLES as u32 + 0x1000;

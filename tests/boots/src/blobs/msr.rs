@@ -8,14 +8,13 @@ use anyhow::Result;
 use iced_x86::code_asm::{
     CodeAssembler, dx, eax, ecx, edx, qword_ptr, r8d, r9d, r10d, r11d, rax, rcx, rdx, rsi,
 };
+use x86_defs::apic::Register;
+use x86_defs::msr::{IA32_APIC_BASE, IA32_EFER, IA32_TSC_DEADLINE};
 
-const IA32_APIC_BASE: u32 = 0x1B;
-const IA32_TSC_DEADLINE: u32 = 0x6E0;
-const IA32_EFER: u32 = 0xC000_0080;
-const X2APIC_ID: u32 = 0x802;
-const X2APIC_VERSION: u32 = 0x803;
-const X2APIC_SPURIOUS: u32 = 0x80F;
-const X2APIC_LVT_TIMER: u32 = 0x832;
+const X2APIC_ID: u32 = Register::ID.msr();
+const X2APIC_VERSION: u32 = Register::VERSION.msr();
+const X2APIC_SPURIOUS: u32 = Register::SVR.msr();
+const X2APIC_LVT_TIMER: u32 = Register::LVT_TIMER.msr();
 /// TSC-deadline mode.
 const DEADLINE_MODE: u32 = 2 << 17;
 const TIMER_VECTOR: u32 = 0x40;

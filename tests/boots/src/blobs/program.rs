@@ -16,7 +16,7 @@ use iced_x86::code_asm::{
 pub(super) type Assembled = Result<()>;
 
 /// The TPM window: the value of RBX.
-pub(super) const TPM: u64 = 0xFED4_0000;
+pub(super) const TPM: u64 = tcg_defs::ptp::BASE;
 /// Offsets in the window (PTP 1.05, "FIFO Interface").
 pub(super) mod tpm {
     pub(crate) const ACCESS: i32 = 0x000;

@@ -51,8 +51,8 @@ pub(super) mod place {
     pub(crate) const MORE_CODE: u64 = TABLES + 0x4000;
 }
 
-const COM1: u32 = 0x3F8;
-const X2APIC_EOI: u32 = 0x80B;
+const COM1: u32 = x86_defs::pc::COM1 as u32;
+const X2APIC_EOI: u32 = x86_defs::apic::Register::EOI.msr();
 /// Exceptions that push an error code (SDM volume 3, table 6-1).
 const WITH_ERROR_CODE: [usize; 8] = [8, 10, 11, 12, 13, 14, 17, 21];
 

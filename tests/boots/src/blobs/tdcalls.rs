@@ -11,17 +11,19 @@ use iced_x86::code_asm::{
     rdx, rsi,
 };
 use simulator::{Gpaw, Window};
+use tdx_defs::ghci::{CompletionStatus, mask};
+use tdx_defs::status::{Code, Operand, Status};
 
 const TDCALL: [u8; 4] = [0x66, 0x0F, 0x01, 0xCC];
 /// TDX_OPERAND_INVALID with operand RAX, and RCX.
-const INVALID_RAX: u64 = 0xC000_0100_0000_0000;
-const INVALID_RCX: u64 = 0xC000_0100_0000_0001;
+const INVALID_RAX: u64 = Status::operand_invalid(Operand::RAX).0;
+const INVALID_RCX: u64 = Status::operand_invalid(Operand::RCX).0;
 /// TDX_NO_VALID_VE_INFO.
-const NO_VALID_VE_INFO: u64 = 0xC000_0704_0000_0000;
+const NO_VALID_VE_INFO: u64 = Status::new(Code::NoValidVeInfo, 0).0;
 /// TDG.VP.VMCALL_INVALID_OPERAND.
-const INVALID_OPERAND: u64 = 1 << 63;
+const INVALID_OPERAND: u64 = CompletionStatus::InvalidOperand.r10();
 /// R10 to R15.
-const MASK: u64 = 0xFC00;
+const MASK: u64 = mask::R10_TO_R15;
 const DID_VID: u64 = 0x0001_1014;
 
 pub(super) fn guests() -> Vec<Guest> {
