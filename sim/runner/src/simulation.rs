@@ -10,6 +10,9 @@ use std::time::Duration;
 /// isa-debug-exit gives 2 * value + 1; the simulator writes 0 when all went well.
 const SUCCESS: i32 = 1;
 
+/// Further arguments of QEMU, for those who look inside a run: `-s -S` waits for a debugger.
+const ARGUMENTS_VARIABLE: &str = "TDP_QEMU_ARGUMENTS";
+
 /// Who is at the guest's console.
 #[derive(Clone, Copy, Debug)]
 pub enum Console<'a> {
@@ -75,6 +78,9 @@ impl Simulation<'_> {
             .arg("-initrd")
             .arg(&pack_file)
             .args(["-append", &append]);
+        if let Ok(words) = std::env::var(ARGUMENTS_VARIABLE) {
+            command.args(words.split_whitespace());
+        }
         let heard = match self.console {
             Console::Kept => qemu::listen(command, None, self.limit, on_line)?,
             Console::Asked(answer) => qemu::listen(command, Some(answer), self.limit, on_line)?,
