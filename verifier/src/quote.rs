@@ -19,16 +19,11 @@ use dcap_qvl::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
+use tdx_defs::quote::{ECDSA_P256, TEE_TDX, certification};
 
 /// Largest quote that is looked at.
 pub const QUOTE_LIMIT: usize = 128 << 10;
 
-/// TEE type of TDX in a quote's header.
-const TEE_TDX: u32 = 0x81;
-/// Attestation key type ECDSA-256-with-P-256.
-const ECDSA_P256: u16 = 2;
-/// Certification data type: PCK certificate chain, PEM.
-const PCK_CERT_CHAIN: u16 = 5;
 /// Intel's chains have one intermediate; the root may be given as well.
 const INTERMEDIATES: usize = 4;
 
@@ -112,7 +107,7 @@ impl TdQuote {
                 found,
             );
         }
-        if quote.inner_cert_type() != PCK_CERT_CHAIN {
+        if quote.inner_cert_type() != certification::PCK_CHAIN {
             let found = quote.inner_cert_type().to_string();
             return unsupported("certification data type", "5 (PCK chain)", found);
         }

@@ -4,7 +4,8 @@
 //! * [`tdg`]: numbers of the TDG.* leaves; [`Registers`]: what a TDCALL reads and writes.
 //! * [`status`]: completion codes; [`field`]: metadata field identifiers and their values.
 //! * [`vmcs`]: fields of an L2 VMCS; [`vp_enter`]: TDG.VP.ENTER; [`attributes`]: page attributes.
-//! * [`report`]: TDREPORT; [`ghci`]: TDVMCALLs.
+//! * [`report`]: TDREPORT; [`quote`]: TD quotes.
+//! * [`ghci`]: TDVMCALLs; [`get_quote`]: the buffer of one of them.
 //!
 //! Not here: the instruction and what its errors mean (`tdcall`), and any decision.
 //!
@@ -15,7 +16,9 @@
 mod address;
 pub mod attributes;
 pub mod field;
+pub mod get_quote;
 pub mod ghci;
+pub mod quote;
 mod registers;
 pub mod report;
 pub mod status;

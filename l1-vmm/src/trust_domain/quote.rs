@@ -8,43 +8,22 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use core::mem::offset_of;
 use tdcall::tdvmcall::VmcallError;
 use tdcall::{RawTdcall, Td};
 use tdx_defs::Gpa;
+use tdx_defs::get_quote::{self, Header, VERSION, status};
 use vtpm::{QuoteError, QuoteStatus};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
+use zerocopy::IntoBytes;
 
 use crate::shared_buffer::SharedBuffer;
 
 /// Alignment of the buffer's address and length.
-const PAGE: usize = 4096;
-/// VERSION of [`Header`].
-const VERSION: u64 = 1;
-
-/// STATUS of [`Header`].
-mod status {
-    pub(super) const SUCCESS: u64 = 0;
-    pub(super) const IN_FLIGHT: u64 = u64::MAX;
-    pub(super) const ERROR: u64 = 0x8000_0000_0000_0000;
-    pub(super) const SERVICE_UNAVAILABLE: u64 = 0x8000_0000_0000_0001;
-}
-
-/// What the buffer begins with; the data follow, first the report, then in its place the quote.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct Header {
-    version: le::U64,
-    status: le::U64,
-    in_length: le::U32,
-    out_length: le::U32,
-}
-
-impl Header {
-    /// Offset of STATUS.
-    const STATUS: usize = 8;
-    /// Offset of OUT_LEN.
-    const OUT_LENGTH: usize = 20;
-}
+const PAGE: usize = get_quote::ALIGNMENT as usize;
+/// Offset of STATUS.
+const STATUS: usize = offset_of!(Header, status);
+/// Offset of OUT_LEN.
+const OUT_LENGTH: usize = offset_of!(Header, out_length);
 
 /// Why memory can be no buffer for GetQuote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -118,8 +97,8 @@ impl<B: SharedBuffer> QuoteBuffer<B> {
             return QuoteStatus::Idle;
         }
         // The status first: what the host wrote before it is there once it is.
-        let status = u64::from_le_bytes(self.read(Header::STATUS));
-        let length = u32::from_le_bytes(self.read(Header::OUT_LENGTH)) as usize;
+        let status = u64::from_le_bytes(self.read(STATUS));
+        let length = u32::from_le_bytes(self.read(OUT_LENGTH)) as usize;
         let answer = match (status, length) {
             // A success without a length is what the request said: the host has not begun.
             (status::IN_FLIGHT, _) | (status::SUCCESS, 0) => return QuoteStatus::InFlight,
@@ -148,19 +127,5 @@ impl<B: SharedBuffer> QuoteBuffer<B> {
         let mut bytes = [0; N];
         self.buffer.read(offset, &mut bytes);
         bytes
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use core::mem::offset_of;
-
-    #[test]
-    fn the_header_is_that_of_the_ghci() {
-        assert_eq!(size_of::<Header>(), 24);
-        assert_eq!(offset_of!(Header, status), Header::STATUS);
-        assert_eq!(offset_of!(Header, in_length), 16);
-        assert_eq!(offset_of!(Header, out_length), Header::OUT_LENGTH);
     }
 }

@@ -5,9 +5,12 @@ use alloc::vec::Vec;
 use sha2::{Digest, Sha256};
 use zerocopy::IntoBytes;
 
+use crate::body_of;
 use crate::key::TestKey;
-use crate::layout::{EnclaveReport, QuoteHeader, TdQuoteBody, certification};
 use crate::report::ReportError;
+use tdx_defs::quote::{
+    ECDSA_P256, EnclaveReport, QuoteHeader, TEE_TDX, TdQuoteBody, VERSION_4, certification,
+};
 
 /// Names of the keys behind the committed certificates.
 pub(crate) mod key_name {
@@ -43,15 +46,15 @@ impl Default for QuotingEnclave {
     fn default() -> QuotingEnclave {
         QuotingEnclave {
             header: QuoteHeader {
-                version: 4u16.to_le_bytes(),
-                attestation_key_type: 2u16.to_le_bytes(),
-                tee_type: 0x81u32.to_le_bytes(),
+                version: VERSION_4.to_le_bytes(),
+                attestation_key_type: ECDSA_P256.to_le_bytes(),
+                tee_type: TEE_TDX.to_le_bytes(),
                 reserved: [0; 4],
                 qe_vendor_id: INTEL,
                 user_data: *b"tdp-vtpm tests\0\0\0\0\0\0",
             },
             attestation_key: TestKey::named(key_name::ATTESTATION),
-            identity: EnclaveReport::default(),
+            identity: test_enclave(),
             authentication_data: core::array::from_fn(|index| index as u8),
             pck: TestKey::named(key_name::PCK),
             certificates: include_bytes!("../pki/pck-chain.pem").to_vec(),
@@ -59,31 +62,29 @@ impl Default for QuotingEnclave {
     }
 }
 
-impl Default for EnclaveReport {
-    /// The enclave that the QE identity in `pki/` describes.
-    fn default() -> EnclaveReport {
-        EnclaveReport {
-            cpusvn: [0; 16],
-            miscselect: [0; 4],
-            reserved_20: [0; 28],
-            // INIT, MODE64BIT, PROVISION_KEY; XFRM: x87, SSE, AVX.
-            attributes: [0x15, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0],
-            mrenclave: Sha256::digest(b"tdp-vtpm test quoting enclave").into(),
-            reserved_96: [0; 32],
-            mrsigner: Sha256::digest(b"tdp-vtpm test enclave signer").into(),
-            reserved_160: [0; 96],
-            isvprodid: 2u16.to_le_bytes(),
-            isvsvn: 4u16.to_le_bytes(),
-            reserved_260: [0; 60],
-            report_data: [0; 64],
-        }
+/// The enclave that the QE identity in `pki/` describes.
+pub(crate) fn test_enclave() -> EnclaveReport {
+    EnclaveReport {
+        cpusvn: [0; 16],
+        miscselect: [0; 4],
+        reserved_20: [0; 28],
+        // INIT, MODE64BIT, PROVISION_KEY; XFRM: x87, SSE, AVX.
+        attributes: [0x15, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0],
+        mrenclave: Sha256::digest(b"tdp-vtpm test quoting enclave").into(),
+        reserved_96: [0; 32],
+        mrsigner: Sha256::digest(b"tdp-vtpm test enclave signer").into(),
+        reserved_160: [0; 96],
+        isvprodid: 2u16.to_le_bytes(),
+        isvsvn: 4u16.to_le_bytes(),
+        reserved_260: [0; 60],
+        report_data: [0; 64],
     }
 }
 
 impl QuotingEnclave {
     /// A quote of a TDREPORT. Its MAC must have been checked.
     pub fn quote(&self, report: &[u8; 1024]) -> Result<Vec<u8>, ReportError> {
-        TdQuoteBody::of_report(report).map(|body| self.sign_body(&body))
+        body_of(report).map(|body| self.sign_body(&body))
     }
 
     /// A quote with this body, whoever made it.

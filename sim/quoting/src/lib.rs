@@ -6,7 +6,7 @@
 //! `pki/root-ca.der` for a root accepts it. It proves nothing: **all private keys are derived from
 //! their names, in the open** ([`TestKey`]). Never trust that root.
 //!
-//! * [`quote`] and [`QuotingEnclave`]: from a TDREPORT, or from any [`TdQuoteBody`], to a quote. No
+//! * [`quote`] and [`QuotingEnclave`]: from a TDREPORT, or from any [`TdQuoteBody`](tdx_defs::quote::TdQuoteBody), to a quote. No
 //!   `std`, so that the simulator's host can do it on bare metal.
 //! * [`message`]: the messages of the quote generation service, in which Linux's and td-shim's
 //!   requests come.
@@ -27,7 +27,6 @@ extern crate alloc;
 
 mod enclave;
 mod key;
-mod layout;
 pub mod message;
 #[cfg(feature = "pki")]
 pub mod pki;
@@ -35,5 +34,4 @@ mod report;
 
 pub use enclave::{QuotingEnclave, quote};
 pub use key::TestKey;
-pub use layout::{EnclaveReport, QuoteHeader, TdQuoteBody};
-pub use report::ReportError;
+pub use report::{ReportError, body_of};

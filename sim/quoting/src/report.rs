@@ -4,7 +4,7 @@ use sha2::{Digest, Sha384};
 use tdx_defs::report::{ReportType, TdReport};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::layout::TdQuoteBody;
+use tdx_defs::quote::TdQuoteBody;
 
 /// Why a quoting enclave refuses a TDREPORT, whatever its MAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,38 +20,23 @@ pub enum ReportError {
     TeeInfoHash,
 }
 
-impl TdQuoteBody {
-    /// The body of a quote of this TDREPORT, after the checks that need no key: the MAC covers the
-    /// hashes, and the hashes cover the rest.
-    pub fn of_report(report: &[u8; 1024]) -> Result<TdQuoteBody, ReportError> {
-        let Ok(report) = TdReport::ref_from_bytes(report) else {
-            unreachable!("TDREPORT has 1024 bytes");
-        };
-        let (mac, tcb, td) = (&report.report_mac, &report.tee_tcb_info, &report.td_info);
-        if mac.report_type.kind != ReportType::TDX {
-            return Err(ReportError::Type(mac.report_type.kind));
-        }
-        if Sha384::digest(tcb.as_bytes())[..] != mac.tee_tcb_info_hash {
-            return Err(ReportError::TeeTcbInfoHash);
-        }
-        if Sha384::digest(td.as_bytes())[..] != mac.tee_info_hash {
-            return Err(ReportError::TeeInfoHash);
-        }
-        Ok(TdQuoteBody {
-            tee_tcb_svn: tcb.tee_tcb_svn,
-            mrseam: tcb.mrseam,
-            mrsignerseam: tcb.mrsignerseam,
-            seam_attributes: tcb.attributes,
-            td_attributes: td.attributes,
-            xfam: td.xfam,
-            mrtd: td.mrtd,
-            mrconfigid: td.mrconfigid,
-            mrowner: td.mrowner,
-            mrownerconfig: td.mrownerconfig,
-            rtmr: td.rtmr,
-            report_data: mac.report_data,
-        })
+/// The body of a quote of this TDREPORT, after the checks that need no key: the MAC covers the
+/// hashes, and the hashes cover the rest.
+pub fn body_of(report: &[u8; 1024]) -> Result<TdQuoteBody, ReportError> {
+    let Ok(report) = TdReport::ref_from_bytes(report) else {
+        unreachable!("TDREPORT has 1024 bytes");
+    };
+    let (mac, tcb, td) = (&report.report_mac, &report.tee_tcb_info, &report.td_info);
+    if mac.report_type.kind != ReportType::TDX {
+        return Err(ReportError::Type(mac.report_type.kind));
     }
+    if Sha384::digest(tcb.as_bytes())[..] != mac.tee_tcb_info_hash {
+        return Err(ReportError::TeeTcbInfoHash);
+    }
+    if Sha384::digest(td.as_bytes())[..] != mac.tee_info_hash {
+        return Err(ReportError::TeeInfoHash);
+    }
+    Ok(TdQuoteBody::of(report))
 }
 
 #[cfg(test)]
@@ -67,7 +52,7 @@ mod tests {
     #[test]
     fn a_body_is_the_report_without_its_mac() {
         let report = report();
-        let body = TdQuoteBody::of_report(&report).unwrap();
+        let body = body_of(&report).unwrap();
         assert_eq!(body.report_data, [0x5a; 64]);
         // Field by field at the offsets of TDREPORT_STRUCT.
         let bytes = body.as_bytes();
@@ -101,7 +86,7 @@ mod tests {
         ] {
             let mut report = report();
             report[offset] ^= 1;
-            assert_eq!(TdQuoteBody::of_report(&report), Err(error), "byte {offset}");
+            assert_eq!(body_of(&report), Err(error), "byte {offset}");
         }
     }
 }

@@ -8,7 +8,8 @@ use dcap_qvl::QuoteCollateralV3;
 use dcap_qvl::quote::Report;
 use dcap_qvl::verify::{QuoteVerifier, VerifiedReport};
 use quoting::pki::{FOREVER, ISSUED, Options, Pki, Subject, platform};
-use quoting::{QuotingEnclave, TdQuoteBody};
+use quoting::{QuotingEnclave, body_of};
+use tdx_defs::quote::TdQuoteBody;
 use tdx_module::{Configuration, Module};
 use zerocopy::IntoBytes;
 
@@ -23,7 +24,7 @@ fn report() -> [u8; 1024] {
 }
 
 fn body() -> TdQuoteBody {
-    TdQuoteBody::of_report(&report()).unwrap()
+    body_of(&report()).unwrap()
 }
 
 fn collateral(pki: &Pki) -> QuoteCollateralV3 {

@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use super::Interface;
-use super::fifo::bits::{PAGE, offset};
+use super::PAGE;
 use crate::{Engine, EngineFailure, Locality};
+use tcg_defs::ptp::fifo as offset;
 
 mod commands;
 mod localities;

@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tpm2_ref_sys::{Config, Ephemeral, NoEntropy, Tpm};
 
 use super::Interface;
-use super::fifo::bits::offset;
 use crate::reference::Reference;
+use tcg_defs::ptp::fifo as offset;
 
 mod scenarios;
 

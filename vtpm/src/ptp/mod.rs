@@ -1,6 +1,6 @@
 //! The FIFO interface (TIS, in PTP's version for TPM 2.0).
 //!
-//! [`Interface`] answers accesses to the five pages of registers at [`fifo::bits::BASE`]. It follows the PTP
+//! [`Interface`] answers accesses to the five pages of registers at [`tcg_defs::ptp::BASE`]. It follows the PTP
 //! where drivers do, and drivers where they differ:
 //!
 //! * Everything happens within the access that causes it. A granted locality, a ready command, a
@@ -25,13 +25,22 @@ mod conformance;
 #[cfg(test)]
 mod driver;
 
+#[cfg(test)]
+use tcg_defs::ptp::LOCALITIES;
+use tcg_defs::ptp::{LOCALITY_SIZE, fifo as offset};
+
 use crate::{Engine, Locality};
 
-use self::fifo::bits::{self, Access, IntEnable, InterfaceId, PAGE, Status, offset};
+use self::fifo::bits::{self, Access, IntEnable, InterfaceId, Status};
 use self::fifo::transfer::{Action, Event, Transfer};
 use self::localities::{Arbitration, Change};
 
 pub use self::statistics::{CommandStatistics, Statistics};
+
+/// Length of one locality's page.
+pub(crate) const PAGE: u32 = LOCALITY_SIZE as u32;
+#[cfg(test)]
+pub(crate) const SIZE: u32 = PAGE * LOCALITIES as u32;
 
 /// Whose access it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +126,7 @@ impl<E: Engine> Interface<E> {
         result
     }
 
-    /// The guest reads `into.len()` bytes at `offset` from [`fifo::bits::BASE`].
+    /// The guest reads `into.len()` bytes at `offset` from [`tcg_defs::ptp::BASE`].
     pub fn read(&mut self, offset: u32, into: &mut [u8]) {
         self.statistics.reads += 1;
         let narrow = into.len() == 1;
@@ -131,7 +140,7 @@ impl<E: Engine> Interface<E> {
         }
     }
 
-    /// The guest writes `from` at `offset` from [`fifo::bits::BASE`].
+    /// The guest writes `from` at `offset` from [`tcg_defs::ptp::BASE`].
     pub fn write(&mut self, offset: u32, from: &[u8]) {
         self.write_from(Origin::Guest, offset, from);
     }

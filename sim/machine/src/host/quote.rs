@@ -6,13 +6,14 @@
 use alloc::vec::Vec;
 
 use quoting::message::{Request, ServiceError};
-use quoting::{QuotingEnclave, TdQuoteBody};
+use quoting::{QuotingEnclave, body_of};
 use sha2::{Digest, Sha256};
 use tdx_defs::Registers;
+use tdx_defs::get_quote::{self, Header, status};
 use tdx_defs::ghci::CompletionStatus;
+use tdx_defs::quote::TdQuoteBody;
 use tdx_defs::report::TdReport;
-use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::FromBytes;
 
 use super::{Host, TICKS_PER_MILLISECOND};
 use crate::arch::cpu::rdtsc;
@@ -21,7 +22,7 @@ use crate::console::say;
 use crate::hardware::Timer;
 use crate::options::Quote;
 
-const PAGE: u64 = 4096;
+const PAGE: u64 = get_quote::ALIGNMENT;
 /// QEMU's limits: of a buffer, and of requests at a time.
 const LARGEST_BUFFER: u64 = 128 << 10;
 const MOST_REQUESTS: usize = 16;
@@ -29,28 +30,8 @@ const MOST_REQUESTS: usize = 16;
 const TIME: u64 = 5 * TICKS_PER_MILLISECOND;
 const LATE: u64 = 120_000 * TICKS_PER_MILLISECOND;
 
-/// What a buffer begins with; lengths do not count it.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct Header {
-    version: U64,
-    status: U64,
-    in_length: U32,
-    out_length: U32,
-}
-
-impl Header {
-    const SIZE: u64 = size_of::<Header>() as u64;
-    const VERSION: u64 = 1;
-}
-
-/// Status codes in the header.
-mod status {
-    pub(super) const SUCCESS: u64 = 0;
-    pub(super) const IN_FLIGHT: u64 = u64::MAX;
-    pub(super) const ERROR: u64 = 1 << 63;
-    pub(super) const UNAVAILABLE: u64 = 1 << 63 | 1;
-}
+/// Bytes of a buffer's header.
+const HEADER: u64 = size_of::<Header>() as u64;
 
 /// A request that is taken and not answered.
 #[derive(Debug)]
@@ -168,14 +149,14 @@ impl Host {
         let Some(data) = data.get(..header.in_length.get() as usize) else {
             return CompletionStatus::InvalidOperand;
         };
-        if header.version.get() != Header::VERSION
+        if header.version.get() != get_quote::VERSION
             || header.status.get() != 0
             || header.out_length.get() != 0
         {
             return CompletionStatus::InvalidOperand;
         }
         if self.options.quote == Quote::None {
-            self.write_status(buffer, status::UNAVAILABLE, 0);
+            self.write_status(buffer, status::SERVICE_UNAVAILABLE, 0);
             return CompletionStatus::Success;
         }
         if self.quotes.pending.len() >= MOST_REQUESTS {
@@ -215,7 +196,7 @@ impl Host {
             say!("GetQuote: the report is not one of this platform");
             return refused(ServiceError::InvalidParameter);
         }
-        let body = match TdQuoteBody::of_report(request.report) {
+        let body = match body_of(request.report) {
             Ok(body) => body,
             Err(error) => {
                 say!("GetQuote: {error}");
@@ -249,7 +230,7 @@ impl Host {
         self.arm_quotes();
         let due: Vec<Pending> = due;
         for Pending { buffer, answer, .. } in due {
-            if self.write_buffer(buffer + Header::SIZE, &answer.data) {
+            if self.write_buffer(buffer + HEADER, &answer.data) {
                 self.write_status(buffer, answer.status, answer.out_length);
             } else {
                 say!("GetQuote: the buffer at {buffer:#x} does not take the answer");

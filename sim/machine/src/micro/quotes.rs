@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 
+use quoting::QuotingEnclave;
 use quoting::message::Form;
-use quoting::{QuotingEnclave, TdQuoteBody};
 use tdx_defs::ghci::{CompletionStatus, sub_function};
+use tdx_defs::quote::TdQuoteBody;
 use tdx_defs::report::TdReport;
 use tdx_defs::status::{Code as StatusCode, Status};
 use tdx_defs::tdg;

@@ -10,8 +10,8 @@ use der::DateTime;
 use serde::Serialize;
 
 use super::{ISSUED, PkiError, platform};
+use crate::enclave::test_enclave;
 use crate::key::TestKey;
-use crate::layout::EnclaveReport;
 
 /// "TCB evaluation data number": counts Intel's TCB recoveries.
 const EVALUATION: u32 = 17;
@@ -228,9 +228,9 @@ pub(super) fn tcb_info(key: &TestKey, next_update: u64) -> Result<Signed, PkiErr
     Signed::new(key, &info)
 }
 
-/// TD QE identity, version 2, of [`EnclaveReport::default`]; one with a lower ISVSVN is out of date.
+/// TD QE identity, version 2, of [`test_enclave`]; one with a lower ISVSVN is out of date.
 pub(super) fn qe_identity(key: &TestKey, next_update: u64) -> Result<Signed, PkiError> {
-    let enclave = EnclaveReport::default();
+    let enclave = test_enclave();
     let mut attributes = enclave.attributes;
     for (byte, mask) in attributes.iter_mut().zip(ATTRIBUTES_MASK) {
         *byte &= mask;

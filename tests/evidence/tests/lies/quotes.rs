@@ -4,8 +4,9 @@ use attestation::bundle::Binary;
 use attestation::claims::Claims;
 use attestation::report::Report;
 use evidence::{Evidence, NOW};
+use quoting::QuotingEnclave;
 use quoting::pki::{Options, Pki, Subject};
-use quoting::{EnclaveReport, QuotingEnclave};
+use tdx_defs::quote::EnclaveReport;
 use verifier::collateral::Signed;
 use verifier::{Collateral, Id};
 

@@ -3,7 +3,8 @@
 use alloc::vec;
 
 use super::*;
-use crate::ptp::fifo::bits::{BASE, PAGE, SIZE};
+use crate::ptp::{PAGE, SIZE};
+use tcg_defs::ptp::BASE;
 
 /// Restricted P-256 signing key, ECDSA with SHA-256.
 const ECC: [u8; 24] = [

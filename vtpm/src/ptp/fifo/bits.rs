@@ -4,47 +4,6 @@
 
 use bitfield_struct::bitfield;
 
-/// Where the interface is in the guest's memory: a page for each locality, ascending.
-pub const BASE: u64 = 0xfed4_0000;
-
-/// Length of all five pages.
-pub const SIZE: u32 = 0x5000;
-
-/// Length of one locality's page.
-pub const PAGE: u32 = 0x1000;
-
-/// Offsets within a locality's page.
-pub mod offset {
-    /// [`Access`](super::Access), one byte.
-    pub const ACCESS: u32 = 0x000;
-    /// [`IntEnable`](super::IntEnable).
-    pub const INT_ENABLE: u32 = 0x008;
-    /// Number of the interrupt, one byte.
-    pub const INT_VECTOR: u32 = 0x00c;
-    /// Interrupts that have occurred.
-    pub const INT_STATUS: u32 = 0x010;
-    /// [`IntfCapability`](super::IntfCapability).
-    pub const INTF_CAPABILITY: u32 = 0x014;
-    /// [`Status`](super::Status).
-    pub const STS: u32 = 0x018;
-    /// Locality 4: the end of a dynamic launch.
-    pub const HASH_END: u32 = 0x020;
-    /// Commands in, responses out. Locality 4 during a dynamic launch: what is launched.
-    pub const DATA_FIFO: u32 = 0x024;
-    /// Locality 4: the start of a dynamic launch.
-    pub const HASH_START: u32 = 0x028;
-    /// [`InterfaceId`](super::InterfaceId).
-    pub const INTERFACE_ID: u32 = 0x030;
-    /// The FIFO again, with room for bursts.
-    pub const XDATA_FIFO: u32 = 0x080;
-    /// The first offset after it.
-    pub const XDATA_FIFO_END: u32 = 0x0c0;
-    /// Vendor and device.
-    pub const DID_VID: u32 = 0xf00;
-    /// Revision, one byte.
-    pub const RID: u32 = 0xf04;
-}
-
 /// TPM_ACCESS_x, 0x000: who owns the TPM. A read has no side effect.
 #[bitfield(u8)]
 #[derive(PartialEq, Eq)]

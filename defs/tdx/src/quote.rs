@@ -1,10 +1,42 @@
-//! Layout of a version 4 quote (Intel TDX DCAP Quoting Library API, appendix 3). Integers are
-//! little-endian.
+//! Layout of a TD quote (Intel TDX DCAP Quoting Library API, appendix 3). Integers are little-endian.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// A SHA-384 digest.
-type Sha384 = [u8; 48];
+use crate::report::{Sha384, TdReport};
+
+/// Version of a quote whose header is followed by a [`TdQuoteBody`].
+pub const VERSION_4: u16 = 4;
+/// Version of a quote with a [`BodyDescriptor`] between header and body.
+pub const VERSION_5: u16 = 5;
+/// Attestation key type: ECDSA-256 with P-256.
+pub const ECDSA_P256: u16 = 2;
+/// TEE type: TDX.
+pub const TEE_TDX: u32 = 0x81;
+
+/// "TD Quote Body Descriptor" of a version 5 quote.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct BodyDescriptor {
+    /// What the body is.
+    pub body_type: [u8; 2],
+    /// Its bytes.
+    pub size: [u8; 4],
+}
+
+impl BodyDescriptor {
+    /// A [`TdQuoteBody`].
+    pub const TDX_1_0: Self = Self {
+        body_type: 2u16.to_le_bytes(),
+        size: 584u32.to_le_bytes(),
+    };
+    /// A [`TdQuoteBody`] with TEE_TCB_SVN2 and MRSERVICETD behind it.
+    pub const TDX_1_5: Self = Self {
+        body_type: 3u16.to_le_bytes(),
+        size: 648u32.to_le_bytes(),
+    };
+}
 
 /// "Quote Header", 48 bytes.
 #[derive(
@@ -12,11 +44,11 @@ type Sha384 = [u8; 48];
 )]
 #[repr(C)]
 pub struct QuoteHeader {
-    /// 4.
+    /// [`VERSION_4`] or [`VERSION_5`].
     pub version: [u8; 2],
-    /// 2: ECDSA-256 with P-256.
+    /// [`ECDSA_P256`].
     pub attestation_key_type: [u8; 2],
-    /// 0x81: TDX.
+    /// [`TEE_TDX`].
     pub tee_type: [u8; 4],
     /// 0.
     pub reserved: [u8; 4],
@@ -58,6 +90,27 @@ pub struct TdQuoteBody {
     pub report_data: [u8; 64],
 }
 
+impl TdQuoteBody {
+    /// The body that a quote of `report` has.
+    pub const fn of(report: &TdReport) -> Self {
+        let (tcb, td) = (&report.tee_tcb_info, &report.td_info);
+        Self {
+            tee_tcb_svn: tcb.tee_tcb_svn,
+            mrseam: tcb.mrseam,
+            mrsignerseam: tcb.mrsignerseam,
+            seam_attributes: tcb.attributes,
+            td_attributes: td.attributes,
+            xfam: td.xfam,
+            mrtd: td.mrtd,
+            mrconfigid: td.mrconfigid,
+            mrowner: td.mrowner,
+            mrownerconfig: td.mrownerconfig,
+            rtmr: td.rtmr,
+            report_data: report.report_mac.report_data,
+        }
+    }
+}
+
 /// "Enclave Report Body", 384 bytes: who the quoting enclave is.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
@@ -95,9 +148,9 @@ const _: () = assert!(size_of::<TdQuoteBody>() == 584);
 const _: () = assert!(size_of::<EnclaveReport>() == 384);
 
 /// Certification data types ("QE Certification Data").
-pub(crate) mod certification {
+pub mod certification {
     /// The PCK certificate chain, PEM: leaf, Platform CA, root.
-    pub(crate) const PCK_CHAIN: u16 = 5;
+    pub const PCK_CHAIN: u16 = 5;
     /// The quoting enclave's report, and inside it a further certification.
-    pub(crate) const QE_REPORT: u16 = 6;
+    pub const QE_REPORT: u16 = 6;
 }
