@@ -18,8 +18,6 @@
 pub mod fifo;
 mod localities;
 
-mod statistics;
-
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
@@ -34,8 +32,6 @@ use crate::{Engine, Locality};
 use self::fifo::bits::{self, Access, IntEnable, InterfaceId, Status};
 use self::fifo::transfer::{Action, Event, Transfer};
 use self::localities::{Arbitration, Change};
-
-pub use self::statistics::{CommandStatistics, Statistics};
 
 /// Length of one locality's page.
 pub(crate) const PAGE: u32 = LOCALITY_SIZE as u32;
@@ -77,7 +73,6 @@ pub struct Interface<E> {
     established: bool,
     /// Between HASH_START and HASH_END.
     launching: bool,
-    statistics: Statistics,
 }
 
 impl<E: Engine> Interface<E> {
@@ -93,7 +88,6 @@ impl<E: Engine> Interface<E> {
             interface_locked: false,
             established,
             launching: false,
-            statistics: Statistics::new(),
         }
     }
 
@@ -107,14 +101,8 @@ impl<E: Engine> Interface<E> {
         &mut self.engine
     }
 
-    /// What the interface was used for so far.
-    pub const fn statistics(&self) -> &Statistics {
-        &self.statistics
-    }
-
     /// The platform was reset: every register as at first, no response, _TPM_Init to the engine.
     pub fn reset(&mut self) -> Result<(), crate::EngineFailure> {
-        self.finish();
         self.transfer.leave();
         self.arbitration = Arbitration::default();
         self.localities = [LocalityRegisters::RESET; 5];
@@ -128,7 +116,6 @@ impl<E: Engine> Interface<E> {
 
     /// The guest reads `into.len()` bytes at `offset` from [`tcg_defs::ptp::BASE`].
     pub fn read(&mut self, offset: u32, into: &mut [u8]) {
-        self.statistics.reads += 1;
         let narrow = into.len() == 1;
         let mut at = offset;
         let mut rest = into;
@@ -152,7 +139,6 @@ impl<E: Engine> Interface<E> {
     }
 
     fn write_from(&mut self, origin: Origin, offset: u32, from: &[u8]) {
-        self.statistics.writes += 1;
         let mut at = offset;
         let mut rest = from;
         while !rest.is_empty() {
@@ -285,18 +271,13 @@ impl<E: Engine> Interface<E> {
         match self.transfer.handle(event) {
             Action::None => {}
             Action::Execute => self.execute(locality),
-            Action::Finished => self.statistics.finished(),
         }
     }
 
     fn execute(&mut self, locality: Locality) {
         let (command, response) = self.transfer.execution();
-        let code = code(command);
         let length = self.engine.execute(locality, command, response).ok();
         self.transfer.complete(length);
-        let (_, response) = self.transfer.execution();
-        self.statistics
-            .executed(code, self::code(response) != Some(0));
     }
 
     /// The TPM went from one locality to another.
@@ -304,7 +285,6 @@ impl<E: Engine> Interface<E> {
         let Some(Change { from, to, seized }) = change else {
             return;
         };
-        self.finish();
         let ready = self.transfer.leave();
         if let Some(from) = from {
             self.registers_mut(from, |registers| registers.ready = ready && !seized);
@@ -312,12 +292,6 @@ impl<E: Engine> Interface<E> {
         if let Some(to) = to {
             self.transfer.enter(self.registers(to).ready && !seized);
             self.registers_mut(to, |registers| registers.ready = false);
-        }
-    }
-
-    fn finish(&mut self) {
-        if self.transfer.is_complete() {
-            self.statistics.finished();
         }
     }
 
@@ -373,10 +347,4 @@ impl<E: Engine> Interface<E> {
 /// How many of `length` bytes at `offset` lie within the same four aligned bytes.
 fn within_dword(offset: u32, length: usize) -> usize {
     length.min(4 - (offset & 3) as usize)
-}
-
-/// The command or response code of a message.
-fn code(message: &[u8]) -> Option<u32> {
-    let code = message.get(6..10)?.first_chunk()?;
-    Some(u32::from_be_bytes(*code))
 }

@@ -44,8 +44,6 @@ pub(in crate::ptp) enum Action {
     None,
     /// Execute the command, then [`Transfer::complete`].
     Execute,
-    /// A response was thrown away: the command is over.
-    Finished,
 }
 
 /// The two buffers and the state of the active locality.
@@ -91,7 +89,7 @@ impl Transfer {
             (State::Reception { expect: true }, Event::Go) => Action::None,
             (State::Reception { expect: false }, Event::Go) => Action::Execute,
             (State::Reception { .. }, Event::ResponseRetry) => Action::None,
-            (State::Reception { .. }, Event::CommandReady) => {
+            (State::Reception { .. } | State::Completion, Event::CommandReady) => {
                 self.clear();
                 self.state = State::Ready;
                 Action::None
@@ -99,11 +97,6 @@ impl Transfer {
             (State::Completion, Event::ResponseRetry) => {
                 self.read = 0;
                 Action::None
-            }
-            (State::Completion, Event::CommandReady) => {
-                self.clear();
-                self.state = State::Ready;
-                Action::Finished
             }
             (State::Completion, Event::Write(_) | Event::Go) => Action::None,
         }
@@ -200,11 +193,6 @@ impl Transfer {
     pub(in crate::ptp) fn enter(&mut self, ready: bool) {
         self.clear();
         self.state = if ready { State::Ready } else { State::Idle };
-    }
-
-    /// A response is there, read or not.
-    pub(in crate::ptp) fn is_complete(&self) -> bool {
-        self.state == State::Completion
     }
 
     fn clear(&mut self) {
