@@ -25,18 +25,9 @@ pub trait Engine {
     /// _TPM_Init: the platform was reset.
     fn reset(&mut self) -> Result<(), EngineFailure>;
 
-    /// Whether a dynamic launch (H-CRTM or D-RTM sequence) has happened since this was last reset.
+    /// Whether a dynamic launch has happened since this was last reset.
     fn establishment(&self) -> bool;
 
     /// Forgets that a dynamic launch has happened. The caller has checked that `locality` is 3 or 4.
     fn reset_establishment(&mut self, locality: Locality) -> Result<(), EngineFailure>;
-
-    /// _TPM_Hash_Start: the platform begins a dynamic launch.
-    fn hash_start(&mut self) -> Result<(), EngineFailure>;
-
-    /// _TPM_Hash_Data: part of what is launched.
-    fn hash_data(&mut self, data: &[u8]) -> Result<(), EngineFailure>;
-
-    /// _TPM_Hash_End: all of it has been hashed.
-    fn hash_end(&mut self) -> Result<(), EngineFailure>;
 }

@@ -52,16 +52,4 @@ impl Engine for Reference {
             .reset_established(locality.number())
             .map_err(|_| EngineFailure)
     }
-
-    fn hash_start(&mut self) -> Result<(), EngineFailure> {
-        self.0.hash_start().map_err(|_| EngineFailure)
-    }
-
-    fn hash_data(&mut self, data: &[u8]) -> Result<(), EngineFailure> {
-        self.0.hash_data(data).map_err(|_| EngineFailure)
-    }
-
-    fn hash_end(&mut self) -> Result<(), EngineFailure> {
-        self.0.hash_end().map_err(|_| EngineFailure)
-    }
 }

@@ -55,7 +55,6 @@ enum Step {
     Event(u32, Vec<u8>),
     Sequence(u32, Vec<u8>),
     Reset(u32),
-    DynamicLaunch(Vec<u8>),
     PlatformReset,
 }
 
@@ -73,7 +72,6 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (pcr(), data.clone()).prop_map(|(pcr, data)| Step::Event(pcr, data)),
         2 => (pcr(), data.clone()).prop_map(|(pcr, data)| Step::Sequence(pcr, data)),
         2 => pcr().prop_map(Step::Reset),
-        1 => data.prop_map(Step::DynamicLaunch),
         1 => Just(Step::PlatformReset),
     ]
 }
@@ -103,11 +101,6 @@ impl Step {
             }
             Self::Reset(pcr) => {
                 session.execute(&command::pcr_reset(*pcr));
-            }
-            Self::DynamicLaunch(data) => {
-                session.tpm.hash_start().unwrap();
-                session.tpm.hash_data(data).unwrap();
-                session.tpm.hash_end().unwrap();
             }
             Self::PlatformReset => session.tpm.reset().unwrap(),
         }
@@ -256,21 +249,3 @@ fn a_command_has_one_code() {
 
 /// TPM_RC_COMMAND_CODE.
 const COMMAND_CODE: u32 = 0x143;
-
-#[test]
-fn a_dynamic_launch_tells_the_pcrs_it_resets() {
-    let mut session = Setup::mirror(PcrMirror::Full).start();
-    session.tpm.hash_start().unwrap();
-    check(&mut session);
-    session.tpm.hash_data(b"launched").unwrap();
-    let records = session.records_of(|session| session.tpm.hash_end().unwrap());
-    let pcrs: Vec<_> = records
-        .iter()
-        .map(|record| match record {
-            Record::PcrValue { pcr, values } => (*pcr, values.len()),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(pcrs, [(17, 4), (18, 4), (19, 4), (20, 4), (21, 4), (22, 4)]);
-    check(&mut session);
-}

@@ -152,18 +152,6 @@ impl Engine for PowerCycled {
     fn reset_establishment(&mut self, locality: Locality) -> Result<(), EngineFailure> {
         self.engine.reset_establishment(locality)
     }
-
-    fn hash_start(&mut self) -> Result<(), EngineFailure> {
-        self.engine.hash_start()
-    }
-
-    fn hash_data(&mut self, data: &[u8]) -> Result<(), EngineFailure> {
-        self.engine.hash_data(data)
-    }
-
-    fn hash_end(&mut self) -> Result<(), EngineFailure> {
-        self.engine.hash_end()
-    }
 }
 
 #[test]

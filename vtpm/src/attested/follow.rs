@@ -13,10 +13,6 @@ use super::{Attested, Failure};
 use crate::provision::NvAttributes;
 use crate::{Engine, TrustDomain};
 
-/// The PCRs that a dynamic launch resets (TCG PC Client Platform TPM Profile, table "PCR Initial
-/// and Reset Values").
-const DYNAMIC: core::ops::RangeInclusive<u8> = 17..=22;
-
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// Attributes of the index that the command would undefine.
     pub(super) fn attributes_of_undefined(&mut self, command: Command<'_>) -> Option<NvAttributes> {
@@ -54,13 +50,6 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// A dynamic launch is complete.
-    pub(super) fn follow_dynamic_launch(&mut self) -> Result<(), Failure> {
-        self.recorder.pcrs_changed();
-        self.record_values(DYNAMIC)?;
-        self.record_commit()
     }
 
     fn record_effect(

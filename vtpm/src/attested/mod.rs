@@ -198,25 +198,6 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
     fn reset_establishment(&mut self, locality: Locality) -> Result<(), EngineFailure> {
         self.provisioner.engine_mut().reset_establishment(locality)
     }
-
-    fn hash_start(&mut self) -> Result<(), EngineFailure> {
-        self.in_service()?;
-        let identified = self.identified().map(drop);
-        self.latch(identified)?;
-        self.provisioner.engine_mut().hash_start()
-    }
-
-    fn hash_data(&mut self, data: &[u8]) -> Result<(), EngineFailure> {
-        self.in_service()?;
-        self.provisioner.engine_mut().hash_data(data)
-    }
-
-    fn hash_end(&mut self) -> Result<(), EngineFailure> {
-        self.in_service()?;
-        self.provisioner.engine_mut().hash_end()?;
-        let outcome = self.follow_dynamic_launch();
-        self.latch(outcome)
-    }
 }
 
 fn put_failure(response: &mut [u8]) -> Result<usize, EngineFailure> {

@@ -12,8 +12,8 @@ use crate::{Engine, EngineFailure, Locality};
 use tcg_defs::ptp::fifo as offset;
 
 mod commands;
+mod establishment;
 mod localities;
-mod platform;
 mod registers;
 mod robustness;
 
@@ -40,9 +40,6 @@ struct Echo {
     established: bool,
     /// What to answer instead: the bytes written and the length returned.
     answer: Option<Result<(Vec<u8>, usize), EngineFailure>>,
-    /// What a dynamic launch hashed, and whether it has ended.
-    launch: Option<(Vec<u8>, bool)>,
-    broken_hash: bool,
 }
 
 /// Tag, size and code 0 of a message that carries `data`.
@@ -79,29 +76,6 @@ impl Engine for Echo {
 
     fn reset_establishment(&mut self, _locality: Locality) -> Result<(), EngineFailure> {
         self.established = false;
-        Ok(())
-    }
-
-    fn hash_start(&mut self) -> Result<(), EngineFailure> {
-        self.launch = Some((Vec::new(), false));
-        self.established = true;
-        Ok(())
-    }
-
-    fn hash_data(&mut self, data: &[u8]) -> Result<(), EngineFailure> {
-        if self.broken_hash {
-            return Err(EngineFailure);
-        }
-        if let Some((hashed, _)) = &mut self.launch {
-            hashed.extend(data);
-        }
-        Ok(())
-    }
-
-    fn hash_end(&mut self) -> Result<(), EngineFailure> {
-        if let Some((_, ended)) = &mut self.launch {
-            *ended = true;
-        }
         Ok(())
     }
 }

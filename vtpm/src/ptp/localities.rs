@@ -100,8 +100,8 @@ impl Arbitration {
         }
     }
 
-    /// Gives the TPM to `locality` whoever has it, or to nobody: for the platform's own actions.
-    pub(super) fn give(&mut self, locality: Option<Locality>, seized: bool) -> Change {
+    /// Gives the TPM to `locality` whoever has it, or to nobody.
+    fn give(&mut self, locality: Option<Locality>, seized: bool) -> Change {
         let change = Change {
             from: self.active,
             to: locality,

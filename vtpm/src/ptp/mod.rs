@@ -12,8 +12,8 @@
 //! * No interrupt is connected. The interrupt registers can be written and read back; nothing ever
 //!   occurs in them.
 //!
-//! Locality 4 is the platform's: its page ignores what the guest writes.
-//! [`write_as_platform`](Interface::write_as_platform) is for accesses that the platform makes itself.
+//! Locality 4 is the platform's, for dynamic launches. No guest is launched that way here: the page can be
+//! read, and ignores what is written.
 
 pub mod fifo;
 mod localities;
@@ -37,13 +37,6 @@ use self::localities::{Arbitration, Change};
 pub(crate) const PAGE: u32 = LOCALITY_SIZE as u32;
 #[cfg(test)]
 pub(crate) const SIZE: u32 = PAGE * LOCALITIES as u32;
-
-/// Whose access it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    Guest,
-    Platform,
-}
 
 /// What each locality has of its own, beside its claim to the TPM.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +64,6 @@ pub struct Interface<E> {
     interface_locked: bool,
     /// The engine's, kept here because every read of ACCESS shows it.
     established: bool,
-    /// Between HASH_START and HASH_END.
-    launching: bool,
 }
 
 impl<E: Engine> Interface<E> {
@@ -87,7 +78,6 @@ impl<E: Engine> Interface<E> {
             int_vector: 0,
             interface_locked: false,
             established,
-            launching: false,
         }
     }
 
@@ -108,7 +98,6 @@ impl<E: Engine> Interface<E> {
         self.localities = [LocalityRegisters::RESET; 5];
         self.int_vector = 0;
         self.interface_locked = false;
-        self.launching = false;
         let result = self.engine.reset();
         self.established = self.engine.establishment();
         result
@@ -129,21 +118,11 @@ impl<E: Engine> Interface<E> {
 
     /// The guest writes `from` at `offset` from [`tcg_defs::ptp::BASE`].
     pub fn write(&mut self, offset: u32, from: &[u8]) {
-        self.write_from(Origin::Guest, offset, from);
-    }
-
-    /// As [`write`](Self::write), but the platform itself is the one who writes: it may use
-    /// locality 4, and start a dynamic launch there. Never for what a guest asks.
-    pub fn write_as_platform(&mut self, offset: u32, from: &[u8]) {
-        self.write_from(Origin::Platform, offset, from);
-    }
-
-    fn write_from(&mut self, origin: Origin, offset: u32, from: &[u8]) {
         let mut at = offset;
         let mut rest = from;
         while !rest.is_empty() {
             let (part, after) = rest.split_at(within_dword(at, rest.len()));
-            self.write_within_dword(origin, at, part);
+            self.write_within_dword(at, part);
             at = at.saturating_add(part.len() as u32);
             rest = after;
         }
@@ -193,11 +172,11 @@ impl<E: Engine> Interface<E> {
     }
 
     /// `from` lies within four aligned bytes.
-    fn write_within_dword(&mut self, origin: Origin, at: u32, from: &[u8]) {
+    fn write_within_dword(&mut self, at: u32, from: &[u8]) {
         let Some(locality) = Locality::new(at / PAGE) else {
             return;
         };
-        if locality == Locality::Four && origin == Origin::Guest {
+        if locality == Locality::Four {
             return;
         }
         let register = at % PAGE;
@@ -225,14 +204,6 @@ impl<E: Engine> Interface<E> {
                 self.int_vector = (value & 0xf) as u8;
             }
             offset::STS if active => self.write_status(locality, Status::from_bits(value)),
-            offset::HASH_START if origin == Origin::Platform && locality == Locality::Four => {
-                self.hash_start();
-            }
-            offset::DATA_FIFO if self.launching && locality == Locality::Four => {
-                let result = self.engine.hash_data(from);
-                self.launch_step(result);
-            }
-            offset::HASH_END if self.launching && locality == Locality::Four => self.hash_end(),
             offset::DATA_FIFO | offset::XDATA_FIFO..offset::XDATA_FIFO_END if active => {
                 for byte in from {
                     self.handle(locality, Event::Write(*byte));
@@ -293,41 +264,6 @@ impl<E: Engine> Interface<E> {
             self.transfer.enter(self.registers(to).ready && !seized);
             self.registers_mut(to, |registers| registers.ready = false);
         }
-    }
-
-    /// PTP 1.05, "TPM_HASH_START": only when nobody or locality 4 has the TPM.
-    fn hash_start(&mut self) {
-        if !matches!(self.arbitration.active(), None | Some(Locality::Four)) {
-            return;
-        }
-        let change = self.arbitration.give(Some(Locality::Four), false);
-        self.apply(Some(change));
-        self.launching = true;
-        let result = self.engine.hash_start();
-        self.launch_step(result);
-        self.established = self.engine.establishment();
-    }
-
-    fn hash_end(&mut self) {
-        let result = self.engine.hash_end();
-        self.launch_step(result);
-        if self.launching {
-            self.end_launch();
-        }
-    }
-
-    /// A launch that the engine could not measure is none.
-    fn launch_step(&mut self, result: Result<(), crate::EngineFailure>) {
-        if result.is_err() {
-            self.end_launch();
-        }
-    }
-
-    fn end_launch(&mut self) {
-        self.launching = false;
-        let access = Access::new().with_active_locality(true);
-        let change = self.arbitration.write(Locality::Four, access);
-        self.apply(change);
     }
 
     fn registers(&self, locality: Locality) -> LocalityRegisters {

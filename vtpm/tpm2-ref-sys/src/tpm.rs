@@ -231,8 +231,8 @@ impl Tpm {
         outcome
     }
 
-    /// Whether a D-RTM sequence has run since the flag was last reset (TPM_ACCESS_x.tpmEstablishment,
-    /// which shows it inverted).
+    /// Whether a dynamic launch has happened since the flag was last reset (TPM_ACCESS_x.tpmEstablishment,
+    /// which shows it inverted). There is no way to one: it needs a platform at locality 4.
     pub fn established(&self) -> bool {
         let mut established: c_uchar = 0;
         // SAFETY: nobody else is in the engine; it only writes the variable.
@@ -249,33 +249,6 @@ impl Tpm {
             result::SUCCESS => Ok(()),
             _ => Err(ExecuteError::Locality(locality)),
         }
-    }
-
-    /// _TPM_Hash_Start: the platform begins an H-CRTM (before TPM2_Startup) or a D-RTM sequence.
-    pub fn hash_start(&mut self) -> Result<(), ExecuteError> {
-        in_service()?;
-        // SAFETY: nobody else is in the engine.
-        let code = unsafe { (TPM2Interface.hash_start)() };
-        hashed(code)
-    }
-
-    /// _TPM_Hash_Data: more of what the platform measures.
-    pub fn hash_data(&mut self, data: &[u8]) -> Result<(), ExecuteError> {
-        in_service()?;
-        for part in data.chunks(MAX_COMMAND) {
-            // SAFETY: nobody else is in the engine, which reads `part` and keeps nothing of it.
-            let code = unsafe { (TPM2Interface.hash_data)(part.as_ptr(), part.len() as u32) };
-            hashed(code)?;
-        }
-        Ok(())
-    }
-
-    /// _TPM_Hash_End: the digest goes to PCR 0 (H-CRTM) or PCR 17 (D-RTM).
-    pub fn hash_end(&mut self) -> Result<(), ExecuteError> {
-        in_service()?;
-        // SAFETY: nobody else is in the engine.
-        let code = unsafe { (TPM2Interface.hash_end)() };
-        hashed(code)
     }
 
     /// For asking, from an interrupt handler or another thread, that the present command give up.
@@ -321,14 +294,6 @@ fn set_locality(locality: u8) -> Result<(), ExecuteError> {
     }
     let _ = host::with(|host| host.locality = locality);
     Ok(())
-}
-
-fn hashed(code: u32) -> Result<(), ExecuteError> {
-    in_service()?;
-    match code {
-        result::SUCCESS => Ok(()),
-        code => Err(ExecuteError::Engine(code)),
-    }
 }
 
 #[cfg(test)]

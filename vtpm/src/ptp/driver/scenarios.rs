@@ -165,27 +165,6 @@ fn reset_needs_a_new_startup_and_clears_pcrs() {
 }
 
 #[test]
-fn a_dynamic_launch_reaches_pcr_17() {
-    let mut driver = Driver::new();
-    driver.ok(&startup());
-    let read = command(0x17e, None, &[0, 0, 0, 1, 0, 0x0b, 3, 0, 0, 2]);
-    assert_eq!(driver.ok(&read)[30..62], [0xff; 32]);
-    for (register, data) in [
-        (offset::HASH_START, &[0][..]),
-        (offset::DATA_FIFO, b"code"),
-        (offset::HASH_END, &[0]),
-    ] {
-        driver
-            .interface
-            .write_as_platform(4 * PAGE + register, data);
-    }
-    assert_eq!(driver.read8(offset::ACCESS), 0x80);
-    let pcr = driver.ok(&read)[30..62].to_vec();
-    assert_ne!(pcr, [0xff; 32]);
-    assert_ne!(pcr, [0; 32]);
-}
-
-#[test]
 fn localities_reach_the_engine() {
     // PCR 20 can be extended from localities 1 to 3, PCR 17 from 2 to 4.
     let extend = |pcr: u32| {
