@@ -51,12 +51,16 @@ pub struct TestPlatform {
     pub intercepts: BTreeMap<Vm, Intercepts>,
     /// (read, write) by VM and MSR.
     pub msr_intercepts: BTreeMap<(Vm, u32), (bool, bool)>,
-    /// The time-stamp counter; advances by one at each look.
+    /// The time-stamp counter.
     pub tsc: u64,
+    /// How far it advances at each look; 0 for one that stands.
+    pub tsc_step: u64,
     /// The armed timer.
     pub timer: Option<u64>,
-    /// CPUID by leaf and sub-leaf; zero where there is none.
+    /// CPUID by leaf and sub-leaf.
     pub cpuid: BTreeMap<(u32, u32), CpuidResult>,
+    /// What the leaves have that [`cpuid`](Self::cpuid) does not.
+    pub other_cpuid: CpuidResult,
     /// The machine's MSRs.
     pub msrs: BTreeMap<u32, u64>,
     /// XCR0 bits that the machine has.
@@ -144,7 +148,7 @@ impl Platform for TestPlatform {
     }
 
     fn tsc(&mut self) -> u64 {
-        self.tsc += 1;
+        self.tsc += self.tsc_step;
         self.tsc
     }
 
@@ -167,7 +171,7 @@ impl Platform for TestPlatform {
         self.cpuid
             .get(&(leaf, subleaf))
             .copied()
-            .unwrap_or_default()
+            .unwrap_or(self.other_cpuid)
     }
 
     fn rdmsr(&mut self, msr: u32) -> u64 {

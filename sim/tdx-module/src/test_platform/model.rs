@@ -76,6 +76,7 @@ impl ModelTdcall {
     ) -> ModelTdcall {
         let mut platform = TestPlatform {
             xcr0: 0b111,
+            tsc_step: 1,
             ..TestPlatform::default()
         };
         let mut module = Module::new(Configuration::default());
