@@ -5,6 +5,7 @@ use std::path::Path;
 use attestation::digest::{Digests, sha384};
 use attestation::journal::{Mode, PcrMirror};
 use attestation::launch::kernel_digests;
+use attestation::tpm::{commands, rh, template};
 use tdx_module::TdParams;
 use tpm2_ref_sys::{Ephemeral, Tpm};
 use verifier::{Bundle, Collateral, Policy, Report};
@@ -106,7 +107,7 @@ impl Boot {
         };
         let tpm = Attested::start(Reference::new(engine), td, log, config, &launch)
             .expect("the TPM starts");
-        Machine { tpm, _turn: turn }
+        Machine { tpm, turn }
     }
 
     /// A policy that accepts this boot and no other, as its owner writes it from files alone.
@@ -119,7 +120,8 @@ impl Boot {
         self.td_hob.clone().unwrap_or_else(simulated)
     }
 
-    fn policy_file(&self) -> String {
+    /// The same as a file's content.
+    pub fn policy_file(&self) -> String {
         let digest = |bytes: &[u8]| hex::encode(sha384(bytes));
         let initrd = match &self.initrd {
             Some(initrd) => format!("[\"{}\"]", digest(initrd)),
@@ -188,13 +190,25 @@ fn committed_collateral() -> Collateral {
 pub struct Machine {
     /// The vTPM.
     pub tpm: Attested<Reference, Domain>,
-    _turn: Turn,
+    turn: Turn,
 }
 
 impl Machine {
+    /// The private key of L1's CA, for an L1 that gives it away: a scalar of P-384, once there is a CA.
+    pub fn authority_key(&self) -> [u8; 48] {
+        self.turn.scalar()
+    }
+
     /// A reset of the machine: _TPM_Init, and what L1 does then.
     pub fn reset(&mut self) {
         self.tpm.reset().expect("the TPM is reset");
+    }
+
+    /// The guest makes its RSA EK, and keeps it where the TCG's provisioning guidance says.
+    pub fn persist_ek(&mut self) {
+        let template = template::ek_rsa_2048();
+        let ek = self.handle(&commands::create_primary(rh::ENDORSEMENT, &template));
+        self.ok(&commands::evict_control(ek, guest::EK));
     }
 
     /// Evidence, quoted with L1's AK.

@@ -50,7 +50,7 @@ pub(crate) fn domain(model: ModelTdcall, host: QuotingHost) -> Domain {
         memory: model,
         log_copy: GpaRange::with_length(LOG_COPY, LOG_COPY_LENGTH).expect("a range"),
         random: |into| {
-            let _ = turn::entropy(into);
+            turn::l1_entropy(into);
             Ok(())
         },
         clock: turn::clock,

@@ -4,7 +4,7 @@ use attestation::digest::Digests;
 use attestation::journal::PcrMirror;
 use attestation::tpm::{commands, rh};
 use evidence::guest::{self, Device};
-use evidence::{Boot, Evidence, QuotingHost, Service};
+use evidence::{Boot, Evidence, Machine, QuotingHost, Service};
 use std::path::Path;
 use verifier::{Id, Outcome, Policy};
 
@@ -84,6 +84,13 @@ fn a_clear_that_policy_allows_keeps_the_identity() {
         machine.ok(&commands::clear());
     });
     evidence.policy.vtpm.allow_clear = true;
+    assert_trusted(&evidence, &[Id::AkCertified]);
+}
+
+#[test]
+fn a_guest_may_keep_its_ek_where_the_tcg_says() {
+    let evidence = Boot::default().evidence_after(Machine::persist_ek);
+    assert!(evidence.bundle.ek_public.is_some());
     assert_trusted(&evidence, &[Id::AkCertified]);
 }
 

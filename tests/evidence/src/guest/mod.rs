@@ -14,7 +14,7 @@ use attestation::window::{
 };
 
 /// Where a persistent RSA EK is by the TCG's provisioning guidance.
-const EK: u32 = 0x8101_0001;
+pub(crate) const EK: u32 = 0x8101_0001;
 /// The CA's certificate is in no more indices than this.
 const CA_PIECES: u32 = 32;
 

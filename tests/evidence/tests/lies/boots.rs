@@ -205,6 +205,14 @@ fn another_life() {
             },
         },
         OtherBoot {
+            name: "a PCR for debugging extended",
+            breaks: Id::PcrReplay,
+            boot: as_it_is,
+            act: |machine| {
+                machine.ok(&commands::pcr_extend(16, &Digests::of(b"a file").all()));
+            },
+        },
+        OtherBoot {
             name: "a PCR reset and extended",
             breaks: Id::PcrReplay,
             boot: as_it_is,

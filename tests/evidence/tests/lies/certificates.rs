@@ -9,9 +9,10 @@ use p384::ecdsa::{DerSignature, SigningKey};
 use quoting::QuotingEnclave;
 use quoting::pki::{Options, Pki};
 use verifier::Id;
+use vtpm::identity::TD_QUOTE;
 
-use crate::subjects::HONEST;
-use crate::{Lie, OtherBoot, assert_refused, assert_seen};
+use crate::subjects::{HONEST, TWIN};
+use crate::{Lie, OtherBoot, assert_refused, assert_seen, judge};
 
 /// The elements that a constructed value has (X.690, 8.1).
 fn elements(value: &[u8]) -> Vec<Vec<u8>> {
@@ -46,7 +47,11 @@ const EXTENSIONS: u8 = 0xA3;
 
 /// Signs a certificate anew, with a key of the attacker's.
 fn sign_again(certificate: &mut Binary) {
-    let key = SigningKey::from_slice(&[7; 48]).expect("a scalar");
+    sign(certificate, &[7; 48]);
+}
+
+fn sign(certificate: &mut Binary, key: &[u8; 48]) {
+    let key = SigningKey::from_slice(key).expect("a scalar");
     let mut parts = elements(&certificate.0);
     let signature: DerSignature = key.sign(&parts[0]);
     let signature = BitString::from_bytes(signature.as_bytes()).expect("short");
@@ -65,15 +70,33 @@ fn add_extension(certificate: &mut Binary, critical: bool) {
     }
     let content = OctetString::new(*b"trust me").expect("short");
     let extension = constructed(SEQUENCE, &[identifier, content.to_der().expect("DER")]);
+    edit_extensions(certificate, |extensions| extensions.push(extension));
+}
+
+/// Edits the extensions, each a SEQUENCE, and leaves the signature as it is.
+fn edit_extensions(certificate: &mut Binary, edit: impl FnOnce(&mut Vec<Vec<u8>>)) {
     let mut parts = elements(&certificate.0);
     let mut fields = elements(&parts[0]);
     let last = fields.last_mut().expect("extensions come last");
     let mut list = elements(&elements(last)[0]);
-    list.push(extension);
+    edit(&mut list);
     *last = constructed(EXTENSIONS, &[constructed(SEQUENCE, &list)]);
     parts[0] = constructed(SEQUENCE, &fields);
     certificate.0 = constructed(SEQUENCE, &parts);
     x509_cert::Certificate::from_der(&certificate.0).expect("still a certificate");
+}
+
+/// The place of the extension that has `id`, and the extension.
+fn extension(certificate: &Binary, id: ObjectIdentifier) -> (usize, Vec<u8>) {
+    let id = id.to_der().expect("DER");
+    let mut found = None;
+    edit_extensions(&mut certificate.clone(), |extensions| {
+        let mut numbered = extensions.iter().enumerate();
+        found = numbered
+            .find(|(_, extension)| elements(extension)[0] == id)
+            .map(|(index, extension)| (index, extension.clone()));
+    });
+    found.expect("the certificate has it")
 }
 
 fn flip_last(bytes: &mut Binary) {
@@ -215,6 +238,30 @@ fn of_the_ak() {
             },
         ],
     );
+}
+
+/// An L1 that gives the key of its CA away: what the certificate says is then anybody's, but not what is quoted.
+#[test]
+fn a_quote_of_another_ca() {
+    let boot = Boot::default();
+    let mut machine = boot.start();
+    let nonce: Vec<u8> = (1..=32).collect();
+    let bundle = machine.collect(&nonce);
+    let key = machine.authority_key();
+    drop(machine);
+    let mut evidence = boot.judged(bundle, nonce);
+    sign(&mut evidence.bundle.ca_certificate, &key);
+    assert!(evidence.verify().is_trusted());
+    let (place, own) = extension(&evidence.bundle.ca_certificate, TD_QUOTE);
+    let (_, others) = extension(&TWIN.bundle.ca_certificate, TD_QUOTE);
+    assert_ne!(own, others);
+    let certificate = &mut evidence.bundle.ca_certificate;
+    edit_extensions(certificate, |extensions| extensions[place] = others);
+    sign(certificate, &key);
+    assert_eq!(judge("", Id::CaQuote, &evidence), None);
+    let report = evidence.verify();
+    let failure = report.first_failure().expect("it fails");
+    assert!(failure.sentence.contains("another key"), "{failure:?}");
 }
 
 /// The host answers L1's request for its CA with what only a relying party can tell from a quote.

@@ -60,6 +60,11 @@ fn events_of_the_firmware() {
                 tell: |lie| retype(&mut lie.bundle.cc_event_log, RTMR0, EV_NO_ACTION),
             },
             Lie {
+                name: "the separator of RTMR1 dropped",
+                breaks: Id::Rtmr1,
+                tell: |lie| drop_first(&mut lie.bundle.cc_event_log, RTMR1),
+            },
+            Lie {
                 name: "a separator of RTMR1 twice",
                 breaks: Id::Rtmr1,
                 tell: |lie| repeat(&mut lie.bundle.cc_event_log, RTMR1),

@@ -19,6 +19,7 @@ mod forgery;
 mod form;
 mod logs;
 mod pcrs;
+mod policies;
 mod quotes;
 mod splices;
 mod subjects;
@@ -88,13 +89,14 @@ fn assert_refused(boots: &[OtherBoot]) {
 }
 
 /// The tables, as they are written.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     include_str!("boots.rs"),
     include_str!("certificates.rs"),
     include_str!("forgeries.rs"),
     include_str!("form.rs"),
     include_str!("logs.rs"),
     include_str!("pcrs.rs"),
+    include_str!("policies.rs"),
     include_str!("quotes.rs"),
     include_str!("splices.rs"),
     include_str!("tpm_quotes.rs"),

@@ -3,7 +3,7 @@
 use attestation::bundle::Binary;
 use attestation::claims::Claims;
 use attestation::report::Report;
-use evidence::{Evidence, NOW};
+use evidence::{Boot, Evidence, NOW, QuotingHost, Service};
 use quoting::QuotingEnclave;
 use quoting::pki::{Options, Pki, Subject};
 use tdx_defs::quote::EnclaveReport;
@@ -11,7 +11,7 @@ use verifier::collateral::Signed;
 use verifier::{Collateral, Id};
 
 use crate::subjects::{HONEST, OLDER};
-use crate::{Lie, assert_seen};
+use crate::{Lie, assert_seen, judge};
 
 /// Offsets in a quote (Intel TDX DCAP Quoting Library API, appendix 3).
 mod at {
@@ -269,6 +269,49 @@ fn collateral_and_platform() {
                 tell: |lie| lie.policy.tcb.min_evaluation_data_number = 18,
             },
         ],
+    );
+}
+
+#[test]
+fn collateral_that_is_missing_is_named() {
+    type Take = fn(&mut Collateral);
+    let cases: [(&str, Take); 5] = [
+        ("tcb-info.json", |collateral| collateral.tcb_infos.clear()),
+        ("qe-identity.json", |collateral| {
+            collateral.qe_identity = None
+        }),
+        ("root-ca-crl.der", |collateral| collateral.root_crl = None),
+        ("pck-crl.der", |collateral| collateral.pck_crls.clear()),
+        ("tcb-signing-chain.pem", |collateral| {
+            collateral.tcb_signing_chain = None
+        }),
+    ];
+    for (file, take) in cases {
+        let mut evidence = HONEST.clone();
+        take(&mut evidence.collateral);
+        assert_eq!(judge(file, Id::QuoteTcb, &evidence), None);
+        let report = evidence.verify();
+        let expected = &report.first_failure().expect("it fails").expected;
+        assert!(expected.contains(file), "{file}: {expected}");
+    }
+}
+
+/// A policy that asks for no quote still asks for a report that is consistent.
+#[test]
+fn a_report_in_the_place_of_a_quote() {
+    let boot = Boot {
+        host: QuotingHost::of(Service::Absent),
+        ..Boot::default()
+    };
+    let mut honest = boot.evidence();
+    honest.policy.quote.required = false;
+    assert_seen(
+        &honest,
+        &[Lie {
+            name: "MRCONFIGID in the TDREPORT",
+            breaks: Id::ReportData,
+            tell: |lie| lie.bundle.report.0[32 + 600] ^= 1,
+        }],
     );
 }
 

@@ -6,7 +6,7 @@ use attestation::tpm::{
     Attest, ObjectAttributes, PcrSelect, Public, Scheme, Signature, alg, commands, rh,
 };
 use evidence::guest::{self, Device};
-use evidence::{Boot, Evidence, HostTpm};
+use evidence::{Boot, Evidence, HostTpm, Machine};
 use verifier::{Bundle, Id};
 
 use crate::subjects::{HONEST, OWN_AK, TWIN, ak_template};
@@ -76,6 +76,29 @@ fn structure_and_signature() {
                     public.attributes = public.attributes.union(ObjectAttributes::DECRYPT);
                     lie.bundle.ak_public = Binary(public.to_sized_bytes());
                 },
+            },
+        ],
+    );
+}
+
+#[test]
+fn the_ek_of_the_guest() {
+    let honest = Boot::default().evidence_after(Machine::persist_ek);
+    assert!(honest.bundle.ek_public.is_some());
+    assert_seen(
+        &honest,
+        &[
+            Lie {
+                name: "the EK said to be the AK",
+                breaks: Id::AkName,
+                tell: |lie| {
+                    lie.bundle.ak_public = lie.bundle.ek_public.clone().expect("an EK");
+                },
+            },
+            Lie {
+                name: "the AK said to be the EK",
+                breaks: Id::EkNames,
+                tell: |lie| lie.bundle.ek_public = Some(lie.bundle.ak_public.clone()),
             },
         ],
     );
