@@ -10,11 +10,14 @@ use crate::Locality;
 #[error("the TPM engine failed")]
 pub struct EngineFailure;
 
+/// Bytes of the longest response, and command, of an engine.
+pub const MAX_RESPONSE: usize = tpm2_ref_sys::MAX_RESPONSE;
+
 /// One TPM 2.0. Commands run to completion.
 pub trait Engine {
     /// Executes `command`, however malformed, and returns how many bytes of `response` it filled.
     ///
-    /// `response` has at least 4096 bytes.
+    /// `response` has at least [`MAX_RESPONSE`] bytes.
     fn execute(
         &mut self,
         locality: Locality,

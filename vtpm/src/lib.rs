@@ -24,6 +24,7 @@ mod evidence;
 pub mod identity;
 mod locality;
 pub mod log;
+mod message;
 mod provision;
 pub mod ptp;
 mod recorder;
@@ -32,7 +33,7 @@ pub mod service;
 pub mod state;
 mod trust_domain;
 
-pub use engine::{Engine, EngineFailure};
+pub use engine::{Engine, EngineFailure, MAX_RESPONSE};
 pub use locality::Locality;
 pub use provision::CommandError;
 pub use trust_domain::{QuoteError, QuoteStatus, TrustDomain, TrustDomainError};

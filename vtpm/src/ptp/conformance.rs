@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use super::Interface;
-use super::PAGE;
+use super::window::PAGE;
 use crate::{Engine, EngineFailure, Locality};
 use tcg_defs::ptp::fifo as offset;
 

@@ -1,8 +1,6 @@
-//! Which locality owns the TPM (PTP 1.05, "TPM_ACCESS_x").
+//! Which locality owns the TPM (PTP 1.05, section "Locality"), whatever register it asked by.
 
 use crate::Locality;
-
-use super::fifo::bits::Access;
 
 /// One locality's side of it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,40 +30,29 @@ impl Arbitration {
         self.active
     }
 
-    /// ACCESS as `locality` reads it.
-    pub(super) fn access(&self, locality: Locality, established: bool) -> Access {
-        let pending = Locality::ALL
-            .into_iter()
-            .any(|other| other != locality && self.claim(other).request_use);
-        let claim = self.claim(locality);
-        Access::new()
-            .with_tpm_reg_valid_sts(true)
-            .with_active_locality(self.active == Some(locality))
-            .with_been_seized(claim.been_seized)
-            .with_pending_request(pending)
-            .with_request_use(claim.request_use)
-            .with_tpm_establishment(!established)
+    /// Whether `locality` has asked for the TPM and not got it yet.
+    pub(super) fn waits(&self, locality: Locality) -> bool {
+        self.claim(locality).request_use
     }
 
-    /// `locality` writes to its ACCESS. Each bit acts; a seizure makes the bits that would give up
-    /// or ask for the TPM count for nothing, even when it fails.
-    pub(super) fn write(&mut self, locality: Locality, access: Access) -> Option<Change> {
-        let mut change = None;
-        if access.active_locality() && !access.seize() {
-            change = self.relinquish(locality);
-        }
-        if access.been_seized() {
-            self.claim_mut(locality, |claim| claim.been_seized = false);
-        }
-        if access.seize() {
-            change = self.seize(locality);
-        } else if access.request_use() {
-            change = self.request(locality).or(change);
-        }
-        change
+    /// Whether another than `locality` has asked for the TPM and not got it yet.
+    pub(super) fn is_wanted_by_others(&self, locality: Locality) -> bool {
+        let mut others = Locality::ALL.into_iter().filter(|other| *other != locality);
+        others.any(|other| self.waits(other))
     }
 
-    fn request(&mut self, locality: Locality) -> Option<Change> {
+    /// Whether the TPM was taken from `locality`.
+    pub(super) fn was_seized(&self, locality: Locality) -> bool {
+        self.claim(locality).been_seized
+    }
+
+    /// `locality` knows that the TPM was taken from it.
+    pub(super) fn forget_seizure(&mut self, locality: Locality) {
+        self.claim_mut(locality, |claim| claim.been_seized = false);
+    }
+
+    /// `locality` asks for the TPM: it gets it if it is free, and waits otherwise.
+    pub(super) fn request(&mut self, locality: Locality) -> Option<Change> {
         match self.active {
             None => Some(self.give(Some(locality), false)),
             Some(active) if active == locality => None,
@@ -76,8 +63,8 @@ impl Arbitration {
         }
     }
 
-    /// The highest of those who wait is next.
-    fn relinquish(&mut self, locality: Locality) -> Option<Change> {
+    /// `locality` gives the TPM up, or no longer waits for it. The highest of those who wait is next.
+    pub(super) fn relinquish(&mut self, locality: Locality) -> Option<Change> {
         if self.active != Some(locality) {
             self.claim_mut(locality, |claim| claim.request_use = false);
             return None;
@@ -85,11 +72,12 @@ impl Arbitration {
         let next = Locality::ALL
             .into_iter()
             .rev()
-            .find(|waiting| self.claim(*waiting).request_use);
+            .find(|waiting| self.waits(*waiting));
         Some(self.give(next, false))
     }
 
-    fn seize(&mut self, locality: Locality) -> Option<Change> {
+    /// `locality` takes the TPM, if a lower one has it or none.
+    pub(super) fn seize(&mut self, locality: Locality) -> Option<Change> {
         match self.active {
             None => Some(self.give(Some(locality), false)),
             Some(active) if locality > active => {

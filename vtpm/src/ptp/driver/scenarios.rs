@@ -3,8 +3,8 @@
 use alloc::vec;
 
 use super::*;
-use crate::ptp::{PAGE, SIZE};
-use tcg_defs::ptp::BASE;
+use crate::ptp::window::PAGE;
+use tcg_defs::ptp::{BASE, WINDOW};
 
 /// Restricted P-256 signing key, ECDSA with SHA-256.
 const ECC: [u8; 24] = [
@@ -198,5 +198,5 @@ fn localities_reach_the_engine() {
 #[test]
 fn the_interface_is_where_drivers_look_for_it() {
     assert_eq!(BASE, 0xfed4_0000);
-    assert_eq!(SIZE, 5 * PAGE);
+    assert_eq!(WINDOW.end - BASE, u64::from(5 * PAGE));
 }

@@ -1,6 +1,19 @@
 //! The FIFO interface: its registers, and a command's way through them.
 
+mod access;
 pub mod bits;
+mod interrupts;
+mod transfer;
+
+use tcg_defs::ptp::fifo as offset;
+
+use self::bits::{Access, InterfaceId, Status};
+use self::interrupts::Interrupts;
+use self::transfer::{Action, Event, Readiness, Transfer};
+use super::chip::Chip;
+use super::localities::Change;
+use super::window::Place;
+use crate::{Engine, Locality};
 
 /// The interface by InterfaceType and InterfaceVersion of [`bits::INTERFACE_ID`]: what the journal's
 /// `start` calls it.
@@ -11,4 +24,145 @@ const _: () = assert!(
     bits::INTERFACE_ID.interface_type() == 0 && bits::INTERFACE_ID.interface_version() == 0
 );
 
-pub(super) mod transfer;
+/// The state of the registers.
+pub(super) struct Fifo {
+    transfer: Transfer,
+    interrupts: Interrupts,
+    /// What each locality finds when it gets the TPM again.
+    readiness: [Readiness; Locality::ALL.len()],
+    /// TPM_INTERFACE_ID_x.IntfSelLock.
+    selector_locked: bool,
+}
+
+impl Fifo {
+    /// As after a platform reset.
+    pub(super) const RESET: Self = Self {
+        transfer: Transfer::IDLE,
+        interrupts: Interrupts::RESET,
+        readiness: [Readiness::Idle; Locality::ALL.len()],
+        selector_locked: false,
+    };
+
+    /// The guest reads at `place`, which `into` does not go beyond.
+    pub(super) fn read<E: Engine>(&mut self, chip: &mut Chip<E>, place: Place, into: &mut [u8]) {
+        let locality = place.locality;
+        let active = chip.arbitration.active() == Some(locality);
+        let value = match place.register {
+            offset::ACCESS => {
+                let access = access::read(&chip.arbitration, locality, chip.established());
+                u32::from(access.into_bits())
+            }
+            offset::INT_ENABLE => self.interrupts.enable(locality).into_bits(),
+            offset::INT_VECTOR => self.interrupts.vector().into(),
+            offset::INT_STATUS => self.interrupts.status(),
+            offset::INTF_CAPABILITY => bits::INTF_CAPABILITY.into_bits(),
+            offset::STS if active => {
+                let status = self.transfer.status(&chip.buffers);
+                // A driver that reads the count by the byte takes the low one alone for zero.
+                let burst_count = match status.burst_count() {
+                    count if place.width == 1 => count.min(0xff),
+                    count => count,
+                };
+                status.with_burst_count(burst_count).into_bits()
+            }
+            offset::DATA_FIFO | offset::XDATA_FIFO..offset::XDATA_FIFO_END if active => {
+                into.fill_with(|| self.transfer.read(&mut chip.buffers));
+                return;
+            }
+            offset::INTERFACE_ID => bits::INTERFACE_ID
+                .with_intf_sel_lock(self.selector_locked)
+                .into_bits(),
+            offset::DID_VID => bits::DID_VID,
+            offset::RID => bits::RID.into(),
+            _ => u32::MAX,
+        };
+        place.read(value, into);
+    }
+
+    /// The guest writes at `place`, which `from` does not go beyond.
+    pub(super) fn write<E: Engine>(&mut self, chip: &mut Chip<E>, place: Place, from: &[u8]) {
+        let locality = place.locality;
+        if locality == Locality::Four {
+            return;
+        }
+        let active = chip.arbitration.active() == Some(locality);
+        let written = place.written(from);
+        match place.register {
+            offset::ACCESS => {
+                let access = Access::from_bits((written.value & 0xff) as u8);
+                if let Some(change) = access::write(&mut chip.arbitration, locality, access) {
+                    self.apply(chip, change);
+                }
+            }
+            offset::INT_ENABLE if active => self.interrupts.write_enable(locality, written),
+            offset::INT_VECTOR if active => self.interrupts.write_vector(written),
+            offset::STS if active => {
+                self.write_status(chip, locality, Status::from_bits(written.value));
+            }
+            offset::DATA_FIFO | offset::XDATA_FIFO..offset::XDATA_FIFO_END if active => {
+                for byte in from {
+                    self.handle(chip, locality, Event::Write(*byte));
+                }
+            }
+            // The only interface stays selected.
+            offset::INTERFACE_ID => {
+                self.selector_locked |= InterfaceId::from_bits(written.value).intf_sel_lock();
+            }
+            _ => {}
+        }
+    }
+
+    /// commandCancel does nothing: no command is running while its driver can write.
+    fn write_status<E: Engine>(&mut self, chip: &mut Chip<E>, locality: Locality, status: Status) {
+        if status.reset_establishment_bit() && locality >= Locality::Three {
+            chip.reset_establishment(locality);
+        }
+        // Two at once would contradict each other.
+        let event = match (
+            status.command_ready(),
+            status.tpm_go(),
+            status.response_retry(),
+        ) {
+            (true, false, false) => Event::CommandReady,
+            (false, true, false) => Event::Go,
+            (false, false, true) => Event::ResponseRetry,
+            _ => return,
+        };
+        self.handle(chip, locality, event);
+    }
+
+    fn handle<E: Engine>(&mut self, chip: &mut Chip<E>, locality: Locality, event: Event) {
+        match self.transfer.handle(event, &mut chip.buffers) {
+            Action::None => {}
+            Action::Execute => {
+                chip.execute(locality);
+                self.transfer.complete();
+            }
+        }
+    }
+
+    /// The TPM went from one locality to another.
+    fn apply<E: Engine>(&mut self, chip: &mut Chip<E>, change: Change) {
+        let Change { from, to, seized } = change;
+        let kept = match (self.transfer.leave(&mut chip.buffers), seized) {
+            (readiness, false) => readiness,
+            (_, true) => Readiness::Idle,
+        };
+        if let Some(from) = from {
+            self.swap_readiness(from, kept);
+        }
+        if let Some(to) = to {
+            match (self.swap_readiness(to, Readiness::Idle), seized) {
+                (readiness, false) => self.transfer.enter(readiness),
+                (_, true) => self.transfer.enter(Readiness::Idle),
+            }
+        }
+    }
+
+    fn swap_readiness(&mut self, locality: Locality, readiness: Readiness) -> Readiness {
+        match self.readiness.get_mut(usize::from(locality.number())) {
+            Some(place) => core::mem::replace(place, readiness),
+            None => Readiness::Idle,
+        }
+    }
+}

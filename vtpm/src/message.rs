@@ -1,0 +1,34 @@
+//! What every command and response begins with (TPM 2.0 Library, part 1, "Command/Response Structure").
+
+/// Bytes of a header: tag, size, code.
+pub(crate) const HEADER_SIZE: usize = 10;
+
+/// TPM_RC_FAILURE, as a whole response: of a TPM in failure mode, or that has no other.
+pub(crate) const FAILURE: [u8; HEADER_SIZE] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01];
+
+/// The size that a header says its message has; `None` until that many bytes are there.
+pub(crate) fn declared_size(message: &[u8]) -> Option<usize> {
+    let size = message.get(2..6)?.first_chunk()?;
+    usize::try_from(u32::from_be_bytes(*size)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use attestation::tpm::{Response, ResponseError, rc};
+
+    #[test]
+    fn the_failure_is_a_whole_response() {
+        assert_eq!(
+            Response::parse(&FAILURE).err(),
+            Some(ResponseError::Code(rc::FAILURE))
+        );
+        assert_eq!(declared_size(&FAILURE), Some(HEADER_SIZE));
+    }
+
+    #[test]
+    fn a_size_is_there_with_its_last_byte() {
+        assert_eq!(declared_size(&FAILURE[..5]), None);
+        assert_eq!(declared_size(&FAILURE[..6]), Some(10));
+    }
+}
