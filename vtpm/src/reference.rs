@@ -4,9 +4,6 @@ use tpm2_ref_sys::Tpm;
 
 use crate::{Engine, EngineFailure, Locality};
 
-// What `Engine::execute` promises to hand over is enough.
-const _: () = assert!(tpm2_ref_sys::MAX_RESPONSE <= 4096);
-
 /// A [`Tpm`] that was opened by whoever knows its entropy, its clock and its store.
 pub struct Reference(Tpm);
 

@@ -27,6 +27,7 @@ use self::failure::{Service, Withheld};
 use self::identify::{Description, Identity};
 use crate::evidence::Evidence;
 use crate::log::MeasurementLog;
+use crate::message::FAILURE;
 use crate::provision::Provisioner;
 use crate::recorder::Recorder;
 use crate::state::Commits;
@@ -35,9 +36,6 @@ use crate::{CommandError, Engine, EngineFailure, Locality, TrustDomain};
 pub use self::failure::Failure;
 pub use self::report::ReportError;
 pub use self::start::{Config, IdentityTime, LaunchMeasurements, StartError};
-
-/// TPM_RC_FAILURE, as a whole response.
-const FAILURE: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01];
 
 /// An engine whose life is measured into the trust domain.
 pub struct Attested<E, T> {

@@ -16,7 +16,7 @@ use alloc::vec;
 use attestation::journal::StartupType;
 use attestation::tpm::{Command, Response, ResponseError, WireError, cc, rc, rh};
 
-use crate::{Engine, EngineFailure, Locality};
+use crate::{Engine, EngineFailure, Locality, MAX_RESPONSE};
 
 pub(crate) use self::nv::NvAttributes;
 
@@ -52,7 +52,7 @@ impl<E: Engine> Provisioner<E> {
     pub(crate) fn new(engine: E) -> Self {
         Self {
             engine,
-            response: vec![0; 4096].into_boxed_slice(),
+            response: vec![0; MAX_RESPONSE].into_boxed_slice(),
             authorization: None,
         }
     }
