@@ -29,6 +29,7 @@ mod provision;
 pub mod ptp;
 mod recorder;
 pub mod reference;
+mod request;
 pub mod service;
 pub mod state;
 mod trust_domain;

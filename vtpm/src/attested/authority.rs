@@ -2,31 +2,20 @@
 
 use alloc::vec::Vec;
 
-use attestation::tpm::{cc, rh};
-
 use super::Attested;
-use super::command::{CAP_HANDLES, Command};
-use crate::evidence::{Asker, Endorsement, Outcome};
+use crate::evidence::{Asker, CERTIFICATE_INDICES as INDICES, Endorsement, Outcome};
+use crate::request::Touches;
 use crate::{Engine, TrustDomain};
-
-/// The indices that the certificate's pieces may take.
-const INDICES: core::ops::Range<u32> = rh::NV_EK_CHAIN..rh::NV_EK_CHAIN + 0x10;
 
 /// Bytes of a piece: MAX_NV_INDEX_SIZE of the reference code.
 const PIECE: usize = 2048;
 
-/// TPM_HT_NV_INDEX.
-const HT_NV_INDEX: u32 = 0x01;
-
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
-    /// Before a command: what it may be about to read is made.
-    pub(super) fn prepare(&mut self, command: Command<'_>) {
-        let wanted = match mention(command) {
-            Mention::None => return,
-            Mention::Piece => self.evidence.published.is_none(),
-            Mention::Beginning => true,
-        };
-        if wanted {
+    /// Before a command that touches this: what it may be about to read is made.
+    pub(super) fn prepare(&mut self, touches: Touches) {
+        if touches.contains(Touches::CERTIFICATE_FIRST)
+            || touches.contains(Touches::CERTIFICATE_PIECE) && self.evidence.published.is_none()
+        {
             self.publish_authority();
             self.forget_commits();
         }
@@ -80,36 +69,5 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             }
         }
         None
-    }
-}
-
-/// How a command touches the certificate's indices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mention {
-    None,
-    /// It asks what indices there are, or for the first one: whoever does has read no piece yet, so
-    /// that a new certificate can take the place of the former.
-    Beginning,
-    /// It may be in the midst of reading.
-    Piece,
-}
-
-fn mention(command: Command<'_>) -> Mention {
-    let parameter = |place| command.handle(place);
-    match command.code() {
-        Some(cc::GET_CAPABILITY)
-            if parameter(0) == Some(CAP_HANDLES)
-                && parameter(1).is_some_and(|first| first >> 24 == HT_NV_INDEX) =>
-        {
-            Mention::Beginning
-        }
-        Some(cc::NV_READ_PUBLIC) if command.handle(0) == Some(rh::NV_EK_CHAIN) => {
-            Mention::Beginning
-        }
-        // No command has more than three handles. What looks like one and is not does no harm.
-        _ if (0..3).any(|place| command.handle(place).is_some_and(|h| INDICES.contains(&h))) => {
-            Mention::Piece
-        }
-        _ => Mention::None,
     }
 }

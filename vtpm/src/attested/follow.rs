@@ -7,64 +7,68 @@ use attestation::journal::{PcrMirror, Record, StartupType};
 use attestation::pcr;
 use attestation::tpm::Fields;
 
-use super::command::{Command, Effect, Response};
 use super::failure::Withheld;
 use super::{Attested, Failure};
 use crate::provision::NvAttributes;
+use crate::request::{Action, Answer};
 use crate::{Engine, TrustDomain};
 
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
-    /// Attributes of the index that the command would undefine.
-    pub(super) fn attributes_of_undefined(&mut self, command: Command<'_>) -> Option<NvAttributes> {
-        let index = command.undefines()?;
+    /// Of the index that the command would undefine, as long as it has some.
+    pub(super) fn attributes_of_undefined(&mut self, action: Action<'_>) -> Option<NvAttributes> {
+        let Action::NvUndefine { index } = action else {
+            return None;
+        };
         Some(self.provisioner.nv_public(index).ok()??.attributes)
     }
 
-    /// The engine has executed `command` and answers `response`. On an error the guest must not have
-    /// the response.
+    /// The engine has executed a command. On an error the guest must not have the response.
     pub(super) fn follow(
         &mut self,
-        command: Command<'_>,
-        response: Response<'_>,
+        action: Action<'_>,
+        answer: Answer<'_>,
         undefined: Option<NvAttributes>,
     ) -> Result<(), Withheld> {
-        let effect = match response.is_success() {
-            true => command.effect(response),
-            false => Effect::Other,
+        let Answer::Succeeded { parameters } = answer else {
+            // It may have changed the state nevertheless: a wrong authorization is counted.
+            return Ok(self.record_commit()?);
         };
-        self.record_effect(effect, undefined)?;
-        // A command that failed may have changed the state too: a wrong authorization is counted.
-        let evidence_only = matches!(effect, Effect::UserData | Effect::Selector);
-        if evidence_only {
-            self.forget_commits();
-        } else {
-            self.record_commit()?;
-        }
-        match effect {
-            Effect::UserData => self.report_to_guest(),
-            Effect::Selector => self.window_to_guest(),
-            Effect::Clear => {
+        self.record_action(action, parameters, undefined)?;
+        match action {
+            Action::UserData => {
+                self.forget_commits();
+                self.report_to_guest()
+            }
+            Action::Selector => {
+                self.forget_commits();
+                self.window_to_guest()
+            }
+            Action::Clear => {
+                self.record_commit()?;
                 self.lose_ak();
                 self.restore_ak();
                 Ok(())
             }
-            _ => Ok(()),
+            _ => Ok(self.record_commit()?),
         }
     }
 
-    fn record_effect(
+    /// `answered` are the parameters of the response.
+    fn record_action(
         &mut self,
-        effect: Effect<'_>,
+        action: Action<'_>,
+        answered: &[u8],
         undefined: Option<NvAttributes>,
     ) -> Result<(), Failure> {
-        let record = match effect {
-            Effect::Other | Effect::UserData | Effect::Selector => return Ok(()),
-            Effect::Startup(kind) => return self.started(kind),
-            Effect::PcrExtend { pcr, digests } => return self.extended(pcr, digests),
-            Effect::PcrReset { pcr } => return self.pcr_reset(pcr),
-            Effect::Shutdown(kind) => Record::Shutdown(kind),
-            Effect::Clear => Record::Clear,
-            Effect::Hierarchy {
+        let record = match action {
+            Action::Other | Action::UserData | Action::Selector => return Ok(()),
+            Action::Startup(kind) => return self.started(kind),
+            Action::PcrExtend { pcr, digests } => return self.extended(pcr, digests),
+            Action::PcrEvent { pcr } => return self.extended(pcr, answered),
+            Action::PcrReset { pcr } => return self.pcr_reset(pcr),
+            Action::Shutdown(kind) => Record::Shutdown(kind),
+            Action::Clear => Record::Clear,
+            Action::Hierarchy {
                 command,
                 handle,
                 parameters,
@@ -73,7 +77,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
                 handle,
                 parameters: parameters.to_vec(),
             },
-            Effect::NvDefined { index } => Record::NvIndex {
+            Action::NvDefine { index } => Record::NvIndex {
                 defined: true,
                 index,
                 attributes: self
@@ -82,7 +86,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
                     .map_err(Failure::Untold)?
                     .map_or(0, |public| public.attributes.bits()),
             },
-            Effect::NvUndefined { index } => Record::NvIndex {
+            Action::NvUndefine { index } => Record::NvIndex {
                 defined: false,
                 index,
                 attributes: undefined.map_or(0, |attributes| attributes.bits()),

@@ -12,7 +12,6 @@ use attestation::window::{
     NV_REPORT, NV_SELECTOR, NV_USER_DATA, NV_WINDOW, SELECTOR_SIZE, USER_DATA_SIZE, WINDOW_SIZE,
 };
 
-use super::command::Command;
 use super::start::StartError;
 use super::{Attested, Failure};
 use crate::evidence::Asker;
@@ -20,6 +19,7 @@ use crate::identity::{
     CertificateAuthority, CertificateError, KeyUse, TpmIdentity, subject_public_key_info,
 };
 use crate::provision::{NvAttributes, Provisioner};
+use crate::request::Touches;
 use crate::{CommandError, Engine, TrustDomain, TrustDomainError};
 
 /// What the first record tells besides the keys.
@@ -50,9 +50,9 @@ const CERTIFIED: [(u32, KeyUse); 4] = [
 ];
 
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
-    /// Before a command: whatever it could see of the identity is there.
-    pub(super) fn identify_before(&mut self, command: Command<'_>) -> Result<(), Failure> {
-        match command.needs_identity() {
+    /// Before a command that touches this: whatever it could see of the identity is there.
+    pub(super) fn identify_before(&mut self, touches: Touches) -> Result<(), Failure> {
+        match touches.contains(Touches::IDENTITY) {
             true => self.identified().map(drop),
             false => Ok(()),
         }

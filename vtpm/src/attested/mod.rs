@@ -8,7 +8,6 @@
 //! `docs/measurement.md` is the specification of everything that is written here.
 
 mod authority;
-mod command;
 mod failure;
 mod follow;
 mod identify;
@@ -22,7 +21,6 @@ use attestation::digest::Algorithm;
 use attestation::launch::Measurement;
 use attestation::tpm::{Name, Public};
 
-use self::command::{Command, Response};
 use self::failure::{Service, Withheld};
 use self::identify::{Description, Identity};
 use crate::evidence::Evidence;
@@ -30,6 +28,7 @@ use crate::log::MeasurementLog;
 use crate::message::FAILURE;
 use crate::provision::Provisioner;
 use crate::recorder::Recorder;
+use crate::request::{Answer, Request};
 use crate::state::Commits;
 use crate::{CommandError, Engine, EngineFailure, Locality, TrustDomain};
 
@@ -137,18 +136,18 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         command: &[u8],
         response: &mut [u8],
     ) -> Result<usize, Withheld> {
-        let asked = Command(command);
-        self.identify_before(asked)?;
-        self.prepare(asked);
-        self.report_before(asked)?;
-        let undefined = self.attributes_of_undefined(asked);
+        let Request { touches, action } = Request::parse(command);
+        self.identify_before(touches)?;
+        self.prepare(touches);
+        self.report_before(touches)?;
+        let undefined = self.attributes_of_undefined(action);
         let length = self
             .provisioner
             .engine_mut()
             .execute(locality, command, response)
             .map_err(CommandError::from)?;
-        let answer = Response(response.get(..length).unwrap_or_default());
-        self.follow(asked, answer, undefined).inspect_err(|_| {
+        let answer = Answer::parse(response.get(..length).unwrap_or_default());
+        self.follow(action, answer, undefined).inspect_err(|_| {
             // What the guest must not learn.
             if let Some(answer) = response.get_mut(..length) {
                 answer.fill(0);

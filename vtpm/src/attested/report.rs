@@ -10,10 +10,10 @@ use attestation::window::{
     SELECTOR_SIZE, Selector, Status, USER_DATA_SIZE, WINDOW_SIZE, Window,
 };
 
-use super::command::Command;
 use super::failure::{Service, Withheld};
 use super::{Attested, Failure};
 use crate::evidence::{Asker, Outcome};
+use crate::request::Touches;
 use crate::{CommandError, Engine, QuoteError, TrustDomain, TrustDomainError};
 
 /// Why there is no report. The one before it, and what was read of it, stay as they were.
@@ -132,10 +132,8 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
 
     /// Before a command that may read the report: there is one. Clients of confidential VMs on Azure
     /// read it without having written user data.
-    pub(super) fn report_before(&mut self, command: Command<'_>) -> Result<(), Failure> {
-        // No command has more than three handles. What looks like one and is not does no harm.
-        let mentioned = (0..3).any(|place| command.handle(place) == Some(NV_REPORT));
-        if mentioned && self.evidence.report_log.is_none() {
+    pub(super) fn report_before(&mut self, touches: Touches) -> Result<(), Failure> {
+        if touches.contains(Touches::REPORT) && self.evidence.report_log.is_none() {
             // Without one the index is not written, and the command's response says so.
             if let Err(ReportError::Failed(failure)) = self.report([0; USER_DATA_SIZE]) {
                 return Err(failure);

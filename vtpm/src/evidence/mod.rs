@@ -3,7 +3,13 @@
 mod quote_body;
 mod quotes;
 
+use attestation::tpm::rh;
+
 pub(crate) use quotes::{Asker, Outcome, Quotes};
+
+/// The indices that the pieces of the authority's certificate may take.
+pub(crate) const CERTIFICATE_INDICES: core::ops::Range<u32> =
+    rh::NV_EK_CHAIN..rh::NV_EK_CHAIN + 0x10;
 
 /// What the certificate of the authority carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
