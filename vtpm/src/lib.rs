@@ -20,6 +20,7 @@ extern crate std;
 
 pub mod attested;
 mod engine;
+mod error;
 mod evidence;
 pub mod identity;
 mod locality;
@@ -35,6 +36,7 @@ pub mod state;
 mod trust_domain;
 
 pub use engine::{Engine, EngineFailure, MAX_RESPONSE};
+pub use error::{Error, Failure};
 pub use locality::Locality;
 pub use provision::CommandError;
 pub use trust_domain::{QuoteError, QuoteStatus, TrustDomain, TrustDomainError};

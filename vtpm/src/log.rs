@@ -9,7 +9,7 @@ use attestation::digest::{Algorithm, extend_sha384};
 use attestation::event_log::{self, Log, LogError, RecordHeader, ReplayError, SpecId};
 use zerocopy::IntoBytes;
 
-use crate::{TrustDomain, TrustDomainError};
+use crate::{Error, TrustDomain, TrustDomainError};
 
 /// Room that only [`MeasurementLog::measure_last`] may use: enough for a record with 32 bytes of
 /// data.
@@ -20,16 +20,16 @@ pub const RESERVE: usize = size_of::<RecordHeader>() + 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContinueError {
     /// It is not an event log.
-    #[error("the firmware's CC event log: {0}")]
+    #[error("{0}")]
     Log(#[from] LogError),
     /// It has records of registers that do not exist.
-    #[error("the firmware's CC event log: {0}")]
+    #[error("{0}")]
     Replay(#[from] ReplayError),
     /// It is an event log, but not with SHA-384 alone.
-    #[error("the firmware's CC event log has other digests than SHA-384")]
+    #[error("it has other digests than SHA-384")]
     Algorithms,
     /// It is as large as the whole log may become.
-    #[error("the firmware's CC event log leaves no room for another record")]
+    #[error("it leaves no room for another record")]
     NoRoom,
 }
 
@@ -58,25 +58,25 @@ pub struct MeasurementLog {
 impl MeasurementLog {
     /// Goes on with the firmware's log, or begins one when it handed over none. The log never has
     /// more than `capacity` bytes, all of which are allocated now.
-    pub fn continuing(firmware_log: Option<&[u8]>, capacity: usize) -> Result<Self, ContinueError> {
+    pub fn continuing(firmware_log: Option<&[u8]>, capacity: usize) -> Result<Self, Error> {
         let mut bytes = Vec::with_capacity(capacity);
         let mut rtmrs = [[0; 48]; 4];
         match firmware_log {
             Some(firmware_log) => {
-                let log = Log::parse(firmware_log)?;
+                let log = Log::parse(firmware_log).map_err(ContinueError::from)?;
                 if log.algorithms != [Algorithm::Sha384] {
-                    return Err(ContinueError::Algorithms);
+                    return Err(ContinueError::Algorithms.into());
                 }
-                rtmrs = event_log::replay_rtmrs(&log.events)?;
+                rtmrs = event_log::replay_rtmrs(&log.events).map_err(ContinueError::from)?;
                 if log.length + RESERVE > capacity {
-                    return Err(ContinueError::NoRoom);
+                    return Err(ContinueError::NoRoom.into());
                 }
                 bytes.extend(firmware_log.iter().take(log.length));
             }
             None => {
                 let header = SpecId::new(*b"tdpvtpm");
                 if header.as_bytes().len() + RESERVE > capacity {
-                    return Err(ContinueError::NoRoom);
+                    return Err(ContinueError::NoRoom.into());
                 }
                 bytes.extend(header.as_bytes());
             }
@@ -259,11 +259,11 @@ mod tests {
         let tcg = attestation::event_log::TcgLog::new();
         assert_eq!(
             MeasurementLog::continuing(Some(tcg.bytes()), 4096).err(),
-            Some(ContinueError::Algorithms)
+            Some(ContinueError::Algorithms.into())
         );
         assert_eq!(
             MeasurementLog::continuing(Some(&firmware), firmware.len() + RESERVE - 1).err(),
-            Some(ContinueError::NoRoom)
+            Some(ContinueError::NoRoom.into())
         );
         assert!(MeasurementLog::continuing(None, 100).is_err());
     }

@@ -6,9 +6,9 @@ use attestation::journal::{PcrMirror, Record};
 use attestation::tpm::{rc, rh};
 use attestation::window::NV_USER_DATA;
 use support::{ScriptedTd, Session, Setup, command};
-use vtpm::attested::{Failure, IdentityTime, ReportError, StartError};
+use vtpm::attested::IdentityTime;
 use vtpm::log::MeasureError;
-use vtpm::{Engine, EngineFailure, TrustDomainError};
+use vtpm::{Engine, EngineFailure, Error, Failure, TrustDomainError};
 
 /// The TDX module refuses every extend from now on.
 fn refuse(session: &Session) {
@@ -35,7 +35,7 @@ fn assert_failed_for_good(session: &mut Session) {
             "TPM_RC_FAILURE"
         );
     }
-    assert!(session.tpm.is_unattested());
+    assert!(session.tpm.failure().is_some());
     assert!(session.tpm.report([0; 64]).is_err());
     assert_eq!(session.tpm.reset(), Err(EngineFailure));
     assert_eq!(session.code(&command::get_random(8)), rc::FAILURE);
@@ -116,10 +116,7 @@ fn without_a_report_there_is_no_tpm() {
     let setup = Setup::default();
     setup.td.script().refuse_reports = true;
     let error = setup.try_start().err();
-    assert_eq!(
-        error,
-        Some(StartError::TrustDomain(TrustDomainError::Report))
-    );
+    assert_eq!(error, Some(Error::TrustDomain(TrustDomainError::Report)));
 }
 
 #[test]
@@ -130,7 +127,7 @@ fn an_rtmr3_that_somebody_else_extended_is_found() {
         td,
         ..Setup::default()
     };
-    assert_eq!(setup.try_start().err(), Some(StartError::Journal));
+    assert_eq!(setup.try_start().err(), Some(Error::Journal));
 }
 
 #[test]
@@ -142,7 +139,7 @@ fn a_launch_that_does_not_fit_the_log_is_none() {
     setup.launch.command_line = vec![b'a'; 200];
     assert_eq!(
         setup.try_start().err(),
-        Some(StartError::Measure(MeasureError::Full))
+        Some(Error::Measure(MeasureError::Full))
     );
 }
 
@@ -161,7 +158,7 @@ fn every_way_into_failure_is_told_and_kept() {
     let unattested = Failure::Unattested(TrustDomainError::Extend(3));
     assert_eq!(session.tpm.failure(), Some(&unattested));
     let report = session.tpm.report([0; 64]);
-    assert_eq!(report, Err(ReportError::Failed(unattested.clone())));
+    assert_eq!(report, Err(Error::Failed(unattested.clone())));
     assert_failed_for_good(&mut session);
     assert_eq!(session.tpm.failure(), Some(&unattested));
     drop(session);
@@ -170,10 +167,22 @@ fn every_way_into_failure_is_told_and_kept() {
     session.td.script().refuse_reports = true;
     assert_eq!(session.code(&needs_identity), rc::FAILURE);
     session.td.script().refuse_reports = false;
-    let no_identity = Failure::NoIdentity(TrustDomainError::Report.into());
+    let no_identity = Failure::NoIdentity(Box::new(TrustDomainError::Report.into()));
     assert_eq!(session.tpm.failure(), Some(&no_identity));
     assert_failed_for_good(&mut session);
     assert_eq!(session.tpm.failure(), Some(&no_identity));
+}
+
+#[test]
+fn a_reset_without_random_numbers_says_so() {
+    let mut session = Setup::default().start();
+    session.td.script().refuse_random = true;
+    assert_eq!(session.tpm.reset(), Err(EngineFailure));
+    let restart = Failure::Restart(Box::new(TrustDomainError::Random.into()));
+    assert_eq!(session.tpm.failure(), Some(&restart));
+    session.td.script().refuse_random = false;
+    assert_failed_for_good(&mut session);
+    assert_eq!(session.tpm.failure(), Some(&restart));
 }
 
 #[test]

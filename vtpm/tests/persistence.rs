@@ -185,7 +185,7 @@ fn pcrs_that_changed_and_cannot_be_told_end_the_service() {
     session.ok(&command::shutdown(command::STATE));
     session.code(&Build::new(POWER_CYCLE).to_bytes());
     assert_eq!(session.code(&command::startup(command::STATE)), rc::FAILURE);
-    assert!(session.tpm.is_unattested());
+    assert!(session.tpm.failure().is_some());
     assert_eq!(session.code(&command::get_random(8)), rc::FAILURE);
 }
 
@@ -205,7 +205,7 @@ fn an_engine_that_fails_is_reported_and_can_be_reset() {
     assert_eq!(again, Err(EngineFailure));
     store.0.lock().unwrap().1 = false;
     session.tpm.reset().unwrap();
-    assert!(!session.tpm.is_unattested());
+    assert!(session.tpm.failure().is_none());
     assert_eq!(session.code(&command::get_random(8)), rc::SUCCESS);
 }
 

@@ -7,11 +7,11 @@ use attestation::journal::{PcrMirror, Record, StartupType};
 use attestation::pcr;
 use attestation::tpm::Fields;
 
+use super::Attested;
 use super::failure::Withheld;
-use super::{Attested, Failure};
 use crate::provision::NvAttributes;
 use crate::request::{Action, Answer};
-use crate::{Engine, TrustDomain};
+use crate::{Engine, Failure, TrustDomain};
 
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// Of the index that the command would undefine, as long as it has some.

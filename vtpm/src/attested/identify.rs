@@ -12,15 +12,14 @@ use attestation::window::{
     NV_REPORT, NV_SELECTOR, NV_USER_DATA, NV_WINDOW, SELECTOR_SIZE, USER_DATA_SIZE, WINDOW_SIZE,
 };
 
-use super::start::StartError;
-use super::{Attested, Failure};
+use super::Attested;
 use crate::evidence::Asker;
 use crate::identity::{
     CertificateAuthority, CertificateError, KeyUse, TpmIdentity, subject_public_key_info,
 };
 use crate::provision::{NvAttributes, Provisioner};
 use crate::request::Touches;
-use crate::{CommandError, Engine, TrustDomain, TrustDomainError};
+use crate::{CommandError, Engine, Error, Failure, TrustDomain, TrustDomainError};
 
 /// What the first record tells besides the keys.
 pub(super) struct Description {
@@ -60,19 +59,15 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
 
     /// As [`identify`](Self::identify), for a TPM in service.
     pub(super) fn identified(&mut self) -> Result<&Identity, Failure> {
-        self.identify().map_err(|error| match error {
-            StartError::TrustDomain(error @ TrustDomainError::Extend(_)) => {
-                Failure::Unattested(error)
-            }
-            error => Failure::NoIdentity(error),
-        })
+        self.identify()
+            .map_err(|error| error.into_failure(Failure::NoIdentity))
     }
 
     /// Makes the keys, begins the journal with them, and makes their certificates, unless that is
     /// done. On an error the vTPM must not answer any more.
     ///
     /// The quote for the authority's certificate is asked for and not waited for.
-    pub(super) fn identify(&mut self) -> Result<&Identity, StartError> {
+    pub(super) fn identify(&mut self) -> Result<&Identity, Error> {
         let identity = match self.identity.take() {
             Some(identity) => identity,
             None => self.make_identity()?,
@@ -80,7 +75,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         Ok(self.identity.insert(identity))
     }
 
-    fn make_identity(&mut self) -> Result<Identity, StartError> {
+    fn make_identity(&mut self) -> Result<Identity, Error> {
         let begin = self.trust_domain().now();
         let tpm = self.provisioner.identity()?;
         let eks = [
@@ -129,7 +124,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         identity: &Identity,
         eks: &[Public; 3],
         tpm: &TpmIdentity,
-    ) -> Result<(), StartError> {
+    ) -> Result<(), Error> {
         let publics = eks.iter().chain([&identity.ak]);
         for ((index, key_use), public) in CERTIFIED.into_iter().zip(publics) {
             let public = subject_public_key_info(public).map_err(CertificateError::from)?;

@@ -5,24 +5,15 @@ use attestation::digest::Digest;
 use attestation::journal::{PcrMirror, Record, StartupType};
 use attestation::tpm::{rh, template};
 
-use super::{Attested, Failure};
+use super::Attested;
 use crate::provision::{AUTHORIZATION, Provisioner};
-use crate::{CommandError, Engine, TrustDomain, TrustDomainError};
-
-/// Why the TPM could not be started and closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PowerUpError {
-    #[error("{0}")]
-    Command(#[from] CommandError),
-    #[error("{0}")]
-    TrustDomain(#[from] TrustDomainError),
-}
+use crate::{Engine, Error, Failure, TrustDomain};
 
 /// TPM2_Startup(CLEAR), and a platform hierarchy that is nobody's but L1's.
 pub(super) fn power_up<E: Engine, T: TrustDomain>(
     provisioner: &mut Provisioner<E>,
     trust_domain: &mut T,
-) -> Result<(), PowerUpError> {
+) -> Result<(), Error> {
     provisioner.startup()?;
     let mut authorization = [0; AUTHORIZATION];
     trust_domain.random(&mut authorization)?;
@@ -34,9 +25,8 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// After _TPM_Init.
     pub(super) fn restart(&mut self) -> Result<(), Failure> {
         self.recorder.record(&Record::Reset)?;
-        power_up(&mut self.provisioner, &mut self.recorder.trust_domain)?;
-        self.recorder.record(&Record::Startup(StartupType::Clear))?;
-        self.measure_launch()?;
+        self.start_again()
+            .map_err(|error| error.into_failure(Failure::Restart))?;
         // The owner may have evicted it; firmware brings it back.
         self.lose_ak();
         self.restore_ak();
@@ -44,8 +34,14 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         Ok(())
     }
 
+    fn start_again(&mut self) -> Result<(), Error> {
+        power_up(&mut self.provisioner, &mut self.recorder.trust_domain)?;
+        self.recorder.record(&Record::Startup(StartupType::Clear))?;
+        self.measure_launch()
+    }
+
     /// After TPM2_Startup(CLEAR): extends PCRs with what was launched.
-    pub(super) fn measure_launch(&mut self) -> Result<(), PowerUpError> {
+    pub(super) fn measure_launch(&mut self) -> Result<(), Error> {
         for (pcr, measurement) in &self.launch {
             let digests: Vec<Digest> = self
                 .banks

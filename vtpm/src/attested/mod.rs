@@ -30,11 +30,9 @@ use crate::provision::Provisioner;
 use crate::recorder::Recorder;
 use crate::request::{Answer, Request};
 use crate::state::Commits;
-use crate::{CommandError, Engine, EngineFailure, Locality, TrustDomain};
+use crate::{CommandError, Engine, EngineFailure, Failure, Locality, TrustDomain};
 
-pub use self::failure::Failure;
-pub use self::report::ReportError;
-pub use self::start::{Config, IdentityTime, LaunchMeasurements, StartError};
+pub use self::start::{Config, IdentityTime, LaunchMeasurements};
 
 /// An engine whose life is measured into the trust domain.
 pub struct Attested<E, T> {
@@ -83,11 +81,6 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// The AK; `None` until it is made.
     pub fn ak(&self) -> Option<&Public> {
         Some(&self.identity.as_ref()?.ak)
-    }
-
-    /// In failure mode, because the journal could not be written.
-    pub fn is_unattested(&self) -> bool {
-        self.failure().is_some()
     }
 
     /// Why it is in failure mode, if it is.

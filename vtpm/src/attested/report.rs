@@ -10,44 +10,27 @@ use attestation::window::{
     SELECTOR_SIZE, Selector, Status, USER_DATA_SIZE, WINDOW_SIZE, Window,
 };
 
+use super::Attested;
 use super::failure::{Service, Withheld};
-use super::{Attested, Failure};
 use crate::evidence::{Asker, Outcome};
 use crate::request::Touches;
-use crate::{CommandError, Engine, QuoteError, TrustDomain, TrustDomainError};
-
-/// Why there is no report. The one before it, and what was read of it, stay as they were.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReportError {
-    /// The TDX module made no report.
-    #[error("{0}")]
-    TrustDomain(#[from] TrustDomainError),
-    /// The TPM did not tell its PCRs, or take the report.
-    #[error("{0}")]
-    Command(#[from] CommandError),
-    /// Claims and report do not fit the NV index.
-    #[error("{0}")]
-    Format(#[from] report::ReportError),
-    /// Something happened that the journal does not tell.
-    #[error("the vTPM is in failure mode: {0}")]
-    Failed(#[from] Failure),
-}
+use crate::{CommandError, Engine, Error, Failure, QuoteError, TrustDomain};
 
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// Makes a report for `user_data` and asks for a quote of it. The report is also in its NV
     /// index afterwards.
-    pub fn report(&mut self, user_data: [u8; USER_DATA_SIZE]) -> Result<Vec<u8>, ReportError> {
+    pub fn report(&mut self, user_data: [u8; USER_DATA_SIZE]) -> Result<Vec<u8>, Error> {
         if let Service::Failed(failure) = &self.service {
             return Err(failure.clone().into());
         }
         let made = self.make_report(user_data);
-        if let Err(ReportError::Failed(failure)) = &made {
+        if let Err(Error::Failed(failure)) = &made {
             self.fail(failure.clone());
         }
         made
     }
 
-    fn make_report(&mut self, user_data: [u8; USER_DATA_SIZE]) -> Result<Vec<u8>, ReportError> {
+    fn make_report(&mut self, user_data: [u8; USER_DATA_SIZE]) -> Result<Vec<u8>, Error> {
         let identity = self.identified()?;
         let (ak_modulus, ak_exponent) = rsa(&identity.ak);
         let eks = ek_names_digest(&identity.eks);
@@ -135,7 +118,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     pub(super) fn report_before(&mut self, touches: Touches) -> Result<(), Failure> {
         if touches.contains(Touches::REPORT) && self.evidence.report_log.is_none() {
             // Without one the index is not written, and the command's response says so.
-            if let Err(ReportError::Failed(failure)) = self.report([0; USER_DATA_SIZE]) {
+            if let Err(Error::Failed(failure)) = self.report([0; USER_DATA_SIZE]) {
                 return Err(failure);
             }
         }

@@ -10,14 +10,13 @@ use tdx_defs::report::TdReport;
 use super::Attested;
 use super::failure::Service;
 use super::identify::Description;
-use super::launch::{PowerUpError, power_up};
+use super::launch::power_up;
 use crate::evidence::{Evidence, Quotes};
-use crate::identity::{AuthorityError, CertificateError};
-use crate::log::{MeasureError, MeasurementLog};
+use crate::log::MeasurementLog;
 use crate::provision::Provisioner;
 use crate::recorder::Recorder;
 use crate::state::Commits;
-use crate::{CommandError, Engine, TrustDomain, TrustDomainError};
+use crate::{Engine, Error, TrustDomain};
 
 /// What the vTPM says of itself.
 #[derive(Clone, Debug)]
@@ -61,55 +60,24 @@ pub struct LaunchMeasurements {
     pub initrd: Option<Digests>,
 }
 
-/// Why there is no vTPM. L2 must not be launched without one.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    /// The TDX module refused a report, an extend, or random numbers.
-    #[error("{0}")]
-    TrustDomain(#[from] TrustDomainError),
-    /// The launch could not be measured.
-    #[error("{0}")]
-    Measure(#[from] MeasureError),
-    /// RTMR3 is not what the event log says: somebody else extends it.
-    #[error("RTMR3 does not hold what the event log says")]
-    Journal,
-    /// The TPM refused a command that the start is made of. With a state of an earlier boot the
-    /// endorsement hierarchy may have an authorization value.
-    #[error("{0}")]
-    Command(#[from] CommandError),
-    /// A key or certificate could not be made.
-    #[error("{0}")]
-    Authority(#[from] AuthorityError),
-    /// A certificate could not be made.
-    #[error("{0}")]
-    Certificate(#[from] CertificateError),
-}
-
-impl From<PowerUpError> for StartError {
-    fn from(error: PowerUpError) -> Self {
-        match error {
-            PowerUpError::Command(error) => Self::Command(error),
-            PowerUpError::TrustDomain(error) => Self::TrustDomain(error),
-        }
-    }
-}
-
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// Measures the launch, starts the TPM, and gives it its identity when the configuration says.
     /// `engine` has had its _TPM_Init and nothing more; `log` is the firmware's, continued.
+    ///
+    /// On an error there is no vTPM, and L2 must not be launched.
     pub fn start(
         engine: E,
         mut trust_domain: T,
         log: MeasurementLog,
         config: Config<'_>,
         launch: &LaunchMeasurements,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, Error> {
         let begin = trust_domain.now();
         let firmware = trust_domain.report(&[0; 64])?;
         let firmware: &TdReport = zerocopy::transmute_ref!(&*firmware);
         let [rtmr0, .., rtmr3] = &firmware.td_info.rtmr;
         if log.rtmr(journal::RTMR) != Some(rtmr3) {
-            return Err(StartError::Journal);
+            return Err(Error::Journal);
         }
         let launch = Launch {
             version: config.version,

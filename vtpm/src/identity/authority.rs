@@ -15,12 +15,12 @@ use x509_cert::time::{Time, Validity};
 
 use super::CertificateError;
 use super::profile::{AuthorityProfile, KeyProfile, KeyUse, TpmIdentity};
-use crate::{TrustDomain, TrustDomainError};
+use crate::{Error, TrustDomain, TrustDomainError};
 
 /// A P-384 key, and what it certifies.
 ///
 /// Signing is deterministic (RFC 6979): once it has its key the authority needs no random numbers.
-pub struct CertificateAuthority {
+pub(crate) struct CertificateAuthority {
     key: SigningKey,
     public: SubjectPublicKeyInfoOwned,
     public_der: Vec<u8>,
@@ -32,7 +32,7 @@ const DRAWS: usize = 4;
 
 impl CertificateAuthority {
     /// Draws a new key.
-    pub fn generate(trust_domain: &mut impl TrustDomain) -> Result<Self, AuthorityError> {
+    pub(crate) fn generate(trust_domain: &mut impl TrustDomain) -> Result<Self, Error> {
         let mut key = None;
         for _ in 0..DRAWS {
             let mut scalar = [0; 48];
@@ -65,13 +65,13 @@ impl CertificateAuthority {
     }
 
     /// SubjectPublicKeyInfo in DER.
-    pub fn public_key(&self) -> &[u8] {
+    pub(crate) fn public_key(&self) -> &[u8] {
         &self.public_der
     }
 
     /// Its own certificate in DER, with `evidence` (a TD quote, else a TDREPORT) for its key and the
     /// CC event log that `evidence` covers.
-    pub fn certificate(
+    pub(crate) fn certificate(
         &self,
         evidence: &[u8],
         event_log: &[u8],
@@ -85,7 +85,7 @@ impl CertificateAuthority {
     }
 
     /// The certificate in DER of a key of the TPM.
-    pub fn certify(
+    pub(crate) fn certify(
         &self,
         public: SubjectPublicKeyInfoOwned,
         key_use: KeyUse,
@@ -129,17 +129,6 @@ fn serial_number(public: &[u8], content: &[u8]) -> Result<SerialNumber, der::Err
 fn always() -> Result<Validity, der::Error> {
     let epoch = der::DateTime::new(1970, 1, 1, 0, 0, 0)?;
     Ok(Validity::new(Time::from(epoch), Time::INFINITY))
-}
-
-/// Why there is no authority.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AuthorityError {
-    /// Its key could not be drawn.
-    #[error("the CA's key: {0}")]
-    TrustDomain(#[from] TrustDomainError),
-    /// Its name or public key could not be encoded.
-    #[error("{0}")]
-    Certificate(#[from] CertificateError),
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ mod authority;
 mod profile;
 mod public_key;
 
-pub use authority::{AuthorityError, CertificateAuthority};
-pub use profile::{CC_EVENT_LOG, KeyUse, TD_QUOTE, TpmIdentity};
+pub(crate) use authority::CertificateAuthority;
+pub use profile::{CC_EVENT_LOG, TD_QUOTE};
+pub(crate) use profile::{KeyUse, TpmIdentity};
 pub(crate) use public_key::subject_public_key_info;
 
 /// Why there is no key or certificate.

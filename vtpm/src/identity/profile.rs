@@ -38,7 +38,7 @@ const AIK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133
 
 /// What the TPM says of itself (TPM2_GetCapability, TPM_CAP_TPM_PROPERTIES).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TpmIdentity {
+pub(crate) struct TpmIdentity {
     /// TPM_PT_MANUFACTURER.
     pub manufacturer: u32,
     /// TPM_PT_VENDOR_STRING_1 to _4, without what pads it.
@@ -53,7 +53,7 @@ pub struct TpmIdentity {
 
 /// What a certified key of the TPM is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyUse {
+pub(crate) enum KeyUse {
     /// An endorsement key that decrypts (RSA).
     EndorsementDecrypt,
     /// An endorsement key that agrees on a key (ECC).

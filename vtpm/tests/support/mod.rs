@@ -17,11 +17,11 @@ use attestation::journal::{self, Mode, PcrMirror, Record};
 use attestation::pcr::Bank;
 use attestation::tpm::{Response, response_code};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, NvStore, Tpm};
-use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, StartError};
+use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements};
 use vtpm::log::MeasurementLog;
 use vtpm::reference::Reference;
 use vtpm::state::WatchedStore;
-use vtpm::{Engine, Locality};
+use vtpm::{Engine, Error, Locality};
 
 pub mod command;
 pub mod trust_domain;
@@ -100,7 +100,7 @@ impl Setup {
         }
     }
 
-    pub fn try_start(self) -> Result<Session, StartError> {
+    pub fn try_start(self) -> Result<Session, Error> {
         self.try_start_behind(|engine| engine)
     }
 
@@ -108,7 +108,7 @@ impl Setup {
     pub fn try_start_behind<E: Engine>(
         self,
         wrap: impl FnOnce(Reference) -> E,
-    ) -> Result<Session<E>, StartError> {
+    ) -> Result<Session<E>, Error> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (store, commits) = WatchedStore::new(self.store);
         let engine = Tpm::open(tpm2_ref_sys::Config {

@@ -36,6 +36,7 @@ pub struct State {
     pub extends_left: Option<usize>,
     pub extends: usize,
     pub refuse_reports: bool,
+    pub refuse_random: bool,
     pub reports: usize,
     /// Everything that was drawn.
     pub drawn: Vec<Vec<u8>>,
@@ -145,6 +146,9 @@ impl TrustDomain for ScriptedTd {
     }
 
     fn random(&mut self, into: &mut [u8]) -> Result<(), TrustDomainError> {
+        if self.script().refuse_random {
+            return Err(TrustDomainError::Random);
+        }
         super::entropy(into).map_err(|_| TrustDomainError::Random)?;
         self.script().drawn.push(into.to_vec());
         Ok(())
