@@ -5,50 +5,55 @@
 //! guest; when the TD's registers cannot be extended it goes into failure mode instead. It gives the
 //! guest reports and quotes through NV indices.
 //!
+//! It is composed of three parts, each of which knows nothing of a command's bytes: the journal, the identity, and the
+//! window on evidence. A command is parsed once, into what it touches and what it does.
+//!
 //! `docs/measurement.md` is the specification of everything that is written here.
 
-mod authority;
 mod failure;
-mod follow;
-mod identify;
 mod launch;
-mod report;
 mod start;
 
 use alloc::vec::Vec;
 
-use attestation::digest::Algorithm;
+use attestation::journal::{Record, StartupType};
 use attestation::launch::Measurement;
 use attestation::tpm::{Name, Public};
+use attestation::window::{NV_SELECTOR, NV_USER_DATA, SELECTOR_SIZE, USER_DATA_SIZE};
 
 use self::failure::{Service, Withheld};
-use self::identify::{Description, Identity};
-use crate::evidence::Evidence;
+use crate::evidence::EvidenceWindow;
+use crate::identity::Identity;
+use crate::journal::Journal;
 use crate::log::MeasurementLog;
 use crate::message::FAILURE;
-use crate::provision::Provisioner;
-use crate::recorder::Recorder;
-use crate::request::{Answer, Request};
-use crate::state::Commits;
-use crate::{CommandError, Engine, EngineFailure, Failure, Locality, TrustDomain};
+use crate::provision::{NvAttributes, Provisioner};
+use crate::request::{Action, Answer, Request, Touches};
+use crate::{CommandError, Engine, EngineFailure, Error, Failure, Locality, TrustDomain};
 
 pub use self::start::{Config, IdentityTime, LaunchMeasurements};
 
 /// An engine whose life is measured into the trust domain.
 pub struct Attested<E, T> {
-    provisioner: Provisioner<E>,
-    recorder: Recorder<T>,
-    evidence: Evidence,
-    description: Description,
+    tpm: Provisioner<E>,
+    trust_domain: T,
+    journal: Journal,
     /// `None` until it is needed; the journal has no record until then.
     identity: Option<Identity>,
-    /// Allocated, in order of their algorithms.
-    banks: Vec<Algorithm>,
+    evidence: EvidenceWindow,
     /// What PCRs are extended with after each startup.
     launch: Vec<(u8, Measurement)>,
     tcg_log: Vec<u8>,
-    commits: Option<Commits>,
     service: Service,
+}
+
+/// An attested TPM that has its identity, in its parts.
+struct Identified<'a, E, T> {
+    identity: &'a mut Identity,
+    tpm: &'a mut Provisioner<E>,
+    trust_domain: &'a mut T,
+    journal: &'a mut Journal,
+    evidence: &'a mut EvidenceWindow,
 }
 
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
@@ -60,17 +65,17 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
 
     /// The CC event log, with what it says that the RTMRs hold.
     pub fn log(&self) -> &MeasurementLog {
-        self.recorder.log()
+        self.journal.log()
     }
 
     /// The engine.
     pub fn engine(&self) -> &E {
-        self.provisioner.engine()
+        self.tpm.engine()
     }
 
     /// The trust domain.
     pub fn trust_domain(&self) -> &T {
-        &self.recorder.trust_domain
+        &self.trust_domain
     }
 
     /// The names of the EKs: RSA-2048, P-256, P-384; `None` until they are made.
@@ -91,25 +96,72 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         }
     }
 
-    /// The state as of L1's own commands is nobody's news.
-    fn forget_commits(&self) {
-        if let Some(commits) = &self.commits {
-            commits.take();
+    /// Makes a report for `user_data` and asks for a quote of it. The report is also in its NV
+    /// index afterwards.
+    pub fn report(&mut self, user_data: [u8; USER_DATA_SIZE]) -> Result<Vec<u8>, Error> {
+        if let Service::Failed(failure) = &self.service {
+            return Err(failure.clone().into());
         }
+        let made = self.make_report(user_data);
+        if let Err(Error::Failed(failure)) = &made {
+            self.fail(failure.clone());
+        }
+        made
     }
 
-    fn in_service(&self) -> Result<(), EngineFailure> {
-        match self.service {
-            Service::Running => Ok(()),
-            Service::Failed(_) => Err(EngineFailure),
-        }
+    fn make_report(&mut self, user_data: [u8; USER_DATA_SIZE]) -> Result<Vec<u8>, Error> {
+        let Identified {
+            identity,
+            tpm,
+            trust_domain,
+            journal,
+            evidence,
+        } = self.identified()?;
+        identity.restore_ak(tpm);
+        evidence.report(user_data, identity, journal, tpm, trust_domain)
     }
 
-    /// What could not be attested ends the TPM's service.
-    fn latch(&mut self, outcome: Result<(), Failure>) -> Result<(), EngineFailure> {
-        outcome.map_err(|failure| {
-            self.fail(failure);
-            EngineFailure
+    /// What the window shows of the object that `selector` names, in at most `room` bytes.
+    pub fn window(&mut self, selector: &[u8; SELECTOR_SIZE], room: usize) -> Vec<u8> {
+        let log = self.journal.log();
+        self.evidence
+            .window(selector, room, log, &mut self.trust_domain)
+    }
+
+    /// As [`identify`](Self::identify), for a TPM in service.
+    fn identified(&mut self) -> Result<Identified<'_, E, T>, Failure> {
+        self.identify()
+            .map_err(|error| error.into_failure(Failure::NoIdentity))
+    }
+
+    /// Makes the keys, begins the journal with them, makes their certificates and opens the window on evidence, unless
+    /// that is done. On an error the vTPM must not answer any more.
+    fn identify(&mut self) -> Result<Identified<'_, E, T>, Error> {
+        let Self {
+            tpm,
+            trust_domain,
+            journal,
+            identity,
+            evidence,
+            ..
+        } = self;
+        let identity = match identity {
+            Some(identity) => identity,
+            None => {
+                let (made, endorsed) = Identity::make(tpm, trust_domain)?;
+                journal.begin(&made, trust_domain)?;
+                made.certify(&endorsed, tpm, trust_domain)?;
+                evidence.open(&made, journal.log(), tpm, trust_domain)?;
+                journal.forget_commits();
+                identity.insert(made)
+            }
+        };
+        Ok(Identified {
+            identity,
+            tpm,
+            trust_domain,
+            journal,
+            evidence,
         })
     }
 
@@ -130,12 +182,10 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         response: &mut [u8],
     ) -> Result<usize, Withheld> {
         let Request { touches, action } = Request::parse(command);
-        self.identify_before(touches)?;
-        self.prepare(touches);
-        self.report_before(touches)?;
+        self.prepare(touches)?;
         let undefined = self.attributes_of_undefined(action);
         let length = self
-            .provisioner
+            .tpm
             .engine_mut()
             .execute(locality, command, response)
             .map_err(CommandError::from)?;
@@ -147,6 +197,119 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             }
         })?;
         Ok(length)
+    }
+
+    /// Before a command that touches this: what it may see is made.
+    fn prepare(&mut self, touches: Touches) -> Result<(), Failure> {
+        if touches.contains(Touches::IDENTITY) {
+            self.identified()?;
+        }
+        if self.evidence.wants_certificate(touches)
+            && let Some(identity) = &self.identity
+        {
+            self.evidence.publish_certificate(
+                &identity.authority,
+                self.journal.log(),
+                &mut self.tpm,
+                &mut self.trust_domain,
+            );
+            self.journal.forget_commits();
+        }
+        if self.evidence.wants_report(touches) {
+            // Without one the index is not written, and the command's response says so.
+            if let Err(Error::Failed(failure)) = self.report([0; USER_DATA_SIZE]) {
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Of the index that the command would undefine, as long as it has some.
+    fn attributes_of_undefined(&mut self, action: Action<'_>) -> Option<NvAttributes> {
+        let Action::NvUndefine { index } = action else {
+            return None;
+        };
+        Some(self.tpm.nv_public(index).ok()??.attributes)
+    }
+
+    /// The engine has executed a command. On an error the guest must not have the response.
+    fn follow(
+        &mut self,
+        action: Action<'_>,
+        answer: Answer<'_>,
+        undefined: Option<NvAttributes>,
+    ) -> Result<(), Withheld> {
+        let Answer::Succeeded { parameters } = answer else {
+            // It may have changed the state nevertheless: a wrong authorization is counted.
+            return Ok(self.record_commit()?);
+        };
+        let (tpm, trust_domain) = (&mut self.tpm, &mut self.trust_domain);
+        self.journal
+            .follow(action, parameters, undefined, tpm, trust_domain)?;
+        match action {
+            Action::UserData => {
+                self.journal.forget_commits();
+                let user_data = self.tpm.nv_read_array(NV_USER_DATA)?;
+                self.report(user_data)?;
+            }
+            Action::Selector => {
+                self.journal.forget_commits();
+                let selector = self.tpm.nv_read_array(NV_SELECTOR)?;
+                let log = self.journal.log();
+                let (tpm, trust_domain) = (&mut self.tpm, &mut self.trust_domain);
+                self.evidence.show(&selector, log, tpm, trust_domain)?;
+                self.journal.forget_commits();
+            }
+            Action::Clear => {
+                self.record_commit()?;
+                self.bring_back_ak();
+            }
+            _ => self.record_commit()?,
+        }
+        Ok(())
+    }
+
+    fn record_commit(&mut self) -> Result<(), Failure> {
+        let Some(state) = self.journal.take_commit() else {
+            return Ok(());
+        };
+        // Commands that come before the identity are not known to commit anything; should
+        // one, the journal begins before it tells so.
+        let Identified {
+            journal,
+            trust_domain,
+            ..
+        } = self.identified()?;
+        Ok(journal.record(&Record::NvCommit { state }, trust_domain)?)
+    }
+
+    /// The AK may be gone from its handle.
+    fn bring_back_ak(&mut self) {
+        if let Some(identity) = &mut self.identity {
+            identity.lose_ak();
+            identity.restore_ak(&mut self.tpm);
+            self.journal.forget_commits();
+        }
+    }
+
+    /// After _TPM_Init: what firmware does.
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.journal
+            .record(&Record::Reset, &mut self.trust_domain)?;
+        self.start_again()
+            .map_err(|error| error.into_failure(Failure::Restart))?;
+        // The owner may have evicted it; firmware brings it back.
+        self.bring_back_ak();
+        self.journal.forget_commits();
+        Ok(())
+    }
+
+    fn start_again(&mut self) -> Result<(), Error> {
+        let (tpm, trust_domain) = (&mut self.tpm, &mut self.trust_domain);
+        launch::power_up(tpm, trust_domain)?;
+        let startup = Record::Startup(StartupType::Clear);
+        self.journal.record(&startup, trust_domain)?;
+        launch::measure(&self.launch, &mut self.journal, tpm, trust_domain)
     }
 }
 
@@ -174,19 +337,23 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
     /// _TPM_Init, and then what firmware does: TPM2_Startup(CLEAR) and the measurements of the launch.
     fn reset(&mut self) -> Result<(), EngineFailure> {
         let identified = self.identified().map(drop);
-        self.provisioner.reset()?;
-        self.in_service()?;
-        self.latch(identified)?;
-        let outcome = self.restart();
-        self.latch(outcome)
+        self.tpm.reset()?;
+        if let Service::Failed(_) = self.service {
+            return Err(EngineFailure);
+        }
+        let outcome = identified.and_then(|()| self.restart());
+        outcome.map_err(|failure| {
+            self.fail(failure);
+            EngineFailure
+        })
     }
 
     fn establishment(&self) -> bool {
-        self.provisioner.engine().establishment()
+        self.tpm.engine().establishment()
     }
 
     fn reset_establishment(&mut self, locality: Locality) -> Result<(), EngineFailure> {
-        self.provisioner.engine_mut().reset_establishment(locality)
+        self.tpm.engine_mut().reset_establishment(locality)
     }
 }
 

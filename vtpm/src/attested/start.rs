@@ -9,12 +9,12 @@ use tdx_defs::report::TdReport;
 
 use super::Attested;
 use super::failure::Service;
-use super::identify::Description;
-use super::launch::power_up;
-use crate::evidence::{Evidence, Quotes};
+use super::launch::{measure, power_up};
+use crate::evidence::EvidenceWindow;
+use crate::identity::log_time;
+use crate::journal::{Description, Journal};
 use crate::log::MeasurementLog;
 use crate::provision::Provisioner;
-use crate::recorder::Recorder;
 use crate::state::Commits;
 use crate::{Engine, Error, TrustDomain};
 
@@ -68,7 +68,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     pub fn start(
         engine: E,
         mut trust_domain: T,
-        log: MeasurementLog,
+        mut log: MeasurementLog,
         config: Config<'_>,
         launch: &LaunchMeasurements,
     ) -> Result<Self, Error> {
@@ -87,49 +87,50 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             command_line: &launch.command_line,
             initrd: launch.initrd,
         };
-        let mut recorder = Recorder::new(trust_domain, log, config.mirror);
-        recorder.publish();
+        trust_domain.publish_log(0, log.bytes());
         for (rtmr, event) in launch.rtmr_events() {
             let digest = &event.digests.sha384;
-            recorder.measure(rtmr, event.event_type, digest, &event.data)?;
+            log.measure(
+                &mut trust_domain,
+                rtmr,
+                event.event_type,
+                digest,
+                &event.data,
+            )?;
         }
 
-        let mut provisioner = Provisioner::new(engine);
-        power_up(&mut provisioner, &mut recorder.trust_domain)?;
-        let banks = provisioner.allocated_banks()?;
-        let started = recorder.trust_domain.now();
-        log::info!(
-            "time to measure the launch and start the TPM: {} ns",
-            started.saturating_sub(begin)
-        );
+        let mut tpm = Provisioner::new(engine);
+        power_up(&mut tpm, &mut trust_domain)?;
+        let banks = tpm.allocated_banks()?;
+        log_time("measure the launch and start the TPM", begin, &trust_domain);
+        let description = Description {
+            engine: config.engine.into(),
+            interface: config.interface.into(),
+            mode: config.mode,
+            mirror: config.mirror,
+            state: config.commits.as_ref().and_then(Commits::loaded),
+        };
         let mut attested = Self {
-            provisioner,
-            recorder,
-            evidence: Evidence {
-                quotes: Quotes::default(),
-                authority_log: 0,
-                published: None,
-                report_log: None,
-            },
-            description: Description {
-                engine: config.engine.into(),
-                interface: config.interface.into(),
-                mode: config.mode,
-                state: config.commits.as_ref().and_then(Commits::loaded),
-            },
+            tpm,
+            trust_domain,
+            journal: Journal::new(description, log, banks, config.commits),
             identity: None,
-            banks,
+            evidence: EvidenceWindow::default(),
             launch: launch.pcr_events(),
             tcg_log: launch.tcg_log().into_bytes(),
-            commits: config.commits,
             service: Service::Running,
         };
         let at_start = config.identity == IdentityTime::Start || config.mirror == PcrMirror::Full;
         if at_start {
             attested.identify()?;
         }
-        attested.measure_launch()?;
-        attested.forget_commits();
+        measure(
+            &attested.launch,
+            &mut attested.journal,
+            &mut attested.tpm,
+            &mut attested.trust_domain,
+        )?;
+        attested.journal.forget_commits();
         Ok(attested)
     }
 }

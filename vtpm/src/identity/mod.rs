@@ -5,13 +5,15 @@
 //! (or report) whose REPORTDATA names its key (docs/measurement.md §5 and §7).
 
 mod authority;
+mod keys;
 mod profile;
 mod public_key;
 
 pub(crate) use authority::CertificateAuthority;
+pub(crate) use keys::{Identity, log_time};
 pub use profile::{CC_EVENT_LOG, TD_QUOTE};
 pub(crate) use profile::{KeyUse, TpmIdentity};
-pub(crate) use public_key::subject_public_key_info;
+use public_key::subject_public_key_info;
 
 /// Why there is no key or certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use attestation::digest::Algorithm;
 use attestation::tpm::{ResponseError, cc, rc, rh};
 
-use super::{CommandError, Provisioner, password, unreadable};
+use super::{CommandError, Provisioner, password, refused, unreadable};
 use crate::Engine;
 
 bitflags::bitflags! {
@@ -138,6 +138,18 @@ impl<E: Engine> Provisioner<E> {
         let mut fields = response.parameters;
         let content = fields.sized().map_err(unreadable(cc::NV_READ))?;
         Ok(content.to_vec())
+    }
+
+    /// As [`nv_read`](Self::nv_read), of an index of `N` bytes.
+    pub(crate) fn nv_read_array<const N: usize>(
+        &mut self,
+        index: u32,
+    ) -> Result<[u8; N], CommandError> {
+        let size = u16::try_from(N).unwrap_or(u16::MAX);
+        let content = self.nv_read(index, size)?;
+        content
+            .try_into()
+            .map_err(|_| refused(cc::NV_READ, ResponseError::Malformed))
     }
 
     /// TPM2_NV_UndefineSpace, if there is such an index.
