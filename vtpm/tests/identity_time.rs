@@ -121,15 +121,6 @@ fn a_full_mirror_begins_at_once() {
 }
 
 #[test]
-fn a_reset_is_recorded_even_as_the_first_thing() {
-    use vtpm::Engine;
-    let mut session = waiting().start();
-    session.tpm.reset().unwrap();
-    assert!(has_begun(&session));
-    assert!(session.journal().contains(&Record::Reset));
-}
-
-#[test]
 fn without_a_journal_there_is_no_service() {
     let mut session = waiting().start();
     session.td.script().extends_left = Some(0);

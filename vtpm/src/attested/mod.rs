@@ -16,7 +16,7 @@ mod start;
 
 use alloc::vec::Vec;
 
-use attestation::journal::{Record, StartupType};
+use attestation::journal::Record;
 use attestation::launch::Measurement;
 use attestation::tpm::{Name, Public};
 use attestation::window::{NV_SELECTOR, NV_USER_DATA, SELECTOR_SIZE, USER_DATA_SIZE};
@@ -292,10 +292,10 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         }
     }
 
-    /// After _TPM_Init: what firmware does.
+    /// After _TPM_Init: what firmware does. A journal that has not begun does not begin by this, since no keys are
+    /// needed: it tells the reset when it begins.
     fn restart(&mut self) -> Result<(), Failure> {
-        self.journal
-            .record(&Record::Reset, &mut self.trust_domain)?;
+        self.journal.reset(&mut self.trust_domain)?;
         self.start_again()
             .map_err(|error| error.into_failure(Failure::Restart))?;
         // The owner may have evicted it; firmware brings it back.
@@ -307,8 +307,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     fn start_again(&mut self) -> Result<(), Error> {
         let (tpm, trust_domain) = (&mut self.tpm, &mut self.trust_domain);
         launch::power_up(tpm, trust_domain)?;
-        let startup = Record::Startup(StartupType::Clear);
-        self.journal.record(&startup, trust_domain)?;
+        self.journal.restarted(trust_domain)?;
         launch::measure(&self.launch, &mut self.journal, tpm, trust_domain)
     }
 }
@@ -335,14 +334,15 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
     }
 
     /// _TPM_Init, and then what firmware does: TPM2_Startup(CLEAR) and the measurements of the launch.
+    ///
+    /// A TPM in failure mode has its _TPM_Init as well, so that nothing of its volatile state stays, and remains in
+    /// failure mode.
     fn reset(&mut self) -> Result<(), EngineFailure> {
-        let identified = self.identified().map(drop);
         self.tpm.reset()?;
         if let Service::Failed(_) = self.service {
             return Err(EngineFailure);
         }
-        let outcome = identified.and_then(|()| self.restart());
-        outcome.map_err(|failure| {
+        self.restart().map_err(|failure| {
             self.fail(failure);
             EngineFailure
         })

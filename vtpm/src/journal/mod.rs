@@ -35,8 +35,8 @@ pub(crate) struct Description {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It has not begun.
-    Waiting,
+    /// It has not begun. So many resets are told when it does.
+    Waiting { resets: u32 },
     /// Records are appended.
     Open,
     /// The last record has been written.
@@ -72,22 +72,23 @@ impl Journal {
             log,
             banks,
             commits,
-            state: State::Waiting,
+            state: State::Waiting { resets: 0 },
             records: 0,
             changes: 0,
             summarized: 0,
         }
     }
 
-    /// The first records: who this TPM is, and its startup by L1. No effect on one that has begun.
+    /// The first records: who this TPM is, its startup by L1, and each reset that has been since. No effect on one
+    /// that has begun.
     pub(crate) fn begin(
         &mut self,
         identity: &Identity,
         trust_domain: &mut impl TrustDomain,
     ) -> Result<(), TrustDomainError> {
-        if self.state != State::Waiting {
+        let State::Waiting { resets } = self.state else {
             return Ok(());
-        }
+        };
         self.state = State::Open;
         let start = Start {
             engine: self.description.engine.clone(),
@@ -100,7 +101,43 @@ impl Journal {
             ca: sha384(identity.authority.public_key()),
         };
         self.record(&Record::Start(start), trust_domain)?;
-        self.record(&Record::Startup(StartupType::Clear), trust_domain)
+        self.record(&Record::Startup(StartupType::Clear), trust_domain)?;
+        for _ in 0..resets {
+            if self.state == State::Sealed {
+                break;
+            }
+            self.record(&Record::Reset, trust_domain)?;
+            self.record(&Record::Startup(StartupType::Clear), trust_domain)?;
+        }
+        Ok(())
+    }
+
+    /// _TPM_Init has been done.
+    pub(crate) fn reset(
+        &mut self,
+        trust_domain: &mut impl TrustDomain,
+    ) -> Result<(), TrustDomainError> {
+        match &mut self.state {
+            State::Waiting { resets } => {
+                *resets = resets.saturating_add(1);
+                Ok(())
+            }
+            State::Open | State::Sealed => self.record(&Record::Reset, trust_domain),
+        }
+    }
+
+    /// L1 has done TPM2_Startup(CLEAR) after a reset.
+    pub(crate) fn restarted(
+        &mut self,
+        trust_domain: &mut impl TrustDomain,
+    ) -> Result<(), TrustDomainError> {
+        match self.state {
+            // Told with the reset.
+            State::Waiting { .. } => Ok(()),
+            State::Open | State::Sealed => {
+                self.record(&Record::Startup(StartupType::Clear), trust_domain)
+            }
+        }
     }
 
     /// The CC event log.
