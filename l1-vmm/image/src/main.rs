@@ -52,6 +52,8 @@ use tdx_defs::VmIndex;
 use tdx_defs::field::FieldId;
 use tdx_defs::ghci::Width;
 use tpm::Window;
+use uefi_defs::acpi;
+use x86_defs::pc;
 
 /// Name and version; `cargo xtask check-image` knows the image by its start.
 const MARK: &str = concat!("tdp-vtpm l1-vmm ", env!("CARGO_PKG_VERSION"));
@@ -67,10 +69,14 @@ const L1_REGION: u64 = 0x20_0000;
 /// (128 KiB). The rest is for files.
 const QUOTES: usize = 0x1_0000;
 
-/// Power-off of the host's machine: SLP_EN and S5 to PM1a_CNT, as the platform's own firmware does.
-const POWER_OFF: (u16, Width, u32) = (0x604, Width::Word, 0x2000);
+/// Power-off of the host's machine: SLP_EN and S5 to PM1a_CNT, which QEMU has there.
+const POWER_OFF: (u16, Width, u32) = (0x604, Width::Word, acpi::SLP_EN as u32);
 /// Reset of the host's machine: a hard reset by the reset control register.
-const RESET: (u16, Width, u32) = (0xCF9, Width::Byte, 0x06);
+const RESET: (u16, Width, u32) = (
+    pc::RESET_CONTROL,
+    Width::Byte,
+    (pc::SYSTEM_RESET | pc::RESET_CPU) as u32,
+);
 
 /// Called by the entry code with td-shim's HOB list, on L1's stack.
 extern "sysv64" fn l1_main(hob: u64) -> ! {

@@ -4,17 +4,25 @@
 //! they are registers with reserved bits and no effect. Firmware's part is done: enabled, all
 //! memory write-back by default.
 
-/// IA32_MTRRCAP.
-const MTRRCAP: u32 = 0xFE;
-/// IA32_MTRR_DEF_TYPE.
-const DEF_TYPE: u32 = 0x2FF;
+use x86_defs::msr::{self, IA32_MTRR_DEF_TYPE as DEF_TYPE, IA32_MTRRCAP as MTRRCAP};
+
 /// First variable-range register.
-const VARIABLE: u32 = 0x200;
+const VARIABLE: u32 = msr::IA32_MTRR_PHYSBASE0;
 /// Variable ranges.
 const RANGES: usize = 8;
 /// The fixed-range registers.
 const FIXED: [u32; 11] = [
-    0x250, 0x258, 0x259, 0x268, 0x269, 0x26A, 0x26B, 0x26C, 0x26D, 0x26E, 0x26F,
+    msr::IA32_MTRR_FIX64K_00000,
+    msr::IA32_MTRR_FIX16K_80000,
+    msr::IA32_MTRR_FIX16K_80000 + 1,
+    msr::IA32_MTRR_FIX4K_C0000,
+    msr::IA32_MTRR_FIX4K_C0000 + 1,
+    msr::IA32_MTRR_FIX4K_C0000 + 2,
+    msr::IA32_MTRR_FIX4K_C0000 + 3,
+    msr::IA32_MTRR_FIX4K_C0000 + 4,
+    msr::IA32_MTRR_FIX4K_C0000 + 5,
+    msr::IA32_MTRR_FIX4K_C0000 + 6,
+    msr::IA32_MTRR_FIX4K_C0000 + 7,
 ];
 
 /// Write-back.

@@ -5,6 +5,7 @@ use tdcall::RawTdcall;
 use tdx_defs::Gpa;
 use tdx_defs::field::FieldId;
 use tdx_defs::vmcs::{EntryControls, PrimaryControls, SecondaryControls, VmcsField};
+use x86_defs::exception;
 use x86_defs::{cr0, cr4, efer};
 
 use super::L2Vcpu;
@@ -20,11 +21,11 @@ const CR0_WRITABLE: u64 = 0x8005_001F;
 /// Bits of CR4 that L1 may write in some TD.
 const CR4_WRITABLE: u64 = 0x03FF_1FBF;
 /// Bits of IA32_EFER that L1 may write: SCE, LME, LMA.
-const EFER_WRITABLE: u64 = 0x501;
+const EFER_WRITABLE: u64 = efer::SCE | efer::LME | efer::LMA;
 /// The virtual-APIC address without its page offset.
 const PAGE_FRAME: u64 = !0xFFF;
 /// #MC: fixed in the exception bitmap, and all that is in it.
-const MACHINE_CHECK: u64 = 1 << 18;
+const MACHINE_CHECK: u64 = 1 << exception::MACHINE_CHECK;
 /// IA32_PAT after a reset.
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 /// DR7 after a reset.

@@ -1,14 +1,8 @@
 //! Which values XCR0 takes (SDM Vol. 1, section "Enabling the XSAVE Feature Set and
 //! XSAVE-Enabled Features"), and how large the state is.
 
-/// x87.
-pub const X87: u64 = 1 << 0;
-/// SSE.
-pub const SSE: u64 = 1 << 1;
-/// AVX.
-pub const AVX: u64 = 1 << 2;
-/// Opmask, upper ZMM0 to 15, ZMM16 to 31.
-pub const AVX512: u64 = 0b111 << 5;
+pub use x86_defs::xcr0::{AVX, AVX512, SSE, X87};
+
 /// User state that L2 can be offered. PKRU (9) is not: L1's emulation would have to honour it.
 /// Nor is AMX (17, 18): IA32_XFD, which is not switched, can take its state out of an XSAVE. MPX
 /// (3, 4) is no part of any TD.

@@ -7,6 +7,7 @@
 use super::header::ENTRY_64;
 use super::place::LowMemory;
 use l2_exit::{Segment, SegmentAccessRights};
+use x86_defs::{cr0, cr4, efer, rflags};
 
 /// Base and limit of a descriptor table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,13 +52,13 @@ pub struct EntryState {
 }
 
 /// PE, ET, NE and PG.
-const CR0: u64 = 1 << 31 | 1 << 5 | 1 << 4 | 1;
+const CR0: u64 = cr0::PG | cr0::NE | cr0::ET | cr0::PE;
 /// PAE.
-const CR4: u64 = 1 << 5;
+const CR4: u64 = cr4::PAE;
 /// LME and LMA.
-const EFER: u64 = 1 << 10 | 1 << 8;
+const EFER: u64 = efer::LMA | efer::LME;
 /// Only bit 1, which is always set.
-const RFLAGS: u64 = 1 << 1;
+const RFLAGS: u64 = rflags::FIXED;
 const BOOT_CS: u16 = 0x10;
 const BOOT_DS: u16 = 0x18;
 

@@ -7,6 +7,7 @@
 mod features;
 
 use alloc::vec::Vec;
+use x86_defs::cr4;
 
 use tdcall::tdvmcall::CpuidResult;
 
@@ -30,7 +31,16 @@ const HYPERVISOR: u32 = 0x4000_0000;
 const LINEAR_BITS: u32 = 48;
 
 /// CR4 bits that L2 owns whatever the processor: VME to PAE, PGE, PCE, OSFXSR, OSXMMEXCPT.
-const CR4_ALWAYS: u64 = 0x3F | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10;
+const CR4_ALWAYS: u64 = cr4::VME
+    | cr4::PVI
+    | cr4::TSD
+    | cr4::DE
+    | cr4::PSE
+    | cr4::PAE
+    | cr4::PGE
+    | cr4::PCE
+    | cr4::OSFXSR
+    | cr4::OSXMMEXCPT;
 
 /// The machine that the leaves describe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,16 +134,16 @@ impl CpuidTable {
     pub fn cr4(&self) -> u64 {
         let (one, seven) = (self.find(1, 0), self.find(7, 0));
         [
-            (seven.ecx & LEAF7_ECX_UMIP, 11),
-            (seven.ebx & LEAF7_EBX_FSGSBASE, 16),
-            (one.ecx & leaf1_ecx::PCID, 17),
-            (one.ecx & leaf1_ecx::XSAVE, 18),
-            (seven.ebx & LEAF7_EBX_SMEP, 20),
-            (seven.ebx & LEAF7_EBX_SMAP, 21),
+            (seven.ecx & LEAF7_ECX_UMIP, cr4::UMIP),
+            (seven.ebx & LEAF7_EBX_FSGSBASE, cr4::FSGSBASE),
+            (one.ecx & leaf1_ecx::PCID, cr4::PCIDE),
+            (one.ecx & leaf1_ecx::XSAVE, cr4::OSXSAVE),
+            (seven.ebx & LEAF7_EBX_SMEP, cr4::SMEP),
+            (seven.ebx & LEAF7_EBX_SMAP, cr4::SMAP),
         ]
         .iter()
         .filter(|(feature, _)| *feature != 0)
-        .fold(CR4_ALWAYS, |bits, (_, bit)| bits | 1 << bit)
+        .fold(CR4_ALWAYS, |bits, (_, bit)| bits | bit)
     }
 
     /// MAXPHYADDR.

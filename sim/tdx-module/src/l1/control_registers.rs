@@ -8,6 +8,7 @@ use crate::module::Module;
 use crate::platform::{Event, Platform, Register, Vm};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 use x86_defs::exit_reason;
+use x86_defs::xcr0;
 use x86_defs::{cr0, cr4, efer};
 
 /// Bits that MOV to CR0 ignores: 28:19, 17 and 15:6.
@@ -15,8 +16,8 @@ const CR0_IGNORED: u64 = 0x1ffa_ffc0;
 /// What LMSW writes: MP, EM, TS, and PE which it can only set.
 const LMSW: u64 = 0xf;
 
-const XFAM_PKRU: u64 = 1 << 9;
-const XFAM_CET: u64 = 0x1800;
+const XFAM_PKRU: u64 = xcr0::PKRU;
+const XFAM_CET: u64 = xcr0::CET_U | xcr0::CET_S;
 
 /// Carries out a MOV to CR0 or CR4, CLTS, LMSW or SMSW, or a MOV from a control register.
 pub(super) fn emulate<P: Platform>(module: &mut Module, platform: &mut P) -> Emulation {

@@ -8,6 +8,7 @@ use crate::module::Module;
 use crate::platform::{CpuidResult, Platform, Register, Vm};
 use x86_defs::cr4;
 use x86_defs::exit_reason;
+use x86_defs::xcr0::{self, AMX, AVX, AVX512, PKRU};
 
 const BASE_MAXIMUM: u32 = 0x23;
 const EXTENDED_MAXIMUM: u32 = 0x8000_0008;
@@ -199,11 +200,7 @@ fn virtualize<P: Platform>(
     }
 }
 
-const AVX: u64 = 1 << 2;
-const AVX512: u64 = 0xe0;
-const PKRU: u64 = 1 << 9;
-const CET: u64 = 0x1800;
-const AMX: u64 = 0x60000;
+const CET: u64 = xcr0::CET_U | xcr0::CET_S;
 
 const INVARIANT_TSC: u32 = 1 << 8;
 const WBNOINVD: u32 = 1 << 9;

@@ -8,6 +8,7 @@ use x86_defs::apic::Register as Apic;
 use x86_defs::cr0;
 use x86_defs::exit_reason;
 use x86_defs::msr;
+use x86_defs::xcr0;
 
 /// What an access to an MSR comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +27,10 @@ enum Access {
 
 use Access::{Emulated, Gp, Native, Ve, Xfam};
 
-const CET: Access = Xfam(0x1800);
-const PT: Access = Xfam(1 << 8);
-const LBR: Access = Xfam(1 << 15);
-const ULI: Access = Xfam(1 << 14);
+const CET: Access = Xfam(xcr0::CET_U | xcr0::CET_S);
+const PT: Access = Xfam(xcr0::PT);
+const LBR: Access = Xfam(xcr0::LBR);
+const ULI: Access = Xfam(xcr0::UINTR);
 
 /// First and last MSR, reads, writes. Sorted; what is not listed gives #VE. The x2APIC registers
 /// that hardware would take from the virtual APIC page are emulated.
@@ -270,14 +271,11 @@ fn write_emulated<P: Platform>(
 }
 
 /// The components of XFAM that IA32_XSS has: PT, CET, ULI, LBR.
-const XSS_COMPONENTS: u64 = 0xd900;
+const XSS_COMPONENTS: u64 = xcr0::PT | xcr0::CET_U | xcr0::CET_S | xcr0::UINTR | xcr0::LBR;
 
 /// SCE and LME are L1's; LMA is the processor's; NXE is fixed.
 fn write_efer<P: Platform>(platform: &mut P, value: u64) -> Emulation {
-    const SCE: u64 = 1;
-    const LME: u64 = 1 << 8;
-    const LMA: u64 = 1 << 10;
-    const NXE: u64 = 1 << 11;
+    use x86_defs::efer::{LMA, LME, NXE, SCE};
     let old = platform.register(Vm::L1, Register::Efer);
     let paging = platform.register(Vm::L1, Register::Cr0) & cr0::PG != 0;
     let change = (value ^ old) & !LMA;

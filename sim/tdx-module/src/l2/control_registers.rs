@@ -2,26 +2,15 @@
 //! Module Base Architecture, "CR0 and CR4 Handling for L2").
 
 use super::guest::Guest;
-use super::shape::cr4;
 use super::state::MaskAndShadow;
 use crate::platform::Register;
 use tdx_defs::vmcs::VmcsField;
+use x86_defs::cr0;
+use x86_defs::cr4;
 
-/// CR0 bits.
-pub(super) mod cr0 {
-    pub(in crate::l2) const PE: u64 = 1 << 0;
-    pub(in crate::l2) const MP: u64 = 1 << 1;
-    pub(in crate::l2) const EM: u64 = 1 << 2;
-    pub(in crate::l2) const TS: u64 = 1 << 3;
-    pub(in crate::l2) const ET: u64 = 1 << 4;
-    pub(in crate::l2) const NE: u64 = 1 << 5;
-    pub(in crate::l2) const WP: u64 = 1 << 16;
-    pub(in crate::l2) const NW: u64 = 1 << 29;
-    pub(in crate::l2) const CD: u64 = 1 << 30;
-    pub(in crate::l2) const PG: u64 = 1 << 31;
-    /// What L1 can write: PE, MP, EM, TS, ET, WP, AM, PG.
-    pub(in crate::l2) const WRITABLE: u64 = 0x8005_001f;
-}
+/// What L1 can write of CR0.
+pub(super) const CR0_WRITABLE: u64 =
+    cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::ET | cr0::WP | cr0::AM | cr0::PG;
 
 /// Which of the two registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +42,7 @@ impl Guest<'_> {
     pub(super) fn base(&self, register: ControlRegister) -> MaskAndShadow {
         match register {
             Cr0 => MaskAndShadow {
-                mask: !cr0::WRITABLE,
+                mask: !CR0_WRITABLE,
                 shadow: cr0::NE,
             },
             Cr4 => MaskAndShadow {

@@ -4,14 +4,15 @@
 //! are carried out here as the processor would.
 
 use super::control_registers::ControlRegister::{self, Cr0, Cr4};
-use super::control_registers::cr0;
 use super::exit::Disposition;
 use super::exit_information::ExitInformation;
-use super::guest::{Guest, efer};
-use super::shape::cr4;
+use super::guest::Guest;
 use crate::platform::{Event, Register};
 use iced_x86::{Instruction, Mnemonic};
 use tdx_defs::vmcs::{CrAccess, CrQualification, VmcsField};
+use x86_defs::cr0;
+use x86_defs::cr4;
+use x86_defs::efer;
 use x86_defs::exit_reason;
 
 /// CR0 bits that the module leaves as they are when it writes CR0 for L2.

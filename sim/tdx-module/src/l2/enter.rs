@@ -221,7 +221,7 @@ pub(crate) fn vp_invgla<P: Platform>(
 impl Guest<'_> {
     /// Checks a GLA_LIST_ENTRY: the first page in bits 63:12, the last page's index in bits 11:0.
     fn check_gla(&mut self, entry: u64) -> LeafResult {
-        let bits = if self.register(Register::Cr4) & super::shape::cr4::LA57 != 0 {
+        let bits = if self.register(Register::Cr4) & x86_defs::cr4::LA57 != 0 {
             57
         } else {
             48

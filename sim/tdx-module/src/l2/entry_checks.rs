@@ -2,11 +2,14 @@
 //! Registers, and MSRs" and what follows it). The module makes none itself: the processor does, and
 //! a state it refuses is exit reason 33 with bit 31 set.
 
-use super::control_registers::{ControlRegister, cr0};
-use super::guest::{Guest, efer, rflags};
-use super::shape::cr4;
+use super::control_registers::ControlRegister;
+use super::guest::Guest;
 use crate::platform::{Event, EventKind, Register, Segment, SegmentName};
 use tdx_defs::vmcs::{EntryControls, SegmentAccessRights, VmcsField};
+use x86_defs::cr0;
+use x86_defs::cr4;
+use x86_defs::efer;
+use x86_defs::rflags;
 
 /// What more than one check needs.
 struct State {

@@ -1,14 +1,15 @@
 //! What comes between L2's instructions: the event that an entry delivers, virtual interrupts,
 //! windows and the TSC deadline.
 
-use super::control_registers::cr0;
 use super::exit_information::ExitInformation;
-use super::guest::{Guest, rflags};
+use super::guest::Guest;
 use super::state::NO_DEADLINE;
 use super::vapic::{MachinePage, VirtualApic};
 use crate::platform::{Event, EventKind, Intercepts, Register};
 use tdx_defs::vmcs::VmcsField;
+use x86_defs::cr0;
 use x86_defs::exit_reason;
+use x86_defs::rflags;
 
 /// What stands in the way of L2's next instruction.
 pub(super) enum Ready {

@@ -7,21 +7,7 @@ use crate::platform::{Platform, Register, Segment, SegmentName, Vm};
 use crate::td::sept::SecureEpt;
 use tdx_defs::VmIndex;
 use tdx_defs::vmcs::{InterruptibilityState, PrimaryControls, SecondaryControls, VmcsField};
-
-/// IA32_EFER bits.
-pub(super) mod efer {
-    pub(in crate::l2) const SCE: u64 = 1 << 0;
-    pub(in crate::l2) const LME: u64 = 1 << 8;
-    pub(in crate::l2) const LMA: u64 = 1 << 10;
-}
-
-/// RFLAGS bits.
-pub(super) mod rflags {
-    pub(in crate::l2) const TF: u64 = 1 << 8;
-    pub(in crate::l2) const IF: u64 = 1 << 9;
-    pub(in crate::l2) const RF: u64 = 1 << 16;
-    pub(in crate::l2) const VM: u64 = 1 << 17;
-}
+use x86_defs::efer;
 
 /// An L2 VM that is not running, its hardware context and the TD's memory.
 pub(crate) struct Guest<'a> {

@@ -1,9 +1,10 @@
 //! The instruction that L2 exited on: decoded, and stepped over where the module emulates it.
 
-use super::guest::{Guest, rflags};
+use super::guest::Guest;
 use crate::paging::LinearSpace;
 use crate::platform::{Event, Register, SegmentName};
 use iced_x86::Instruction;
+use x86_defs::rflags;
 
 /// Which of the segment registers an operand names.
 pub(super) fn segment_name(register: iced_x86::Register) -> Option<SegmentName> {

@@ -1,13 +1,13 @@
 //! CLTS, LMSW and SMSW: the instructions on CR0's low bits.
 
 use super::control_registers::ControlRegister::Cr0;
-use super::control_registers::cr0;
 use super::cr_access::{Access, general};
 use super::exit::Disposition;
 use super::guest::Guest;
 use crate::platform::{Event, Register};
 use iced_x86::{Instruction, OpKind};
 use tdx_defs::vmcs::{CrAccess, VmcsField};
+use x86_defs::cr0;
 use x86_defs::exit_reason;
 
 /// CR0 bits that LMSW writes.

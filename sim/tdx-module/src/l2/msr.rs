@@ -2,9 +2,10 @@
 
 use super::exit::Disposition;
 use super::exit_information::ExitInformation;
-use super::guest::{Guest, efer};
+use super::guest::Guest;
 use super::msr_policy::{Access, Policy, context_register, is_direct, policy};
 use crate::platform::{Event, Register, SegmentName, Vm};
+use x86_defs::efer;
 use x86_defs::exit_reason;
 
 /// MSRs that a bitmap page has bits for.
@@ -216,7 +217,7 @@ impl Guest<'_> {
         if (old ^ value) & !(WRITABLE | efer::LMA) != 0 {
             return Outcome::L1;
         }
-        let paging = self.register(Register::Cr0) & super::control_registers::cr0::PG != 0;
+        let paging = self.register(Register::Cr0) & x86_defs::cr0::PG != 0;
         if paging && (old ^ value) & efer::LME != 0 {
             return Outcome::Fault;
         }

@@ -3,6 +3,7 @@
 use crate::platform::Platform;
 use tdx_defs::Gpaw;
 use tdx_defs::field::TdAttributes;
+use x86_defs::{cr4, xcr0};
 
 /// Features that decide which control bits are fixed and which CR4 bits exist.
 #[derive(Clone, Copy, Debug)]
@@ -14,28 +15,9 @@ pub(crate) struct Shape {
     pub(crate) cr4: u64,
 }
 
-/// XFAM bits, in the order of XCR0 and IA32_XSS.
-mod xfam {
-    pub(super) const PK: u64 = 1 << 9;
-    pub(super) const CET_U: u64 = 1 << 11;
-    pub(super) const CET_S: u64 = 1 << 12;
-    pub(super) const UINTR: u64 = 1 << 14;
-    /// The components that IA32_XSS, not XCR0, enables.
-    pub(super) const SUPERVISOR: u64 = 1 << 8 | CET_U | CET_S | 1 << 13 | UINTR | 1 << 15 | 1 << 16;
-}
-
-/// CR4 bits by number.
-pub(super) mod cr4 {
-    pub(in crate::l2) const PAE: u64 = 1 << 5;
-    pub(in crate::l2) const MCE: u64 = 1 << 6;
-    pub(in crate::l2) const LA57: u64 = 1 << 12;
-    pub(in crate::l2) const VMXE: u64 = 1 << 13;
-    pub(in crate::l2) const PCIDE: u64 = 1 << 17;
-    pub(in crate::l2) const PKE: u64 = 1 << 22;
-    pub(in crate::l2) const CET: u64 = 1 << 23;
-    pub(in crate::l2) const PKS: u64 = 1 << 24;
-    pub(in crate::l2) const UINTR: u64 = 1 << 25;
-}
+/// The components of XFAM that IA32_XSS, not XCR0, enables.
+const SUPERVISOR: u64 =
+    xcr0::PT | xcr0::CET_U | xcr0::CET_S | xcr0::HDC | xcr0::UINTR | xcr0::LBR | xcr0::HWP;
 
 impl Shape {
     /// Before TDH.VP.INIT.
@@ -72,19 +54,19 @@ impl Shape {
     }
 
     pub(super) fn has_supervisor_shadow_stacks(&self) -> bool {
-        self.xfam & xfam::CET_S != 0
+        self.xfam & xcr0::CET_S != 0
     }
 
     /// CR4 bits that L1 can write, of the ones in the field's write mask.
     pub(super) fn writable_cr4(&self) -> u64 {
         const BASE: u64 = 0x03f7_1fbf;
-        let both_cet = xfam::CET_U | xfam::CET_S;
+        let both_cet = xcr0::CET_U | xcr0::CET_S;
         let mut writable = BASE & self.cr4;
         for (granted, bit) in [
-            (self.xfam & xfam::PK != 0, cr4::PKE),
+            (self.xfam & xcr0::PKRU != 0, cr4::PKE),
             (self.xfam & both_cet == both_cet, cr4::CET),
             (self.attributes.pks(), cr4::PKS),
-            (self.xfam & xfam::UINTR != 0, cr4::UINTR),
+            (self.xfam & xcr0::UINTR != 0, cr4::UINTR),
         ] {
             if !granted {
                 writable &= !bit;
@@ -95,13 +77,22 @@ impl Shape {
 
     /// IA32_XSS bits that the TD has.
     pub(super) fn xss(&self) -> u64 {
-        self.xfam & xfam::SUPERVISOR
+        self.xfam & SUPERVISOR
     }
 }
 
 /// CR4 bits that every processor with TDX has: VME, PVI, TSD, DE, PSE, PAE, PGE, PCE, OSFXSR,
 /// OSXMMEXCPT.
-const CR4_BASELINE: u64 = 0x07bf;
+const CR4_BASELINE: u64 = cr4::VME
+    | cr4::PVI
+    | cr4::TSD
+    | cr4::DE
+    | cr4::PSE
+    | cr4::PAE
+    | cr4::PGE
+    | cr4::PCE
+    | cr4::OSFXSR
+    | cr4::OSXMMEXCPT;
 
 /// CR4 bits, the later ones by the CPUID bits that announce them (SDM volume 3, "Control
 /// Registers").

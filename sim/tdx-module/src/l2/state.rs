@@ -128,7 +128,7 @@ fn reset_context(platform: &mut dyn Platform, vm: Vm) {
         (Register::Rflags, 2),
         (Register::Cr0, INITIAL_CR0),
         (Register::Cr3, 0),
-        (Register::Cr4, INITIAL_CR4 & !super::shape::cr4::VMXE),
+        (Register::Cr4, INITIAL_CR4 & !x86_defs::cr4::VMXE),
         (Register::Efer, 0x901),
         (Register::Dr7, 0x400),
         (Register::Pat, 0x0007_0406_0007_0406),

@@ -4,7 +4,7 @@ use super::enter::{run, translate};
 use super::event::is_software;
 use super::exit::Disposition;
 use super::exit_information::ExitInformation;
-use super::guest::{Guest, efer};
+use super::guest::Guest;
 use crate::leaf::vmcall::is_mask;
 use crate::module::Module;
 use crate::platform::{
@@ -17,6 +17,7 @@ use crate::vcpu::LastTdExit;
 use tdx_defs::status::{Code, Operand, Status};
 use tdx_defs::vmcs::{EntryControls, VmcsField};
 use tdx_defs::{Registers, VmIndex};
+use x86_defs::efer;
 use x86_defs::exit_reason;
 
 /// The hardware has stopped running an L2 VM.
@@ -214,7 +215,7 @@ impl Guest<'_> {
     /// Takes over what the processor saves at every exit.
     fn note_exit(&mut self, vectoring: Option<Event>) {
         let shadow = self.register(Register::InterruptShadow);
-        let interrupts = self.register(Register::Rflags) & super::guest::rflags::IF != 0;
+        let interrupts = self.register(Register::Rflags) & x86_defs::rflags::IF != 0;
         // Hardware with one kind of shadow calls it STI's, which needs RFLAGS.IF.
         let sti = shadow & 1 != 0 && interrupts;
         let mov_ss = shadow & 2 != 0 || shadow & 1 != 0 && !interrupts;

@@ -53,8 +53,8 @@ pub(crate) fn virtual_vmx_msr(shape: &Shape, msr: u32) -> Option<u64> {
         0x485 => 1 << 5 | 1 << 6 | 1 << 7 | 1 << 14 | 4 << 16 | 1 << 29 | 1 << 30,
         0x486 => 0x20,
         0x487 => 0x8005_003f,
-        0x488 => super::shape::cr4::MCE | super::shape::cr4::VMXE,
-        0x489 => super::shape::cr4::MCE | super::shape::cr4::VMXE | shape.writable_cr4(),
+        0x488 => x86_defs::cr4::MCE | x86_defs::cr4::VMXE,
+        0x489 => x86_defs::cr4::MCE | x86_defs::cr4::VMXE | shape.writable_cr4(),
         0x48b => allowed(shape, VmcsField::SECONDARY_CONTROLS),
         0x48c => {
             const EXECUTE_ONLY: u64 = 1 << 0;
