@@ -15,6 +15,8 @@
 mod attestation_figures;
 mod commands;
 mod debian;
+#[cfg(test)]
+mod definitions;
 mod figures;
 mod host;
 mod images;

@@ -21,7 +21,7 @@ fn places() -> Vec<PathBuf> {
 }
 
 /// Every file below `folder` whose name ends in `end`, but for what is built or hidden.
-fn files(folder: &Path, end: &str, into: &mut Vec<PathBuf>) {
+pub(crate) fn files(folder: &Path, end: &str, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();

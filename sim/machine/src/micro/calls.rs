@@ -166,7 +166,7 @@ fn refusals(setup: &Setup) -> Vec<Step> {
 
 fn mmio(_: &Setup) -> Vec<Step> {
     use CompletionStatus::{InvalidOperand, Success};
-    const IO_APIC: u64 = 0xFEC0_0000;
+    const IO_APIC: u64 = x86_defs::pc::IO_APIC;
     let access = |what, direction, gpa, value| {
         call(what, sub_function::MMIO, Success)
             .set(Gpr::R12, 4)

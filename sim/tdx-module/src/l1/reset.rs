@@ -5,7 +5,7 @@ use crate::l1::msr;
 use crate::module::Module;
 use crate::platform::{Platform, Register, Segment, SegmentName, Vm};
 
-const RESET_VECTOR: u64 = 0xffff_fff0;
+use x86_defs::pc::RESET_VECTOR;
 /// PE and NE.
 const CR0: u64 = 0x21;
 /// MCE. VMXE is set too on a real processor, but a guest reads it as 0.
