@@ -20,6 +20,7 @@
 //! | `window` | whose page an offset is in, and what an access of some width is to a register |
 //! | `chip` | the engine, its owner and the command under way: what interfaces share |
 //! | `localities` | who owns the TPM, by which of its requests |
+//! | `selection` | the register that says which interface there is |
 //! | `buffers` | command and response |
 //! | [`fifo`] | the registers of the FIFO interface (TIS, in PTP's version for TPM 2.0) |
 
@@ -27,6 +28,7 @@ mod buffers;
 mod chip;
 pub mod fifo;
 mod localities;
+mod selection;
 mod window;
 
 #[cfg(test)]
@@ -34,14 +36,19 @@ mod conformance;
 #[cfg(test)]
 mod driver;
 
-use crate::Engine;
+use tcg_defs::ptp::fifo::INTERFACE_ID;
+
+use crate::{Engine, Locality};
 
 use self::chip::Chip;
 use self::fifo::Fifo;
+use self::selection::{InterfaceId, Selection};
+use self::window::Place;
 
 /// The registers in front of an engine. There is one interface, the FIFO.
 pub struct Interface<E> {
     chip: Chip<E>,
+    selection: Selection,
     fifo: Fifo,
 }
 
@@ -50,6 +57,7 @@ impl<E: Engine> Interface<E> {
     pub fn new(engine: E) -> Self {
         Self {
             chip: Chip::new(engine),
+            selection: Selection::RESET,
             fifo: Fifo::RESET,
         }
     }
@@ -66,6 +74,7 @@ impl<E: Engine> Interface<E> {
 
     /// The platform was reset: every register as at first, no response, _TPM_Init to the engine.
     pub fn reset(&mut self) -> Result<(), crate::EngineFailure> {
+        self.selection = Selection::RESET;
         self.fifo = Fifo::RESET;
         self.chip.reset()
     }
@@ -77,7 +86,7 @@ impl<E: Engine> Interface<E> {
         for (place, length) in parts {
             let (part, after) = rest.split_at_mut(length);
             match place {
-                Some(place) => self.fifo.read(&mut self.chip, place, part),
+                Some(place) => self.read_at(place, part),
                 None => part.fill(0xff),
             }
             rest = after;
@@ -90,9 +99,28 @@ impl<E: Engine> Interface<E> {
         for (place, length) in window::parts(offset, from.len()) {
             let (part, after) = rest.split_at(length);
             if let Some(place) = place {
-                self.fifo.write(&mut self.chip, place, part);
+                self.write_at(place, part);
             }
             rest = after;
+        }
+    }
+
+    fn read_at(&mut self, place: Place, into: &mut [u8]) {
+        match place.register {
+            INTERFACE_ID => place.read(self.selection.read().into_bits(), into),
+            _ => self.fifo.read(&mut self.chip, place, into),
+        }
+    }
+
+    fn write_at(&mut self, place: Place, from: &[u8]) {
+        match place.register {
+            // The platform's.
+            _ if place.locality == Locality::Four => {}
+            INTERFACE_ID => {
+                let id = InterfaceId::from_bits(place.written(from).value);
+                self.selection.write(id);
+            }
+            _ => self.fifo.write(&mut self.chip, place, from),
         }
     }
 }

@@ -124,39 +124,6 @@ pub struct Status {
     __: u8,
 }
 
-/// TPM_INTERFACE_ID_x, 0x030.
-#[bitfield(u32)]
-#[derive(PartialEq, Eq)]
-pub struct InterfaceId {
-    /// 0: FIFO of PTP, 1: CRB, 0xf: FIFO of TIS 1.3.
-    #[bits(4)]
-    pub interface_type: u8,
-    #[bits(4)]
-    pub interface_version: u8,
-    /// All five localities.
-    pub cap_locality: bool,
-    #[bits(2)]
-    __: u8,
-    #[bits(2)]
-    pub cap_data_xfer_size: u8,
-    pub cap_fifo: bool,
-    pub cap_crb: bool,
-    #[bits(2)]
-    __: u8,
-    /// Write: 0: FIFO, 1: CRB, where both can be had.
-    #[bits(2)]
-    pub interface_selector: u8,
-    /// Write: the selector stays as it is until the next reset.
-    pub intf_sel_lock: bool,
-    #[bits(12)]
-    __: u16,
-}
-
-/// What this interface says of itself: FIFO and nothing else, five localities.
-pub const INTERFACE_ID: InterfaceId = InterfaceId::new()
-    .with_cap_locality(true)
-    .with_cap_fifo(true);
-
 /// Vendor 0x1014 (low half), device 1. Drivers have quirks for other vendors, none for this one.
 pub const DID_VID: u32 = 0x0001_1014;
 
@@ -170,7 +137,6 @@ mod tests {
     #[test]
     fn constants_are_those_of_the_interface() {
         assert_eq!(INTF_CAPABILITY.into_bits(), 0x3000_0697);
-        assert_eq!(INTERFACE_ID.into_bits(), 0x2100);
         assert_eq!(IntEnable::RESET.into_bits(), 8);
         assert_eq!(IntEnable::WRITABLE, 0x8000_009f);
         assert_eq!(Access::new().with_seize(true).into_bits(), 0x08);

@@ -7,22 +7,21 @@ mod transfer;
 
 use tcg_defs::ptp::fifo as offset;
 
-use self::bits::{Access, InterfaceId, Status};
+use self::bits::{Access, Status};
 use self::interrupts::Interrupts;
 use self::transfer::{Action, Event, Readiness, Transfer};
 use super::chip::Chip;
 use super::localities::Change;
+use super::selection::INTERFACE_ID;
 use super::window::Place;
 use crate::{Engine, Locality};
 
-/// The interface by InterfaceType and InterfaceVersion of [`bits::INTERFACE_ID`]: what the journal's
-/// `start` calls it.
+/// The interface by InterfaceType and InterfaceVersion of TPM_INTERFACE_ID_x: what the journal's `start`
+/// calls it.
 pub const NAME: &str = "PTP FIFO";
 
 // PTP 1.05, "TPM_INTERFACE_ID_x": FIFO interface as defined in PTP, version 0.
-const _: () = assert!(
-    bits::INTERFACE_ID.interface_type() == 0 && bits::INTERFACE_ID.interface_version() == 0
-);
+const _: () = assert!(INTERFACE_ID.interface_type() == 0 && INTERFACE_ID.interface_version() == 0);
 
 /// The state of the registers.
 pub(super) struct Fifo {
@@ -30,8 +29,6 @@ pub(super) struct Fifo {
     interrupts: Interrupts,
     /// What each locality finds when it gets the TPM again.
     readiness: [Readiness; Locality::ALL.len()],
-    /// TPM_INTERFACE_ID_x.IntfSelLock.
-    selector_locked: bool,
 }
 
 impl Fifo {
@@ -40,7 +37,6 @@ impl Fifo {
         transfer: Transfer::IDLE,
         interrupts: Interrupts::RESET,
         readiness: [Readiness::Idle; Locality::ALL.len()],
-        selector_locked: false,
     };
 
     /// The guest reads at `place`, which `into` does not go beyond.
@@ -69,9 +65,6 @@ impl Fifo {
                 into.fill_with(|| self.transfer.read(&mut chip.buffers));
                 return;
             }
-            offset::INTERFACE_ID => bits::INTERFACE_ID
-                .with_intf_sel_lock(self.selector_locked)
-                .into_bits(),
             offset::DID_VID => bits::DID_VID,
             offset::RID => bits::RID.into(),
             _ => u32::MAX,
@@ -82,9 +75,6 @@ impl Fifo {
     /// The guest writes at `place`, which `from` does not go beyond.
     pub(super) fn write<E: Engine>(&mut self, chip: &mut Chip<E>, place: Place, from: &[u8]) {
         let locality = place.locality;
-        if locality == Locality::Four {
-            return;
-        }
         let active = chip.arbitration.active() == Some(locality);
         let written = place.written(from);
         match place.register {
@@ -103,10 +93,6 @@ impl Fifo {
                 for byte in from {
                     self.handle(chip, locality, Event::Write(*byte));
                 }
-            }
-            // The only interface stays selected.
-            offset::INTERFACE_ID => {
-                self.selector_locked |= InterfaceId::from_bits(written.value).intf_sel_lock();
             }
             _ => {}
         }

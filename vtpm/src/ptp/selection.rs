@@ -1,0 +1,85 @@
+//! TPM_INTERFACE_ID_x: which interfaces there are, and which one the other registers belong to.
+//!
+//! It is at one offset in all of them, and the same for all localities.
+
+use bitfield_struct::bitfield;
+
+/// TPM_INTERFACE_ID_x, 0x030.
+#[bitfield(u32)]
+#[derive(PartialEq, Eq)]
+pub(super) struct InterfaceId {
+    /// 0: FIFO of PTP, 1: CRB, 0xf: FIFO of TIS 1.3.
+    #[bits(4)]
+    pub interface_type: u8,
+    #[bits(4)]
+    pub interface_version: u8,
+    /// All five localities.
+    pub cap_locality: bool,
+    #[bits(2)]
+    __: u8,
+    #[bits(2)]
+    pub cap_data_xfer_size: u8,
+    pub cap_fifo: bool,
+    pub cap_crb: bool,
+    #[bits(2)]
+    __: u8,
+    /// Write: 0: FIFO, 1: CRB, where both can be had.
+    #[bits(2)]
+    pub interface_selector: u8,
+    /// Write: the selector stays as it is until the next reset.
+    pub intf_sel_lock: bool,
+    #[bits(12)]
+    __: u16,
+}
+
+/// What there is: the FIFO and nothing else, five localities.
+pub(super) const INTERFACE_ID: InterfaceId = InterfaceId::new()
+    .with_cap_locality(true)
+    .with_cap_fifo(true);
+
+/// Whether the selector can still be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lock {
+    Open,
+    Locked,
+}
+
+/// The register's state.
+#[derive(Debug)]
+pub(super) struct Selection(Lock);
+
+impl Selection {
+    /// As after a platform reset.
+    pub(super) const RESET: Self = Self(Lock::Open);
+
+    pub(super) fn read(&self) -> InterfaceId {
+        INTERFACE_ID.with_intf_sel_lock(self.0 == Lock::Locked)
+    }
+
+    /// The only interface stays selected, whatever is written.
+    pub(super) fn write(&mut self, id: InterfaceId) {
+        if id.intf_sel_lock() {
+            self.0 = Lock::Locked;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_constant_is_that_of_the_interface() {
+        assert_eq!(INTERFACE_ID.into_bits(), 0x2100);
+    }
+
+    #[test]
+    fn a_lock_stays() {
+        let mut selection = Selection::RESET;
+        selection.write(InterfaceId::new().with_interface_selector(1));
+        assert_eq!(selection.read(), INTERFACE_ID);
+        selection.write(InterfaceId::new().with_intf_sel_lock(true));
+        selection.write(InterfaceId::new());
+        assert_eq!(selection.read().into_bits(), 0x0008_2100);
+    }
+}
