@@ -7,7 +7,7 @@
 //! * [`machine`]: what L2's machine has once; [`vcpu`]: what each of its virtual processors has.
 //! * [`run`]: the loop that runs L2, and its end.
 //! * [`trust_domain`]: measurement registers, reports and quotes, as the vTPM wants them.
-//! * [`shared_buffer`]: memory shared with the host.
+//! * [`shared_buffer`]: parts of the memory shared with the host.
 //!
 //! The image (the package `l1-image`, in `image/`) brings what needs the machine: entry code, page tables, interrupt and #VE
 //! handlers, the heap, the C runtime of the TPM engine, access to physical memory. The library has no

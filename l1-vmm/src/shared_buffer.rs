@@ -1,21 +1,8 @@
-//! Memory that the host can read and write.
+//! Parts of the memory that the host can read and write.
 
 use core::ops::Range;
 
-/// Memory that the host can read and write, made shared by MapGPA before it is used here.
-///
-/// Every access is a copy of bytes that can change at any moment; there is no reference into it.
-/// Offsets and lengths passed here stay inside [`Self::length`].
-pub trait SharedBuffer {
-    /// Guest-physical address without the SHARED bit, which is how the host's devices address it.
-    fn gpa(&self) -> u64;
-    /// Bytes.
-    fn length(&self) -> usize;
-    /// Copies out of the buffer, each byte read once.
-    fn read(&self, offset: usize, into: &mut [u8]);
-    /// Copies into the buffer.
-    fn write(&self, offset: usize, from: &[u8]);
-}
+use tdcall::SharedBuffer;
 
 /// A part of a shared buffer that has a use of its own. An access that leaves it does nothing.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,8 @@
 //! [`Registers`](tdx_defs::Registers).
 //! [`hw::Hw`] is the instruction; a model of the TDX module is the other implementation. Above it,
 //! [`Td`] has one method for each TDG.* leaf ([`leaf`]) and each TDVMCALL sub-function
-//! ([`tdvmcall`]), with an error type that says which rule was broken.
+//! ([`tdvmcall`]), with an error type that says which rule was broken. Memory that a call names by its
+//! address is an [`OperandPage`] or a [`SharedBuffer`], which whoever maps it implements.
 //!
 //! Numbers and layouts that both sides of the interface share are in `tdx-defs`.
 //!
@@ -21,10 +22,12 @@ mod script;
 
 pub mod hw;
 pub mod leaf;
+mod memory;
 mod raw;
 mod td;
 pub mod tdvmcall;
 
 pub use leaf::{AcceptError, MetadataError, PageAttrError, VpEnterError};
+pub use memory::{OperandPage, SharedBuffer};
 pub use raw::RawTdcall;
 pub use td::Td;

@@ -44,9 +44,10 @@ use l1_vmm::launch::{
 };
 use l1_vmm::machine::host;
 use l1_vmm::run::{End, L2, Layout, Parts};
-use l1_vmm::shared_buffer::{Part, SharedBuffer};
+use l1_vmm::shared_buffer::Part;
 use memory::{Bounce, Firmware, L2Ram, Vapic};
 use per_cpu::ThisCpu;
+use tdcall::SharedBuffer;
 use tdcall::leaf::VpInfo;
 use tdx_defs::VmIndex;
 use tdx_defs::field::FieldId;

@@ -9,11 +9,10 @@ use super::gpa_range::GpaRange;
 use super::image::{LaunchedFile, LaunchedImage, Measurer};
 use super::plan::MemoryPlan;
 use super::stopwatch::Stopwatch;
-use crate::shared_buffer::SharedBuffer;
 use alloc::vec::Vec;
 use attestation::launch::canonical_setup;
 use l2_exit::{GuestMemory, MemoryError};
-use tdcall::RawTdcall;
+use tdcall::{RawTdcall, SharedBuffer};
 
 /// Why L2 cannot be launched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

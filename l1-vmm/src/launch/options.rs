@@ -3,9 +3,8 @@
 //! Each choice is told to relying parties, so the host can choose, and cannot lie about it.
 
 use super::fw_cfg::{FwCfg, FwCfgError};
-use crate::shared_buffer::SharedBuffer;
 use attestation::journal::PcrMirror;
-use tdcall::RawTdcall;
+use tdcall::{RawTdcall, SharedBuffer};
 
 /// The file that says how the vTPM mirrors PCRs in the TD's registers (`docs/measurement.md`,
 /// section 4).

@@ -10,26 +10,14 @@ pub use quote::{QuoteBuffer, QuoteBufferError};
 
 use alloc::boxed::Box;
 
-use tdcall::{RawTdcall, Td};
+use tdcall::{OperandPage, RawTdcall, SharedBuffer, Td};
 use tdx_defs::Gpa;
 use tdx_defs::report::TdReport;
 use vtpm::{QuoteError, QuoteStatus, TrustDomain, TrustDomainError};
 
 use crate::entropy::EntropyError;
 use crate::launch::GpaRange;
-use crate::shared_buffer::SharedBuffer;
 use l2_exit::GuestMemory;
-
-/// A page of L1's own that the TDX module reads operands from and writes results to. Private, and
-/// for nothing else.
-pub trait OperandPage {
-    /// Its address, a multiple of 4 KiB.
-    fn gpa(&self) -> Gpa;
-    /// Copies out of the page. `offset` and length stay inside its 4 KiB.
-    fn read(&self, offset: usize, into: &mut [u8]);
-    /// Copies into the page. `offset` and length stay inside its 4 KiB.
-    fn write(&mut self, offset: usize, from: &[u8]);
-}
 
 /// Offsets in the operand page, aligned as the leaves demand.
 mod operand {

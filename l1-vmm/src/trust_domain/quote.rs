@@ -9,14 +9,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use core::mem::offset_of;
+use tdcall::SharedBuffer;
 use tdcall::tdvmcall::VmcallError;
 use tdcall::{RawTdcall, Td};
 use tdx_defs::Gpa;
 use tdx_defs::get_quote::{self, Header, VERSION, status};
 use vtpm::{QuoteError, QuoteStatus};
 use zerocopy::IntoBytes;
-
-use crate::shared_buffer::SharedBuffer;
 
 /// Alignment of the buffer's address and length.
 const PAGE: usize = get_quote::ALIGNMENT as usize;

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use l1_vmm::launch::GpaRange;
-use l1_vmm::shared_buffer::{Part, SharedBuffer};
-use l1_vmm::trust_domain::{LaunchedTd, OperandPage, Parts, QuoteBuffer};
+use l1_vmm::shared_buffer::Part;
+use l1_vmm::trust_domain::{LaunchedTd, Parts, QuoteBuffer};
 use l2_exit::{GuestMemory, MemoryError};
-use tdcall::{RawTdcall, Td};
+use tdcall::{OperandPage, RawTdcall, SharedBuffer, Td};
 use tdx_defs::{Gpa, Registers};
 use tdx_module::test_platform::{ModelTdcall, SHARED_MEMORY};
 

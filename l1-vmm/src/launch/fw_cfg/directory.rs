@@ -1,9 +1,8 @@
 //! fw_cfg's named files (QEMU, docs/specs/fw_cfg.rst, "File Directory").
 
 use super::{FwCfg, FwCfgError, Item};
-use crate::shared_buffer::SharedBuffer;
 use alloc::vec::Vec;
-use tdcall::RawTdcall;
+use tdcall::{RawTdcall, SharedBuffer};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, big_endian as be};
 
 /// More files than any host has; QEMU gives a machine 32 slots unless told otherwise.

@@ -2,8 +2,8 @@
 //! Interface").
 
 use super::PORT_DMA;
-use crate::shared_buffer::SharedBuffer;
 use core::hint::spin_loop;
+use tdcall::SharedBuffer;
 use tdcall::tdvmcall::VmcallError;
 use tdcall::{RawTdcall, Td};
 use tdx_defs::ghci::Width;

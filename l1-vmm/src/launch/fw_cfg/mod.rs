@@ -14,8 +14,8 @@ mod dma;
 pub use dma::DmaError;
 
 use self::directory::FILES_MAX;
-use crate::shared_buffer::SharedBuffer;
 use alloc::vec;
+use tdcall::SharedBuffer;
 use tdcall::tdvmcall::VmcallError;
 use tdcall::{RawTdcall, Td};
 use tdx_defs::ghci::Width;

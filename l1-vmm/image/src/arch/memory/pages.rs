@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 
 use l1_vmm::run::VapicPage;
-use l1_vmm::trust_domain::OperandPage;
+use tdcall::OperandPage;
 use tdx_defs::Gpa;
 
 use super::{copy_in, copy_out};

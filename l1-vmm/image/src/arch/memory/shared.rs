@@ -1,7 +1,7 @@
 //! Memory shared with the host.
 
 use l1_vmm::launch::gpa_range::GpaRange;
-use l1_vmm::shared_buffer::SharedBuffer;
+use tdcall::SharedBuffer;
 use tdcall::tdvmcall::MapGpaError;
 use tdx_defs::Gpa;
 
