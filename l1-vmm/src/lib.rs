@@ -23,6 +23,8 @@ extern crate alloc;
 pub mod entropy;
 pub mod launch;
 pub mod machine;
+#[cfg(test)]
+mod model_ram;
 pub mod paging;
 pub mod run;
 pub mod shared_buffer;

@@ -1,16 +1,16 @@
 //! The TD against the model of the TDX module, and a host that quotes, honestly or not.
 
 use super::*;
+use crate::model_ram::ModelRam;
 use crate::shared_buffer::Part;
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use l2_exit::{GuestMemory, MemoryError};
 use proptest::prelude::*;
 use tdx_defs::report::TdReport;
 use tdx_defs::tdg;
-use tdx_module::test_platform::{ModelTdcall, SHARED_MEMORY};
+use tdx_module::test_platform::{ModelPage, ModelShared, ModelTdcall, SHARED_MEMORY};
 use tdx_module::{TdParams, VpEnterInput};
 use zerocopy::FromBytes;
 
@@ -19,59 +19,11 @@ const MEMORY: u64 = 4 << 20;
 const OPERANDS: u64 = 0x1000;
 /// Where the shared memory is, of which the second half is for quotes.
 const SHARED: u64 = 0x20_0000;
-const SHARED_LENGTH: usize = 0x4000;
+const SHARED_END: u64 = SHARED + 0x4000;
 const QUOTES: u64 = SHARED + 0x2000;
 const SHARED_BIT: u64 = 1 << 47;
 const LOG: u64 = 0x10_0000;
 const LOG_LENGTH: u64 = 0x1800;
-
-type Model = &'static ModelTdcall;
-
-struct Page(Model);
-
-impl OperandPage for Page {
-    fn gpa(&self) -> Gpa {
-        Gpa(OPERANDS)
-    }
-    fn read(&self, offset: usize, into: &mut [u8]) {
-        self.0.read(OPERANDS + offset as u64, into);
-    }
-    fn write(&mut self, offset: usize, from: &[u8]) {
-        self.0.write(OPERANDS + offset as u64, from);
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Shared(Model);
-
-impl SharedBuffer for Shared {
-    fn gpa(&self) -> u64 {
-        SHARED
-    }
-    fn length(&self) -> usize {
-        SHARED_LENGTH
-    }
-    fn read(&self, offset: usize, into: &mut [u8]) {
-        self.0.read(SHARED_MEMORY + SHARED + offset as u64, into);
-    }
-    fn write(&self, offset: usize, from: &[u8]) {
-        self.0.write(SHARED_MEMORY + SHARED + offset as u64, from);
-    }
-}
-
-struct Ram(Model);
-
-impl GuestMemory for Ram {
-    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
-        self.0.read(gpa, into);
-        Ok(())
-    }
-
-    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
-        self.0.write(gpa, from);
-        Ok(())
-    }
-}
 
 /// What the host answers to GetQuote in R10, and the calls it saw.
 #[derive(Default)]
@@ -81,17 +33,15 @@ struct Service {
 }
 
 struct Fixture {
-    model: Model,
+    model: ModelTdcall,
     service: Rc<Service>,
-    td: LaunchedTd<Model, Page, Part<Shared>, Ram>,
+    td: LaunchedTd<ModelTdcall, ModelPage, Part<ModelShared>, ModelRam>,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let model: Model = Box::leak(Box::new(ModelTdcall::new(&TdParams::default(), MEMORY)));
-        for page in (SHARED..).step_by(0x1000).take(SHARED_LENGTH / 0x1000) {
-            model.share(page);
-        }
+        let model = ModelTdcall::new(&TdParams::default(), MEMORY);
+        let shared = ModelShared::new(&model, SHARED..SHARED_END);
         let service = Rc::new(Service::default());
         let host = Rc::clone(&service);
         model.set_host(move |_, _, exit| {
@@ -102,13 +52,17 @@ impl Fixture {
             input.registers.r10 = host.status.get();
             input
         });
-        let part = Part::new(Shared(model), 0x2000..SHARED_LENGTH).unwrap();
+        let part = Part::new(shared, 0x2000..0x4000).unwrap();
         model.write(LOG, &[0xCC; LOG_LENGTH as usize + 1]);
         let td = LaunchedTd::new(Parts {
-            td: Td::new(model),
-            operands: Page(model),
+            td: Td::new(model.clone()),
+            operands: ModelPage::new(&model, OPERANDS),
             quotes: QuoteBuffer::new(part, SHARED_BIT).unwrap(),
-            memory: Ram(model),
+            memory: ModelRam {
+                model: model.clone(),
+                l1_start: MEMORY,
+                end: MEMORY,
+            },
             log_copy: GpaRange::with_length(LOG, LOG_LENGTH).unwrap(),
             random: |into| {
                 into.fill(0x5A);
@@ -158,7 +112,7 @@ fn an_extend_reaches_the_register_that_was_named() {
     assert!(report.td_info.rtmr[1..].iter().all(|rtmr| *rtmr != [0; 48]));
     assert_eq!(report.report_mac.report_data, [7; 64]);
     // The MAC is the module's own.
-    let verified = Td::new(fixture.model).verify_report(Gpa(OPERANDS));
+    let verified = Td::new(&fixture.model).verify_report(Gpa(OPERANDS));
     assert_eq!(verified, Ok(()));
 }
 
@@ -172,7 +126,7 @@ fn what_the_module_refuses_is_an_error() {
     );
     assert_eq!(fixture.model.with(|module, _| module.td_info()), before);
     // Longer than any lock is held.
-    let attempts = Td::<Model>::ATTEMPTS;
+    let attempts = Td::<ModelTdcall>::ATTEMPTS;
     fixture
         .model
         .with(|module, _| module.faults().busy(tdg::MR_REPORT, attempts));
@@ -278,8 +232,9 @@ fn the_buffer_is_the_hosts_until_it_says_so() {
 
 #[test]
 fn a_buffer_is_whole_pages_with_room_for_a_report() {
-    let model: Model = Box::leak(Box::new(ModelTdcall::new(&TdParams::default(), MEMORY)));
-    let new = |range| QuoteBuffer::new(Part::new(Shared(model), range).unwrap(), 0).map(drop);
+    let model = ModelTdcall::new(&TdParams::default(), MEMORY);
+    let shared = ModelShared::new(&model, SHARED..SHARED_END);
+    let new = |range| QuoteBuffer::new(Part::new(shared.clone(), range).unwrap(), 0).map(drop);
     assert_eq!(new(0..0x1000), Ok(()));
     assert_eq!(new(0x800..0x1800), Err(QuoteBufferError::NotPages));
     assert_eq!(new(0..0x1800), Err(QuoteBufferError::NotPages));

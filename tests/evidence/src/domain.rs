@@ -1,14 +1,11 @@
 //! L1's side of the TD: its own [`LaunchedTd`] over the model of the TDX module.
 
-use std::rc::Rc;
-
 use l1_vmm::launch::GpaRange;
 use l1_vmm::shared_buffer::Part;
 use l1_vmm::trust_domain::{LaunchedTd, Parts, QuoteBuffer};
 use l2_exit::{GuestMemory, MemoryError};
-use tdcall::{OperandPage, RawTdcall, SharedBuffer, Td};
-use tdx_defs::{Gpa, Registers};
-use tdx_module::test_platform::{ModelTdcall, SHARED_MEMORY};
+use tdcall::Td;
+use tdx_module::test_platform::{ModelPage, ModelShared, ModelTdcall};
 
 use crate::quoting_host::QuotingHost;
 use crate::turn;
@@ -24,11 +21,10 @@ const SHARED_LENGTH: usize = 0x8000;
 const SHARED_BIT: u64 = 1 << 47;
 
 /// What speaks for the TD to the vTPM.
-pub type Domain = LaunchedTd<Model, Model, Part<Model>, Model>;
+pub type Domain = LaunchedTd<ModelTdcall, ModelPage, Part<ModelShared>, L2Ram>;
 
-/// The model, as everything that L1 reaches through it.
-#[derive(Clone)]
-pub struct Model(Rc<ModelTdcall>);
+/// L2's memory, of which L1 writes the copy of the log.
+pub struct L2Ram(ModelTdcall);
 
 /// L1's access to the TD that `model` runs, with `host` outside.
 pub(crate) fn domain(model: ModelTdcall, host: QuotingHost) -> Domain {
@@ -38,16 +34,13 @@ pub(crate) fn domain(model: ModelTdcall, host: QuotingHost) -> Domain {
         earlier += 1;
         input
     });
-    let model = Model(Rc::new(model));
-    for page in (SHARED..).step_by(0x1000).take(SHARED_LENGTH / 0x1000) {
-        model.0.share(page);
-    }
-    let buffer = Part::new(model.clone(), 0..SHARED_LENGTH).expect("all of the shared memory");
+    let shared = ModelShared::new(&model, SHARED..SHARED + SHARED_LENGTH as u64);
+    let buffer = Part::new(shared, 0..SHARED_LENGTH).expect("all of the shared memory");
     LaunchedTd::new(Parts {
         td: Td::new(model.clone()),
-        operands: model.clone(),
+        operands: ModelPage::new(&model, OPERANDS),
         quotes: QuoteBuffer::new(buffer, SHARED_BIT).expect("whole pages"),
-        memory: model,
+        memory: L2Ram(model),
         log_copy: GpaRange::with_length(LOG_COPY, LOG_COPY_LENGTH).expect("a range"),
         random: |into| {
             turn::l1_entropy(into);
@@ -57,45 +50,7 @@ pub(crate) fn domain(model: ModelTdcall, host: QuotingHost) -> Domain {
     })
 }
 
-impl RawTdcall for Model {
-    fn tdcall(&self, registers: &mut Registers) {
-        self.0.tdcall(registers);
-    }
-}
-
-impl OperandPage for Model {
-    fn gpa(&self) -> Gpa {
-        Gpa(OPERANDS)
-    }
-
-    fn read(&self, offset: usize, into: &mut [u8]) {
-        self.0.read(OPERANDS + offset as u64, into);
-    }
-
-    fn write(&mut self, offset: usize, from: &[u8]) {
-        self.0.write(OPERANDS + offset as u64, from);
-    }
-}
-
-impl SharedBuffer for Model {
-    fn gpa(&self) -> u64 {
-        SHARED
-    }
-
-    fn length(&self) -> usize {
-        SHARED_LENGTH
-    }
-
-    fn read(&self, offset: usize, into: &mut [u8]) {
-        self.0.read(SHARED_MEMORY + SHARED + offset as u64, into);
-    }
-
-    fn write(&self, offset: usize, from: &[u8]) {
-        self.0.write(SHARED_MEMORY + SHARED + offset as u64, from);
-    }
-}
-
-impl GuestMemory for Model {
+impl GuestMemory for L2Ram {
     fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
         self.0.read(gpa, into);
         Ok(())

@@ -4,10 +4,14 @@
 //! an ordinary test. Nothing executes: L1 is the test itself, and a run of L2 is a closure that the
 //! test has queued, which changes registers and memory and says how the run ended.
 //!
+//! [`ModelPage`] and [`ModelShared`] are memory of that TD, for the operands of calls.
+//!
 //! Machine addresses are guest physical addresses; a shared page is at [`SHARED_MEMORY`] higher.
 
+mod memory;
 mod model;
 
+pub use memory::{ModelPage, ModelShared};
 pub use model::{Host, L2Run, ModelTdcall};
 
 use crate::platform::{

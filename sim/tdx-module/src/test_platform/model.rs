@@ -10,6 +10,7 @@ use crate::transition::VpEnterInput;
 use crate::{Configuration, Module};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::ops::Range;
@@ -27,9 +28,10 @@ pub type L2Run = Box<dyn FnMut(&mut TestPlatform, Vm) -> Exited>;
 /// What the host does about a TD exit, and how it enters the TD again.
 pub type Host = Box<dyn FnMut(&mut Module, &mut TestPlatform, &TdExit) -> VpEnterInput>;
 
-/// A running TD whose L1 is the caller of [`RawTdcall::tdcall`].
+/// A running TD whose L1 is the caller of [`RawTdcall::tdcall`]. A clone is the same TD.
+#[derive(Clone)]
 pub struct ModelTdcall {
-    state: RefCell<State>,
+    state: Rc<RefCell<State>>,
 }
 
 struct State {
@@ -97,12 +99,12 @@ impl ModelTdcall {
             Action::Run(Vm::L1)
         );
         let model = ModelTdcall {
-            state: RefCell::new(State {
+            state: Rc::new(RefCell::new(State {
                 module,
                 platform,
                 runs: VecDeque::new(),
                 host: Box::new(refuse),
-            }),
+            })),
         };
         for gpa in (0..memory).step_by(PAGE_2M as usize) {
             model.augment(gpa, PageLevel::Page2M);

@@ -15,21 +15,21 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
-use l2_exit::{GuestMemory, MemoryError};
 use tdcall::leaf::VpEnterError;
 use tdcall::tdvmcall::CpuidResult;
-use tdcall::{RawTdcall, Td};
+use tdcall::{OperandPage, RawTdcall, Td};
 use tdx_defs::vmcs::VmcsField;
 use tdx_defs::vp_enter::{GuestState, Outcome, TlbFlush};
 use tdx_defs::{Gpa, PageLevel, VmIndex};
 use tdx_module::platform::{HardwareExit, Platform as _, Register};
-use tdx_module::test_platform::{ModelTdcall, TestPlatform};
+use tdx_module::test_platform::{ModelPage, ModelTdcall, TestPlatform};
 use tdx_module::{TdParams, Vm, VpEnterInput};
 use vtpm::service::{Guid, ServiceError};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
-use crate::run::environment::{Device, Interrupts, L2Memory, Owner, Services, VapicPage};
+use crate::model_ram::ModelRam;
+use crate::run::environment::{Device, Interrupts, Services, VapicPage};
 
 const MIB: u64 = 1 << 20;
 /// L2's memory is below, L1's from here to [`L1_END`].
@@ -45,8 +45,6 @@ const UPPER: u64 = 0xFFFF_FF80_0000_0000;
 const SHARED: u64 = 1 << 47;
 const VM: VmIndex = VmIndex::FIRST;
 const TPM: u64 = tcg_defs::ptp::BASE;
-
-type Model = &'static ModelTdcall;
 
 /// What the tests see of L1's surroundings.
 #[derive(Default)]
@@ -74,15 +72,15 @@ struct Seen {
 struct Modelled;
 
 impl Environment for Modelled {
-    type Raw = Model;
+    type Raw = ModelTdcall;
     type Processor = Cpu;
-    type Memory = Ram;
-    type Vapic = Page;
+    type Memory = ModelRam;
+    type Vapic = ModelPage;
     type Tpm = Registers;
 }
 
 struct Cpu {
-    model: Model,
+    model: ModelTdcall,
     seen: Rc<RefCell<Seen>>,
 }
 
@@ -156,52 +154,15 @@ impl Processor for Cpu {
     }
 }
 
-struct Ram(Model);
-
-impl GuestMemory for Ram {
-    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), MemoryError> {
-        if !self.is_l2(gpa, into.len() as u64) {
-            return Err(MemoryError { gpa });
-        }
-        self.0.read(gpa, into);
-        Ok(())
-    }
-
-    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
-        if !self.is_l2(gpa, from.len() as u64) {
-            return Err(MemoryError { gpa });
-        }
-        self.0.write(gpa, from);
-        Ok(())
-    }
-}
-
-impl L2Memory for Ram {
-    fn owner(&self, gpa: u64) -> Owner {
-        match gpa {
-            0..L1_START => Owner::L2,
-            L1_START..L1_END => Owner::L1,
-            _ => Owner::Nobody,
-        }
-    }
-
-    fn is_l2(&self, gpa: u64, length: u64) -> bool {
-        gpa.checked_add(length).is_some_and(|end| end <= L1_START)
-    }
-}
-
-struct Page(Model);
-
-impl VapicPage for Page {
+impl VapicPage for ModelPage {
     fn read(&self, offset: u16) -> u32 {
         let mut bytes = [0; 4];
-        self.0.read(VAPIC + u64::from(offset), &mut bytes);
+        OperandPage::read(self, offset.into(), &mut bytes);
         u32::from_le_bytes(bytes)
     }
 
     fn write(&mut self, offset: u16, value: u32) {
-        self.0
-            .write(VAPIC + u64::from(offset), &value.to_le_bytes());
+        OperandPage::write(self, offset.into(), &value.to_le_bytes());
     }
 }
 
@@ -231,7 +192,7 @@ impl Services for Registers {
 
 /// A platform whose L2 stands before some code.
 struct Fixture {
-    model: Model,
+    model: ModelTdcall,
     seen: Rc<RefCell<Seen>>,
     platform: L2<'static, Modelled>,
 }
@@ -243,8 +204,8 @@ impl Fixture {
     }
 
     fn with(code: &[u8], window: bool) -> Self {
-        let model: Model = Box::leak(Box::new(ModelTdcall::new(&TdParams::default(), L1_END)));
-        let td: &'static Td<Model> = Box::leak(Box::new(Td::new(model)));
+        let model = ModelTdcall::new(&TdParams::default(), L1_END);
+        let td: &'static Td<ModelTdcall> = Box::leak(Box::new(Td::new(model.clone())));
         let seen = Rc::new(RefCell::new(Seen {
             xcr0: 1,
             ..Seen::default()
@@ -270,11 +231,15 @@ impl Fixture {
         state.cr3 = PAGE_TABLES;
         let parts = Parts {
             processor: Cpu {
-                model,
+                model: model.clone(),
                 seen: Rc::clone(&seen),
             },
-            memory: Ram(model),
-            vapic: Page(model),
+            memory: ModelRam {
+                model: model.clone(),
+                l1_start: L1_START,
+                end: L1_END,
+            },
+            vapic: ModelPage::new(&model, VAPIC),
             tpm: Registers(Rc::clone(&seen)),
         };
         let layout = Layout {
