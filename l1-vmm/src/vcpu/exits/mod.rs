@@ -70,10 +70,14 @@ impl<'t, E: Environment> L2<'t, E> {
         Ok(Self { machine, vcpu })
     }
 
-    /// Runs L2 to its end.
+    /// Runs L2 to its end. A reset of the machine has reached every device when it is told: whatever the host
+    /// then does, the TPM has had its _TPM_Init.
     pub fn run(&mut self) -> End {
         loop {
             if let Err(end) = self.step() {
+                if end == End::Reset {
+                    self.machine.devices.reset();
+                }
                 return end;
             }
         }

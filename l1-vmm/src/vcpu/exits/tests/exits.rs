@@ -242,10 +242,10 @@ fn power_ports_end_the_run() {
             repeat: false,
         };
         let registers = [(Register::Rax, value), (Register::Rdx, u64::from(port))];
-        assert_eq!(
-            fixture.exit_with(&registers, HardwareExit::Io(io)),
-            Err(end)
-        );
+        fixture.prepare_exit(&registers, HardwareExit::Io(io));
+        assert_eq!(fixture.platform.run(), end);
+        let resets = fixture.seen.borrow().tpm_resets;
+        assert_eq!(resets, u32::from(end == End::Reset), "{port:#x}");
     }
 }
 

@@ -57,6 +57,8 @@ struct Seen {
     msrs: Vec<(u32, u64)>,
     /// Accesses to the TPM window.
     tpm: Vec<(u32, Vec<u8>, bool)>,
+    /// Resets of the TPM.
+    tpm_resets: u32,
     /// Commands to services: GUID, data, room for the response.
     services: Vec<(Guid, Vec<u8>, usize)>,
     /// What services answer; by default, that there are none.
@@ -178,7 +180,9 @@ impl Device for Registers {
         self.0.borrow_mut().tpm.push((offset, from.to_vec(), true));
     }
 
-    fn reset(&mut self) {}
+    fn reset(&mut self) {
+        self.0.borrow_mut().tpm_resets += 1;
+    }
 }
 
 impl Services for Registers {
@@ -263,6 +267,12 @@ impl Fixture {
 
     /// Enters L2, which changes its registers and then exits.
     fn exit_with(&mut self, registers: &[(Register, u64)], exit: HardwareExit) -> Result<(), End> {
+        self.prepare_exit(registers, exit);
+        self.platform.step()
+    }
+
+    /// Lets L2 change its registers and exit when it is next entered.
+    fn prepare_exit(&mut self, registers: &[(Register, u64)], exit: HardwareExit) {
         let registers = registers.to_vec();
         self.model.push_run(move |platform, vm| {
             for (register, value) in &registers {
@@ -270,7 +280,6 @@ impl Fixture {
             }
             exit.into()
         });
-        self.platform.step()
     }
 
     /// Enters L2 once more and says what it then sees.
