@@ -9,6 +9,8 @@
 //! pointer faults. The memory there is L2's like any other, and its page tables or descriptors may
 //! be in it: it has an alias ([`linear`]).
 
+use x86_defs::paging::{ACCESSED, ADDRESS, DIRTY, EXECUTE_DISABLE, LARGE, PRESENT, WRITABLE};
+
 /// Where identity mappings end and aliases begin.
 pub const ALIASES: u64 = 0x6000_0000_0000;
 
@@ -56,8 +58,8 @@ impl Access {
     const fn bits(self) -> u64 {
         match self {
             Self::None => RESERVED,
-            Self::Read => PRESENT | ACCESSED | NO_EXECUTE,
-            Self::ReadWrite => PRESENT | ACCESSED | WRITABLE | DIRTY | NO_EXECUTE,
+            Self::Read => PRESENT | ACCESSED | EXECUTE_DISABLE,
+            Self::ReadWrite => PRESENT | ACCESSED | WRITABLE | DIRTY | EXECUTE_DISABLE,
             Self::ReadExecute => PRESENT | ACCESSED,
         }
     }
@@ -78,15 +80,8 @@ pub enum PagingError {
     TooHigh(u64),
 }
 
-const PRESENT: u64 = 1 << 0;
-const WRITABLE: u64 = 1 << 1;
-const ACCESSED: u64 = 1 << 5;
-const DIRTY: u64 = 1 << 6;
-const PAGE_SIZE: u64 = 1 << 7;
 /// A software bit: the entry is taken although nothing is mapped.
 const RESERVED: u64 = 1 << 9;
-const NO_EXECUTE: u64 = 1 << 63;
-const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 /// First address that 4-level tables do not map in the lower half.
 const END: u64 = 1 << 47;
 
@@ -202,7 +197,7 @@ impl<'a> PageTables<'a> {
             let size = 0x1000_u64 << (9 * level);
             let entry = self.entry(table, linear, level);
             let page_end = (linear & !(size - 1)) + size;
-            if level == 0 || entry & (PAGE_SIZE | RESERVED) != 0 {
+            if level == 0 || entry & (LARGE | RESERVED) != 0 {
                 if entry == 0 {
                     self.set_entry(table, linear, level, physical | access.bits());
                 }
@@ -211,7 +206,7 @@ impl<'a> PageTables<'a> {
             let leaf_here = level == 1 || level == 2 && self.gigabyte_pages;
             let fits = (linear | physical) & (size - 1) == 0 && page_end <= end;
             if entry == 0 && leaf_here && fits {
-                let leaf = physical | access.bits() | PAGE_SIZE;
+                let leaf = physical | access.bits() | LARGE;
                 self.set_entry(table, linear, level, leaf);
                 return Ok(page_end);
             }
@@ -286,7 +281,7 @@ mod tests {
             if entry & PRESENT == 0 {
                 return None;
             }
-            if level == 0 || entry & PAGE_SIZE != 0 {
+            if level == 0 || entry & LARGE != 0 {
                 let mask = (0x1000_u64 << (9 * level)) - 1;
                 return Some((entry, entry & ADDRESS & !mask | linear & mask));
             }
@@ -307,10 +302,13 @@ mod tests {
             .unwrap();
         tables.map_identity(0, 8 << 30, Access::ReadWrite).unwrap();
         let (code, at) = walk(&tables, 0x3DF0_0123).unwrap();
-        assert_eq!((code & (WRITABLE | NO_EXECUTE), at), (0, 0x3DF0_0123));
+        assert_eq!((code & (WRITABLE | EXECUTE_DISABLE), at), (0, 0x3DF0_0123));
         assert_eq!(walk(&tables, 0x3DF0_1FFF), None);
         let (data, at) = walk(&tables, 0x3DF0_2000).unwrap();
-        assert_eq!(data & (WRITABLE | NO_EXECUTE), WRITABLE | NO_EXECUTE);
+        assert_eq!(
+            data & (WRITABLE | EXECUTE_DISABLE),
+            WRITABLE | EXECUTE_DISABLE
+        );
         assert_eq!(at, 0x3DF0_2000);
         assert_eq!(walk(&tables, (7 << 30) + 5).unwrap().1, (7 << 30) + 5);
         // Root, one PDPT, one directory and one table around the code.
@@ -333,8 +331,8 @@ mod tests {
             let is_ram = page != 0x4000;
             assert_eq!(at, is_ram.then_some(page + 8));
             assert_eq!(
-                entry.map(|entry| entry & (WRITABLE | NO_EXECUTE)),
-                is_ram.then_some(WRITABLE | NO_EXECUTE)
+                entry.map(|entry| entry & (WRITABLE | EXECUTE_DISABLE)),
+                is_ram.then_some(WRITABLE | EXECUTE_DISABLE)
             );
         }
         for address in [NULL_END, 0x9_E123, 0x10_0000, 0x1234_5678] {
@@ -358,7 +356,7 @@ mod tests {
             .unwrap();
         let (entry, at) = walk(&tables, ALIASES + 0x20_1000).unwrap();
         assert_eq!(at, shared | 0x20_1000);
-        assert_ne!(entry & NO_EXECUTE, 0);
+        assert_ne!(entry & EXECUTE_DISABLE, 0);
     }
 
     #[test]
@@ -432,12 +430,12 @@ mod tests {
                 let expected = match first {
                     None | Some((_, _, 0)) => None,
                     Some(&(_, _, kind)) => {
-                        let mask = WRITABLE | NO_EXECUTE;
+                        let mask = WRITABLE | EXECUTE_DISABLE;
                         Some((access(kind).bits() & mask, page << 12))
                     }
                 };
                 let found = walk(&tables, page << 12)
-                    .map(|(entry, at)| (entry & (WRITABLE | NO_EXECUTE), at));
+                    .map(|(entry, at)| (entry & (WRITABLE | EXECUTE_DISABLE), at));
                 prop_assert_eq!(found, expected);
             }
         }

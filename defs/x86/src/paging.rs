@@ -12,6 +12,8 @@ pub const ACCESSED: u64 = 1 << 5;
 pub const DIRTY: u64 = 1 << 6;
 /// PS: the entry maps a page, not a table.
 pub const LARGE: u64 = 1 << 7;
+/// Address of a table or a 4 KiB page: bits 51:12, as many as the widest MAXPHYADDR has.
+pub const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 /// XD.
 pub const EXECUTE_DISABLE: u64 = 1 << 63;
 

@@ -1,22 +1,7 @@
 //! Layout of paging-structure entries (SDM Vol. 3A, figures "Formats of CR3 and
 //! Paging-Structure Entries").
 
-/// P.
-pub(super) const PRESENT: u64 = 1 << 0;
-/// R/W.
-pub(super) const WRITABLE: u64 = 1 << 1;
-/// U/S.
-pub(super) const USER: u64 = 1 << 2;
-/// A.
-pub(super) const ACCESSED: u64 = 1 << 5;
-/// D, of a leaf.
-pub(super) const DIRTY: u64 = 1 << 6;
-/// PS, of an entry that can be a leaf above the last level.
-const PAGE_SIZE: u64 = 1 << 7;
-/// XD.
-pub(super) const EXECUTE_DISABLE: u64 = 1 << 63;
-/// Address of a table or 4 KiB page, up to the widest MAXPHYADDR.
-pub(super) const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+use x86_defs::paging::{ADDRESS, EXECUTE_DISABLE, LARGE};
 
 /// An entry and where it is.
 #[derive(Clone, Copy, Default)]
@@ -112,8 +97,8 @@ impl Step {
     pub(super) const fn is_leaf(&self, value: u64, large_pages: bool) -> bool {
         match self.page_size {
             PageSize::Last => true,
-            PageSize::Leaf => value & PAGE_SIZE != 0,
-            PageSize::Pse36 => value & PAGE_SIZE != 0 && large_pages,
+            PageSize::Leaf => value & LARGE != 0,
+            PageSize::Pse36 => value & LARGE != 0 && large_pages,
             PageSize::Reserved => false,
         }
     }
@@ -144,7 +129,7 @@ impl Step {
             reserved |= EXECUTE_DISABLE;
         }
         if matches!(self.page_size, PageSize::Reserved) {
-            reserved |= PAGE_SIZE;
+            reserved |= LARGE;
         }
         if leaf && self.shift > 12 {
             // Bit 12 is PAT; the address begins at the page's size.

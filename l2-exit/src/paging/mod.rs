@@ -18,8 +18,9 @@ mod entry;
 use crate::event::Event;
 use crate::memory::{GuestMemory, MemoryError};
 use crate::vcpu::Vcpu;
-use entry::{ACCESSED, ADDRESS, DIRTY, Entry, PRESENT, Step};
+use entry::{Entry, Step};
 use x86_defs::exception;
+use x86_defs::paging::{ACCESSED, ADDRESS, DIRTY, EXECUTE_DISABLE, PRESENT, USER, WRITABLE};
 use x86_defs::{cr0, cr4, efer, rflags};
 
 /// What an access does.
@@ -254,9 +255,9 @@ impl<M: GuestMemory> Walk<'_, M> {
         let mut executable = true;
         let mut leaf = 0;
         for entry in used.iter().filter(|entry| entry.value != 0) {
-            user &= entry.value & entry::USER != 0;
-            writable &= entry.value & entry::WRITABLE != 0;
-            executable &= legacy || entry.value & entry::EXECUTE_DISABLE == 0;
+            user &= entry.value & USER != 0;
+            writable &= entry.value & WRITABLE != 0;
+            executable &= legacy || entry.value & EXECUTE_DISABLE == 0;
             leaf = entry.value;
         }
         let paging = self.paging;

@@ -11,15 +11,12 @@ use tdshim_config::metadata::Section;
 use uefi_defs::guid::{Guid, HOB_ACPI_TABLE, HOB_E820};
 use uefi_defs::hob::{self, Cpu, FirmwareVolume, GuidExtension, HANDOFF_VERSION, Handoff, Header};
 use x86_defs::e820;
+use x86_defs::paging::{LARGE, PAGE_1G, PAGE_2M, PRESENT, WRITABLE};
 use zerocopy::{FromBytes, IntoBytes};
 
 const FOUR_GIB: u64 = 1 << 32;
-const GIB: u64 = 1 << 30;
-const MIB_2: u64 = 2 << 20;
-/// Present, writable.
-const TABLE: u64 = 3;
-/// Present, writable, large.
-const LEAF: u64 = 0x83;
+const TABLE: u64 = PRESENT | WRITABLE;
+const LEAF: u64 = TABLE | LARGE;
 
 /// Prepares what the payload is handed and jumps to it.
 pub(crate) fn jump(
@@ -59,18 +56,18 @@ fn build_page_tables(ram: &Ram, map: &Map, tables: u64) -> Result<(), Fatal> {
     let mut next = tables + 0x2000;
     ram.write_u64(tables, pdpt | TABLE);
     for gib in 0..4 {
-        ram.write_u64(pdpt + gib * 8, (gib * GIB) | LEAF);
+        ram.write_u64(pdpt + gib * 8, (gib * PAGE_1G) | LEAF);
     }
     for region in map.regions().filter(|region| region.end > FOUR_GIB) {
         let mut at = region.start.max(FOUR_GIB);
         while at < region.end {
-            if at >= 512 * GIB {
+            if at >= 512 * PAGE_1G {
                 return Err(full);
             }
-            let slot = pdpt + (at / GIB) * 8;
-            if at % GIB == 0 && region.end - at >= GIB {
+            let slot = pdpt + (at / PAGE_1G) * 8;
+            if at % PAGE_1G == 0 && region.end - at >= PAGE_1G {
                 ram.write_u64(slot, at | LEAF);
-                at += GIB;
+                at += PAGE_1G;
                 continue;
             }
             if ram.read_u64(slot) == 0 {
@@ -82,10 +79,10 @@ fn build_page_tables(ram: &Ram, map: &Map, tables: u64) -> Result<(), Fatal> {
             }
             let directory = ram.read_u64(slot) & !0xFFF;
             ram.write_u64(
-                directory + (at % GIB) / MIB_2 * 8,
-                (at & !(MIB_2 - 1)) | LEAF,
+                directory + (at % PAGE_1G) / PAGE_2M * 8,
+                (at & !(PAGE_2M - 1)) | LEAF,
             );
-            at = (at & !(MIB_2 - 1)) + MIB_2;
+            at = (at & !(PAGE_2M - 1)) + PAGE_2M;
         }
     }
     Ok(())

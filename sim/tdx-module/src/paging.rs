@@ -5,14 +5,11 @@
 
 use crate::platform::{Platform, Register, SegmentName, Vm};
 use crate::td::sept::SecureEpt;
+use x86_defs::paging::{ADDRESS, LARGE, PRESENT};
 use x86_defs::{cr0, cr4, efer};
 
 const CS_LONG: u32 = 1 << 13;
 const CS_DEFAULT_BIG: u32 = 1 << 14;
-
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-const PRESENT: u64 = 1 << 0;
-const LARGE: u64 = 1 << 7;
 
 /// The linear address space of a VM that is not running.
 pub(crate) struct LinearSpace<'a> {

@@ -7,6 +7,7 @@
 use super::header::ENTRY_64;
 use super::place::LowMemory;
 use l2_exit::{Segment, SegmentAccessRights};
+use x86_defs::paging::{LARGE, PAGE_1G, PAGE_2M, PAGE_4K, PRESENT, WRITABLE};
 use x86_defs::{cr0, cr4, efer, rflags};
 
 /// Base and limit of a descriptor table.
@@ -124,10 +125,8 @@ pub(super) fn gdt() -> [u8; 8 * GDT_ENTRIES] {
 ///
 /// One PML4, one page-directory-pointer table and four page directories, in this order.
 pub(super) fn page_tables() -> impl Iterator<Item = [u8; 4096]> {
-    const PRESENT_WRITE: u64 = 0b11;
-    const LARGE: u64 = 1 << 7;
-    const TABLE: u64 = 0x1000;
-    let table = |number: u64| LowMemory::PAGE_TABLES + number * TABLE;
+    const PRESENT_WRITE: u64 = PRESENT | WRITABLE;
+    let table = |number: u64| LowMemory::PAGE_TABLES + number * PAGE_4K;
     let pml4 = core::array::from_fn(|index| match index {
         0 => table(1) | PRESENT_WRITE,
         _ => 0,
@@ -138,7 +137,8 @@ pub(super) fn page_tables() -> impl Iterator<Item = [u8; 4096]> {
     });
     let directories = (0..4u64).map(|gib| {
         core::array::from_fn::<u64, 512, _>(|index| {
-            gib << 30 | (index as u64) << 21 | LARGE | PRESENT_WRITE
+            let page = gib * PAGE_1G + (index as u64) * PAGE_2M;
+            page | LARGE | PRESENT_WRITE
         })
     });
     [pml4, pointers].into_iter().chain(directories).map(bytes)

@@ -9,22 +9,21 @@ use super::layout;
 use super::script::put;
 use crate::arch::memory;
 use crate::host::{Host, build};
+use x86_defs::paging::{LARGE, PAGE_4K, PRESENT, USER, WRITABLE};
 
-const PAGE: u64 = 4096;
-const PRESENT_WRITABLE_USER: u64 = 7;
-const LARGE: u64 = 1 << 7;
+const PRESENT_WRITABLE_USER: u64 = PRESENT | WRITABLE | USER;
 
 /// Pages that the host adds; they hold what was written to them before.
 const ADDED: [(u64, u64); 9] = [
     (layout::CODE, layout::CODE_SIZE),
-    (layout::IDT, PAGE),
-    (layout::TABLES, PAGE),
+    (layout::IDT, PAGE_4K),
+    (layout::TABLES, PAGE_4K),
     (layout::RECORDS, layout::RECORDS_SIZE),
     (layout::STACKS, layout::STACKS_SIZE),
     (layout::PAGE_TABLES, layout::PAGE_TABLES_SIZE),
     (layout::DATA, layout::DATA_SIZE),
-    (layout::GUEST_STATE, 3 * PAGE),
-    (layout::L2_CODE, 2 * PAGE),
+    (layout::GUEST_STATE, 3 * PAGE_4K),
+    (layout::L2_CODE, 2 * PAGE_4K),
 ];
 
 /// Clears the guest's pages and writes what is the same in every test.
@@ -47,7 +46,7 @@ pub(super) fn build(host: &mut Host) -> Result<(), String> {
         .tdh_mng_init(hardware, &parameters)
         .map_err(refused)?;
     for (start, size) in ADDED {
-        for gpa in (start..start + size).step_by(PAGE as usize) {
+        for gpa in (start..start + size).step_by(PAGE_4K as usize) {
             module
                 .tdh_mem_page_add(hardware, gpa, gpa, gpa)
                 .map_err(refused)?;
@@ -55,7 +54,7 @@ pub(super) fn build(host: &mut Host) -> Result<(), String> {
         }
     }
     let exhausted = |error| format!("building the TD: {error}");
-    let reset = host.memory.take_frames(PAGE).map_err(exhausted)?;
+    let reset = host.memory.take_frames(PAGE_4K).map_err(exhausted)?;
     memory::write(reset, &reset_page());
     module
         .tdh_mem_page_add(hardware, layout::RESET, reset, reset)
@@ -70,7 +69,7 @@ pub(super) fn build(host: &mut Host) -> Result<(), String> {
 
 /// The page with the reset vector, which jumps to the code at the page's start.
 fn reset_page() -> Vec<u8> {
-    let mut page = Vec::from([0; PAGE as usize]);
+    let mut page = Vec::from([0; PAGE_4K as usize]);
     let code = firmware::reset();
     page[..code.len()].copy_from_slice(code);
     // JMP rel32 from 0xFF0.
@@ -80,7 +79,7 @@ fn reset_page() -> Vec<u8> {
 }
 
 fn write_page_tables(shared_bit: u64) {
-    let table = |index: u64| layout::PAGE_TABLES + index * PAGE;
+    let table = |index: u64| layout::PAGE_TABLES + index * PAGE_4K;
     put(table(0), table(1) | PRESENT_WRITABLE_USER);
     for gib in 0..4 {
         put(table(1) + gib * 8, table(2 + gib) | PRESENT_WRITABLE_USER);

@@ -3,13 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicU64, Ordering};
-
-const PRESENT: u64 = 1;
-const WRITABLE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
-const LARGE: u64 = 1 << 7;
-const NO_EXECUTE: u64 = 1 << 63;
-const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+use x86_defs::paging::{ADDRESS, EXECUTE_DISABLE, LARGE, PRESENT, USER, WRITABLE};
 
 /// One table. The processor sets the accessed and dirty bits on its own.
 #[repr(C, align(4096))]
@@ -75,7 +69,7 @@ impl NestedPaging {
             entry |= WRITABLE;
         }
         if !access.execute {
-            entry |= NO_EXECUTE;
+            entry |= EXECUTE_DISABLE;
         }
         if level > 1 {
             entry |= LARGE;

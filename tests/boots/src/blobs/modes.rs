@@ -12,7 +12,7 @@ use iced_x86::code_asm::{
     rsp, ss,
 };
 use x86_defs::msr::IA32_EFER;
-use x86_defs::{cr0, cr4, efer};
+use x86_defs::{cr0, cr4, efer, paging};
 
 const DID_VID: u64 = 0x0001_1014;
 const PG: i32 = cr0::PG as i32;
@@ -127,7 +127,7 @@ fn read_tpm(a: &mut CodeAssembler, index: u32) -> Result<()> {
 
 /// Everything mapped to itself but 0xC0000000, which is the TPM's 4 MiB.
 fn paging_32(a: &mut CodeAssembler) -> Result<()> {
-    const LARGE: u32 = 0x83;
+    const LARGE: u32 = (paging::LARGE | paging::PRESENT | paging::WRITABLE) as u32;
     let mut next = a.create_label();
     a.xor(ecx, ecx)?;
     a.set_label(&mut next)?;

@@ -11,6 +11,7 @@ use iced_x86::code_asm::{
     edx, qword_ptr, r15, r15d, rax, rbx, rcx, rdi, rdx, rsi, word_ptr,
 };
 use simulator::{Gpaw, Window};
+use x86_defs::paging::{LARGE, PAGE_2M, PRESENT, WRITABLE};
 
 /// DID_VID, an address whose value never changes.
 const DID_VID: i32 = 0xF00;
@@ -21,7 +22,7 @@ const CAPABILITY: i32 = 0x14;
 const ENABLED: u32 = 0x8000_0081;
 const E: i32 = tpm::INT_ENABLE;
 /// Offsets in a page of 2 MiB.
-const LARGE_PAGE: u64 = 0x1F_FFFF;
+const LARGE_PAGE: u64 = PAGE_2M - 1;
 
 pub(super) fn guests() -> Vec<Guest> {
     vec![
@@ -358,11 +359,12 @@ fn shared(p: &mut Program, shared_bit: u64) -> Result<()> {
     let (pointers, directory) = (place::PAGE_TABLES, place::PAGE_TABLES + 0x1000);
     let a = &mut p.a;
     a.mov(rdx, iced_x86::code_asm::cr3)?;
-    a.mov(rax, pointers | 0b11)?;
+    a.mov(rax, pointers | PRESENT | WRITABLE)?;
     a.mov(qword_ptr(rdx + 8), rax)?;
-    a.mov(rax, directory | 0b11)?;
+    a.mov(rax, directory | PRESENT | WRITABLE)?;
     a.mov(qword_ptr(pointers), rax)?;
-    a.mov(rax, shared_bit | TPM & !LARGE_PAGE | 0x83)?;
+    let page = shared_bit | TPM & !LARGE_PAGE;
+    a.mov(rax, page | LARGE | PRESENT | WRITABLE)?;
     a.mov(qword_ptr(directory), rax)?;
     let base = alias(a)?;
     a.mov(eax, dword_ptr(base + DID_VID))?;
