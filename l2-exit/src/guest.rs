@@ -7,10 +7,10 @@ use crate::outcome::{EmulationError, Outcome};
 use crate::paging::{Access, AccessKind, PageFault, Paging, WalkError};
 use crate::vcpu::{Segment, SegmentRegister, Vcpu};
 use x86_defs::exception;
+use x86_defs::paging::PAGE_4K;
 use x86_defs::{cr0, cr4, rflags};
 
-const PAGE: u64 = 0x1000;
-const OFFSET: u64 = PAGE - 1;
+const OFFSET: u64 = PAGE_4K - 1;
 
 /// Why an instruction did not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl<'a, V: Vcpu, M: GuestMemory> Guest<'a, V, M> {
 
     /// The guest-physical bytes at `linear`.
     pub(crate) fn span(&mut self, linear: u64, size: u8, kind: AccessKind) -> Result<Span, Stop> {
-        let left = PAGE - (linear & OFFSET);
+        let left = PAGE_4K - (linear & OFFSET);
         let first = if u64::from(size) > left {
             left as u8
         } else {
@@ -318,7 +318,7 @@ impl<V: Vcpu, M: GuestMemory> Guest<'_, V, M> {
             let first = (self.vcpu.rip() & 0xFFFF_FFFF) + done;
             wanted = wanted.min((u64::from(self.exit.cs.limit) + 1).saturating_sub(first));
         }
-        let length = wanted.min(PAGE - (linear & OFFSET)) as u8;
+        let length = wanted.min(PAGE_4K - (linear & OFFSET)) as u8;
         let [first, second] = &mut code.parts;
         let part = if first.length == 0 { first } else { second };
         if length == 0 || part.length != 0 {

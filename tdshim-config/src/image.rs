@@ -10,9 +10,8 @@ use crate::metadata::{Descriptor, SIGNATURE, Section, SectionKind, VERSION};
 use object::read::elf::{ElfFile64, ProgramHeader};
 use tcg_defs::ptp;
 use uefi_defs::guid::{GUIDED_TABLE_FOOTER, TDX_METADATA, TDX_METADATA_OFFSET};
+use x86_defs::paging::PAGE_4K;
 use zerocopy::IntoBytes;
-
-const PAGE: u64 = 4096;
 
 /// Why no image could be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,20 +55,20 @@ pub struct Parts<'a> {
 pub fn assemble(parts: Parts<'_>) -> Result<Vec<u8>, ImageError> {
     let code = flatten_shim(parts.shim)?;
     let most =
-        (IMAGE_SIZE_MAX - (IMAGE_END - shim::CODE) - PAGE) as usize - firmware_volume::HEADERS;
+        (IMAGE_SIZE_MAX - (IMAGE_END - shim::CODE) - PAGE_4K) as usize - firmware_volume::HEADERS;
     let too_large = ImageError::PayloadTooLarge {
         size: parts.payload.len(),
         most,
     };
     let volume_length =
-        (parts.payload.len() + firmware_volume::HEADERS).next_multiple_of(PAGE as usize);
+        (parts.payload.len() + firmware_volume::HEADERS).next_multiple_of(PAGE_4K as usize);
     let headers = firmware_volume::headers(parts.payload.len(), volume_length)
         .filter(|_| parts.payload.len() <= most)
         .ok_or(too_large)?;
 
     // File offsets count from the start of an image of the usual size; its unused front belongs to
     // no section and is never in memory.
-    let size = volume_length as u64 + PAGE + code.len() as u64;
+    let size = volume_length as u64 + PAGE_4K + code.len() as u64;
     let start = (IMAGE_SIZE_MAX - size) as usize;
     let mut image = vec![0; start];
     image.extend_from_slice(&headers);
@@ -141,7 +140,7 @@ fn append_metadata(image: &mut Vec<u8>, size: u64, back_tpm_window: bool) -> u32
     for section in &sections {
         image.extend(section.to_raw().as_bytes());
     }
-    image.resize(start + PAGE as usize, 0);
+    image.resize(start + PAGE_4K as usize, 0);
     descriptor
 }
 

@@ -4,8 +4,8 @@
 
 use crate::metadata::{Metadata, Section};
 use sha2::{Digest, Sha384};
+use x86_defs::paging::PAGE_4K;
 
-const PAGE: u64 = 4096;
 const CHUNK: usize = 256;
 
 /// The MRTD of a TD that a host builds from `image` as its metadata says.
@@ -24,14 +24,14 @@ fn add_section(hash: &mut Sha384, image: &[u8], section: &Section) {
     let data = image
         .get(start..start.saturating_add(section.raw_data_size as usize))
         .unwrap_or_default();
-    for page in 0..section.size / PAGE {
-        let address = section.address + page * PAGE;
+    for page in 0..section.size / PAGE_4K {
+        let address = section.address + page * PAGE_4K;
         hash.update(block(b"MEM.PAGE.ADD", address));
         if section.attributes & Section::MEASURE == 0 {
             continue;
         }
-        for chunk in 0..PAGE as usize / CHUNK {
-            let offset = page as usize * PAGE as usize + chunk * CHUNK;
+        for chunk in 0..PAGE_4K as usize / CHUNK {
+            let offset = page as usize * PAGE_4K as usize + chunk * CHUNK;
             let mut bytes = [0; CHUNK];
             let present = data.get(offset..).unwrap_or_default();
             let length = present.len().min(CHUNK);

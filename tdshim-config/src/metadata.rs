@@ -6,6 +6,7 @@
 use crate::layout::DESCRIPTOR_OFFSET_FROM_END;
 use tcg_defs::ptp;
 use uefi_defs::guid::{Guid, TDX_METADATA};
+use x86_defs::paging::PAGE_4K;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 /// "TDVF", the descriptor's signature.
@@ -14,7 +15,6 @@ pub const SIGNATURE: [u8; 4] = *b"TDVF";
 pub const VERSION: u32 = 1;
 /// No image has more sections than this; td-shim's own have seven.
 pub const SECTIONS_MAX: usize = 64;
-const PAGE: u64 = 4096;
 
 /// The descriptor before its sections.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -388,7 +388,7 @@ fn check_section(
             "its data lies outside the image",
         ),
         (
-            section.address.is_multiple_of(PAGE) && section.size.is_multiple_of(PAGE),
+            section.address.is_multiple_of(PAGE_4K) && section.size.is_multiple_of(PAGE_4K),
             "its memory is not 4 KiB aligned",
         ),
         (

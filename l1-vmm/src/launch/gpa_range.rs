@@ -2,13 +2,6 @@
 
 use core::fmt;
 
-/// 4 KiB.
-pub const PAGE_4K: u64 = 0x1000;
-/// 2 MiB.
-pub const PAGE_2M: u64 = 0x20_0000;
-/// 1 GiB.
-pub const PAGE_1G: u64 = 0x4000_0000;
-
 /// Guest-physical addresses `start..end`; never inverted.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct GpaRange {

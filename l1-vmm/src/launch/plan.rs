@@ -10,8 +10,9 @@
 //! remainder.
 
 use super::e820::{E820Kind, E820Map, E820MapError};
-use super::gpa_range::{GpaRange, GpaRanges, PAGE_2M, PAGE_4K, TooManyRanges};
+use super::gpa_range::{GpaRange, GpaRanges, TooManyRanges};
 use tdx_defs::Gpaw;
+use x86_defs::paging::{PAGE_2M, PAGE_4K};
 
 /// Addresses below 4 GiB.
 const LOW: GpaRange = match GpaRange::new(0, 1 << 32) {

@@ -6,8 +6,8 @@ use tdx_defs::ghci::{
 
 use super::Arguments;
 use crate::vcpu::{Gpr, Vcpu};
+use x86_defs::paging::PAGE_4K;
 
-const PAGE: u64 = 0x1000;
 /// Guest-physical addresses have at most 52 bits.
 const GPA_END: u64 = 1 << 52;
 
@@ -164,7 +164,7 @@ impl SubFunction {
             },
             sub_function::MMIO => {
                 let width = MmioWidth::from_bytes(r12).ok_or(invalid)?;
-                if r14 > GPA_END - width.bytes() || r14 % PAGE > PAGE - width.bytes() {
+                if r14 > GPA_END - width.bytes() || r14 % PAGE_4K > PAGE_4K - width.bytes() {
                     return Err(invalid);
                 }
                 match r13 {
@@ -180,7 +180,7 @@ impl SubFunction {
             sub_function::WBINVD => Self::Wbinvd,
             sub_function::GET_TD_VM_CALL_INFO => Self::GetTdVmCallInfo { leaf: r12 },
             sub_function::MAP_GPA => {
-                if !(r12 | r13).is_multiple_of(PAGE) {
+                if !(r12 | r13).is_multiple_of(PAGE_4K) {
                     return Err(CompletionStatus::AlignError);
                 }
                 range(r12, r13)?;
@@ -190,7 +190,7 @@ impl SubFunction {
                 }
             }
             sub_function::GET_QUOTE => {
-                if !(r12 | r13).is_multiple_of(PAGE) {
+                if !(r12 | r13).is_multiple_of(PAGE_4K) {
                     return Err(invalid);
                 }
                 range(r12, r13)?;
@@ -208,7 +208,7 @@ impl SubFunction {
                 vector: vector(r12)?,
             },
             sub_function::SERVICE => {
-                if !(r12 | r13).is_multiple_of(PAGE) || (r12 | r13) >= GPA_END {
+                if !(r12 | r13).is_multiple_of(PAGE_4K) || (r12 | r13) >= GPA_END {
                     return Err(invalid);
                 }
                 Self::Service {

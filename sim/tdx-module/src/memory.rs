@@ -3,8 +3,7 @@
 use crate::module::Module;
 use crate::paging::LinearSpace;
 use crate::platform::{Platform, Vm};
-
-const PAGE: u64 = 0x1000;
+use x86_defs::paging::PAGE_4K;
 
 impl Module {
     /// The machine address behind a private or shared GPA that L1 may use now.
@@ -16,8 +15,8 @@ impl Module {
             return self.td.sept.mapped(gpa);
         }
         let gpa = gpa & !self.td.gpaw().shared_bit();
-        let page = platform.shared_page(gpa & !(PAGE - 1))?;
-        Some(page + gpa % PAGE)
+        let page = platform.shared_page(gpa & !(PAGE_4K - 1))?;
+        Some(page + gpa % PAGE_4K)
     }
 
     /// L1's linear addresses.

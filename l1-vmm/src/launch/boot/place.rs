@@ -6,8 +6,9 @@
 
 use super::header::SetupHeader;
 use crate::launch::e820::{E820Entry, E820Kind, E820Map, E820MapError};
-use crate::launch::gpa_range::{GpaRange, GpaRanges, PAGE_4K, TooManyRanges};
+use crate::launch::gpa_range::{GpaRange, GpaRanges, TooManyRanges};
 use alloc::vec::Vec;
+use x86_defs::paging::PAGE_4K;
 
 /// Places in the first MiB.
 pub struct LowMemory;

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 use spin::Once;
+use x86_defs::paging::PAGE_4K;
 
 /// Start of the RAM that is not the TD's: this program and its pool.
 pub(crate) const POOL_START: u64 = 0x7000_0000;
@@ -15,8 +16,6 @@ pub(crate) const POOL_START: u64 = 0x7000_0000;
 pub(crate) const POOL_END: u64 = 0x8000_0000;
 /// What the firmware may have written below; everything above is as QEMU made it: zero.
 const FIRMWARE_END: u64 = 16 << 20;
-
-const PAGE: u64 = 4096;
 
 /// A device's registers.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +48,7 @@ static RAM: Once<Ram> = Once::new();
 /// The ranges are RAM, and no Rust object lies or will lie in them.
 pub(crate) unsafe fn declare(ranges: Vec<Range<u64>>) {
     let low = ranges.first().map_or(0, |range| range.end.min(POOL_START));
-    let words = (low / PAGE).div_ceil(64) as usize;
+    let words = (low / PAGE_4K).div_ceil(64) as usize;
     let mut dirty = Vec::with_capacity(words);
     dirty.resize_with(words, || AtomicU64::new(0));
     RAM.call_once(|| Ram { ranges, dirty });
@@ -75,14 +74,14 @@ fn check(address: u64, length: u64) {
 }
 
 fn dirty_bit(address: u64) -> Option<(&'static AtomicU64, u64)> {
-    let page = address / PAGE;
+    let page = address / PAGE_4K;
     let word = ram().dirty.get((page / 64) as usize)?;
     Some((word, 1 << (page % 64)))
 }
 
 fn mark_dirty(address: u64, length: u64) {
-    for page in address / PAGE..(address + length).div_ceil(PAGE) {
-        if let Some((word, bit)) = dirty_bit(page * PAGE) {
+    for page in address / PAGE_4K..(address + length).div_ceil(PAGE_4K) {
+        if let Some((word, bit)) = dirty_bit(page * PAGE_4K) {
             word.fetch_or(bit, Ordering::Relaxed);
         }
     }
@@ -130,7 +129,7 @@ pub(crate) fn zero(address: u64, length: u64) {
     check(address, length);
     let mut at = address;
     while at < address + length {
-        let next = ((at / PAGE + 1) * PAGE).min(address + length);
+        let next = ((at / PAGE_4K + 1) * PAGE_4K).min(address + length);
         let clean = match dirty_bit(at) {
             Some((word, bit)) => word.fetch_or(bit, Ordering::Relaxed) & bit == 0,
             None => false,

@@ -18,8 +18,8 @@ use crate::arch::memory;
 use crate::hardware::Hardware;
 use crate::options::{Options, Window};
 use crate::pack::File;
+use x86_defs::paging::PAGE_4K;
 
-const PAGE: u64 = 4096;
 /// MR.EXTEND measures this many bytes.
 const CHUNK: u64 = 256;
 
@@ -113,7 +113,7 @@ fn add_section(
     source: Source<'_>,
 ) -> Result<(), String> {
     let failed = |error: MemoryError| format!("section {}: {error}", section.kind.name());
-    let staging = td_memory.take_frames(PAGE).map_err(failed)?;
+    let staging = td_memory.take_frames(PAGE_4K).map_err(failed)?;
     let data = match source {
         Source::File(file) => {
             let start = section.data_offset as usize;
@@ -124,11 +124,11 @@ fn add_section(
         }
         Source::List(list) => list,
     };
-    for page in 0..section.size / PAGE {
-        let gpa = section.address + page * PAGE;
-        let start = ((page * PAGE) as usize).min(data.len());
-        let end = (start + PAGE as usize).min(data.len());
-        memory::zero(staging, PAGE);
+    for page in 0..section.size / PAGE_4K {
+        let gpa = section.address + page * PAGE_4K;
+        let start = ((page * PAGE_4K) as usize).min(data.len());
+        let end = (start + PAGE_4K as usize).min(data.len());
+        memory::zero(staging, PAGE_4K);
         memory::write(staging, &data[start..end]);
         let target = td_memory.backing_for_section(gpa).map_err(failed)?;
         module
@@ -136,7 +136,7 @@ fn add_section(
             .map_err(|status| refused("TDH.MEM.PAGE.ADD", status))?;
         td_memory.added(gpa, target);
         if section.attributes & Section::MEASURE != 0 {
-            for chunk in 0..PAGE / CHUNK {
+            for chunk in 0..PAGE_4K / CHUNK {
                 module
                     .tdh_mr_extend(hardware, gpa + chunk * CHUNK)
                     .map_err(|status| refused("TDH.MR.EXTEND", status))?;

@@ -11,8 +11,8 @@ use tdx_module::Module;
 
 use crate::arch::memory;
 use crate::hardware::Hardware;
+use x86_defs::paging::PAGE_4K;
 
-const PAGE: u64 = 4096;
 const LARGE_PAGE: u64 = 2 << 20;
 const GIB4: u64 = 1 << 32;
 
@@ -31,7 +31,7 @@ pub(crate) struct Frames(Range<u64>);
 
 impl Frames {
     pub(crate) fn new(range: Range<u64>) -> Self {
-        Self(range.start.next_multiple_of(PAGE)..range.end / PAGE * PAGE)
+        Self(range.start.next_multiple_of(PAGE_4K)..range.end / PAGE_4K * PAGE_4K)
     }
 
     /// Takes `length` bytes, a multiple of 4 KiB.
@@ -145,7 +145,7 @@ impl TdMemory {
     pub(crate) fn backing_for_section(&mut self, gpa: u64) -> Result<u64, MemoryError> {
         match self.backing(gpa) {
             Some(hpa) => Ok(hpa),
-            None => self.take_frames(PAGE),
+            None => self.take_frames(PAGE_4K),
         }
     }
 
@@ -294,7 +294,7 @@ impl TdMemory {
             .and_then(|()| module.tdh_mem_page_remove(hardware, start, given.level))
             .map_err(MemoryError::Module)?;
         self.given.remove(&start);
-        for offset in (0..given.level.size()).step_by(PAGE as usize) {
+        for offset in (0..given.level.size()).step_by(PAGE_4K as usize) {
             let (gpa, hpa) = (start + offset, given.hpa + offset);
             module
                 .tdh_mem_page_aug(hardware, gpa, PageLevel::Page4K, hpa)

@@ -11,10 +11,10 @@ use super::ports::MachineRequest;
 use super::{End, Host, io_apic};
 use crate::console::say;
 use crate::options::Fault;
+use x86_defs::paging::PAGE_4K;
 
 /// The most that one MapGPA call converts, as in KVM; the rest is asked for again.
 const MAP_GPA_MAX: u64 = 2 << 20;
-const PAGE: u64 = 4096;
 /// Vectors that SetupEventNotifyInterrupt takes.
 const EVENT_VECTORS: core::ops::RangeInclusive<u8> = 32..=255;
 
@@ -105,7 +105,7 @@ impl Host {
         let to_shared = call.r12 & shared_bit != 0;
         let start = call.r12 & !shared_bit;
         let length = call.r13;
-        if !start.is_multiple_of(PAGE) || !length.is_multiple_of(PAGE) {
+        if !start.is_multiple_of(PAGE_4K) || !length.is_multiple_of(PAGE_4K) {
             return CompletionStatus::AlignError;
         }
         let Some(end) = start.checked_add(length).filter(|_| length != 0) else {

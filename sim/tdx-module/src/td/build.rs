@@ -13,8 +13,8 @@ use tdx_defs::PageLevel;
 use tdx_defs::attributes::VmAttributes;
 use tdx_defs::field::TdCtls;
 use tdx_defs::status::{Operand, Status};
+use x86_defs::paging::PAGE_4K;
 
-const PAGE: u64 = 0x1000;
 const CHUNK: u64 = 256;
 
 impl Module {
@@ -57,11 +57,11 @@ impl Module {
     ) -> Result<(), Status> {
         self.require_op_state(OpState::Initialized)?;
         self.require_private_page(gpa, PageLevel::Page4K)?;
-        if !target.is_multiple_of(PAGE) {
+        if !target.is_multiple_of(PAGE_4K) {
             return Err(Status::operand_invalid(Operand::R8));
         }
         self.require_free(gpa, PageLevel::Page4K)?;
-        let mut page = [0; PAGE as usize];
+        let mut page = [0; PAGE_4K as usize];
         platform.read(source, &mut page);
         platform.write(target, &page);
         self.td.sept.insert(

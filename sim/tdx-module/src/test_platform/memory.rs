@@ -1,9 +1,10 @@
 //! Memory of a [`ModelTdcall`]'s TD, as L1 reaches it.
 
-use super::{ModelTdcall, PAGE, SHARED_MEMORY};
+use super::{ModelTdcall, SHARED_MEMORY};
 use core::ops::Range;
 use tdcall::{OperandPage, SharedBuffer};
 use tdx_defs::Gpa;
+use x86_defs::paging::PAGE_4K;
 
 /// A private page of L1's.
 #[derive(Clone)]
@@ -46,7 +47,7 @@ impl ModelShared {
     pub fn new(model: &ModelTdcall, range: Range<u64>) -> ModelShared {
         range
             .clone()
-            .step_by(PAGE as usize)
+            .step_by(PAGE_4K as usize)
             .for_each(|page| model.share(page));
         let model = model.clone();
         ModelShared { model, range }

@@ -20,11 +20,10 @@ use crate::platform::{
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use tdx_defs::PageLevel;
+use x86_defs::paging::PAGE_4K;
 
 /// Machine address of shared GPA 0.
 pub const SHARED_MEMORY: u64 = 1 << 46;
-
-const PAGE: u64 = 0x1000;
 
 /// A page of a VM's second-stage tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +39,7 @@ pub struct MappedPage {
 /// The machine. Its state is open: a test is also the hardware.
 #[derive(Default)]
 pub struct TestPlatform {
-    memory: BTreeMap<u64, Box<[u8; PAGE as usize]>>,
+    memory: BTreeMap<u64, Box<[u8; PAGE_4K as usize]>>,
     registers: BTreeMap<(Vm, Register), u64>,
     segments: BTreeMap<(Vm, SegmentName), Segment>,
     /// Second-stage tables by VM and first GPA.
@@ -75,9 +74,9 @@ pub struct TestPlatform {
 impl Platform for TestPlatform {
     fn read(&mut self, hpa: u64, into: &mut [u8]) {
         for (range, address) in pages(hpa, into.len()) {
-            let offset = (address % PAGE) as usize;
+            let offset = (address % PAGE_4K) as usize;
             let part = &mut into[range];
-            match self.memory.get(&(address / PAGE)) {
+            match self.memory.get(&(address / PAGE_4K)) {
                 Some(page) => part.copy_from_slice(&page[offset..offset + part.len()]),
                 None => part.fill(0),
             }
@@ -86,16 +85,16 @@ impl Platform for TestPlatform {
 
     fn write(&mut self, hpa: u64, from: &[u8]) {
         for (range, address) in pages(hpa, from.len()) {
-            let offset = (address % PAGE) as usize;
+            let offset = (address % PAGE_4K) as usize;
             let part = &from[range];
-            let page = self.memory.entry(address / PAGE);
-            let page = page.or_insert_with(|| Box::new([0; PAGE as usize]));
+            let page = self.memory.entry(address / PAGE_4K);
+            let page = page.or_insert_with(|| Box::new([0; PAGE_4K as usize]));
             page[offset..offset + part.len()].copy_from_slice(part);
         }
     }
 
     fn zero(&mut self, hpa: u64, length: u64) {
-        let pages = hpa / PAGE..(hpa + length) / PAGE;
+        let pages = hpa / PAGE_4K..(hpa + length) / PAGE_4K;
         self.memory.retain(|page, _| !pages.contains(page));
     }
 
@@ -201,7 +200,7 @@ fn pages(hpa: u64, length: usize) -> impl Iterator<Item = (core::ops::Range<usiz
     let mut done = 0;
     core::iter::from_fn(move || {
         let address = hpa + done as u64;
-        let part = (length - done).min((PAGE - address % PAGE) as usize);
+        let part = (length - done).min((PAGE_4K - address % PAGE_4K) as usize);
         let range = done..done + part;
         done += part;
         (part != 0).then_some((range, address))

@@ -19,8 +19,7 @@ use tdx_defs::ghci::CompletionStatus;
 use tdx_defs::status::Status;
 use tdx_defs::{PageLevel, Registers};
 use x86_defs::exit_reason;
-
-const PAGE_2M: u64 = 0x20_0000;
+use x86_defs::paging::PAGE_2M;
 
 /// What a run of an L2 VM does, and how it ends.
 pub type L2Run = Box<dyn FnMut(&mut TestPlatform, Vm) -> Exited>;
