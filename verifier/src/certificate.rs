@@ -7,7 +7,10 @@ use x509_cert::{
     crl::CertificateList,
     der::{
         Decode, Encode, Reader, SliceReader,
-        oid::{AssociatedOid, ObjectIdentifier},
+        oid::{
+            AssociatedOid, ObjectIdentifier,
+            db::rfc5912::{ECDSA_WITH_SHA_256, ECDSA_WITH_SHA_384},
+        },
     },
     ext::{
         Extension,
@@ -18,11 +21,6 @@ use x509_cert::{
 
 /// Largest certificate that is looked at: the CA's carries a quote and an event log.
 pub const CERTIFICATE_LIMIT: usize = 2 << 20;
-
-/// ecdsa-with-SHA256 (RFC 5758).
-const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
-/// ecdsa-with-SHA384 (RFC 5758).
-const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
 
 /// Why bytes are not a certificate that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -158,8 +156,8 @@ impl Certificate {
         let named = self.inner.tbs_certificate().issuer() == issuer.subject_name();
         let algorithm = self.inner.signature_algorithm();
         let fits = match issuer.key {
-            PublicKey::P256 { .. } => algorithm.oid == ECDSA_SHA256,
-            PublicKey::P384 { .. } => algorithm.oid == ECDSA_SHA384,
+            PublicKey::P256 { .. } => algorithm.oid == ECDSA_WITH_SHA_256,
+            PublicKey::P384 { .. } => algorithm.oid == ECDSA_WITH_SHA_384,
             PublicKey::Rsa { .. } => false,
         };
         named

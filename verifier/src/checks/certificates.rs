@@ -9,33 +9,33 @@ use crate::{
     td_body::{TdBody, consistent_report},
 };
 use attestation::{
+    certificate,
     claims::ca_report_data,
     digest::{extend_sha384, sha384},
     event_log::{Event, Log},
     journal::Start,
     report::TD_REPORT_SIZE,
 };
+use tcg_defs::oid;
 use x509_cert::{
     der::{Decode, asn1::OctetStringRef, oid::ObjectIdentifier},
     name::Name,
 };
 
-/// The TD quote or TDREPORT in the CA's certificate (`docs/measurement.md`, section 7).
-const TD_QUOTE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.113741.1.5.5.4.2");
+/// The TD quote or TDREPORT in the CA's certificate.
+const TD_QUOTE: ObjectIdentifier = ObjectIdentifier::new_unwrap(certificate::TD_QUOTE);
 /// The CC event log in the CA's certificate.
-const CC_EVENT_LOG: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.113741.1.5.5.4.3");
-/// tcg-kp-EKCertificate (TCG EK Credential Profile, "Extended Key Usage").
-const EK_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.1");
-/// tcg-kp-AIKCertificate (TCG OID Registry).
-const AK_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.3");
-/// TPMManufacturer, TPMModel, TPMVersion (TCG EK Credential Profile, "Subject Alternative Name").
+const CC_EVENT_LOG: ObjectIdentifier = ObjectIdentifier::new_unwrap(certificate::CC_EVENT_LOG);
+const EK_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap(oid::EK_CERTIFICATE);
+const AK_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap(oid::AIK_CERTIFICATE);
+/// What the subject alternative name has of a TPM.
 const TPM_ATTRIBUTES: [(&str, ObjectIdentifier); 3] = [
     (
         "TPMManufacturer",
-        ObjectIdentifier::new_unwrap("2.23.133.2.1"),
+        ObjectIdentifier::new_unwrap(oid::TPM_MANUFACTURER),
     ),
-    ("TPMModel", ObjectIdentifier::new_unwrap("2.23.133.2.2")),
-    ("TPMVersion", ObjectIdentifier::new_unwrap("2.23.133.2.3")),
+    ("TPMModel", ObjectIdentifier::new_unwrap(oid::TPM_MODEL)),
+    ("TPMVersion", ObjectIdentifier::new_unwrap(oid::TPM_VERSION)),
 ];
 
 /// The journal's `start`.

@@ -9,6 +9,7 @@
 //! * [`launch`]: the events that L1 measures before L2 runs;
 //! * [`journal`]: records of the vTPM's life, in RTMR3;
 //! * [`claims`]: the runtime claims that a TD report's REPORTDATA stands for;
+//! * [`certificate`]: what the certificate of L1's CA carries;
 //! * [`report`], [`window`]: what the NV indices for attestation hold;
 //! * [`tpm`]: the TPM's own wire structures, both ways;
 //! * with feature `std`, `bundle`: the bundle of evidence as JSON.
@@ -25,6 +26,7 @@ extern crate std;
 
 #[cfg(feature = "std")]
 pub mod bundle;
+pub mod certificate;
 pub mod claims;
 pub mod digest;
 pub mod event_log;

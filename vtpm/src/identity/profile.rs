@@ -5,11 +5,13 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use attestation::certificate;
 use const_oid::AssociatedOid;
 use const_oid::ObjectIdentifier;
 use der::asn1::{Any, OctetString, SetOfVec, Utf8StringRef};
 use der::{Decode, Encode, Sequence};
 use spki::SubjectPublicKeyInfoRef;
+use tcg_defs::oid;
 use x509_cert::attr::{Attribute, AttributeTypeAndValue};
 use x509_cert::builder::{Result, profile::BuilderProfile};
 use x509_cert::certificate::TbsCertificate;
@@ -21,20 +23,18 @@ use x509_cert::ext::pkix::{
 use x509_cert::ext::{Extension, ToExtension};
 use x509_cert::name::{Name, RdnSequence, RelativeDistinguishedName};
 
-/// TD quote, or TDREPORT, of a certified key (docs/measurement.md §7).
-pub const TD_QUOTE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.113741.1.5.5.4.2");
+/// TD quote, or TDREPORT, of a certified key.
+pub const TD_QUOTE: ObjectIdentifier = ObjectIdentifier::new_unwrap(certificate::TD_QUOTE);
 
 /// CC event log that goes with it.
-pub const CC_EVENT_LOG: ObjectIdentifier =
-    ObjectIdentifier::new_unwrap("2.16.840.1.113741.1.5.5.4.3");
+pub const CC_EVENT_LOG: ObjectIdentifier = ObjectIdentifier::new_unwrap(certificate::CC_EVENT_LOG);
 
-// TCG OID registry, and TCG EK Credential Profile 2.6, section 3.
-const TPM_MANUFACTURER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.2.1");
-const TPM_MODEL: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.2.2");
-const TPM_VERSION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.2.3");
-const TPM_SPECIFICATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.2.16");
-const EK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.1");
-const AIK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.3");
+const TPM_MANUFACTURER: ObjectIdentifier = ObjectIdentifier::new_unwrap(oid::TPM_MANUFACTURER);
+const TPM_MODEL: ObjectIdentifier = ObjectIdentifier::new_unwrap(oid::TPM_MODEL);
+const TPM_VERSION: ObjectIdentifier = ObjectIdentifier::new_unwrap(oid::TPM_VERSION);
+const TPM_SPECIFICATION: ObjectIdentifier = ObjectIdentifier::new_unwrap(oid::TPM_SPECIFICATION);
+const EK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap(oid::EK_CERTIFICATE);
+const AIK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap(oid::AIK_CERTIFICATE);
 
 /// What the TPM says of itself (TPM2_GetCapability, TPM_CAP_TPM_PROPERTIES).
 #[derive(Clone, Debug, PartialEq, Eq)]
