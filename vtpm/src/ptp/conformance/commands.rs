@@ -409,3 +409,15 @@ fn edk2_runs_a_command() {
     guest.set_sts(0, READY);
     assert_eq!(guest.sts(0), READY);
 }
+
+#[test]
+fn burst_count_is_the_room_that_is_left_for_the_command() {
+    let mut guest = Guest::ready();
+    let mut command = vec![0x11; 4096];
+    command[2..6].copy_from_slice(&4096u32.to_be_bytes());
+    assert_eq!(guest.burst_count(0), 4096);
+    for (written, byte) in (1..).zip(&command) {
+        guest.send(0, &[*byte]);
+        assert_eq!(guest.burst_count(0), (4096u16 - written).max(1));
+    }
+}

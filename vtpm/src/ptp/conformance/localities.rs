@@ -184,6 +184,21 @@ fn others_than_the_owner_neither_read_nor_change_anything() {
 }
 
 #[test]
+fn others_than_the_owner_add_nothing_to_its_command() {
+    let mut guest = Guest::ready();
+    let command = message(&[1, 2, 3]);
+    let (begin, end) = command.split_at(5);
+    guest.send(0, begin);
+    for locality in 1..5 {
+        guest.send(locality, &[0xff; 20]);
+        guest.write(locality, offset::XDATA_FIFO, &[0xff; 4]);
+    }
+    guest.send(0, end);
+    guest.set_sts(0, GO);
+    assert_eq!(guest.commands(), [(Locality::Zero, command)]);
+}
+
+#[test]
 fn reset_leaves_no_owner_no_request_and_no_response() {
     let (mut guest, _) = Guest::answered();
     guest.set_access(1, REQUEST_USE);
