@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use attestation::digest::extend_sha384;
-use tdx_defs::report::TdReport;
+use tdx_defs::quote::{QuoteHeader, TEE_TDX, TdQuoteBody, VERSION_4};
+use tdx_defs::report::{ReportType, TdReport};
 use vtpm::{QuoteError, QuoteStatus, TrustDomain, TrustDomainError};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -80,13 +81,11 @@ impl ScriptedTd {
 /// A TD quote of version 4 of a report, with something for a signature.
 pub fn quote_of(report: &[u8; 1024]) -> Vec<u8> {
     let report: &TdReport = zerocopy::transmute_ref!(report);
-    let mut quote = vec![0; 48];
-    quote[0] = 4;
-    quote[4] = 0x81;
-    quote.extend(&report.tee_tcb_info.as_bytes()[8..128]);
-    quote.extend(&report.td_info.as_bytes()[..400]);
-    quote.extend(report.report_mac.report_data);
-    assert_eq!(quote.len(), 48 + 584);
+    let mut header = QuoteHeader::new_zeroed();
+    header.version = VERSION_4.to_le_bytes();
+    header.tee_type = TEE_TDX.to_le_bytes();
+    let mut quote = header.as_bytes().to_vec();
+    quote.extend(TdQuoteBody::of(report).as_bytes());
     quote.extend([0x5a; 4000]);
     quote
 }
@@ -111,7 +110,7 @@ impl TrustDomain for ScriptedTd {
         }
         state.reports += 1;
         let mut report = TdReport::new_zeroed();
-        report.report_mac.report_type.kind = 0x81;
+        report.report_mac.report_type.kind = ReportType::TDX;
         report.report_mac.report_data = *data;
         report.tee_tcb_info.mrseam = [0x5e; 48];
         report.td_info.mrtd = Self::mrtd();
