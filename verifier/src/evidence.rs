@@ -1,11 +1,7 @@
 //! The evidence in its parts, each parsed once.
 
 use crate::{
-    cc_event,
-    collateral::Collateral,
-    policy::Policy,
-    quote::TdQuote,
-    td_body::{TdBody, consistent_report},
+    cc_event, collateral::Collateral, policy::Policy, quote::TdQuote, td_body::consistent_report,
 };
 use attestation::{
     bundle::{Bundle, Pcrs},
@@ -16,6 +12,7 @@ use attestation::{
     pcr::{self, Bank},
     report::Report as NvReport,
 };
+use tdx_defs::quote::TdQuoteBody;
 
 /// Everything that the checks look at.
 pub(crate) struct Evidence<'a> {
@@ -79,19 +76,19 @@ impl<'a> Evidence<'a> {
     }
 
     /// The TD: as the quote has it, or without a quote as the TDREPORT has it.
-    pub(crate) fn td(&self) -> Result<TdBody, String> {
+    pub(crate) fn td(&self) -> Result<TdQuoteBody, String> {
         match &self.quote {
-            Some(Ok(quote)) => Ok(quote.body().clone()),
+            Some(Ok(quote)) => Ok(*quote.body()),
             Some(Err(error)) => Err(error.clone()),
             None => self.reported_td(),
         }
     }
 
     /// The TD as the TDREPORT beside the claims has it.
-    pub(crate) fn reported_td(&self) -> Result<TdBody, String> {
+    pub(crate) fn reported_td(&self) -> Result<TdQuoteBody, String> {
         let report = self.report.as_ref().map_err(Clone::clone)?;
         consistent_report(report.td_report)
-            .map(|report| TdBody::from(&report))
+            .map(|report| TdQuoteBody::of(&report))
             .ok_or_else(|| "the hashes in the TDREPORT are not those of its parts".to_owned())
     }
 }

@@ -8,8 +8,7 @@ use crate::{
     certificate::{self, Certificate},
     collateral::Collateral,
     public_key::PublicKey,
-    td_attributes,
-    td_body::TdBody,
+    td_attributes, td_body,
 };
 use dcap_qvl::{
     QuoteClaims, QuoteCollateralV3, QuotePolicy, TcbInfo, intel,
@@ -19,7 +18,7 @@ use dcap_qvl::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
-use tdx_defs::quote::{ECDSA_P256, TEE_TDX, certification};
+use tdx_defs::quote::{ECDSA_P256, TEE_TDX, TdQuoteBody, certification};
 
 /// Largest quote that is looked at.
 pub const QUOTE_LIMIT: usize = 128 << 10;
@@ -61,7 +60,7 @@ pub struct TdQuote {
     bytes: Vec<u8>,
     signed_length: usize,
     version: u16,
-    body: TdBody,
+    body: TdQuoteBody,
     auth: AuthDataV3,
     chain: Vec<Vec<u8>>,
 }
@@ -123,7 +122,7 @@ impl TdQuote {
             bytes: bytes.to_vec(),
             signed_length: quote.signed_length(),
             version: header.version,
-            body: TdBody::from(body),
+            body: td_body::of_quote(body),
             auth: quote.auth_data.into_v3(),
             chain,
         })
@@ -135,7 +134,7 @@ impl TdQuote {
     }
 
     /// What the quote says of the TD.
-    pub fn body(&self) -> &TdBody {
+    pub fn body(&self) -> &TdQuoteBody {
         &self.body
     }
 
@@ -230,7 +229,7 @@ impl TdQuote {
 
     /// Whether `dcap-qvl` refuses the TD for its ATTRIBUTES alone, whatever its TCB: a bit that must be zero, migration, or no SEPT_VE_DISABLE.
     pub fn has_refused_attributes(&self) -> bool {
-        !td_attributes::problems(self.body.attributes).is_empty()
+        !td_attributes::problems(td_body::attributes(&self.body)).is_empty()
     }
 
     /// Verifies the whole quote with collateral.

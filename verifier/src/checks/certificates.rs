@@ -6,7 +6,7 @@ use crate::{
     check::{Checked, Finding},
     evidence::Evidence,
     quote::TdQuote,
-    td_body::{TdBody, consistent_report},
+    td_body::{consistent_report, differences},
 };
 use attestation::{
     certificate,
@@ -17,6 +17,7 @@ use attestation::{
     report::TD_REPORT_SIZE,
 };
 use tcg_defs::oid;
+use tdx_defs::quote::TdQuoteBody;
 use x509_cert::{
     der::{Decode, asn1::OctetStringRef, oid::ObjectIdentifier},
     name::Name,
@@ -128,7 +129,7 @@ pub(super) fn ca_quote(evidence: &Evidence<'_>) -> Checked {
             broken("the TDREPORT in the CA's certificate contradicts itself")("its hashes")
         })?;
         let sentence = "its TDREPORT is of this TD and over its key (whose MAC can be checked on its platform only; the journal in the quote vouches for the key)";
-        (TdBody::from(&report), sentence)
+        (TdQuoteBody::of(&report), sentence)
     } else {
         let quote = TdQuote::parse(content)
             .map_err(broken("what the CA's certificate carries is no TD quote"))?;
@@ -144,10 +145,7 @@ pub(super) fn ca_quote(evidence: &Evidence<'_>) -> Checked {
             .map_err(broken(
                 "the TD quote in the CA's certificate does not lead to the trusted root",
             ))?;
-        (
-            quote.body().clone(),
-            "its TD quote is of this TD and over its key",
-        )
+        (*quote.body(), "its TD quote is of this TD and over its key")
     };
     same(
         "the quote in the CA's certificate is not over the CA's key: it was made for another key",
@@ -157,8 +155,7 @@ pub(super) fn ca_quote(evidence: &Evidence<'_>) -> Checked {
     let td = evidence
         .td()
         .map_err(broken("there is no TD to compare the CA's with"))?;
-    let difference = td
-        .differences(&body)
+    let difference = differences(&td, &body)
         .into_iter()
         .find(|(field, ..)| !["RTMR3", "REPORTDATA"].contains(field));
     if let Some((field, expected, found)) = difference {

@@ -4,6 +4,7 @@ use super::{broken, same};
 use crate::{
     check::{Checked, Finding},
     evidence::Evidence,
+    td_body::differences,
 };
 use attestation::{
     bundle::{FORMAT, VERSION},
@@ -132,7 +133,7 @@ pub(super) fn report_matches_quote(evidence: &Evidence<'_>) -> Checked {
         ));
     }
     let quoted = evidence.td().map_err(broken("there is no quote"))?;
-    let differences = quoted.differences(&reported);
+    let differences = differences(&quoted, &reported);
     if let Some((field, expected, found)) = differences.into_iter().next() {
         return Err(Finding::failed(
             format!(

@@ -5,15 +5,16 @@ use crate::{
     check::{Checked, Finding, Outcome},
     evidence::Evidence,
     policy::{Allowed, MaskedBits},
-    td_attributes,
+    td_attributes, td_body,
 };
 
 const NO_TD: &str = "there is neither a quote nor a report of the TD";
 
 pub(super) fn debug(evidence: &Evidence<'_>) -> Checked {
     let td = evidence.td().map_err(broken(NO_TD))?;
-    let names = td_attributes::names(td.attributes);
-    let under_debug = td.attributes & td_attributes::UNDER_DEBUG != 0;
+    let attributes = td_body::attributes(&td);
+    let names = td_attributes::names(attributes);
+    let under_debug = attributes & td_attributes::UNDER_DEBUG != 0;
     if under_debug && !evidence.policy.td.debug {
         return Err(Finding::failed(
             "the host can look into this TD: a secret given to it is the host's (td.debug)",
@@ -30,17 +31,18 @@ pub(super) fn debug(evidence: &Evidence<'_>) -> Checked {
 
 pub(super) fn attributes(evidence: &Evidence<'_>) -> Checked {
     let td = evidence.td().map_err(broken(NO_TD))?;
-    if let Some(problem) = td_attributes::problems(td.attributes).into_iter().next() {
+    let (attributes, xfam) = (td_body::attributes(&td), td_body::xfam(&td));
+    if let Some(problem) = td_attributes::problems(attributes).into_iter().next() {
         return Err(Finding::failed(
             format!("the TD's ATTRIBUTES are not those of a TD to trust: {problem}"),
             "no reserved bit, no MIGRATABLE, SEPT_VE_DISABLE",
-            format!("{:016x}", td.attributes),
+            format!("{attributes:016x}"),
         ));
     }
     let policy = &evidence.policy.td;
     for (field, bits, allowed) in [
-        ("ATTRIBUTES", td.attributes, policy.attributes),
-        ("XFAM", td.xfam, policy.xfam),
+        ("ATTRIBUTES", attributes, policy.attributes),
+        ("XFAM", xfam, policy.xfam),
     ] {
         if let Some(allowed @ MaskedBits { value, mask }) = allowed
             && !allowed.allows(bits)
@@ -54,7 +56,7 @@ pub(super) fn attributes(evidence: &Evidence<'_>) -> Checked {
     }
     Ok(Finding::passed(
         "ATTRIBUTES and XFAM have no bit that must be clear, and those that the policy asks for",
-        format!("{:016x}, XFAM {:016x}", td.attributes, td.xfam),
+        format!("{attributes:016x}, XFAM {xfam:016x}"),
     ))
 }
 
