@@ -6,6 +6,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use attestation::digest::{Algorithm, Digest};
+use attestation::journal::StartupType;
+use attestation::tpm::{commands, rc, response_code};
 use tpm2_ref_sys::{Config, Ephemeral, NoEntropy, Tpm};
 
 use super::Interface;
@@ -232,7 +235,7 @@ impl Driver {
 
     fn ok(&mut self, command: &[u8]) -> Vec<u8> {
         let mut response = self.transmit(command);
-        if code(&response) == 0x922 {
+        if code(&response) == rc::RETRY {
             response = self.transmit(command);
         }
         assert_eq!(code(&response), 0, "{:#x}", code(&response));
@@ -249,47 +252,19 @@ impl Driver {
 }
 
 fn code(response: &[u8]) -> u32 {
-    u32::from_be_bytes(response[6..10].try_into().unwrap())
-}
-
-/// A command without sessions, or, with a handle, with the empty password.
-fn command(code: u32, handle: Option<u32>, parameters: &[u8]) -> Vec<u8> {
-    let area: &[u8] = match handle {
-        Some(_) => &[0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0],
-        None => &[],
-    };
-    let handle = handle.map(u32::to_be_bytes);
-    let handle = handle.as_ref().map_or(&[][..], |handle| handle);
-    let body = [&code.to_be_bytes(), handle, area, parameters].concat();
-    let tag: [u8; 2] = if area.is_empty() {
-        [0x80, 1]
-    } else {
-        [0x80, 2]
-    };
-    [&tag, &(6 + body.len() as u32).to_be_bytes()[..], &body].concat()
+    response_code(response).unwrap()
 }
 
 fn startup() -> Vec<u8> {
-    command(0x144, None, &[0, 0])
+    commands::startup(StartupType::Clear)
 }
 
 fn get_random() -> Vec<u8> {
-    command(0x17b, None, &[0, 32])
+    commands::get_random(32)
 }
 
-fn pcr_extend() -> Vec<u8> {
-    let digest = [&[0, 0, 0, 1, 0, 0x0b][..], &[0x5a; 32]].concat();
-    command(0x182, Some(16), &digest)
-}
-
-/// TPM2_CreatePrimary in the endorsement hierarchy, no sensitive data, this TPMT_PUBLIC.
-fn create_primary(public: &[u8]) -> Vec<u8> {
-    let parameters = [
-        &[0, 4, 0, 0, 0, 0][..],
-        &(public.len() as u16).to_be_bytes(),
-        public,
-        &[0, 0, 0, 0, 0, 0],
-    ]
-    .concat();
-    command(0x131, Some(0x4000_000b), &parameters)
+/// TPM2_PCR_Extend of the SHA-256 bank.
+fn pcr_extend(pcr: u32) -> Vec<u8> {
+    let digest = Digest::new(Algorithm::Sha256, &[0x5a; 32]).unwrap();
+    commands::pcr_extend(pcr, &[digest])
 }

@@ -4,18 +4,52 @@ use alloc::vec;
 
 use super::*;
 use crate::ptp::window::PAGE;
+use attestation::tpm::{Curve, Key, ObjectAttributes, PcrSelect, Public, Scheme, Symmetric, rh};
 use tcg_defs::ptp::{BASE, WINDOW};
 
-/// Restricted P-256 signing key, ECDSA with SHA-256.
-const ECC: [u8; 24] = [
-    0, 0x23, 0, 0x0b, 0, 5, 0, 0x72, 0, 0, 0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10, 0, 0, 0, 0,
-];
+/// TPM_CAP_COMMANDS.
+const CAP_COMMANDS: u32 = 2;
+/// TPM_CAP_TPM_PROPERTIES.
+const CAP_TPM_PROPERTIES: u32 = 6;
+/// TPM_PT_TOTAL_COMMANDS.
+const PT_TOTAL_COMMANDS: u32 = 0x129;
+/// TPM_CC_FIRST.
+const CC_FIRST: u32 = 0x11f;
+/// The first handle of transient objects.
+const TRANSIENT_FIRST: u32 = 0x8000_0000;
 
-/// Restricted P-256 storage key, AES-128-CFB: an SRK.
-const STORAGE: [u8; 26] = [
-    0, 0x23, 0, 0x0b, 0, 3, 0, 0x72, 0, 0, 0, 6, 0, 128, 0, 0x43, 0, 0x10, 0, 3, 0, 0x10, 0, 0, 0,
-    0,
-];
+/// A restricted P-256 key.
+fn p256(purpose: ObjectAttributes, symmetric: Symmetric, scheme: Scheme) -> Public {
+    Public {
+        name_algorithm: Algorithm::Sha256,
+        attributes: ObjectAttributes::FIXED_TPM
+            | ObjectAttributes::FIXED_PARENT
+            | ObjectAttributes::SENSITIVE_DATA_ORIGIN
+            | ObjectAttributes::USER_WITH_AUTH
+            | ObjectAttributes::RESTRICTED
+            | purpose,
+        auth_policy: Vec::new(),
+        symmetric,
+        scheme,
+        key: Key::Ecc {
+            curve: Curve::P256,
+            x: Vec::new(),
+            y: Vec::new(),
+        },
+    }
+}
+
+/// A signing key: ECDSA with SHA-256.
+fn signing() -> Public {
+    let scheme = Scheme::Ecdsa(Algorithm::Sha256);
+    p256(ObjectAttributes::SIGN, Symmetric::Null, scheme)
+}
+
+/// A storage key, AES-128-CFB: an SRK.
+fn storage() -> Public {
+    let symmetric = Symmetric::AesCfb(128);
+    p256(ObjectAttributes::DECRYPT, symmetric, Scheme::Null)
+}
 
 #[test]
 fn linux_probes_and_starts_the_tpm() {
@@ -31,20 +65,19 @@ fn linux_probes_and_starts_the_tpm() {
         .write(offset::INT_ENABLE, &(enable & !(1 << 31)).to_le_bytes());
     driver.relinquish_locality();
     // tpm2_probe looks at the tag alone.
-    let probe = command(0x17a, None, &[0, 0, 0, 6, 0, 0, 1, 0x29, 0, 0, 0, 1]);
+    let probe = commands::get_capability(CAP_TPM_PROPERTIES, PT_TOTAL_COMMANDS, 1);
     let response = driver.transmit(&probe);
     assert_eq!(response[..2], [0x80, 0x01]);
-    assert_eq!(code(&response), 0x100);
+    assert_eq!(code(&response), rc::INITIALIZE);
     assert_eq!(driver.read8(offset::RID), 1);
     // tpm2_auto_startup
-    let self_test = command(0x143, None, &[0]);
-    assert_eq!(code(&driver.transmit(&self_test)), 0x100);
+    let self_test = commands::self_test(false);
+    assert_eq!(code(&driver.transmit(&self_test)), rc::INITIALIZE);
     driver.ok(&startup());
     driver.ok(&self_test);
     let total = driver.ok(&probe);
     let total = u32::from_be_bytes(total[23..27].try_into().unwrap());
-    let list = [&[0, 0, 0, 2, 0, 0, 1, 0x1f][..], &total.to_be_bytes()].concat();
-    let list = driver.ok(&command(0x17a, None, &list));
+    let list = driver.ok(&commands::get_capability(CAP_COMMANDS, CC_FIRST, total));
     assert_eq!(list[15..19], total.to_be_bytes());
     assert_eq!(driver.waits, 0, "every poll was answered at once");
 }
@@ -64,24 +97,19 @@ fn commands_cost_no_more_accesses_than_they_must() {
     assert_eq!(driver.cost(&random), 12 + 44 + OVERHEAD);
     assert!(driver.cost(&random) <= 77);
 
-    let extend = pcr_extend();
+    let extend = pcr_extend(16);
     assert_eq!(driver.cost(&extend), 65 + 19 + OVERHEAD);
     assert!(driver.cost(&extend) <= 105);
 
-    for (name, template) in [("ECC", &ECC[..]), ("storage", &STORAGE)] {
-        let create = create_primary(template);
+    for (name, template) in [("ECC", signing()), ("storage", storage())] {
+        let create = commands::create_primary(rh::ENDORSEMENT, &template);
         let cost = driver.cost(&create);
         assert!(cost <= 470, "TPM2_CreatePrimary, {name}: {cost}");
     }
 
     // The fullest quote: twenty bytes of data, all PCRs.
-    let quote = [
-        &[0, 20][..],
-        &[7; 20],
-        &[0, 0x10, 0, 0, 0, 1, 0, 0x0b, 3, 0xff, 0xff, 0xff],
-    ]
-    .concat();
-    let quote = command(0x158, Some(0x8000_0000), &quote);
+    let pcrs = PcrSelect::all(Algorithm::Sha256);
+    let quote = commands::quote(TRANSIENT_FIRST, &[7; 20], Scheme::Null, pcrs);
     driver.ok(&quote);
     let cost = driver.cost(&quote);
     assert!(cost <= 350, "TPM2_Quote: {cost}");
@@ -114,7 +142,7 @@ fn an_oversize_command_is_answered_with_a_size_error() {
         driver.write8(offset::DATA_FIFO, byte);
     }
     driver.write8(offset::STS, 0x20);
-    assert_eq!(code(&driver.receive().unwrap()), 0x142);
+    assert_eq!(code(&driver.receive().unwrap()), rc::COMMAND_SIZE);
 }
 
 #[test]
@@ -138,12 +166,11 @@ fn undersize_commands_are_answered_with_an_error() {
 
 #[test]
 fn without_entropy_every_command_fails_until_a_reset() {
-    const FAILURE: u32 = 0x101;
     let mut driver = Driver::new();
     DEAD.store(true, Ordering::Relaxed);
-    assert_eq!(code(&driver.transmit(&startup())), FAILURE);
+    assert_eq!(code(&driver.transmit(&startup())), rc::FAILURE);
     DEAD.store(false, Ordering::Relaxed);
-    assert_eq!(code(&driver.transmit(&get_random())), FAILURE);
+    assert_eq!(code(&driver.transmit(&get_random())), rc::FAILURE);
     driver.interface.reset().unwrap();
     driver.ok(&startup());
     driver.ok(&get_random());
@@ -153,12 +180,12 @@ fn without_entropy_every_command_fails_until_a_reset() {
 fn reset_needs_a_new_startup_and_clears_pcrs() {
     let mut driver = Driver::new();
     driver.ok(&startup());
-    let read = command(0x17e, None, &[0, 0, 0, 1, 0, 0x0b, 3, 0, 0, 1]);
+    let read = commands::pcr_read(PcrSelect::of(Algorithm::Sha256, [16]));
     let before = driver.ok(&read);
-    driver.ok(&pcr_extend());
+    driver.ok(&pcr_extend(16));
     assert_ne!(driver.ok(&read), before);
     driver.interface.reset().unwrap();
-    assert_eq!(code(&driver.transmit(&get_random())), 0x100);
+    assert_eq!(code(&driver.transmit(&get_random())), rc::INITIALIZE);
     driver.ok(&startup());
     // Behind the update counter.
     assert_eq!(driver.ok(&read)[14..], before[14..]);
@@ -167,23 +194,19 @@ fn reset_needs_a_new_startup_and_clears_pcrs() {
 #[test]
 fn localities_reach_the_engine() {
     // PCR 20 can be extended from localities 1 to 3, PCR 17 from 2 to 4.
-    let extend = |pcr: u32| {
-        let digest = [&[0, 0, 0, 1, 0, 0x0b][..], &[1; 32]].concat();
-        command(0x182, Some(pcr), &digest)
-    };
     let mut driver = Driver::new();
     driver.ok(&startup());
     for (locality, pcr, expected) in [
-        (0, 20, 0x907),
-        (1, 20, 0),
-        (1, 17, 0x907),
-        (2, 17, 0),
-        (3, 17, 0),
+        (0, 20, rc::LOCALITY),
+        (1, 20, rc::SUCCESS),
+        (1, 17, rc::LOCALITY),
+        (2, 17, rc::SUCCESS),
+        (3, 17, rc::SUCCESS),
     ] {
         let page = locality * PAGE;
         driver.write8(page + offset::ACCESS, 0x02);
         driver.write8(page + offset::STS, 0x40);
-        for byte in extend(pcr) {
+        for byte in pcr_extend(pcr) {
             driver.write8(page + offset::DATA_FIFO, byte);
         }
         driver.write8(page + offset::STS, 0x20);
