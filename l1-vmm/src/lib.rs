@@ -5,6 +5,7 @@
 //! * [`launch`]: from td-shim's hand-off to a Linux kernel in L2's memory: memory plan, L2's pages,
 //!   the files from the host, boot protocol, ACPI tables.
 //! * [`machine`]: what L2's machine has once; [`vcpu`]: what each of its virtual processors has.
+//! * [`record`]: its figures in the log, for programs.
 //! * [`run`]: the loop that runs L2, and its end.
 //! * [`trust_domain`]: measurement registers, reports and quotes, as the vTPM wants them.
 //! * [`shared_buffer`]: parts of the memory shared with the host.
@@ -26,6 +27,7 @@ pub mod machine;
 #[cfg(test)]
 mod model_ram;
 pub mod paging;
+pub mod record;
 pub mod run;
 pub mod shared_buffer;
 pub mod trust_domain;

@@ -1,8 +1,10 @@
-//! The log: lines of text to the host's debug port, as isa-debugcon has it.
+//! The log: lines of text to the host's debug port, as isa-debugcon has it: sentences for people, and
+//! figures for programs ([`l1_vmm::record`]).
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use l1_vmm::record;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use tdx_defs::ghci::Width;
 
@@ -45,6 +47,9 @@ impl Log for Logger {
             Level::Info | Level::Debug | Level::Trace => "",
         };
         let _ = writeln!(DebugPort, "{prefix}{}", record.args());
+        if let Some(figures) = record::Line::of(record) {
+            let _ = writeln!(DebugPort, "{figures}");
+        }
     }
 
     fn flush(&self) {}

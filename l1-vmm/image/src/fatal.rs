@@ -1,8 +1,11 @@
-//! The end of L1: one line on the log, the same to the host, and nothing more.
+//! The end of L1: one line on the log, the same as a record and to the host, and nothing more.
 
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
+
+use l1_vmm::record;
+use log::kv::Value;
 
 use crate::arch;
 use crate::debug_port::DebugPort;
@@ -41,6 +44,11 @@ pub(crate) fn fatal(code: FatalCode, message: fmt::Arguments<'_>) -> ! {
         // A line that is too long is cut.
         let _ = line.write_fmt(message);
         let _ = writeln!(DebugPort, "fatal: {}", line.text());
+        let figures = [
+            ("code", Value::from(code as u32)),
+            ("text", Value::from(line.text())),
+        ];
+        let _ = writeln!(DebugPort, "{}", record::Line::new("fatal", &figures));
         arch::td().report_fatal_error(code as u32, line.text());
     }
     halt()

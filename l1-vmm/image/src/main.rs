@@ -85,7 +85,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     debug_port::start();
     heap::start();
     let base = image::start();
-    log::info!("{MARK} at {base:#x}");
+    log::info!(target: "start", version = env!("CARGO_PKG_VERSION"); "{MARK} at {base:#x}");
     random::start().or_fatal(FatalCode::Entropy);
     this.thread.start().or_fatal(FatalCode::Entropy);
     let info = configuration();
@@ -156,6 +156,9 @@ fn address_space(hobs: &PayloadHobs, plan: &MemoryPlan, info: VpInfo) -> Bounce 
     let tables =
         paging::start(all, plan.l1_region(), shared_bit).or_fatal(FatalCode::Configuration);
     log::info!(
+        target: "layout",
+        image = image::range().start(),
+        region = plan.l1_region().start();
         "memory: {} MiB for L2, L1 at {} and {}, {tables} page tables",
         plan.l2().length() >> 20,
         image::range(),
@@ -210,8 +213,12 @@ fn guest(plan: &MemoryPlan, files: &Part<Bounce>, ram: &L2Ram) -> (LoadedGuest, 
         log::info!("initrd: {initrd}");
     }
     log::info!("command line: {}", guest.image.command_line);
-    log::info!("time to load the guest: {} ns", loaded - begin);
-    log::info!("time to hash it, of that: {} ns", hashing.total());
+    for (of, what, time) in [
+        ("load", "load the guest", loaded.saturating_sub(begin)),
+        ("hash", "hash it, of that", hashing.total()),
+    ] {
+        log::info!(target: "time", of, ns = time; "time to {what}: {time} ns");
+    }
     (guest, mirror)
 }
 
@@ -238,7 +245,7 @@ fn run(this: ThisCpu, ram: L2Ram, tpm: Window, guest: &LoadedGuest, info: VpInfo
     log::info!("entering L2");
     let end = l2.run();
 
-    log::info!("{}", l2.statistics());
+    l2.statistics().log();
     log_high_water_marks();
     let (port, width, value) = match end {
         End::PowerOff => POWER_OFF,
@@ -263,6 +270,10 @@ fn log_high_water_marks() {
     let stack = arch::entry::stack_high_water_mark();
     let heap = heap::usage();
     log::info!(
+        target: "memory",
+        heap = heap.high_water_mark,
+        stack,
+        heap_size = heap.size;
         "high-water marks: heap {} bytes, stack {stack} bytes; heap size {} bytes, {} in use",
         heap.high_water_mark,
         heap.size,

@@ -76,6 +76,22 @@ impl Statistics {
         self.by_reason.iter().sum::<u64>() + self.other
     }
 
+    /// Logs them: as a sentence, and as the record "l2".
+    pub fn log(&self) {
+        log::info!(
+            target: "l2",
+            exits = self.total(),
+            host_routed = self.host_routed,
+            interrupted = self.interrupted,
+            reinjected = self.reinjected,
+            tpm_accesses = self.tpm_accesses,
+            instructions_known = self.decoded.hits,
+            instructions_decoded = self.decoded.misses,
+            instructions_stale = self.decoded.stale;
+            "{self}"
+        );
+    }
+
     /// Basic reasons that occurred, with how often.
     pub fn reasons(&self) -> impl Iterator<Item = (u16, u64)> {
         (0..).zip(self.by_reason).filter(|(_, count)| *count != 0)

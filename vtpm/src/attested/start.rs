@@ -102,7 +102,12 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         let mut tpm = Provisioner::new(engine);
         power_up(&mut tpm, &mut trust_domain)?;
         let banks = tpm.allocated_banks()?;
-        log_time("measure the launch and start the TPM", begin, &trust_domain);
+        log_time(
+            "measure",
+            "measure the launch and start the TPM",
+            begin,
+            &trust_domain,
+        );
         let description = Description {
             engine: config.engine.into(),
             interface: config.interface.into(),

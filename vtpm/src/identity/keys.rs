@@ -54,7 +54,7 @@ impl Identity {
             create(tpm, &template::ek_p384())?,
         ];
         let (ak, residence) = create_ak(tpm)?;
-        let made = log_time("make its keys", begin, trust_domain);
+        let made = log_time("keys", "make its keys", begin, trust_domain);
         let identity = Self {
             authority: CertificateAuthority::generate(trust_domain)?,
             eks: eks.each_ref().map(Public::name),
@@ -82,7 +82,12 @@ impl Identity {
             let certificate = self.authority.certify(public, key_use, &endorsed.tpm)?;
             tpm.nv_put_for_good(index, &certificate)?;
         }
-        log_time("make their certificates", endorsed.made, trust_domain);
+        log_time(
+            "certificates",
+            "make their certificates",
+            endorsed.made,
+            trust_domain,
+        );
         Ok(())
     }
 
@@ -112,10 +117,11 @@ impl Identity {
     }
 }
 
-/// Says on L1's log how long `what` took, and returns its end.
-pub(crate) fn log_time(what: &str, begin: u64, trust_domain: &impl TrustDomain) -> u64 {
+/// Says on L1's log how long `what` took, to programs by the name `of`, and returns its end.
+pub(crate) fn log_time(of: &str, what: &str, begin: u64, trust_domain: &impl TrustDomain) -> u64 {
     let end = trust_domain.now();
-    log::info!("time to {what}: {} ns", end.saturating_sub(begin));
+    let time = end.saturating_sub(begin);
+    log::info!(target: "time", of, ns = time; "time to {what}: {time} ns");
     end
 }
 

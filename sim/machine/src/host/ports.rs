@@ -9,7 +9,9 @@ use tdx_defs::ghci::Width;
 
 use super::fw_cfg::{self, FwCfg};
 use super::memory::TdMemory;
+use crate::arch::cpu::rdtsc;
 use crate::arch::port::Port;
+use crate::json::Object;
 
 const DEBUGCON: u16 = 0x402;
 /// What `isa-debugcon` reads as (QEMU: hw/char/debugcon.c).
@@ -23,8 +25,8 @@ const SLEEP_TYPE: u32 = acpi::SLP_TYP as u32;
 const RESET_CPU: u32 = pc::RESET_CPU as u32;
 /// COM1's transmit register.
 const TRANSMIT: u16 = pc::COM1;
-/// The longest line of L1's log that is kept whole.
-const LINE: usize = 400;
+/// The longest line of L1's log that is kept whole: more than any record of L1's is long.
+const LINE: usize = 1024;
 
 /// What a port write asks of the whole machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub(crate) struct Ports {
     fw_cfg: Option<FwCfg>,
     /// The line of L1's log that is being written.
     line: String,
+    /// Its start was too long and has been printed.
+    line_cut: bool,
     /// Something was written to a console since this was last asked.
     progress: bool,
     /// L1's DLAB bit: the transmit register is a divisor.
@@ -50,6 +54,7 @@ impl Ports {
         Self {
             fw_cfg,
             line: String::new(),
+            line_cut: false,
             progress: false,
             divisor_latch: false,
         }
@@ -114,7 +119,10 @@ impl Ports {
 
     fn log(&mut self, byte: u8) {
         match byte {
-            b'\n' => self.flush(),
+            b'\n' => {
+                self.flush();
+                self.line_cut = false;
+            }
             b'\r' => {}
             // What L1 writes is not trusted to be text.
             b' '..=b'~' => self.line.push(char::from(byte)),
@@ -122,15 +130,23 @@ impl Ports {
         }
         if self.line.len() >= LINE {
             self.flush();
+            self.line_cut = true;
         }
     }
 
-    /// Prints what L1 has written of a line.
+    /// Prints what L1 has written of a line. A record of L1's is quoted in one of the simulator's: whatever
+    /// L1 writes, it is no record of the simulator's own.
     pub(crate) fn flush(&mut self) {
         if !self.line.is_empty() {
             self.progress = true;
             let line = take(&mut self.line);
-            crate::console::line("L1", format_args!("{line}"));
+            match line.strip_prefix('@') {
+                Some(record) if !self.line_cut => Object::new()
+                    .text("l1_record", record)
+                    .number("tsc", rdtsc())
+                    .print(),
+                _ => crate::console::line("L1", format_args!("{line}")),
+            }
         }
     }
 
