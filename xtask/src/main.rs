@@ -12,7 +12,6 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::indexing_slicing, reason = "tasks, on files of their own")]
 
-mod attestation_figures;
 mod commands;
 mod debian;
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! * [`Simulation`] is what is to run, [`Run`] what came of it; [`PlainQemu`] runs the same guest
 //!   without the simulator.
-//! * [`Transcript`] is the guest's console, and the simulator's log with its records: lines of `@`
-//!   and a JSON object, which `docs/simulator.md` lists.
+//! * [`Transcript`] is the guest's console, and the simulator's log with its records and L1's: lines of
+//!   `@` and a JSON object, which `docs/simulator.md` lists.
 //! * [`Gpaw`] and [`Window`] are the options that nearly every run chooses.
 //!
 //! Who builds the programs, and what a run must show, is not here: `xtask` and `tests/boots`.
@@ -23,4 +23,4 @@ pub use plain_qemu::PlainQemu;
 pub use qemu::{Answer, BootFiles, Clock, Run};
 pub use ram::td_ram;
 pub use simulation::{Console, Simulation};
-pub use transcript::{Phase, Step, Transcript};
+pub use transcript::{L1Record, Phase, Step, Transcript};

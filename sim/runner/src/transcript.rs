@@ -1,7 +1,7 @@
 //! What a run said: the guest's console, and the simulator's log with its machine-readable records.
 
 use crate::names;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// A step of the guest's acceptance script.
@@ -22,6 +22,44 @@ pub struct Phase {
     pub microseconds: u64,
 }
 
+/// Figures that L1 told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct L1Record {
+    /// The record's name.
+    pub name: String,
+    /// When, in nanoseconds of virtual time since the machine's reset.
+    pub nanoseconds: u64,
+    /// The figures by their keys.
+    pub figures: Map<String, Value>,
+}
+
+impl L1Record {
+    /// What L1 said in a record of the simulator's.
+    fn new(quoted: &Value) -> Option<Self> {
+        let said: Map<String, Value> =
+            serde_json::from_str(quoted.get("l1_record")?.as_str()?).ok()?;
+        let (name, Value::Object(figures)) = said.into_iter().next()? else {
+            return None;
+        };
+        Some(Self {
+            name,
+            // The TSC counts nanoseconds on a counted clock.
+            nanoseconds: quoted.get("tsc")?.as_u64()?,
+            figures,
+        })
+    }
+
+    /// A figure that is a number.
+    pub fn number(&self, key: &str) -> Option<u64> {
+        self.figures.get(key)?.as_u64()
+    }
+
+    /// A figure that is text.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.figures.get(key)?.as_str()
+    }
+}
+
 /// The simulator's name of the phase in which L2 runs.
 const FIRST_L2_ENTRY: &str = "first-l2-entry";
 
@@ -33,6 +71,8 @@ pub struct Transcript {
     pub log: Vec<String>,
     /// Records of the simulator.
     pub records: Vec<Value>,
+    /// Records of L1.
+    pub l1_records: Vec<L1Record>,
 }
 
 impl Transcript {
@@ -40,11 +80,15 @@ impl Transcript {
     pub fn new(console: Vec<String>, simulator_log: &str) -> Self {
         let mut log = Vec::new();
         let mut records = Vec::new();
+        let mut l1_records = Vec::new();
         for line in simulator_log.lines() {
-            match line
-                .strip_prefix('@')
-                .and_then(|json| serde_json::from_str(json).ok())
-            {
+            let record = line.strip_prefix('@');
+            let record = record.and_then(|json| serde_json::from_str::<Value>(json).ok());
+            match record {
+                Some(record) if record.get("l1_record").is_some() => match L1Record::new(&record) {
+                    Some(record) => l1_records.push(record),
+                    None => log.push(line.to_owned()),
+                },
                 Some(record) => records.push(record),
                 None => log.push(line.to_owned()),
             }
@@ -53,6 +97,7 @@ impl Transcript {
             console,
             log,
             records,
+            l1_records,
         }
     }
 
@@ -83,7 +128,7 @@ impl Transcript {
         self.console.iter().any(|line| line.starts_with("@steps "))
     }
 
-    /// The moments of the boot, in order: the simulator's records, L1's first line, and the guest's first
+    /// The moments of the boot, in order: the simulator's records, L1's start, and the guest's first
     /// program, by the guest's own clock.
     pub fn phases(&self) -> Vec<Phase> {
         let mut phases: Vec<Phase> = self
@@ -97,7 +142,10 @@ impl Transcript {
                 })
             })
             .collect();
-        phases.extend(self.l1_start());
+        phases.extend(self.l1("start").map(|start| Phase {
+            name: "l1-vmm".to_owned(),
+            microseconds: start.nanoseconds / 1000,
+        }));
         let entered = phases.iter().find(|phase| phase.name == FIRST_L2_ENTRY);
         phases.extend(
             entered
@@ -109,22 +157,6 @@ impl Transcript {
         );
         phases.sort_by_key(|phase| phase.microseconds);
         phases
-    }
-
-    /// When L1 wrote its first line: "[  0.131000] L1: …".
-    fn l1_start(&self) -> Option<Phase> {
-        let line = self.log.iter().find(|line| line.contains("] L1: "))?;
-        let seconds: f64 = line
-            .strip_prefix('[')?
-            .split(']')
-            .next()?
-            .trim()
-            .parse()
-            .ok()?;
-        Some(Phase {
-            name: "l1-vmm".to_owned(),
-            microseconds: (seconds * 1e6) as u64,
-        })
     }
 
     /// The guest's uptime when its first program ran, in microseconds.
@@ -168,18 +200,9 @@ impl Transcript {
             .collect()
     }
 
-    /// L1's high-water mark of its heap or stack in bytes, from its last log line that names one:
-    /// "… heap 123 bytes, stack 456 bytes …".
-    pub fn high_water(&self, what: &str) -> Option<u64> {
-        self.log
-            .iter()
-            .rev()
-            .filter(|line| line.contains("high-water"))
-            .find_map(|line| {
-                let mut words = line.split_whitespace();
-                words.find(|word| *word == what)?;
-                words.next()?.parse().ok()
-            })
+    /// L1's last record of this name.
+    pub fn l1(&self, name: &str) -> Option<&L1Record> {
+        self.l1_records.iter().rfind(|record| record.name == name)
     }
 
     /// How the run ended, in the simulator's words.
@@ -197,11 +220,11 @@ impl Transcript {
         }
     }
 
-    /// A message as the log has it: `TDVMCALL<ReportFatalError>` carries only its first 64 bytes.
+    /// The whole of a text that a TD gave up with: `TDVMCALL<ReportFatalError>` carries only its first 64
+    /// bytes, and L1 tells all of it in its last record.
     fn whole<'a>(&'a self, text: &'a str) -> &'a str {
-        let lines = self.log.iter().rev();
-        let found = lines.filter_map(|line| line.find(text).and_then(|at| line.get(at..)));
-        found.max_by_key(|found| found.len()).unwrap_or(text)
+        let told = self.l1("fatal").and_then(|fatal| fatal.text("text"));
+        told.filter(|told| told.starts_with(text)).unwrap_or(text)
     }
 
     /// Lines that name a failure: for the summary.
@@ -221,9 +244,12 @@ mod tests {
     #[test]
     fn phases_of_all_levels_are_in_order() {
         let console = vec!["@userspace 0.5".into()];
-        let log = "@{\"phase\":\"first-instruction\",\"tsc\":1000000}\n[  0.002000] L1: up\n\
-                   @{\"phase\":\"first-l2-entry\",\"tsc\":3000000}\n";
-        let phases = Transcript::new(console, log).phases();
+        let start = quoted(r#"{"start":{"version":"1"}}"#);
+        let log = format!(
+            "@{{\"phase\":\"first-instruction\",\"tsc\":1000000}}\n{start}\
+             @{{\"phase\":\"first-l2-entry\",\"tsc\":3000000}}\n"
+        );
+        let phases = Transcript::new(console, &log).phases();
         let moments: Vec<u64> = phases.iter().map(|phase| phase.microseconds).collect();
         assert_eq!(moments, [1000, 2000, 3000, 503_000]);
         assert_eq!(phases[1].name, "l1-vmm");
@@ -251,5 +277,60 @@ mod tests {
         assert_eq!(transcript.exits()["EPT violation"], 3);
         assert_eq!(transcript.log.len(), 1);
         assert!(!transcript.steps_finished());
+    }
+
+    /// The simulator's line for what L1 wrote behind its `@`.
+    fn quoted(said: &str) -> String {
+        format!(
+            "@{}\n",
+            serde_json::json!({"l1_record": said, "tsc": 2_000_000})
+        )
+    }
+
+    #[test]
+    fn what_l1_tells_is_known_by_name_and_moment() {
+        let log = quoted(r#"{"memory":{"heap":1}}"#) + &quoted(r#"{"memory":{"heap":2,"of":"x"}}"#);
+        let transcript = Transcript::new(Vec::new(), &log);
+        let last = transcript.l1("memory").unwrap();
+        assert_eq!((last.number("heap"), last.text("of")), (Some(2), Some("x")));
+        assert_eq!(last.nanoseconds, 2_000_000);
+        assert_eq!(transcript.l1_records.len(), 2);
+    }
+
+    #[test]
+    fn nothing_that_l1_tells_is_a_record_of_the_simulator() {
+        for said in [
+            r#"{"result":{"reason":"poweroff"}}"#,
+            r#"{},"result":{"reason":"poweroff"},"x":{}"#,
+            r#"{"a":{}},"result":{"reason":"poweroff"}"#,
+            "result",
+            "{\"cut",
+            "[1]",
+            "{}",
+            r#"{"result":"poweroff"}"#,
+        ] {
+            let transcript = Transcript::new(Vec::new(), &quoted(said));
+            assert!(transcript.records.is_empty(), "{said}");
+            assert!(transcript.last("result").is_none(), "{said}");
+            assert_eq!(
+                transcript.log.len() + transcript.l1_records.len(),
+                1,
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_end_has_all_of_what_l1_said() {
+        let end = "@{\"result\":{\"reason\":\"fatal-error\",\"text\":\"the first 64\"}}\n";
+        let result = |told: &str| Transcript::new(Vec::new(), &(quoted(told) + end)).result();
+        assert_eq!(
+            result(r#"{"fatal":{"code":1,"text":"the first 64 and more"}}"#),
+            "fatal-error: the first 64 and more"
+        );
+        assert_eq!(
+            result(r#"{"fatal":{"code":1,"text":"another"}}"#),
+            "fatal-error: the first 64"
+        );
     }
 }

@@ -18,7 +18,7 @@ pub(super) enum Ends {
     PowerOff,
     /// L2 resets the machine.
     Reset,
-    /// L1 gives L2 up. Its last line has all of this.
+    /// L1 gives L2 up. Its record `fatal` has all of this.
     Reported(&'static [&'static str]),
     /// The simulator gives up: its words.
     Stuck(&'static str),
@@ -33,7 +33,7 @@ pub(super) struct Guest {
     pub(super) options: &'static [&'static str],
     /// Further lines of the console.
     pub(super) prints: &'static [&'static str],
-    /// What L1 must have counted at least once, in the words of its statistics.
+    /// What L1 must have counted at least once: figures of its record `l2`.
     pub(super) counts: &'static [&'static str],
     pub(super) ends: Ends,
 }
@@ -127,9 +127,10 @@ impl Guest {
             !console.iter().any(|line| line.contains("@still running")),
             "L2 ran on"
         );
+        let counted = run.transcript.l1("l2");
         for name in self.counts {
             ensure!(
-                count(run, name).is_some_and(|count| count > 0),
+                counted.and_then(|l2| l2.number(name)) > Some(0),
                 "L1 counted no {name}"
             );
         }
@@ -154,12 +155,10 @@ impl Guest {
             Ends::PowerOff => ensure!(run.succeeded, "the simulator reports a failure"),
             Ends::Reset => {}
             Ends::Reported(says) => {
-                let line = run
-                    .transcript
-                    .log
-                    .iter()
-                    .find(|line| line.contains("L1: fatal: "))
-                    .context("L1's log has no last line")?;
+                let fatal = run.transcript.l1("fatal");
+                let text = fatal
+                    .and_then(|fatal| fatal.text("text"))
+                    .context("L1 does not say why")?;
                 let console = &run.transcript.console;
                 ensure!(
                     console.iter().all(String::is_empty),
@@ -167,22 +166,11 @@ impl Guest {
                 );
                 let reported = blob.reported.iter().map(String::as_str);
                 for words in says.iter().copied().chain(reported) {
-                    ensure!(line.contains(words), "L1 does not say {words:?}: {line}");
+                    ensure!(text.contains(words), "L1 does not say {words:?}: {text}");
                 }
             }
             Ends::Stuck(says) => ensure!(result.contains(says), "it ended so: {result}"),
         }
         Ok(())
     }
-}
-
-/// A number of L1's statistics: "... NAME 12, ...".
-fn count(run: &Run, name: &str) -> Option<u64> {
-    let line = run
-        .transcript
-        .log
-        .iter()
-        .rfind(|line| line.contains("L2 exits: "))?;
-    let (_, rest) = line.split_once(&format!(" {name} "))?;
-    rest.split([',', ' ', ';']).next()?.parse().ok()
 }

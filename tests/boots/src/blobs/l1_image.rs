@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// Where L1's image has what, in a TD of the blobs' memory.
 pub(super) struct L1Image {
-    /// First address, from L1's log.
+    /// First address, from L1's record `layout`.
     pub(super) start: u64,
     /// Addresses of the linker script's symbols, from the start.
     symbols: Vec<(String, u64)>,
@@ -39,19 +39,17 @@ impl L1Image {
             region: 0,
         };
         let (run, _) = Guest::new("locate", ends::power_off).boot(setup, &nowhere, 0)?;
-        let (image, region) = run
+        let layout = run
             .transcript
-            .log
-            .iter()
-            .find_map(|line| line.split_once(" L1 at ")?.1.split_once(" and "))
+            .l1("layout")
             .with_context(|| format!("L1 does not say where it is: {}", run.transcript.result()))?;
-        let start = |range: &str| {
-            let digits = range.trim_start_matches("0x").split('-').next()?;
-            u64::from_str_radix(digits, 16).ok()
-        };
         Ok(Self {
-            start: start(image).context("L1's image has no address")?,
-            region: start(region).context("L1's region has no address")?,
+            start: layout
+                .number("image")
+                .context("L1's image has no address")?,
+            region: layout
+                .number("region")
+                .context("L1's region has no address")?,
             ..nowhere
         })
     }

@@ -28,7 +28,7 @@ pub(super) fn guests() -> Vec<Guest> {
     vec![
         Guest::new("TPM window", window),
         Guest {
-            counts: &["instructions known"],
+            counts: &["instructions_known"],
             ..Guest::new("TPM window, instructions that L1 knows", window_known)
         },
         Guest {
@@ -37,17 +37,17 @@ pub(super) fn guests() -> Vec<Guest> {
         },
         Guest {
             options: &["fault=busy:25:4,host-route:48:3,l1-interrupt:5"],
-            counts: &["host-routed", "instructions known"],
+            counts: &["host_routed", "instructions_known"],
             ..Guest::new("TPM window, host in the way", window_known)
         },
         Guest {
             window: Window::Hole,
-            counts: &["host-routed"],
+            counts: &["host_routed"],
             ..Guest::new("TPM window, host-routed", window)
         },
         Guest {
             window: Window::Hole,
-            counts: &["host-routed"],
+            counts: &["host_routed"],
             gpaw: Gpaw::Bits52,
             ..Guest::new("TPM window, host-routed, GPAW 52", window_52)
         },

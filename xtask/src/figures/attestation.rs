@@ -1,7 +1,8 @@
 //! What measurement and attestation cost: an extend by policy, the boot, and the evidence.
 
-use crate::commands::bench::{Figure, on_simulator};
-use crate::figures::{self, Cost, Spread};
+use super::Figure;
+use super::guests::on_simulator;
+use super::samples::{self, Cost, Spread};
 use crate::images;
 use anyhow::{Context, Result, ensure};
 use attestation::journal::PcrMirror;
@@ -17,19 +18,13 @@ const VERIFY_GOAL: f64 = 50.0;
 const VERIFIER_RUNS: usize = 21;
 /// The mark of PCR_Extend in the guest's timing program.
 const EXTEND_MARK: u64 = 2;
-/// What L1 logs of the launch: "time to make its keys: 123 ns". First what it measures, then the
+/// What L1's records `time` are of, and what that is in words: of the launch what it measures, then the
 /// vTPM's identity.
 const MEASURING: [(&str, &str); 2] = [
-    ("hash it, of that", "hashes"),
-    (
-        "start the vTPM",
-        "registers, PCRs and the rest of its start",
-    ),
+    ("hash", "hashes"),
+    ("start", "registers, PCRs and the rest of its start"),
 ];
-const IDENTITY: [(&str, &str); 2] = [
-    ("make its keys", "keys"),
-    ("make their certificates", "certificates"),
-];
+const IDENTITY: [(&str, &str); 2] = [("keys", "keys"), ("certificates", "certificates")];
 
 /// All of them; the initrd has the guest's timing program.
 pub(crate) fn figures(setup: &Setup, timing_initrd: &Path) -> Result<Vec<Figure>> {
@@ -52,7 +47,7 @@ pub(crate) fn figures(setup: &Setup, timing_initrd: &Path) -> Result<Vec<Figure>
 
 /// Medians of one PCR_Extend: TDCALLs, and microseconds of L1 and the TDX module.
 fn extend_cost(run: &Run) -> Result<(f64, f64)> {
-    let costs = figures::costs(&run.transcript, EXTEND_MARK);
+    let costs = samples::costs(&run.transcript, EXTEND_MARK);
     let median =
         |of: fn(&Cost) -> f64| Spread::of(costs.iter().map(of)).map(|spread| spread.median);
     let tdcalls = median(|cost| cost.tdcalls);
@@ -74,23 +69,24 @@ fn extend_figure(mirror: &str, off: &Run, with: &Run) -> Result<Figure> {
     ))
 }
 
-/// When L1 logged what something took, and that, both in milliseconds; `None` if it was not done.
-fn logged(run: &Run, what: &str) -> Option<(f64, f64)> {
-    let start = format!("time to {what}: ");
-    run.transcript.log.iter().find_map(|line| {
-        let (before, rest) = line.split_once(&start)?;
-        let nanoseconds = rest.split_whitespace().next()?.parse::<f64>().ok()?;
-        let moment = before.strip_prefix('[')?.split(']').next()?.trim();
-        Some((moment.parse::<f64>().ok()? * 1e3, nanoseconds / 1e6))
-    })
+/// When L1 told what something took, and that, both in milliseconds; `None` if it was not done.
+fn told(run: &Run, of: &str) -> Option<(f64, f64)> {
+    let times = run.transcript.l1_records.iter();
+    let mut times = times.filter(|record| record.name == "time");
+    let time = times.find(|time| time.text("of") == Some(of))?;
+    let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
+    Some((
+        milliseconds(time.nanoseconds),
+        milliseconds(time.number("ns")?),
+    ))
 }
 
 /// What some items of L1's work took before `end` (milliseconds), and that in words.
 fn parts(run: &Run, items: &[(&str, &str)], end: f64) -> (f64, String) {
     let mut total = 0.0;
     let mut words = Vec::new();
-    for (what, word) in items {
-        match logged(run, what) {
+    for (of, word) in items {
+        match told(run, of) {
             Some((moment, time)) if moment <= end => {
                 total += time;
                 words.push(format!("{word} {time:.0} ms"));
@@ -107,10 +103,8 @@ fn boot_figures(run: &Run) -> Result<Vec<Figure>> {
     let whole = phases.last().context("the run has no phases")?;
     let whole = whole.microseconds as f64 / 1000.0;
     ensure!(
-        MEASURING
-            .iter()
-            .all(|(what, _)| logged(run, what).is_some()),
-        "L1 did not log what measuring took"
+        MEASURING.iter().all(|(of, _)| told(run, of).is_some()),
+        "L1 did not tell what measuring took"
     );
     let (measuring, measuring_words) = parts(run, &MEASURING, whole);
     let (identity, identity_words) = parts(run, &IDENTITY, whole);

@@ -103,6 +103,11 @@ pub(crate) fn costs(transcript: &Transcript, mark: u64) -> Vec<Cost> {
         .collect()
 }
 
+/// The median of one part of the costs; not a number of no costs.
+pub(crate) fn median(costs: &[Cost], of: impl Fn(&Cost) -> f64) -> f64 {
+    Spread::of(costs.iter().map(of)).map_or(f64::NAN, |spread| spread.median)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,76 @@
+//! The guests whose runs are measured: on the simulator, and on plain QEMU.
+
+use crate::{images, prepare, swtpm};
+use anyhow::{Result, ensure};
+use boots::{BASE_COMMAND_LINE, LIMIT, Setup};
+use simulator::{BootFiles, Clock, PlainQemu, Run, Simulation, Window};
+use std::path::{Path, PathBuf};
+
+/// The initrd with the timing program.
+pub(crate) fn timing_initrd(setup: &Setup) -> Result<PathBuf> {
+    let program = images::build_guest_program("guest-timing")?;
+    let folder = setup.folder.join("timing");
+    std::fs::create_dir_all(&folder)?;
+    prepare::guest_initrd(&[program], &folder)
+}
+
+/// A run that must end well, with further options of the simulator.
+pub(crate) fn on_simulator(
+    setup: &Setup,
+    initrd: &Path,
+    words: &str,
+    name: &str,
+    options: &[String],
+) -> Result<Run> {
+    let mut options = options.to_vec();
+    options.extend([Window::Accepted.option(), "marks=1".to_owned()]);
+    let command_line = format!("{BASE_COMMAND_LINE} {words}");
+    let boot = BootFiles {
+        initrd: Some(initrd),
+        ..setup.linux(&command_line)
+    };
+    let run = Simulation {
+        options: &options,
+        ..setup.simulation(name, boot, 1024)
+    }
+    .run(&mut |_| {})?;
+    ensure!(run.succeeded, "{name}: {}", run.transcript.result());
+    Ok(run)
+}
+
+/// The timing program in a guest of plain QEMU with swtpm.
+pub(crate) fn beside_swtpm(setup: &Setup, initrd: &Path) -> Result<Run> {
+    let swtpm = swtpm::start()?;
+    plain(
+        setup,
+        initrd,
+        "quiet tpm_tis.force=1 tpm_tis.interrupts=0 tdp.mode=timing",
+        Some(swtpm.socket()),
+    )
+}
+
+/// A run on plain QEMU, with the TPM behind this socket.
+pub(crate) fn plain(
+    setup: &Setup,
+    initrd: &Path,
+    words: &str,
+    socket: Option<&Path>,
+) -> Result<Run> {
+    let run = PlainQemu {
+        boot: BootFiles {
+            kernel: &setup.kernel,
+            initrd: Some(initrd),
+            command_line: &format!("{BASE_COMMAND_LINE} {words}"),
+        },
+        memory_mib: 1024,
+        clock: Clock::Counted,
+        tpm_socket: socket,
+        limit: LIMIT,
+    }
+    .run(&mut |_| {})?;
+    ensure!(
+        run.to_user_space.is_some(),
+        "plain QEMU did not come to user space"
+    );
+    Ok(run)
+}
