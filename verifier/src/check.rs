@@ -1,5 +1,6 @@
 //! The checks: their names, what each rests on, and what came of them.
 
+use crate::text::printable;
 use serde::Serialize;
 use std::fmt;
 
@@ -147,7 +148,12 @@ pub enum Outcome {
     Passed,
     /// The link is broken: the evidence must not be trusted.
     Failed,
-    /// There was nothing to compare with, and the policy is content with that.
+    /// The policy accepts whatever is there: it was seen, and compared with nothing.
+    Accepted {
+        /// What in the policy says so.
+        by: String,
+    },
+    /// There is nothing to compare: the evidence has no such part, or the policy asks nothing of it.
     Skipped {
         /// What is missing.
         why: String,
@@ -157,6 +163,39 @@ pub enum Outcome {
         /// The first check it rests on that did not pass.
         after: Id,
     },
+}
+
+impl Outcome {
+    /// Whether what rests on the check may be looked at: the link holds, or nothing says that it does not.
+    pub fn holds(&self) -> bool {
+        match self {
+            Outcome::Passed | Outcome::Accepted { .. } | Outcome::Skipped { .. } => true,
+            Outcome::Failed | Outcome::NotReached { .. } => false,
+        }
+    }
+
+    /// As `--json` names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Outcome::Passed => "passed",
+            Outcome::Failed => "failed",
+            Outcome::Accepted { .. } => "accepted",
+            Outcome::Skipped { .. } => "skipped",
+            Outcome::NotReached { .. } => "not-reached",
+        }
+    }
+}
+
+/// What the checks come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Every link holds, and was checked.
+    Checked,
+    /// No link is broken, and what the policy says to accept unseen was not checked.
+    Accepted,
+    /// A link is broken: the evidence must not be trusted.
+    Refused,
 }
 
 /// One line of the report.
@@ -183,11 +222,25 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether no link is broken. Checks that policy skips do not count.
+    /// Whether no link is broken. [`Self::verdict`] tells as well whether all of them were checked.
     pub fn is_trusted(&self) -> bool {
+        self.checks.iter().all(|check| check.outcome.holds())
+    }
+
+    /// What the checks come to.
+    pub fn verdict(&self) -> Verdict {
+        match (self.is_trusted(), self.accepted().next()) {
+            (false, _) => Verdict::Refused,
+            (true, Some(_)) => Verdict::Accepted,
+            (true, None) => Verdict::Checked,
+        }
+    }
+
+    /// The checks that the policy made to accept whatever is there.
+    pub fn accepted(&self) -> impl Iterator<Item = &Check> {
         self.checks
             .iter()
-            .all(|check| matches!(check.outcome, Outcome::Passed | Outcome::Skipped { .. }))
+            .filter(|check| matches!(check.outcome, Outcome::Accepted { .. }))
     }
 
     /// The first broken link.
@@ -249,7 +302,21 @@ impl Finding {
         }
     }
 
-    /// There is nothing to compare with.
+    /// The policy accepts whatever was found.
+    pub(crate) fn accepted(
+        sentence: impl Into<String>,
+        by: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Finding {
+        Finding {
+            outcome: Outcome::Accepted { by: by.into() },
+            sentence: sentence.into(),
+            expected: String::new(),
+            found: found.into(),
+        }
+    }
+
+    /// There is nothing to compare.
     pub(crate) fn skipped(sentence: impl Into<String>, why: impl Into<String>) -> Finding {
         Finding {
             outcome: Outcome::Skipped { why: why.into() },
@@ -273,10 +340,9 @@ pub(crate) fn run(mut check: impl FnMut(Id) -> Checked) -> Report {
 
 /// Whether `id` holds; makes the check if that was not done.
 fn settle(id: Id, done: &mut Vec<Option<Check>>, check: &mut impl FnMut(Id) -> Checked) -> bool {
-    let holds = |check: &Check| matches!(check.outcome, Outcome::Passed | Outcome::Skipped { .. });
     let slot = id as usize;
     if let Some(Some(settled)) = done.get(slot) {
-        return holds(settled);
+        return settled.outcome.holds();
     }
     let broken = id
         .needs()
@@ -293,25 +359,29 @@ fn settle(id: Id, done: &mut Vec<Option<Check>>, check: &mut impl FnMut(Id) -> C
     };
     let settled = Check {
         id,
-        outcome: finding.outcome,
-        sentence: shortened(finding.sentence),
-        expected: shortened(finding.expected),
-        found: shortened(finding.found),
+        outcome: match finding.outcome {
+            Outcome::Accepted { by } => Outcome::Accepted { by: shown(&by) },
+            Outcome::Skipped { why } => Outcome::Skipped { why: shown(&why) },
+            outcome => outcome,
+        },
+        sentence: shown(&finding.sentence),
+        expected: shown(&finding.expected),
+        found: shown(&finding.found),
     };
-    let result = holds(&settled);
+    let result = settled.outcome.holds();
     if let Some(entry) = done.get_mut(slot) {
         *entry = Some(settled);
     }
     result
 }
 
-/// A text of at most [`TEXT_LIMIT`] characters: evidence must not make a report as large as it likes.
-fn shortened(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(TEXT_LIMIT) {
-        text.truncate(end);
-        text.push('…');
+/// A text as it can be shown ([`printable`]), of at most [`TEXT_LIMIT`] characters: evidence must not make a report as
+/// large as it likes.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(TEXT_LIMIT) {
+        Some((end, _)) => printable(text.get(..end).unwrap_or_default()) + "…",
+        None => printable(text),
     }
-    text
 }
 
 #[cfg(test)]
@@ -368,6 +438,33 @@ mod tests {
             _ => Ok(Finding::passed("", "")),
         });
         assert!(report.is_trusted());
+    }
+
+    #[test]
+    fn what_policy_accepts_holds_and_is_told_apart() {
+        let report = run(|id| match id {
+            Id::LaunchKernel => Ok(Finding::accepted("", "launch.kernel = \"any\"", "")),
+            _ => Ok(Finding::passed("", "")),
+        });
+        assert!(report.is_trusted());
+        assert_eq!(report.verdict(), Verdict::Accepted);
+        let accepted: Vec<Id> = report.accepted().map(|check| check.id).collect();
+        assert_eq!(accepted, [Id::LaunchKernel]);
+    }
+
+    #[test]
+    fn no_text_of_a_report_can_rewrite_what_is_shown() {
+        let report = run(|_| {
+            Ok(Finding {
+                found: "\u{202e}c".into(),
+                ..Finding::skipped("a\u{2066}", "b\x1b[2J")
+            })
+        });
+        let check = report.check(Id::BundleFormat).unwrap();
+        assert_eq!(check.sentence, "a\\u{2066}");
+        assert_eq!(check.found, "\\u{202e}c");
+        let why = "b\\u{1b}[2J".to_owned();
+        assert_eq!(check.outcome, Outcome::Skipped { why });
     }
 
     #[test]

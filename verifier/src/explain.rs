@@ -1,6 +1,6 @@
 //! Every measured event, in words.
 
-use crate::cc_event::CcEvent;
+use crate::{cc_event::CcEvent, text::printable};
 use attestation::{
     bundle::Bundle,
     event_log::{Event, Log, event_type_name},
@@ -59,19 +59,6 @@ fn line(text: &mut String, register: &str, event: &Event<'_>, what: &str) {
     let start = digest.get(..16).unwrap_or(digest);
     let what = printable(what);
     let _ = writeln!(text, "  {register:<6} {start}…  {name:<30} {what}");
-}
-
-/// Text out of evidence as it can be shown: control characters, by which it could write over what a terminal shows, are
-/// escaped.
-pub fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => shown.extend(character.escape_default()),
-            false => shown.push(character),
-        }
-    }
-    shown
 }
 
 /// What an event of the TCG log is (`docs/measurement.md`, section 2).
@@ -207,11 +194,6 @@ pub(crate) fn command_name(command: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(printable("a\x1b[2J\nb … é"), "a\\u{1b}[2J\\nb … é");
-    }
 
     #[test]
     fn the_version_of_l1_is_read_back() {

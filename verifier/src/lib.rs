@@ -18,7 +18,8 @@
 //! * [`explain()`]: every measured event of both logs, in words.
 //!
 //! Everything in a bundle is hostile until a check has passed: nothing in here panics on it, and the time that a
-//! verification takes is bounded by the bundle's size. What is not checked, and why, is in the report as a skipped check.
+//! verification takes is bounded by the bundle's size. What is not checked, and why, is in the report: *accepted* where
+//! the policy takes whatever is there, *skipped* where there is nothing to compare.
 #![forbid(unsafe_code)]
 
 pub mod cc_event;
@@ -34,13 +35,15 @@ pub mod public_key;
 pub mod quote;
 pub mod td_attributes;
 pub mod td_body;
+mod text;
 pub mod tpm_signature;
 
 pub use attestation::bundle::Bundle;
-pub use check::{Check, Id, Outcome, Report};
+pub use check::{Check, Id, Outcome, Report, Verdict};
 pub use collateral::Collateral;
-pub use explain::{explain, printable};
+pub use explain::explain;
 pub use policy::Policy;
+pub use text::printable;
 
 use check::Finding;
 use evidence::Evidence;

@@ -1,6 +1,7 @@
 //! `verifier evidence.json --nonce HEX --policy policy.toml`: checks a bundle of evidence, offline.
 //!
-//! Exits with 0 if every link holds, 1 if one is broken, 2 if the input could not be read.
+//! Exits with 0 if every link holds and was checked, 1 if one is broken, 2 if the input could not be read, 3 if none is
+//! broken but the policy accepted something unseen.
 #![forbid(unsafe_code)]
 
 mod table;
@@ -12,11 +13,12 @@ use std::{
     path::PathBuf,
     process::ExitCode,
 };
-use verifier::{BUNDLE_LIMIT, Bundle, Collateral, Policy, files::read_bounded};
+use verifier::{BUNDLE_LIMIT, Bundle, Collateral, Policy, Verdict, files::read_bounded, printable};
 
 /// Checks the evidence of a vTPM in a partitioned TD, offline.
 ///
-/// Exits with 0 if every link holds, 1 if one is broken, 2 if the input could not be read.
+/// Exits with 0 if every link holds and was checked; with 1 if one is broken; with 2 if the input could not be read; with 3
+/// if none is broken, but the policy accepted something unseen (`any`): the last lines name what.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -44,17 +46,22 @@ struct Arguments {
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(Verdict::Checked) => ExitCode::SUCCESS,
+        Ok(Verdict::Refused) => ExitCode::from(1),
+        Ok(Verdict::Accepted) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("verifier: {error:#}");
+            // Line by line: a policy's error has several, and quotes it.
+            let error = format!("verifier: {error:#}");
+            for line in error.lines() {
+                eprintln!("{}", printable(line));
+            }
             ExitCode::from(2)
         }
     }
 }
 
-/// Whether the evidence is to be trusted.
-fn run(arguments: &Arguments) -> Result<bool> {
+/// What the checks come to.
+fn run(arguments: &Arguments) -> Result<Verdict> {
     let nonce = hex::decode(&arguments.nonce).context("--nonce is not hexadecimal")?;
     if !(1..=64).contains(&nonce.len()) {
         bail!("--nonce has {} bytes; it can have 1 to 64", nonce.len());
@@ -75,6 +82,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.json {
         let verdict = serde_json::json!({
             "trusted": report.is_trusted(),
+            "verdict": report.verdict(),
+            "accepted": report.accepted().map(|check| check.id).collect::<Vec<_>>(),
             "first_failure": report.first_failure().map(|check| check.id),
             "checks": report.checks,
         });
@@ -93,5 +102,5 @@ fn run(arguments: &Arguments) -> Result<bool> {
             false => write!(out, "\n{text}")?,
         }
     }
-    Ok(report.is_trusted())
+    Ok(report.verdict())
 }

@@ -1,7 +1,7 @@
 //! The report as a table: one line a link.
 
 use std::fmt;
-use verifier::{Check, Outcome, Report, printable};
+use verifier::{Check, Outcome, Report};
 
 /// Characters of a value that a line shows.
 const VALUE_WIDTH: usize = 64;
@@ -14,32 +14,46 @@ impl fmt::Display for Table<'_> {
         for check in &self.0.checks {
             line(f, check)?;
         }
+        let report = self.0;
         let count = |is_it: fn(&Outcome) -> bool| {
-            let checks = self.0.checks.iter();
+            let checks = report.checks.iter();
             checks.filter(|check| is_it(&check.outcome)).count()
         };
         let passed = count(|outcome| *outcome == Outcome::Passed);
         let skipped = count(|outcome| matches!(outcome, Outcome::Skipped { .. }));
         let not_reached = count(|outcome| matches!(outcome, Outcome::NotReached { .. }));
+        let accepted = report.accepted().count();
         writeln!(f)?;
-        match self.0.first_failure() {
-            None => writeln!(f, "trusted: {passed} checks passed, {skipped} skipped"),
-            Some(failure) => writeln!(
+        if let Some(failure) = report.first_failure() {
+            return writeln!(
                 f,
-                "NOT TRUSTED: {} ({passed} checks passed, {skipped} skipped, {not_reached} not reached)\n  {}\n  expected: {}\n  found:    {}",
+                "NOT TRUSTED: {} ({passed} checks passed, {accepted} accepted unseen, {skipped} skipped, {not_reached} not reached)\n  {}\n  expected: {}\n  found:    {}",
                 failure.id,
-                printable(&failure.sentence),
+                failure.sentence,
                 or_nothing(&failure.expected),
                 or_nothing(&failure.found),
-            ),
+            );
         }
+        if accepted == 0 {
+            return writeln!(f, "trusted: {passed} checks passed, {skipped} skipped");
+        }
+        writeln!(
+            f,
+            "trusted, but for what the policy accepts unseen: {passed} checks passed, {accepted} accepted unseen, {skipped} skipped"
+        )?;
+        report
+            .accepted()
+            .try_for_each(|check| match &check.outcome {
+                Outcome::Accepted { by } => writeln!(f, "  {:<22}{by}", check.id),
+                _ => Ok(()),
+            })
     }
 }
 
 fn or_nothing(value: &str) -> String {
     match value {
         "" => "-".into(),
-        value => printable(value),
+        value => value.into(),
     }
 }
 
@@ -47,22 +61,21 @@ fn line(f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
     let outcome = match &check.outcome {
         Outcome::Passed => "ok",
         Outcome::Failed => "FAILED",
+        Outcome::Accepted { .. } => "accepted",
         Outcome::Skipped { .. } => "skipped",
         Outcome::NotReached { .. } => "-",
     };
-    write!(
-        f,
-        "{outcome:<8}{:<22}{}",
-        check.id,
-        printable(&check.sentence)
-    )?;
-    if let Outcome::Skipped { why } = &check.outcome {
-        write!(f, ": {why}")?;
+    write!(f, "{outcome:<9}{:<22}{}", check.id, check.sentence)?;
+    if let Outcome::Skipped { why: reason } | Outcome::Accepted { by: reason } = &check.outcome {
+        write!(f, ": {reason}")?;
     }
     if !check.found.is_empty() {
-        let found = printable(&check.found);
-        let short: String = found.chars().take(VALUE_WIDTH).collect();
-        let more = if short.len() < found.len() { "…" } else { "" };
+        let short: String = check.found.chars().take(VALUE_WIDTH).collect();
+        let more = if short.len() < check.found.len() {
+            "…"
+        } else {
+            ""
+        };
         write!(f, " [{short}{more}]")?;
     }
     writeln!(f)

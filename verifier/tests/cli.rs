@@ -65,8 +65,8 @@ fn good_evidence_exits_with_0() {
     let out = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{out}");
     for line in [
-        "ok      quote-signature",
-        "skipped ak-certified",
+        "ok       quote-signature",
+        "skipped  ak-certified",
         "trusted: ",
         "CC event log: ",
         "L1: command line of L2: console=ttyS0 ima_policy=tcb",
@@ -103,6 +103,46 @@ fn a_broken_link_exits_with_1_and_is_named() {
 }
 
 #[test]
+fn what_the_policy_accepts_unseen_exits_with_3_and_is_named() {
+    let desk = Desk::new("unseen");
+    let policy = Boot::default().policy_file();
+    let kernel = policy
+        .lines()
+        .find(|line| line.starts_with("kernel = "))
+        .unwrap();
+    let policy = policy.replace(kernel, "kernel = \"any\"");
+    desk.put("policy.toml", &policy);
+    let output = desk.run(&["--nonce", &nonce()]);
+    let out = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{out}");
+    for line in [
+        "\naccepted launch-kernel         the kernel was not compared: the policy accepts any: launch.kernel = \"any\" [",
+        "trusted, but for what the policy accepts unseen: ",
+        "\n  launch-kernel         launch.kernel = \"any\"\n",
+    ] {
+        assert!(out.contains(line), "{line}\n{out}");
+    }
+
+    let output = desk.run(&["--nonce", &nonce(), "--json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["trusted"], true);
+    assert_eq!(report["verdict"], "accepted");
+    assert_eq!(report["accepted"], serde_json::json!(["launch-kernel"]));
+    let checks = report["checks"].as_array().unwrap();
+    let kernel = checks
+        .iter()
+        .find(|check| check["id"] == "launch-kernel")
+        .unwrap();
+    assert_eq!(kernel["outcome"], "accepted");
+    assert_eq!(kernel["by"], "launch.kernel = \"any\"");
+
+    // A broken link counts more.
+    let output = desk.run(&["--nonce", "0011"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn what_cannot_be_read_exits_with_2() {
     let desk = Desk::new("unreadable");
     for arguments in [
@@ -117,6 +157,15 @@ fn what_cannot_be_read_exits_with_2() {
     let output = desk.run(&["--nonce", "00"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("mrdt"));
+    // What the policy says is shown as it is, but for what would rewrite the terminal.
+    desk.put("policy.toml", "[launch]\nkernel = \"\u{202e}\u{1b}[2J\"");
+    let output = desk.run(&["--nonce", "00"]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        error.contains("\\u{202e}") && !error.contains(['\u{202e}', '\u{1b}']),
+        "{error}"
+    );
     std::fs::remove_file(desk.0.join("policy.toml")).unwrap();
     assert_eq!(desk.run(&["--nonce", "00"]).status.code(), Some(2));
 }

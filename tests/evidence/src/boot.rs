@@ -136,7 +136,7 @@ impl Boot {
              mrconfigid = [\"{mrconfigid}\"]\nmrowner = [\"{mrowner}\"]\nmrownerconfig = [\"{mrownerconfig}\"]\n\
              [firmware]\ntd_hob = [\"{td_hob}\"]\n\
              [launch]\nkernel = [\"{kernel}\"]\ncommand_line = [\"{command_line}\"]\ninitrd = {initrd}\n\
-             [vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"PTP FIFO\"]\nmodes = [\"{mode}\"]\nmirror = [\"{mirror}\"]\nek = \"any\"\n\
+             [vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"PTP FIFO\"]\nmodes = [\"{mode}\"]\nmirror = [\"{mirror}\"]\nek = \"ephemeral\"\n\
              allow_hierarchy_changes = false\nmax_resets = 0\n\
              [pcr]\nbeyond_log = [10]\n[pcr.sha256]\n17 = [\"{ones}\"]\n",
             mrtd = hex::encode(self.firmware.mrtd()),

@@ -119,13 +119,20 @@ fn a_report_stands_for_a_quote_where_policy_allows() {
     assert_eq!(evidence.bundle.td_quote, None);
     evidence.policy.quote.required = false;
     let of_quote = [
-        Id::QuoteFormat,
         Id::QuoteSignature,
         Id::QuotePckChain,
         Id::QuoteTcb,
         Id::AkCertified,
     ];
     assert_trusted(&evidence, &of_quote);
+    // That nothing proves the report is not passed over.
+    assert_eq!(accepted(&evidence), [Id::QuoteFormat]);
+}
+
+/// The checks that the policy made to accept whatever is there.
+fn accepted(evidence: &Evidence) -> Vec<Id> {
+    let report = evidence.verify();
+    report.accepted().map(|check| check.id).collect()
 }
 
 #[test]
@@ -155,19 +162,23 @@ fn a_policy_of_files_accepts_what_was_booted_from_them() {
     }
     let text = format!(
         "[td]\nimage = \"firmware.bin\"\n\
-         [launch]\nkernel_file = \"bzImage\"\ninitrd_file = \"initrd\"\ncommand_line = [\"{}\"]\n",
+         attributes = \"any\"\nxfam = \"any\"\nmrconfigid = \"any\"\nmrowner = \"any\"\nmrownerconfig = \"any\"\n\
+         [firmware]\ntd_hob = \"any\"\n\
+         [launch]\nkernel_file = \"bzImage\"\ninitrd_file = \"initrd\"\ncommand_line = [\"{}\"]\n\
+         [vtpm]\nengines = \"any\"\ninterfaces = \"any\"\nmodes = \"any\"\nmirror = \"any\"\nek = \"any\"\n",
         boot.command_line
     );
     let mut evidence = boot.evidence();
     evidence.policy = Policy::parse(&text, folder).expect("a policy");
-    let unsaid = [
+    assert_trusted(&evidence, &[Id::AkCertified, Id::PcrPolicy]);
+    let any = [
+        Id::TdAttributes,
         Id::TdConfig,
         Id::FirmwareEvents,
+        Id::JournalStart,
         Id::EkPolicy,
-        Id::AkCertified,
-        Id::PcrPolicy,
     ];
-    assert_trusted(&evidence, &unsaid);
+    assert_eq!(accepted(&evidence), any);
 }
 
 /// A kernel may show the whole area that it found a log in.

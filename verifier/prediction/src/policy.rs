@@ -1,4 +1,4 @@
-//! A policy for the verifier, of predicted values.
+//! A policy for the verifier, of predicted values: it names everything, and accepts nothing unseen.
 
 use crate::Prediction;
 use attestation::journal::PcrMirror;
@@ -7,6 +7,10 @@ use tdshim_config::td_params;
 
 /// The PCRs that firmware and boot loader own: nothing may extend them once L2 runs.
 pub const PREDICTED_PCRS: std::ops::Range<usize> = 0..10;
+
+/// The PCRs that are the guest's to extend (TCG PC Client Platform TPM Profile, "PCR Usage": the static OS, debugging and
+/// applications; 17 to 22 are for a dynamic root of trust).
+const BEYOND_LOG: [u8; 8] = [10, 11, 12, 13, 14, 15, 16, 23];
 
 /// XFAM: x87, SSE and AVX.
 const REQUIRED_XFAM: u64 = 0b111;
@@ -41,9 +45,10 @@ pub fn policy(prediction: &Prediction, command_line: &str, terms: Terms) -> Stri
     for field in ["mrconfigid", "mrowner", "mrownerconfig"] {
         digest(&mut text, field, &[0; 48]);
     }
-    if let Some(td_hob) = &prediction.td_hob {
-        text.push_str("\n[firmware]\n# The machine as the host describes it.\n");
-        digest(&mut text, "td_hob", td_hob);
+    text.push_str("\n[firmware]\n# The machine as the host describes it.\n");
+    match &prediction.td_hob {
+        Some(td_hob) => digest(&mut text, "td_hob", td_hob),
+        None => text.push_str("td_hob = \"none\"\n"),
     }
     text.push_str("\n[launch]\n");
     digest(&mut text, "kernel", &prediction.kernel.sha384);
@@ -56,7 +61,10 @@ pub fn policy(prediction: &Prediction, command_line: &str, terms: Terms) -> Stri
     }
     let _ = writeln!(
         text,
-        "\n[vtpm]\nengines = [\"{ENGINE}\"]\ninterfaces = [\"{INTERFACE}\"]\nmodes = [\"ephemeral\"]\nmirror = [\"{}\"]\nek = \"any\"",
+        "\n[vtpm]\nengines = [\"{ENGINE}\"]\ninterfaces = [\"{INTERFACE}\"]\nmodes = [\"ephemeral\"]\nmirror = [\"{}\"]\nstate = \"none\"\n\
+         # Its keys are made at each boot. What may become of it since: say true, or a number, where you mean it.\n\
+         ek = \"ephemeral\"\nallow_clear = false\nallow_hierarchy_changes = false\nmax_resets = 0\n\n\
+         [pcr]\n# What the guest's own software may extend: IMA, systemd, applications.\nbeyond_log = {BEYOND_LOG:?}",
         terms.mirror.name()
     );
     for bank in &prediction.banks {

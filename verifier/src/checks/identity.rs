@@ -1,16 +1,17 @@
 //! That certificates, journal and claims speak of the same keys.
 
-use super::{broken, certificates, same};
+use super::{any, broken, certificates, same};
 use crate::{
     check::{Checked, Finding},
     evidence::Evidence,
-    policy::Allowed,
+    policy::KnownEks,
     public_key::PublicKey,
     tpm_signature,
 };
 use attestation::{
     bundle::Certify,
     claims::{Claims, ek_names_digest},
+    journal::Mode,
     tpm::{Attest, Attested, Curve, Key, Name, Public, template},
 };
 
@@ -88,38 +89,34 @@ fn shown(names: &[Name]) -> String {
 }
 
 pub(super) fn ek_policy(evidence: &Evidence<'_>) -> Checked {
-    let eks = &certificates::start(evidence)?.eks;
-    let known = &evidence.policy.vtpm.ek;
-    let expected = match known {
-        Allowed::Unsaid => {
-            return Ok(Finding {
-                found: shown(eks),
-                ..Finding::skipped(
-                    "which vTPM it is was not compared",
-                    "the policy has no vtpm.ek",
-                )
-            });
+    let start = certificates::start(evidence)?;
+    let eks = shown(&start.eks);
+    match &evidence.policy.vtpm.ek {
+        KnownEks::Any => Ok(Finding::accepted(
+            "which vTPM it is was not compared: the policy accepts any of its kind",
+            any("vtpm.ek"),
+            eks,
+        )),
+        KnownEks::Ephemeral if start.mode == Mode::Ephemeral && start.state.is_none() => {
+            Ok(Finding::passed(
+                "the EKs were made at this boot, as the policy asks: nobody could know them before",
+                eks,
+            ))
         }
-        Allowed::Any => {
-            return Ok(Finding::passed(
-                "any vTPM of its kind is accepted",
-                shown(eks),
-            ));
+        KnownEks::Ephemeral => Err(Finding::failed(
+            "the vTPM has EKs of an earlier boot, and the policy asks for new ones (vtpm.ek)",
+            "mode ephemeral, started from no earlier state",
+            eks,
+        )),
+        KnownEks::OneOf(known) if start.eks.iter().any(|name| known.contains(name)) => {
+            Ok(Finding::passed("the policy knows one of the EKs", eks))
         }
-        Allowed::OneOf(_) if eks.iter().any(|name| known.allows(name)) => {
-            return Ok(Finding::passed(
-                "the policy knows one of the EKs",
-                shown(eks),
-            ));
-        }
-        Allowed::OneOf(values) => shown(values),
-        Allowed::Absent => "none".into(),
-    };
-    Err(Finding::failed(
-        "the policy knows none of the EKs: it is another vTPM, however good (vtpm.ek)",
-        expected,
-        shown(eks),
-    ))
+        KnownEks::OneOf(known) => Err(Finding::failed(
+            "the policy knows none of the EKs: it is another vTPM, however good (vtpm.ek)",
+            shown(known),
+            eks,
+        )),
+    }
 }
 
 /// The AK of L1: the bundle's, or with an own AK the one that certified it.

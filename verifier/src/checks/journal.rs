@@ -1,8 +1,8 @@
 //! The journal in RTMR3: what the vTPM is, and its life.
 
-use super::{broken, by_policy, certificates, event_log::cc_log, same};
+use super::{any, broken, by_policy, certificates, event_log::cc_log, same, together};
 use crate::{
-    check::{Checked, Finding},
+    check::{Checked, Finding, Outcome},
     evidence::Evidence,
     explain,
     policy::Allowed,
@@ -55,49 +55,32 @@ pub(super) fn start(evidence: &Evidence<'_>) -> Checked {
         ));
     }
     let policy = &evidence.policy.vtpm;
-    let mode = match start.mode {
-        Mode::Ephemeral => "ephemeral",
-        Mode::Persistent => "persistent",
-    };
-    for (key, found, allowed) in [
-        (
-            "engines",
-            start.engine.as_str(),
-            policy.engines.allows(&start.engine),
-        ),
-        (
-            "interfaces",
-            &start.interface,
-            policy.interfaces.allows(&start.interface),
-        ),
-        ("modes", mode, policy.modes.allows(&start.mode)),
-        (
-            "mirror",
-            start.mirror.name(),
-            policy.mirror.allows(&start.mirror),
-        ),
-    ] {
-        if !allowed {
-            let expected = match key {
-                "engines" => one_of(&policy.engines),
-                "interfaces" => one_of(&policy.interfaces),
-                _ => format!("one of vtpm.{key}"),
-            };
-            return Err(Finding::failed(
-                format!("the vTPM is not one that the policy accepts (vtpm.{key})"),
-                expected,
-                found,
-            ));
-        }
-    }
+    let mut outcomes = Vec::new();
+    outcomes.push(one_of(
+        "vtpm.engines",
+        &start.engine,
+        &policy.engines,
+        String::clone,
+    )?);
+    outcomes.push(one_of(
+        "vtpm.interfaces",
+        &start.interface,
+        &policy.interfaces,
+        String::clone,
+    )?);
+    outcomes.push(one_of("vtpm.modes", &start.mode, &policy.modes, |mode| {
+        mode_name(*mode).to_owned()
+    })?);
+    outcomes.push(one_of(
+        "vtpm.mirror",
+        &start.mirror,
+        &policy.mirror,
+        |mirror| mirror.name().to_owned(),
+    )?);
     match (&start.state, &policy.state) {
         (Some(state), allowed) => {
-            by_policy(
-                "the state that the vTPM started from",
-                "vtpm.state",
-                allowed,
-                state,
-            )?;
+            let what = "state that the vTPM started from";
+            outcomes.push(by_policy(what, "vtpm.state", allowed, state)?.outcome);
         }
         (None, Allowed::OneOf(states)) => {
             return Err(Finding::failed(
@@ -106,24 +89,46 @@ pub(super) fn start(evidence: &Evidence<'_>) -> Checked {
                 "none",
             ));
         }
-        (None, _) => {}
+        (None, Allowed::Any | Allowed::Absent) => {}
     }
-    Ok(Finding::passed(
+    Ok(together(
         "the journal begins with one start, of a vTPM that the policy accepts",
         format!(
-            "{}, {}, {mode}, mirror {}",
+            "{}, {}, {}, mirror {}",
             start.engine,
             start.interface,
+            mode_name(start.mode),
             start.mirror.name()
         ),
+        outcomes,
     ))
 }
 
-fn one_of(allowed: &Allowed<String>) -> String {
-    match allowed {
-        Allowed::OneOf(values) => values.join(" "),
-        _ => String::new(),
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Ephemeral => "ephemeral",
+        Mode::Persistent => "persistent",
     }
+}
+
+/// Compares a member of `start` with policy.
+fn one_of<T: PartialEq>(
+    key: &str,
+    found: &T,
+    allowed: &Allowed<T>,
+    shown: impl Fn(&T) -> String,
+) -> Result<Outcome, Finding> {
+    let expected = match allowed {
+        Allowed::Any => return Ok(Outcome::Accepted { by: any(key) }),
+        Allowed::OneOf(values) if values.contains(found) => return Ok(Outcome::Passed),
+        Allowed::OneOf(values) => values.iter().map(&shown).collect::<Vec<_>>().join(", "),
+        Allowed::Absent => "none".into(),
+    };
+    Err(Finding::failed(
+        format!("the vTPM is not one that the policy accepts ({key})"),
+        expected,
+        shown(found),
+    ))
 }
 
 pub(super) fn head(evidence: &Evidence<'_>) -> Checked {
@@ -167,9 +172,10 @@ pub(super) fn complete(evidence: &Evidence<'_>) -> Checked {
             "log-full last",
             format!("{} more", records.len() - end - 1),
         )),
-        Some(_) if evidence.policy.vtpm.allow_log_full => Ok(Finding::skipped(
-            "the journal ended for want of room",
-            "the policy accepts that (vtpm.allow_log_full)",
+        Some(end) if evidence.policy.vtpm.allow_log_full => Ok(Finding::accepted(
+            "the journal ended for want of room: what became of the vTPM since is not known",
+            "vtpm.allow_log_full = true",
+            format!("log-full as record {end}"),
         )),
         Some(end) => Err(Finding::failed(
             "the journal ended for want of room: what became of the vTPM since is not known (vtpm.allow_log_full)",
@@ -181,15 +187,24 @@ pub(super) fn complete(evidence: &Evidence<'_>) -> Checked {
 
 pub(super) fn policy(evidence: &Evidence<'_>) -> Checked {
     let policy = &evidence.policy.vtpm;
-    let mut resets = 0u64;
+    let (mut clears, mut changes, mut resets) = (0u64, 0u64, 0u64);
     for (index, record) in records(evidence)?.iter().enumerate() {
         let forbidden = match record {
-            Record::Clear if !policy.allow_clear => "TPM2_Clear (vtpm.allow_clear)",
+            Record::Clear => {
+                clears += 1;
+                match policy.allow_clear {
+                    true => continue,
+                    false => "TPM2_Clear (vtpm.allow_clear)",
+                }
+            }
             Record::Hierarchy { command, .. } => match *command {
                 cc::CHANGE_EPS | cc::CHANGE_PPS | cc::PCR_ALLOCATE => {
                     "a change of seeds or of PCR banks, after which certificates and claims hold no more"
                 }
-                _ if policy.allow_hierarchy_changes => continue,
+                _ if policy.allow_hierarchy_changes => {
+                    changes += 1;
+                    continue;
+                }
                 _ => "a change of a hierarchy (vtpm.allow_hierarchy_changes)",
             },
             Record::Reset => {
@@ -207,8 +222,24 @@ pub(super) fn policy(evidence: &Evidence<'_>) -> Checked {
             format!("record {index}: {}", explain::record(record)),
         ));
     }
-    Ok(Finding::passed(
+    let unseen = [
+        (clears > 0, "vtpm.allow_clear = true".to_owned()),
+        (
+            changes > 0,
+            "vtpm.allow_hierarchy_changes = true".to_owned(),
+        ),
+        (
+            resets > 0 && policy.max_resets.is_none(),
+            any("vtpm.max_resets"),
+        ),
+    ];
+    let unseen = unseen
+        .into_iter()
+        .filter(|(happened, _)| *happened)
+        .map(|(_, by)| Outcome::Accepted { by });
+    Ok(together(
         "nothing in the journal is forbidden by policy",
-        format!("{resets} resets"),
+        format!("{clears} clears, {changes} changes of hierarchies, {resets} resets"),
+        unseen,
     ))
 }

@@ -74,14 +74,11 @@ pub(super) fn firmware(evidence: &Evidence<'_>) -> Checked {
             &policy.td_hob,
             hob,
         ),
-        [] => match &policy.td_hob {
-            Allowed::OneOf(_) => Err(Finding::failed(
-                "the firmware measured no TD HOB",
-                "one that the policy accepts (firmware.td_hob)",
-                "none",
-            )),
-            _ => Ok(Finding::passed("the firmware measured no TD HOB", "none")),
-        },
+        [] => none_by_policy(
+            "the firmware measured no TD HOB",
+            "firmware.td_hob",
+            &policy.td_hob,
+        ),
         more => Err(Finding::failed(
             "the firmware measures one TD HOB, and this log has more",
             "1",
@@ -128,14 +125,20 @@ pub(super) fn initrd(evidence: &Evidence<'_>) -> Checked {
     let policy = &evidence.policy.launch.initrd;
     match only(evidence, 2, "initrd", |event| *event == CcEvent::Initrd)? {
         Some(event) => by_policy("the initrd", "launch.initrd", policy, &digest(event)),
-        None => match policy {
-            Allowed::OneOf(values) => Err(Finding::failed(
-                "L1 measured no initrd",
-                values.iter().map(hex::encode).collect::<Vec<_>>().join(" "),
-                "none",
-            )),
-            _ => Ok(Finding::passed("there is no initrd", "none")),
-        },
+        None => none_by_policy("L1 measured no initrd", "launch.initrd", policy),
+    }
+}
+
+/// Compares that something was not measured with policy.
+fn none_by_policy(sentence: &str, key: &str, allowed: &Allowed<[u8; 48]>) -> Checked {
+    match allowed {
+        Allowed::Any => Ok(Finding::accepted(sentence, super::any(key), "none")),
+        Allowed::Absent => Ok(Finding::passed(sentence, "none")),
+        Allowed::OneOf(values) => Err(Finding::failed(
+            format!("{sentence}, and the policy asks for one ({key})"),
+            values.iter().map(hex::encode).collect::<Vec<_>>().join(" "),
+            "none",
+        )),
     }
 }
 

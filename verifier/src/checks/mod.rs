@@ -12,7 +12,7 @@ mod td;
 mod tpm_quote;
 
 use crate::{
-    check::{Checked, Finding, Id},
+    check::{Checked, Finding, Id, Outcome},
     evidence::Evidence,
     policy::Allowed,
 };
@@ -91,7 +91,12 @@ fn same<T: PartialEq + AsRef<[u8]> + ?Sized>(
     ))
 }
 
-/// Compares a digest with policy: the key that says nothing is named, so that a reader knows what to add.
+/// That the policy accepts whatever `key` is about.
+fn any(key: &str) -> String {
+    format!("{key} = \"any\"")
+}
+
+/// Compares a digest with policy; `key` names where the policy says what it accepts.
 fn by_policy(
     what: &str,
     key: &str,
@@ -100,14 +105,11 @@ fn by_policy(
 ) -> Result<Finding, Finding> {
     let shown = hex::encode(found);
     match allowed {
-        Allowed::Unsaid => Ok(Finding {
-            found: shown,
-            ..Finding::skipped(
-                format!("{what} was not compared"),
-                format!("the policy has no {key}"),
-            )
-        }),
-        Allowed::Any => Ok(Finding::passed(format!("{what}: any is accepted"), shown)),
+        Allowed::Any => Ok(Finding::accepted(
+            format!("{what} was not compared: the policy accepts any"),
+            any(key),
+            shown,
+        )),
         Allowed::OneOf(values) if values.contains(found) => Ok(Finding::passed(
             format!("{what} is one that the policy accepts"),
             shown,
@@ -122,5 +124,28 @@ fn by_policy(
             "none",
             shown,
         )),
+    }
+}
+
+/// What several findings come to, of which none failed: what the policy accepts unseen is named.
+fn together(
+    sentence: &str,
+    found: impl Into<String>,
+    findings: impl IntoIterator<Item = Outcome>,
+) -> Finding {
+    let unseen: Vec<String> = findings
+        .into_iter()
+        .filter_map(|outcome| match outcome {
+            Outcome::Accepted { by } => Some(by),
+            _ => None,
+        })
+        .collect();
+    match unseen.is_empty() {
+        true => Finding::passed(sentence, found),
+        false => Finding::accepted(
+            format!("{sentence}; not all of it was compared"),
+            unseen.join(", "),
+            found,
+        ),
     }
 }

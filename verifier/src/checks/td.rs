@@ -1,10 +1,10 @@
 //! What TD it is.
 
-use super::{broken, by_policy};
+use super::{any, broken, by_policy, together};
 use crate::{
     check::{Checked, Finding, Outcome},
     evidence::Evidence,
-    policy::{Allowed, MaskedBits},
+    policy::{Bits, MaskedBits},
     td_attributes, td_body,
 };
 
@@ -22,11 +22,14 @@ pub(super) fn debug(evidence: &Evidence<'_>) -> Checked {
             names,
         ));
     }
-    let sentence = match under_debug {
-        true => "the host can look into this TD, and the policy accepts that",
-        false => "the host cannot look into this TD",
-    };
-    Ok(Finding::passed(sentence, names))
+    Ok(match under_debug {
+        true => Finding::accepted(
+            "the host can look into this TD, and the policy accepts that",
+            "td.debug = true",
+            names,
+        ),
+        false => Finding::passed("the host cannot look into this TD", names),
+    })
 }
 
 pub(super) fn attributes(evidence: &Evidence<'_>) -> Checked {
@@ -40,40 +43,36 @@ pub(super) fn attributes(evidence: &Evidence<'_>) -> Checked {
         ));
     }
     let policy = &evidence.policy.td;
-    for (field, bits, allowed) in [
-        ("ATTRIBUTES", attributes, policy.attributes),
-        ("XFAM", xfam, policy.xfam),
+    let mut outcomes = Vec::new();
+    for (field, key, bits, allowed) in [
+        ("ATTRIBUTES", "td.attributes", attributes, policy.attributes),
+        ("XFAM", "td.xfam", xfam, policy.xfam),
     ] {
-        if let Some(allowed @ MaskedBits { value, mask }) = allowed
-            && !allowed.allows(bits)
-        {
-            return Err(Finding::failed(
-                format!("{field} has other bits than the policy accepts"),
-                format!("{value:016x}, mask {mask:016x}"),
-                format!("{bits:016x}"),
-            ));
+        match allowed {
+            Bits::Any => outcomes.push(Outcome::Accepted { by: any(key) }),
+            Bits::Masked(allowed) if allowed.allows(bits) => {}
+            Bits::Masked(MaskedBits { value, mask }) => {
+                return Err(Finding::failed(
+                    format!("{field} has other bits than the policy accepts ({key})"),
+                    format!("{value:016x}, mask {mask:016x}"),
+                    format!("{bits:016x}"),
+                ));
+            }
         }
     }
-    Ok(Finding::passed(
+    Ok(together(
         "ATTRIBUTES and XFAM have no bit that must be clear, and those that the policy asks for",
         format!("{attributes:016x}, XFAM {xfam:016x}"),
+        outcomes,
     ))
 }
 
 pub(super) fn mrtd(evidence: &Evidence<'_>) -> Checked {
     let td = evidence.td().map_err(broken(NO_TD))?;
     // Any TD can write logs and certificates like L1's: all that follows rests on this one.
-    if evidence.policy.td.mrtd == Allowed::Unsaid {
-        return Err(Finding::failed(
-            "the policy does not say which MRTD it accepts, so nothing says that L1 made this evidence: \
-             set td.mrtd or td.image",
-            "td.mrtd or td.image in the policy (\"any\" accepts every TD)",
-            hex::encode(td.mrtd),
-        ));
-    }
     by_policy(
         "MRTD (td-shim with L1)",
-        "td.mrtd or td.image",
+        "td.mrtd",
         &evidence.policy.td.mrtd,
         &td.mrtd,
     )
@@ -82,32 +81,30 @@ pub(super) fn mrtd(evidence: &Evidence<'_>) -> Checked {
 pub(super) fn config(evidence: &Evidence<'_>) -> Checked {
     let td = evidence.td().map_err(broken(NO_TD))?;
     let policy = &evidence.policy.td;
-    let findings = [
-        by_policy(
+    let mut outcomes = Vec::new();
+    let mut found = Vec::new();
+    for (what, key, allowed, value) in [
+        (
             "MRCONFIGID",
             "td.mrconfigid",
             &policy.mrconfigid,
             &td.mrconfigid,
-        )?,
-        by_policy("MROWNER", "td.mrowner", &policy.mrowner, &td.mrowner)?,
-        by_policy(
+        ),
+        ("MROWNER", "td.mrowner", &policy.mrowner, &td.mrowner),
+        (
             "MROWNERCONFIG",
             "td.mrownerconfig",
             &policy.mrownerconfig,
             &td.mrownerconfig,
-        )?,
-    ];
-    if findings
-        .iter()
-        .all(|finding| finding.outcome != Outcome::Passed)
-    {
-        return Ok(Finding::skipped(
-            "MRCONFIGID, MROWNER and MROWNERCONFIG were not compared",
-            "the policy has no td.mrconfigid, td.mrowner or td.mrownerconfig",
-        ));
+        ),
+    ] {
+        let finding = by_policy(what, key, allowed, value)?;
+        found.push(format!("{what} {}", finding.found));
+        outcomes.push(finding.outcome);
     }
-    Ok(Finding::passed(
+    Ok(together(
         "MRCONFIGID, MROWNER and MROWNERCONFIG are ones that the policy accepts",
-        "",
+        found.join(", "),
+        outcomes,
     ))
 }

@@ -1,8 +1,8 @@
 //! The policy file: TOML, every key documented in this crate's README.
 
 use super::{
-    Allowed, FirmwarePolicy, LaunchPolicy, MaskedBits, PcrPolicy, Policy, QuotePolicy,
-    Sha384Digest, TcbPolicy, TcbStatus, TdPolicy, VtpmPolicy,
+    Allowed, Bits, FirmwarePolicy, KnownEks, LaunchPolicy, MaskedBits, PcrPolicy, Policy,
+    QuotePolicy, Sha384Digest, TcbPolicy, TcbStatus, TdPolicy, VtpmPolicy, missing::missing,
 };
 use attestation::{
     digest::Algorithm,
@@ -26,6 +26,17 @@ pub enum PolicyError {
     /// The text is not TOML, or has a key that does not exist; the message names the place.
     #[error("the policy is not well-formed: {0}")]
     Syntax(#[from] Box<toml::de::Error>),
+    /// The policy does not say what it accepts of something that every policy has to speak of.
+    #[error(
+        "the policy does not say what it accepts of the following. What it does not name, it does not accept: \
+         name the value, or write \"any\" to accept it unseen, which the verdict then shows. \
+         `cargo xtask measure --kernel FILE --initrd FILE --append LINE --policy OUT.toml` writes a policy that names \
+         every value. Missing:\n  {}", keys.join("\n  ")
+    )]
+    Missing {
+        /// What to write, one a key.
+        keys: Vec<&'static str>,
+    },
     /// A value is not one that its key takes.
     #[error("policy key {key}: {problem}")]
     Value {
@@ -56,32 +67,40 @@ pub enum PolicyError {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Values {
+pub(super) enum Values {
     Word(String),
     List(Vec<String>),
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    quote: QuoteTable,
-    tcb: TcbTable,
-    td: TdTable,
-    firmware: FirmwareTable,
-    launch: LaunchTable,
-    vtpm: VtpmTable,
-    pcr: PcrTable,
+/// `"any"`, or a number.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Count {
+    Word(String),
+    Number(u64),
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct QuoteTable {
+pub(super) struct File {
+    pub(super) quote: QuoteTable,
+    pub(super) tcb: TcbTable,
+    pub(super) td: TdTable,
+    pub(super) firmware: FirmwareTable,
+    pub(super) launch: LaunchTable,
+    pub(super) vtpm: VtpmTable,
+    pub(super) pcr: PcrTable,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct QuoteTable {
     required: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct TcbTable {
+pub(super) struct TcbTable {
     statuses: Option<Vec<TcbStatus>>,
     advisories: Option<Values>,
     min_evaluation_data_number: Option<u32>,
@@ -89,55 +108,55 @@ struct TcbTable {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct TdTable {
-    mrtd: Option<Values>,
-    image: Option<PathBuf>,
-    debug: Option<bool>,
-    attributes: Option<String>,
-    attributes_mask: Option<String>,
-    xfam: Option<String>,
-    xfam_mask: Option<String>,
-    mrconfigid: Option<Values>,
-    mrowner: Option<Values>,
-    mrownerconfig: Option<Values>,
+pub(super) struct TdTable {
+    pub(super) mrtd: Option<Values>,
+    pub(super) image: Option<PathBuf>,
+    pub(super) debug: Option<bool>,
+    pub(super) attributes: Option<String>,
+    pub(super) attributes_mask: Option<String>,
+    pub(super) xfam: Option<String>,
+    pub(super) xfam_mask: Option<String>,
+    pub(super) mrconfigid: Option<Values>,
+    pub(super) mrowner: Option<Values>,
+    pub(super) mrownerconfig: Option<Values>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct FirmwareTable {
-    td_hob: Option<Values>,
-    other: Option<Vec<String>>,
+pub(super) struct FirmwareTable {
+    pub(super) td_hob: Option<Values>,
+    pub(super) other: Option<Vec<String>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct LaunchTable {
-    kernel: Option<Values>,
-    kernel_file: Option<PathBuf>,
-    command_line: Option<Values>,
-    command_line_digest: Option<Values>,
-    initrd: Option<Values>,
-    initrd_file: Option<PathBuf>,
+pub(super) struct LaunchTable {
+    pub(super) kernel: Option<Values>,
+    pub(super) kernel_file: Option<PathBuf>,
+    pub(super) command_line: Option<Values>,
+    pub(super) command_line_digest: Option<Values>,
+    pub(super) initrd: Option<Values>,
+    pub(super) initrd_file: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct VtpmTable {
-    engines: Option<Values>,
-    interfaces: Option<Values>,
-    modes: Option<Values>,
-    mirror: Option<Values>,
-    state: Option<Values>,
-    ek: Option<Values>,
-    allow_clear: Option<bool>,
-    allow_hierarchy_changes: Option<bool>,
-    allow_log_full: Option<bool>,
-    max_resets: Option<u64>,
+pub(super) struct VtpmTable {
+    pub(super) engines: Option<Values>,
+    pub(super) interfaces: Option<Values>,
+    pub(super) modes: Option<Values>,
+    pub(super) mirror: Option<Values>,
+    pub(super) state: Option<Values>,
+    pub(super) ek: Option<Values>,
+    pub(super) allow_clear: Option<bool>,
+    pub(super) allow_hierarchy_changes: Option<bool>,
+    pub(super) allow_log_full: Option<bool>,
+    pub(super) max_resets: Option<Count>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct PcrTable {
+pub(super) struct PcrTable {
     beyond_log: Option<Vec<u8>>,
     sha1: BTreeMap<String, Vec<String>>,
     sha256: BTreeMap<String, Vec<String>>,
@@ -165,9 +184,10 @@ impl Policy {
     /// As [`Policy::read`].
     pub fn parse(text: &str, directory: &Path) -> Result<Policy, PolicyError> {
         let file: File = toml::from_str(text).map_err(Box::new)?;
+        let keys = missing(&file);
         let source = Source { directory };
         let defaults = Policy::default();
-        Ok(Policy {
+        let policy = Policy {
             quote: QuotePolicy {
                 required: file.quote.required.unwrap_or(defaults.quote.required),
             },
@@ -186,7 +206,11 @@ impl Policy {
             launch: source.launch(file.launch)?,
             vtpm: vtpm(file.vtpm, defaults.vtpm)?,
             pcr: pcr(&file.pcr)?,
-        })
+        };
+        match keys.is_empty() {
+            true => Ok(policy),
+            false => Err(PolicyError::Missing { keys }),
+        }
     }
 }
 
@@ -215,17 +239,42 @@ fn vtpm(table: VtpmTable, defaults: VtpmPolicy) -> Result<VtpmPolicy, PolicyErro
             _ => None,
         })?,
         mirror: allowed("vtpm.mirror", table.mirror, PcrMirror::from_name)?,
-        state: digests("vtpm.state", table.state)?,
-        ek: allowed("vtpm.ek", table.ek, |name| {
-            Name::new(&hex::decode(name).ok()?)
-        })?,
+        state: match table.state {
+            None => defaults.state,
+            some => digests("vtpm.state", some)?,
+        },
+        ek: known_eks(table.ek)?,
         allow_clear: table.allow_clear.unwrap_or(defaults.allow_clear),
         allow_hierarchy_changes: table
             .allow_hierarchy_changes
             .unwrap_or(defaults.allow_hierarchy_changes),
         allow_log_full: table.allow_log_full.unwrap_or(defaults.allow_log_full),
-        max_resets: table.max_resets,
+        max_resets: match table.max_resets {
+            None => defaults.max_resets,
+            Some(Count::Number(most)) => Some(most),
+            Some(Count::Word(word)) if word == "any" => None,
+            Some(Count::Word(word)) => {
+                return Err(invalid(
+                    "vtpm.max_resets",
+                    format!("`{word}` is neither a number nor \"any\""),
+                ));
+            }
+        },
     })
+}
+
+fn known_eks(values: Option<Values>) -> Result<KnownEks, PolicyError> {
+    if matches!(&values, Some(Values::Word(word)) if word == "ephemeral") {
+        return Ok(KnownEks::Ephemeral);
+    }
+    let names = allowed("vtpm.ek", values, |name| {
+        Name::new(&hex::decode(name).ok()?)
+    })?;
+    match names {
+        Allowed::Any => Ok(KnownEks::Any),
+        Allowed::OneOf(names) => Ok(KnownEks::OneOf(names)),
+        Allowed::Absent => Err(invalid("vtpm.ek", "a vTPM has EKs: \"none\" accepts none")),
+    }
 }
 
 fn pcr(table: &PcrTable) -> Result<PcrPolicy, PolicyError> {
@@ -255,10 +304,7 @@ fn pcr(table: &PcrTable) -> Result<PcrPolicy, PolicyError> {
             values.insert((algorithm.id(), index), allowed);
         }
     }
-    let beyond_log = match &table.beyond_log {
-        None => (10..24).collect(),
-        Some(pcrs) => pcrs.clone(),
-    };
+    let beyond_log = table.beyond_log.clone().unwrap_or_default();
     if beyond_log.iter().any(|pcr| !(10..24).contains(pcr)) {
         return Err(invalid(
             "pcr.beyond_log",
@@ -300,14 +346,12 @@ impl Source<'_> {
         let mut command_line = allowed("launch.command_line", table.command_line, |line| {
             Some(Sha384::digest(line).into())
         })?;
-        match digests("launch.command_line_digest", table.command_line_digest)? {
-            Allowed::Unsaid => {}
-            Allowed::OneOf(values) => {
-                for value in values {
-                    add(&mut command_line, "launch.command_line_digest", value)?;
-                }
-            }
-            _ => return Err(invalid("launch.command_line_digest", "a list of digests")),
+        let digest_key = "launch.command_line_digest";
+        let Allowed::OneOf(values) = digests(digest_key, table.command_line_digest)? else {
+            return Err(invalid(digest_key, "a list of digests"));
+        };
+        for value in values {
+            add(&mut command_line, digest_key, value)?;
         }
         let mut initrd = digests("launch.initrd", table.initrd)?;
         if let Some(path) = &table.initrd_file {
@@ -355,7 +399,6 @@ fn invalid(key: &str, problem: impl Into<String>) -> PolicyError {
 
 fn add<T>(allowed: &mut Allowed<T>, key: &str, value: T) -> Result<(), PolicyError> {
     match allowed {
-        Allowed::Unsaid => *allowed = Allowed::OneOf(vec![value]),
         Allowed::OneOf(values) => values.push(value),
         Allowed::Any | Allowed::Absent => {
             return Err(invalid(
@@ -367,14 +410,14 @@ fn add<T>(allowed: &mut Allowed<T>, key: &str, value: T) -> Result<(), PolicyErr
     Ok(())
 }
 
-/// `"any"`, `"none"`, one value or a list of values.
+/// `"any"`, `"none"`, one value or a list of values; none if the key is left out.
 fn allowed<T>(
     key: &str,
     values: Option<Values>,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<Allowed<T>, PolicyError> {
     let list = match values {
-        None => return Ok(Allowed::Unsaid),
+        None => return Ok(Allowed::default()),
         Some(Values::Word(word)) if word == "any" => return Ok(Allowed::Any),
         Some(Values::Word(word)) if word == "none" => return Ok(Allowed::Absent),
         Some(Values::Word(word)) => vec![word],
@@ -407,23 +450,20 @@ fn parse_digest(value: &str) -> Option<Sha384Digest> {
     Some(digest)
 }
 
-/// A 64-bit field as a number in hex, most significant digit first.
-fn masked(
-    key: &str,
-    value: Option<String>,
-    mask: Option<String>,
-) -> Result<Option<MaskedBits>, PolicyError> {
+/// `"any"`, or a 64-bit field as a number in hex, most significant digit first.
+fn masked(key: &str, value: Option<String>, mask: Option<String>) -> Result<Bits, PolicyError> {
     let number = |key: &str, text: &str| {
         let digits = text.strip_prefix("0x").unwrap_or(text);
         u64::from_str_radix(digits, 16)
             .map_err(|_| invalid(key, format!("`{text}` is not 64 bits in hex")))
     };
     let mask_key = format!("{key}_mask");
-    match (value, mask) {
-        (None, None) => Ok(None),
-        (None, Some(_)) => Err(invalid(&mask_key, format!("needs {key} beside it"))),
-        (Some(value), mask) => Ok(Some(MaskedBits {
-            value: number(key, &value)?,
+    match (value.as_deref(), mask) {
+        (None, _) => Ok(Bits::default()),
+        (Some("any"), Some(_)) => Err(invalid(&mask_key, format!("contradicts `any` of {key}"))),
+        (Some("any"), None) => Ok(Bits::Any),
+        (Some(value), mask) => Ok(Bits::Masked(MaskedBits {
+            value: number(key, value)?,
             mask: match mask {
                 Some(mask) => number(&mask_key, &mask)?,
                 None => u64::MAX,

@@ -3,6 +3,7 @@
 //! [`Policy`] is plain data; [`Policy::read`] makes one of a TOML file (module `file`).
 
 mod file;
+mod missing;
 
 pub use dcap_qvl::TcbStatus;
 pub use file::PolicyError;
@@ -11,18 +12,15 @@ use attestation::{
     journal::{Mode, PcrMirror},
     tpm::Name,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A SHA-384 digest.
 pub type Sha384Digest = [u8; 48];
 
-/// A set of allowed values.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A set of allowed values; none by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Allowed<T> {
-    /// The policy does not say: the check is skipped, and the report says so.
-    #[default]
-    Unsaid,
-    /// Whatever it is.
+    /// Whatever it is: the report says that it was accepted, not that it was checked.
     Any,
     /// There must not be one.
     Absent,
@@ -30,14 +28,37 @@ pub enum Allowed<T> {
     OneOf(Vec<T>),
 }
 
+impl<T> Default for Allowed<T> {
+    fn default() -> Self {
+        Allowed::OneOf(Vec::new())
+    }
+}
+
 impl<T: PartialEq> Allowed<T> {
-    /// Whether `value` is allowed. [`Allowed::Unsaid`] allows all.
+    /// Whether `value` is allowed.
     pub fn allows(&self, value: &T) -> bool {
         match self {
-            Allowed::Unsaid | Allowed::Any => true,
+            Allowed::Any => true,
             Allowed::Absent => false,
             Allowed::OneOf(values) => values.contains(value),
         }
+    }
+}
+
+/// Which vTPM it may be, by the names of its EKs; none by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KnownEks {
+    /// Whichever: the report says that it was accepted, not that it was checked.
+    Any,
+    /// One whose EKs were made at this boot, so that nobody can know them before: ephemeral, started from no earlier state.
+    Ephemeral,
+    /// One that has an EK of one of these names.
+    OneOf(Vec<Name>),
+}
+
+impl Default for KnownEks {
+    fn default() -> Self {
+        KnownEks::OneOf(Vec::new())
     }
 }
 
@@ -57,6 +78,24 @@ impl MaskedBits {
     }
 }
 
+/// What a 64-bit field may be; 0 by default, which neither ATTRIBUTES nor XFAM of a TD to trust is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bits {
+    /// Whatever it is, beside the bits that are always checked.
+    Any,
+    /// These.
+    Masked(MaskedBits),
+}
+
+impl Default for Bits {
+    fn default() -> Self {
+        Bits::Masked(MaskedBits {
+            value: 0,
+            mask: u64::MAX,
+        })
+    }
+}
+
 /// `[td]`: what TD this may be.
 #[derive(Clone, Debug, Default)]
 pub struct TdPolicy {
@@ -65,9 +104,9 @@ pub struct TdPolicy {
     /// Whether a debug TD is accepted.
     pub debug: bool,
     /// ATTRIBUTES, beside the bits that are always checked.
-    pub attributes: Option<MaskedBits>,
+    pub attributes: Bits,
     /// XFAM.
-    pub xfam: Option<MaskedBits>,
+    pub xfam: Bits,
     /// MRCONFIGID.
     pub mrconfigid: Allowed<Sha384Digest>,
     /// MROWNER.
@@ -82,7 +121,7 @@ pub struct FirmwarePolicy {
     /// SHA-384 of the TD HOB list: the machine as the host describes it.
     pub td_hob: Allowed<Sha384Digest>,
     /// Digests of other events of the firmware (secure boot, a payload outside MRTD).
-    pub other: Vec<Sha384Digest>,
+    pub other: BTreeSet<Sha384Digest>,
 }
 
 /// `[quote]`.
@@ -126,17 +165,17 @@ pub struct VtpmPolicy {
     pub modes: Allowed<Mode>,
     /// What of the PCRs is in the journal.
     pub mirror: Allowed<PcrMirror>,
-    /// SHA-384 of the state that a persistent vTPM may start from.
+    /// SHA-384 of the state that it may have started from; [`Allowed::Absent`]: it must have started from none.
     pub state: Allowed<Sha384Digest>,
-    /// Names of EKs, of which the vTPM must have one.
-    pub ek: Allowed<Name>,
+    /// Which vTPM.
+    pub ek: KnownEks,
     /// Whether TPM2_Clear may have happened.
     pub allow_clear: bool,
     /// Whether hierarchies' authorizations, policies and state may have changed.
     pub allow_hierarchy_changes: bool,
     /// Whether the journal may have ended for want of room.
     pub allow_log_full: bool,
-    /// How many times the TPM may have been reset since L1 started.
+    /// How many times the TPM may have been reset since L1 started; `None` for any number.
     pub max_resets: Option<u64>,
 }
 
@@ -149,7 +188,7 @@ pub struct PcrPolicy {
     pub beyond_log: Vec<u8>,
 }
 
-/// What a relying party accepts: one member for each table of the file.
+/// What a relying party accepts: one member for each table of the file. The default accepts nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// `[quote]`.
@@ -187,16 +226,16 @@ impl Default for TcbPolicy {
 impl Default for VtpmPolicy {
     fn default() -> Self {
         VtpmPolicy {
-            engines: Allowed::Unsaid,
-            interfaces: Allowed::Unsaid,
-            modes: Allowed::Unsaid,
-            mirror: Allowed::Unsaid,
-            state: Allowed::Unsaid,
-            ek: Allowed::Unsaid,
+            engines: Allowed::default(),
+            interfaces: Allowed::default(),
+            modes: Allowed::default(),
+            mirror: Allowed::default(),
+            state: Allowed::Absent,
+            ek: KnownEks::default(),
             allow_clear: false,
-            allow_hierarchy_changes: true,
+            allow_hierarchy_changes: false,
             allow_log_full: false,
-            max_resets: None,
+            max_resets: Some(0),
         }
     }
 }

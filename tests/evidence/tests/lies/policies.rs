@@ -1,11 +1,11 @@
 //! Policies that do not say enough, and what is then not trusted.
 
 use attestation::digest::{Algorithm, Digests};
-use attestation::tpm::commands;
-use evidence::Boot;
+use attestation::tpm::{commands, rh};
 use evidence::guest::Device;
-use verifier::Id;
-use verifier::policy::Allowed;
+use evidence::{Boot, bz_image};
+use verifier::policy::{Allowed, TdPolicy, VtpmPolicy};
+use verifier::{Id, Outcome, Policy, Report, Verdict};
 
 use crate::subjects::HONEST;
 use crate::{Lie, assert_seen};
@@ -20,9 +20,114 @@ fn a_policy_that_does_not_say_whose_td_trusts_none() {
         &[Lie {
             name: "no MRTD",
             breaks: Id::Mrtd,
-            tell: |lie| lie.policy.td.mrtd = Allowed::Unsaid,
+            tell: |lie| lie.policy.td.mrtd = Allowed::default(),
         }],
     );
+}
+
+/// A boot of the host's kernel, with its shell for init, judged by a policy that names MRTD alone.
+#[test]
+fn what_a_policy_does_not_name_is_not_accepted() {
+    let boot = Boot {
+        kernel: bz_image(b"the host's kernel"),
+        command_line: "init=/bin/sh".into(),
+        ..Boot::default()
+    };
+    let mut evidence = boot.evidence();
+    evidence.policy = Policy {
+        td: TdPolicy {
+            mrtd: Allowed::OneOf(vec![boot.firmware.mrtd()]),
+            ..TdPolicy::default()
+        },
+        ..Policy::default()
+    };
+    let refused: Vec<Id> = evidence.verify().failures().collect();
+    for id in [
+        Id::TdAttributes,
+        Id::TdConfig,
+        Id::FirmwareEvents,
+        Id::LaunchKernel,
+        Id::LaunchCommandLine,
+        Id::LaunchInitrd,
+        Id::JournalStart,
+    ] {
+        assert!(refused.contains(&id), "{id}: {refused:?}");
+    }
+}
+
+/// Each key by itself: what it accepts unseen is told, and the whole is not called checked.
+#[test]
+fn what_is_accepted_unseen_is_told() {
+    let boot = Boot::default();
+    let text = boot.policy_file();
+    let cases = [
+        ("mrtd", Id::Mrtd),
+        ("attributes", Id::TdAttributes),
+        ("xfam", Id::TdAttributes),
+        ("mrconfigid", Id::TdConfig),
+        ("mrowner", Id::TdConfig),
+        ("mrownerconfig", Id::TdConfig),
+        ("td_hob", Id::FirmwareEvents),
+        ("kernel", Id::LaunchKernel),
+        ("command_line", Id::LaunchCommandLine),
+        ("initrd", Id::LaunchInitrd),
+        ("engines", Id::JournalStart),
+        ("interfaces", Id::JournalStart),
+        ("modes", Id::JournalStart),
+        ("mirror", Id::JournalStart),
+        ("ek", Id::EkPolicy),
+    ];
+    let mut evidence = boot.evidence();
+    assert_eq!(evidence.verify().verdict(), Verdict::Checked);
+    for (key, id) in cases {
+        let edited: Vec<String> = text
+            .lines()
+            .map(|line| match line.split_once(" = ") {
+                Some((name, _)) if name == key => format!("{key} = \"any\""),
+                _ => line.to_owned(),
+            })
+            .collect();
+        evidence.policy = Policy::parse(&edited.join("\n"), ".".as_ref()).expect("a policy");
+        let report = evidence.verify();
+        assert_eq!(report.verdict(), Verdict::Accepted, "{key}");
+        let told: Vec<(Id, &Outcome)> = report
+            .accepted()
+            .map(|check| (check.id, &check.outcome))
+            .collect();
+        let [(found, Outcome::Accepted { by })] = &told[..] else {
+            panic!("{key}: {told:?}");
+        };
+        assert_eq!(*found, id, "{key}");
+        assert!(by.ends_with(&format!("{key} = \"any\"")), "{key}: {by}");
+    }
+}
+
+/// What happened to the TPM, and a policy that lets it happen.
+#[test]
+fn what_may_happen_is_told_if_it_did() {
+    let evidence = Boot::default().evidence_after(|machine| {
+        machine.ok(&commands::hierarchy_change_auth(rh::OWNER, b"mine"));
+        machine.ok(&commands::clear());
+        machine.reset();
+    });
+    let allow = |edit: fn(&mut VtpmPolicy)| {
+        let mut evidence = evidence.clone();
+        evidence.policy.vtpm.allow_hierarchy_changes = true;
+        evidence.policy.vtpm.allow_clear = true;
+        edit(&mut evidence.policy.vtpm);
+        evidence.verify()
+    };
+    let one_reset = allow(|policy| policy.max_resets = Some(1));
+    let by = |report: &Report| match &report.check(Id::JournalPolicy).expect("a check").outcome {
+        Outcome::Accepted { by } => by.clone(),
+        other => panic!("{other:?}"),
+    };
+    let both = "vtpm.allow_clear = true, vtpm.allow_hierarchy_changes = true";
+    assert_eq!(by(&one_reset), both);
+    let any = allow(|policy| policy.max_resets = None);
+    assert_eq!(by(&any), format!("{both}, vtpm.max_resets = \"any\""));
+    let none = allow(|policy| policy.max_resets = Some(0));
+    assert_eq!(none.failures().collect::<Vec<_>>(), [Id::JournalPolicy]);
 }
 
 /// The policy leaves a PCR to the guest, and knows the value that it must have all the same.

@@ -2,7 +2,7 @@
 
 use attestation::tpm::Name;
 use evidence::Evidence;
-use verifier::policy::Allowed;
+use verifier::policy::KnownEks;
 use verifier::{Bundle, Id};
 
 use crate::subjects::{HONEST, OLDER, TIMES, TWIN};
@@ -130,7 +130,7 @@ fn a_relay_to_a_machine_as_good() {
     assert!(honest.verify().is_trusted());
     honest.bundle = HONEST.bundle.clone();
     for name in names {
-        honest.policy.vtpm.ek = Allowed::OneOf(vec![name]);
+        honest.policy.vtpm.ek = KnownEks::OneOf(vec![name]);
         assert_seen(
             &honest,
             &[Lie {
