@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 /// Largest file of collateral; a CRL of Intel's is a few hundred KiB.
 const FILE_LIMIT: u64 = 16 << 20;
+/// Largest document of the PCS; Intel's have a few tens of KiB.
+const DOCUMENT_LIMIT: u64 = 1 << 20;
 /// Most files of one kind that are read.
 const FILES_LIMIT: usize = 64;
 
@@ -158,14 +160,18 @@ impl Signed {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CollateralError> {
-    read_bounded(path, FILE_LIMIT).map_err(|source| CollateralError::File {
+    read_at_most(path, FILE_LIMIT)
+}
+
+fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, CollateralError> {
+    read_bounded(path, limit).map_err(|source| CollateralError::File {
         path: path.into(),
         source,
     })
 }
 
 fn read_text(path: &Path, what: &'static str) -> Result<String, CollateralError> {
-    String::from_utf8(read(path)?).map_err(|_| content(path, what))
+    String::from_utf8(read_at_most(path, DOCUMENT_LIMIT)?).map_err(|_| content(path, what))
 }
 
 fn read_signed(path: &Path, member: &'static str) -> Result<Signed, CollateralError> {

@@ -1,18 +1,62 @@
 //! The evidence in its parts, each parsed once.
 
 use crate::{
-    cc_event, collateral::Collateral, policy::Policy, quote::TdQuote, td_body::consistent_report,
+    cc_event,
+    certificate::{Certificate, CertificateError, Contents},
+    collateral::Collateral,
+    limits::{Oversize, oversize},
+    policy::Policy,
+    quote::TdQuote,
+    td_body::consistent_report,
 };
 use attestation::{
-    bundle::{Bundle, Pcrs},
+    bundle::{Binary, Bundle, Pcrs},
     claims::Claims,
     digest::{Algorithm, Digest},
-    event_log::Log,
+    event_log::{Log, replay_rtmrs},
     journal::Record,
     pcr::{self, Bank},
     report::Report as NvReport,
 };
+use std::cell::OnceCell;
 use tdx_defs::quote::TdQuoteBody;
+
+/// A certificate, parsed once; its contents are read once as well, when its signature is verified.
+pub(crate) struct Envelope<'a> {
+    certificate: Result<Certificate<'a>, CertificateError>,
+    contents: OnceCell<Result<Contents<'a>, CertificateError>>,
+}
+
+impl<'a> Envelope<'a> {
+    fn new(der: &'a [u8]) -> Envelope<'a> {
+        Envelope {
+            certificate: Certificate::parse(der),
+            contents: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn certificate(&self) -> Result<&Certificate<'a>, &CertificateError> {
+        self.certificate.as_ref()
+    }
+
+    /// What the certificate says, if `issuer`, which is always the same, signed it.
+    pub(crate) fn open(
+        &self,
+        issuer: &Certificate<'_>,
+    ) -> Result<&Contents<'a>, &CertificateError> {
+        let certificate = self.certificate.as_ref()?;
+        let contents = self.contents.get_or_init(|| certificate.open(issuer));
+        contents.as_ref()
+    }
+}
+
+/// The certificates of the bundle.
+pub(crate) struct Certificates<'a> {
+    pub(crate) ca: Envelope<'a>,
+    /// RSA-2048, P-256, P-384.
+    pub(crate) eks: [Envelope<'a>; 3],
+    pub(crate) ak: Envelope<'a>,
+}
 
 /// Everything that the checks look at.
 pub(crate) struct Evidence<'a> {
@@ -23,11 +67,16 @@ pub(crate) struct Evidence<'a> {
     pub(crate) now: u64,
     /// As the relying party gave it.
     pub(crate) nonce: &'a [u8],
+    /// A member that is larger than it may be: then no member is looked into.
+    pub(crate) oversize: Option<Oversize>,
     pub(crate) report: Result<NvReport<'a>, String>,
     pub(crate) claims: Result<Claims, String>,
     /// `None` if the bundle has none.
     pub(crate) quote: Option<Result<TdQuote, String>>,
+    pub(crate) certificates: Certificates<'a>,
     pub(crate) cc_log: Result<Log<'a>, String>,
+    /// What the CC event log gives.
+    pub(crate) rtmrs: Result<[[u8; 48]; 4], String>,
     pub(crate) tcg_log: Result<Log<'a>, String>,
     pub(crate) banks: Result<Vec<Bank>, String>,
     /// The records of RTMR3, in order.
@@ -46,12 +95,17 @@ impl<'a> Evidence<'a> {
         now: u64,
         nonce: &'a [u8],
     ) -> Evidence<'a> {
-        let report = said(NvReport::parse(&bundle.report.0));
+        let oversize = oversize(bundle);
+        let read = |member: &'a Binary| match oversize {
+            None => member.0.as_slice(),
+            Some(_) => &[],
+        };
+        let report = said(NvReport::parse(read(&bundle.report)));
         let claims = match &report {
             Ok(report) => said(Claims::from_json(report.claims)),
             Err(error) => Err(error.clone()),
         };
-        let cc_log = said(Log::parse(&bundle.cc_event_log.0));
+        let cc_log = said(Log::parse(read(&bundle.cc_event_log)));
         let journal = match &cc_log {
             Ok(log) => journal(log),
             Err(error) => Err(error.clone()),
@@ -62,14 +116,27 @@ impl<'a> Evidence<'a> {
             collateral,
             now,
             nonce,
+            oversize,
             report,
             claims,
             quote: bundle
                 .td_quote
                 .as_ref()
-                .map(|quote| said(TdQuote::parse(&quote.0))),
+                .map(|quote| said(TdQuote::parse(read(quote)))),
+            certificates: Certificates {
+                ca: Envelope::new(read(&bundle.ca_certificate)),
+                eks: bundle
+                    .ek_certificates
+                    .each_ref()
+                    .map(|certificate| Envelope::new(read(certificate))),
+                ak: Envelope::new(read(&bundle.ak_certificate)),
+            },
+            rtmrs: match &cc_log {
+                Ok(log) => said(replay_rtmrs(&log.events)),
+                Err(error) => Err(error.clone()),
+            },
             cc_log,
-            tcg_log: said(Log::parse(&bundle.tcg_event_log.0)),
+            tcg_log: said(Log::parse(read(&bundle.tcg_event_log))),
             banks: banks(&bundle.pcrs),
             journal,
         }

@@ -1,7 +1,7 @@
-//! TD quotes: signatures, certificate chain and TCB status.
+//! TD quotes: signatures and certificate chain.
 //!
 //! Structures: Intel TDX DCAP Quoting Library API, "Version 4 Quote Format" and "Version 5". Parsing, and everything that
-//! needs collateral, is `dcap-qvl`'s; it verifies as a whole, and so the signatures and the chain
+//! needs collateral ([`tcb`](crate::tcb)), is `dcap-qvl`'s; it verifies as a whole, and so the signatures and the chain
 //! are looked at here once more by themselves, for a report that says which of them is wrong.
 
 use crate::{
@@ -10,11 +10,7 @@ use crate::{
     public_key::PublicKey,
     td_attributes, td_body,
 };
-use dcap_qvl::{
-    QuoteClaims, QuoteCollateralV3, QuotePolicy, TcbInfo, intel,
-    quote::{AuthDataV3, EnclaveReport, Quote},
-    verify::QuoteVerifier,
-};
+use dcap_qvl::quote::{AuthDataV3, EnclaveReport, Quote};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -232,91 +228,13 @@ impl TdQuote {
         !td_attributes::problems(td_body::attributes(&self.body)).is_empty()
     }
 
-    /// Verifies the whole quote with collateral.
-    ///
-    /// # Errors
-    /// What is missing or wrong.
-    pub fn verify_tcb(&self, collateral: &Collateral, now: u64) -> Result<QuoteClaims, TcbError> {
-        let pck = self
-            .chain
-            .first()
-            .ok_or(TcbError::Missing("a PCK certificate"))?;
-        let extension = intel::parse_pck_extension(pck)
-            .map_err(|error| TcbError::Refused(format!("{error:#}")))?;
-        let collateral = select(collateral, pck, &extension.fmspc)?;
-        let root = collateral.0;
-        QuoteVerifier::new(root)
-            .allow_debug(true)
-            .verify_with_policy(
-                &self.bytes,
-                collateral.1,
-                now,
-                &QuotePolicy::claims_only(now),
-            )
-            .map_err(|error| TcbError::Refused(format!("{error:#}")))
+    /// As it was parsed.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
-}
 
-/// Why a quote's TCB status is not known.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TcbError {
-    /// The collateral lacks a file.
-    #[error("the collateral lacks {0}")]
-    Missing(&'static str),
-    /// The collateral, or the platform by it, is refused.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// The root, and what of the collateral is about the platform of this PCK certificate.
-fn select(
-    collateral: &Collateral,
-    pck: &[u8],
-    fmspc: &[u8],
-) -> Result<(Vec<u8>, QuoteCollateralV3), TcbError> {
-    let chain = collateral
-        .tcb_signing_chain
-        .clone()
-        .ok_or(TcbError::Missing(
-            "tcb-signing-chain.pem (header TCB-Info-Issuer-Chain)",
-        ))?;
-    let fmspc = hex::encode(fmspc);
-    let is_wanted = |body: &str| {
-        serde_json::from_str::<TcbInfo>(body)
-            .is_ok_and(|info| info.fmspc.eq_ignore_ascii_case(&fmspc))
-    };
-    let tcb_info = collateral
-        .tcb_infos
-        .iter()
-        .find(|info| is_wanted(&info.body))
-        .ok_or(TcbError::Missing("tcb-info.json of this platform's FMSPC"))?;
-    let qe_identity = collateral
-        .qe_identity
-        .as_ref()
-        .ok_or(TcbError::Missing("qe-identity.json"))?;
-    let root_crl = collateral
-        .root_crl
-        .clone()
-        .ok_or(TcbError::Missing("root-ca-crl.der"))?;
-    let pck_crl = collateral
-        .pck_crls
-        .iter()
-        .find(|crl| certificate::crl_is_of_issuer(crl, pck))
-        .ok_or(TcbError::Missing(
-            "pck-crl.der of the CA that issued the PCK certificate",
-        ))?;
-    let selected = QuoteCollateralV3 {
-        pck_crl_issuer_chain: String::new(),
-        root_ca_crl: root_crl,
-        pck_crl: pck_crl.clone(),
-        tcb_info_issuer_chain: chain.clone(),
-        tcb_info: tcb_info.body.clone(),
-        tcb_info_signature: tcb_info.signature.clone(),
-        qe_identity_issuer_chain: chain,
-        qe_identity: qe_identity.body.clone(),
-        qe_identity_signature: qe_identity.signature.clone(),
-        pck_certificate_chain: None,
-    };
-    Ok((collateral.root.clone(), selected))
+    /// The PCK certificate, DER.
+    pub(crate) fn pck(&self) -> Option<&[u8]> {
+        self.chain.first().map(Vec::as_slice)
+    }
 }

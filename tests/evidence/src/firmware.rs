@@ -21,7 +21,7 @@ const CHUNK: usize = 0x100;
 /// Memory of the TD below its TD HOB.
 const MEMORY: u64 = 8 << 20;
 /// Room for the log of the firmware, of which it uses a part.
-const LOG_AREA: usize = 0x4000;
+const LOG_AREA: usize = 0x8_0000;
 
 /// A firmware image with L1 inside.
 #[derive(Clone)]

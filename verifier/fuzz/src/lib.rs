@@ -15,7 +15,7 @@ use attestation::{
 use verifier::{
     Collateral, Policy,
     cc_event::CcEvent,
-    certificate::{Certificate, crl_is_of_issuer, from_pem},
+    certificate::{Certificate, Contents, crl_issuer, from_pem},
     quote::TdQuote,
     td_body::consistent_report,
     tpm_signature,
@@ -91,21 +91,23 @@ pub fn tpm_structures(data: &[u8]) {
     }
 }
 
-/// A certificate, DER; as PEM, and as a CRL.
+/// A certificate, DER; as PEM, as a CRL, and as the extensions of a certificate.
 pub fn certificate(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
         from_pem(text);
     }
-    crl_is_of_issuer(data, data);
+    crl_issuer(data);
+    if let Ok(contents) = Contents::parse(data) {
+        contents.unknown_critical();
+        let _ = contents.basic_constraints();
+        let _ = contents.key_usage();
+        let _ = contents.alternative_directory_name();
+    }
     let Ok(certificate) = Certificate::parse(data) else {
         return;
     };
-    certificate.is_signed_by(&certificate);
+    let _ = certificate.open(&certificate);
     certificate.is_valid_at(NOW);
-    certificate.unknown_critical();
-    let _ = certificate.basic_constraints();
-    let _ = certificate.key_usage();
-    let _ = certificate.alternative_directory_name();
     let _ = (certificate.subject(), certificate.issuer());
 }
 

@@ -2,9 +2,9 @@
 
 use super::{broken, same};
 use crate::{
-    certificate::Certificate,
+    certificate::{Certificate, CertificateError, Contents},
     check::{Checked, Finding},
-    evidence::Evidence,
+    evidence::{Envelope, Evidence},
     quote::TdQuote,
     td_body::{consistent_report, differences},
 };
@@ -51,18 +51,22 @@ pub(super) fn start<'a>(evidence: &'a Evidence<'_>) -> Result<&'a Start, Finding
     }
 }
 
-fn parse(bytes: &[u8], whose: &str) -> Result<Certificate, Finding> {
-    Certificate::parse(bytes).map_err(|error| {
-        Finding::failed(
-            format!("the {whose} certificate cannot be used"),
-            "one X.509 certificate, DER",
-            error.to_string(),
-        )
-    })
+/// A certificate that cannot be used.
+fn unusable(error: &CertificateError, whose: &str) -> Finding {
+    Finding::failed(
+        format!("the {whose} certificate cannot be used"),
+        "one X.509 certificate, DER",
+        error.to_string(),
+    )
 }
 
-pub(super) fn ca_of(evidence: &Evidence<'_>) -> Result<Certificate, Finding> {
-    parse(&evidence.bundle.ca_certificate.0, "CA")
+fn parsed<'a, 'e>(envelope: &'a Envelope<'e>, whose: &str) -> Result<&'a Certificate<'e>, Finding> {
+    let certificate = envelope.certificate();
+    certificate.map_err(|error| unusable(error, whose))
+}
+
+fn ca_of<'a, 'e>(evidence: &'a Evidence<'e>) -> Result<&'a Certificate<'e>, Finding> {
+    parsed(&evidence.certificates.ca, "CA")
 }
 
 pub(super) fn ca(evidence: &Evidence<'_>) -> Checked {
@@ -73,18 +77,12 @@ pub(super) fn ca(evidence: &Evidence<'_>) -> Checked {
         &start.ca[..],
         &sha384(ca.spki())[..],
     )?;
-    if !ca.is_signed_by(&ca) {
-        return Err(Finding::failed(
-            "the CA's certificate is not signed with its own key: it was changed after L1 made it",
-            "a valid self-signature",
-            format!("subject {}, issuer {}", ca.subject(), ca.issuer()),
-        ));
-    }
-    let is_ca = ca
+    let contents = ca_contents(evidence)?;
+    let is_ca = contents
         .basic_constraints()
         .map_err(broken("the CA's certificate is malformed"))?
         .is_some_and(|(critical, constraints)| critical && constraints.ca);
-    let may_sign = ca
+    let may_sign = contents
         .key_usage()
         .map_err(broken("the CA's certificate is malformed"))?
         .is_some_and(|(_, usage)| usage.key_cert_sign());
@@ -95,16 +93,35 @@ pub(super) fn ca(evidence: &Evidence<'_>) -> Checked {
             format!("cA: {is_ca}, keyCertSign: {may_sign}"),
         ));
     }
-    usable(&ca, "CA", evidence.now)?;
+    usable(ca, contents, "CA", evidence.now)?;
     Ok(Finding::passed(
         "the CA's certificate is signed with its own key, and the journal names this key",
         ca.subject(),
     ))
 }
 
+/// What the CA says in its certificate, once its signature is verified.
+fn ca_contents<'a, 'e>(evidence: &'a Evidence<'e>) -> Result<&'a Contents<'e>, Finding> {
+    let ca = ca_of(evidence)?;
+    let contents = evidence.certificates.ca.open(ca);
+    contents.map_err(|error| match error {
+        CertificateError::NotSigned => Finding::failed(
+            "the CA's certificate is not signed with its own key: it was changed after L1 made it",
+            "a valid self-signature",
+            format!("subject {}, issuer {}", ca.subject(), ca.issuer()),
+        ),
+        error => unusable(error, "CA"),
+    })
+}
+
 /// What holds for every certificate here.
-fn usable(certificate: &Certificate, whose: &str, now: u64) -> Result<(), Finding> {
-    if let Some(extension) = certificate.unknown_critical() {
+fn usable(
+    certificate: &Certificate<'_>,
+    contents: &Contents<'_>,
+    whose: &str,
+    now: u64,
+) -> Result<(), Finding> {
+    if let Some(extension) = contents.unknown_critical() {
         return Err(Finding::failed(
             format!("the {whose} certificate has a critical extension that is not known"),
             "none",
@@ -123,7 +140,8 @@ fn usable(certificate: &Certificate, whose: &str, now: u64) -> Result<(), Findin
 
 pub(super) fn ca_quote(evidence: &Evidence<'_>) -> Checked {
     let ca = ca_of(evidence)?;
-    let content = extension(&ca, TD_QUOTE, "a TD quote or TDREPORT")?;
+    let contents = ca_contents(evidence)?;
+    let content = extension(contents, TD_QUOTE, "a TD quote or TDREPORT")?;
     let (body, what) = if content.len() == TD_REPORT_SIZE {
         let report = consistent_report(content).ok_or_else(|| {
             broken("the TDREPORT in the CA's certificate contradicts itself")("its hashes")
@@ -173,7 +191,7 @@ pub(super) fn ca_quote(evidence: &Evidence<'_>) -> Checked {
             hex::encode(body.rtmr[3]),
         ));
     };
-    let own_log = extension(&ca, CC_EVENT_LOG, "a CC event log")?;
+    let own_log = extension(contents, CC_EVENT_LOG, "a CC event log")?;
     let own = Log::parse(own_log).map_err(broken(
         "the CC event log in the CA's certificate does not parse",
     ))?;
@@ -212,12 +230,12 @@ fn starts_with(events: &[Event<'_>], own: &[Event<'_>]) -> bool {
 }
 
 /// The bytes in an extension that is an OCTET STRING.
-fn extension<'a>(
-    certificate: &'a Certificate,
+fn extension<'e>(
+    contents: &Contents<'e>,
     id: ObjectIdentifier,
     what: &str,
-) -> Result<&'a [u8], Finding> {
-    certificate
+) -> Result<&'e [u8], Finding> {
+    contents
         .extension(id)
         .and_then(|(_, content)| <&OctetStringRef>::from_der(content).ok())
         .map(OctetStringRef::as_bytes)
@@ -231,22 +249,24 @@ fn extension<'a>(
 }
 
 /// What all certificates of keys have: the CA's signature, no CA of their own, one purpose, and the TPM's name.
-fn of_key(
-    evidence: &Evidence<'_>,
-    certificate: &Certificate,
+fn of_key<'a, 'e>(
+    evidence: &'a Evidence<'e>,
+    envelope: &'a Envelope<'e>,
     whose: &str,
     purpose: ObjectIdentifier,
-) -> Result<(), Finding> {
+) -> Result<(&'a Certificate<'e>, &'a Contents<'e>), Finding> {
+    let certificate = parsed(envelope, whose)?;
     let ca = ca_of(evidence)?;
-    if !certificate.is_signed_by(&ca) {
-        return Err(Finding::failed(
+    let contents = envelope.open(ca).map_err(|error| match error {
+        CertificateError::NotSigned => Finding::failed(
             format!("the {whose} certificate is not signed by the CA of this TD"),
             ca.subject(),
             certificate.issuer(),
-        ));
-    }
+        ),
+        error => unusable(error, whose),
+    })?;
     let malformed = || broken("a certificate is malformed");
-    let is_ca = certificate
+    let is_ca = contents
         .basic_constraints()
         .map_err(malformed())?
         .is_some_and(|(_, constraints)| constraints.ca);
@@ -257,17 +277,14 @@ fn of_key(
             "a CA",
         ));
     }
-    if !certificate.has_purpose(purpose).map_err(malformed())? {
+    if !contents.has_purpose(purpose).map_err(malformed())? {
         return Err(Finding::failed(
             format!("the {whose} certificate is for another purpose"),
             format!("extended key usage {purpose}"),
             "without it",
         ));
     }
-    let Some((critical, name)) = certificate
-        .alternative_directory_name()
-        .map_err(malformed())?
-    else {
+    let Some((critical, name)) = contents.alternative_directory_name().map_err(malformed())? else {
         return Err(Finding::failed(
             format!("the {whose} certificate does not name the TPM"),
             "subject alternative name with a directory name",
@@ -292,29 +309,34 @@ fn of_key(
             ));
         }
     }
-    usable(certificate, whose, evidence.now)
+    usable(certificate, contents, whose, evidence.now)?;
+    Ok((certificate, contents))
 }
 
 fn has_attribute(name: &Name, id: ObjectIdentifier) -> bool {
     name.iter().any(|attribute| attribute.oid == id)
 }
 
+/// Whose the EK certificates are, in their order.
+const EKS: [&str; 3] = ["RSA EK", "P-256 EK", "P-384 EK"];
+
 /// The EK certificates: RSA-2048, P-256, P-384.
-pub(super) fn ek_certificates(
-    evidence: &Evidence<'_>,
-) -> Result<[(&'static str, Certificate); 3], Finding> {
-    let [rsa, p256, p384] = &evidence.bundle.ek_certificates;
+pub(super) fn ek_certificates<'a, 'e>(
+    evidence: &'a Evidence<'e>,
+) -> Result<[(&'static str, &'a Certificate<'e>); 3], Finding> {
+    let [rsa, p256, p384] = &evidence.certificates.eks;
+    let [rsa_ek, p256_ek, p384_ek] = EKS;
     Ok([
-        ("RSA EK", parse(&rsa.0, "RSA EK")?),
-        ("P-256 EK", parse(&p256.0, "P-256 EK")?),
-        ("P-384 EK", parse(&p384.0, "P-384 EK")?),
+        (rsa_ek, parsed(rsa, rsa_ek)?),
+        (p256_ek, parsed(p256, p256_ek)?),
+        (p384_ek, parsed(p384, p384_ek)?),
     ])
 }
 
 pub(super) fn eks(evidence: &Evidence<'_>) -> Checked {
-    for (whose, certificate) in &ek_certificates(evidence)? {
-        of_key(evidence, certificate, whose, EK_PURPOSE)?;
-        let usage = certificate
+    for (whose, envelope) in EKS.into_iter().zip(&evidence.certificates.eks) {
+        let (certificate, contents) = of_key(evidence, envelope, whose, EK_PURPOSE)?;
+        let usage = contents
             .key_usage()
             .map_err(broken("an EK certificate is malformed"))?
             .map(|(_, usage)| usage);
@@ -342,14 +364,15 @@ pub(super) fn eks(evidence: &Evidence<'_>) -> Checked {
     ))
 }
 
-pub(super) fn ak_certificate(evidence: &Evidence<'_>) -> Result<Certificate, Finding> {
-    parse(&evidence.bundle.ak_certificate.0, "AK")
+pub(super) fn ak_certificate<'a, 'e>(
+    evidence: &'a Evidence<'e>,
+) -> Result<&'a Certificate<'e>, Finding> {
+    parsed(&evidence.certificates.ak, "AK")
 }
 
 pub(super) fn ak(evidence: &Evidence<'_>) -> Checked {
-    let certificate = ak_certificate(evidence)?;
-    of_key(evidence, &certificate, "AK", AK_PURPOSE)?;
-    let signs = certificate
+    let (certificate, contents) = of_key(evidence, &evidence.certificates.ak, "AK", AK_PURPOSE)?;
+    let signs = contents
         .key_usage()
         .map_err(broken("the AK certificate is malformed"))?
         .is_some_and(|(_, usage)| usage.digital_signature());

@@ -4,6 +4,7 @@ use super::{broken, same};
 use crate::{
     check::{Checked, Finding},
     evidence::Evidence,
+    limits::Oversize,
     td_body::differences,
 };
 use attestation::{
@@ -11,11 +12,6 @@ use attestation::{
     claims::report_data as digest_of,
     window::USER_DATA_SIZE,
 };
-
-/// Largest event log that is looked at: L1's have room for 1 MiB.
-const LOG_LIMIT: usize = 4 << 20;
-/// Largest other member.
-const MEMBER_LIMIT: usize = 2 << 20;
 
 pub(super) fn bundle_format(evidence: &Evidence<'_>) -> Checked {
     let bundle = evidence.bundle;
@@ -26,28 +22,17 @@ pub(super) fn bundle_format(evidence: &Evidence<'_>) -> Checked {
             format!("{} {}", bundle.format, bundle.version),
         ));
     }
-    let sizes = [
-        ("cc_event_log", bundle.cc_event_log.0.len(), LOG_LIMIT),
-        ("tcg_event_log", bundle.tcg_event_log.0.len(), LOG_LIMIT),
-        (
-            "ca_certificate",
-            bundle.ca_certificate.0.len(),
-            MEMBER_LIMIT,
-        ),
-        (
-            "td_quote",
-            bundle.td_quote.as_ref().map_or(0, |quote| quote.0.len()),
-            MEMBER_LIMIT,
-        ),
-    ];
-    for (member, size, limit) in sizes {
-        if size > limit {
-            return Err(Finding::failed(
-                format!("the bundle's {member} is larger than this verifier reads"),
-                format!("at most {limit} bytes"),
-                format!("{size} bytes"),
-            ));
-        }
+    if let Some(Oversize {
+        member,
+        size,
+        limit,
+    }) = evidence.oversize
+    {
+        return Err(Finding::failed(
+            format!("the bundle's {member} is larger than this verifier reads"),
+            format!("at most {limit} bytes"),
+            format!("{size} bytes"),
+        ));
     }
     let nonce = evidence.nonce;
     if !(1..=USER_DATA_SIZE).contains(&nonce.len()) {

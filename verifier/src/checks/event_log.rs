@@ -7,7 +7,7 @@ use crate::{
 };
 use attestation::{
     digest::Algorithm,
-    event_log::{Event, Log, replay_rtmrs},
+    event_log::{Event, Log},
 };
 
 /// The CC event log.
@@ -16,6 +16,14 @@ pub(super) fn cc_log<'a, 'e>(evidence: &'a Evidence<'e>) -> Result<&'a Log<'e>, 
         .cc_log
         .as_ref()
         .map_err(broken("the CC event log does not parse"))
+}
+
+/// RTMR0 to RTMR3 by the CC event log.
+pub(super) fn rtmrs<'a>(evidence: &'a Evidence<'_>) -> Result<&'a [[u8; 48]; 4], Finding> {
+    evidence
+        .rtmrs
+        .as_ref()
+        .map_err(broken("the log cannot be replayed"))
 }
 
 /// The events of one RTMR.
@@ -46,7 +54,7 @@ pub(super) fn cc_format(evidence: &Evidence<'_>) -> Checked {
         .get(log.length..)
         .unwrap_or_default();
     nothing_behind(behind)?;
-    replay_rtmrs(&log.events).map_err(broken("the log cannot be replayed"))?;
+    rtmrs(evidence)?;
     Ok(Finding::passed(
         "the CC event log parses to its end, and its registers exist",
         format!("{} events", log.events.len()),
@@ -54,11 +62,10 @@ pub(super) fn cc_format(evidence: &Evidence<'_>) -> Checked {
 }
 
 pub(super) fn rtmr(evidence: &Evidence<'_>, index: usize) -> Checked {
-    let log = cc_log(evidence)?;
     let td = evidence
         .td()
         .map_err(broken("there is no TD to compare the log with"))?;
-    let replayed = replay_rtmrs(&log.events).map_err(broken("the log cannot be replayed"))?;
+    let replayed = rtmrs(evidence)?;
     let (expected, found) = td
         .rtmr
         .get(index)

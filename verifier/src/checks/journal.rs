@@ -1,6 +1,6 @@
 //! The journal in RTMR3: what the vTPM is, and its life.
 
-use super::{any, broken, by_policy, certificates, event_log::cc_log, same, together};
+use super::{any, broken, by_policy, certificates, event_log::rtmrs, same, together};
 use crate::{
     check::{Checked, Finding, Outcome},
     evidence::Evidence,
@@ -8,7 +8,6 @@ use crate::{
     policy::Allowed,
 };
 use attestation::{
-    event_log::replay_rtmrs,
     journal::{Mode, Record, StartupType},
     tpm::cc,
 };
@@ -136,8 +135,7 @@ pub(super) fn head(evidence: &Evidence<'_>) -> Checked {
         .claims
         .as_ref()
         .map_err(broken("the claims do not parse"))?;
-    let [.., rtmr3] =
-        replay_rtmrs(&cc_log(evidence)?.events).map_err(broken("the log cannot be replayed"))?;
+    let [.., rtmr3] = rtmrs(evidence)?;
     same(
         "the claims name another head of the journal than RTMR3",
         &claims.journal[..],

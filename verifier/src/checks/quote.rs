@@ -5,7 +5,8 @@ use crate::{
     check::{Checked, Finding},
     evidence::Evidence,
     policy::Allowed,
-    quote::{TcbError, TdQuote},
+    quote::TdQuote,
+    tcb::TcbError,
 };
 use attestation::window::Status;
 
