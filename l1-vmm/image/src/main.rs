@@ -273,7 +273,8 @@ fn log_high_water_marks() {
         target: "memory",
         heap = heap.high_water_mark,
         stack,
-        heap_size = heap.size;
+        heap_size = heap.size,
+        stack_size = image::stack_top() - image::stack_bottom();
         "high-water marks: heap {} bytes, stack {stack} bytes; heap size {} bytes, {} in use",
         heap.high_water_mark,
         heap.size,

@@ -114,7 +114,7 @@ impl Boot {
             stepless || run.transcript.steps_finished(),
             "the guest's script did not come to its end"
         );
-        Ok(())
+        l1_has_room(run)
     }
 
     fn run(&self, setup: &Setup) -> Result<Run> {
@@ -128,6 +128,23 @@ impl Boot {
         }
         .run(&mut |_| {})
     }
+}
+
+/// Whether L1 left a quarter of its heap and of its stack.
+fn l1_has_room(run: &Run) -> Result<()> {
+    let memory = run.transcript.l1("memory").context("L1 tells no memory")?;
+    for (used, size) in [("heap", "heap_size"), ("stack", "stack_size")] {
+        let figure = |name| {
+            let figure = memory.number(name);
+            figure.with_context(|| format!("L1 does not tell its {name}"))
+        };
+        let (used_bytes, bytes) = (figure(used)?, figure(size)?);
+        ensure!(
+            used_bytes <= bytes / 4 * 3,
+            "L1 used {used_bytes} of the {bytes} bytes of its {used}"
+        );
+    }
+    Ok(())
 }
 
 /// Whether the first two boots, which have run, said the same to the byte.
