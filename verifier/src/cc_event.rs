@@ -6,8 +6,8 @@
 use attestation::{
     digest::{Algorithm, Digest},
     event_log::{
-        EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_EVENT_TAG, EV_IPL, EV_PLATFORM_CONFIG_FLAGS,
-        EV_SEPARATOR, Event, TD_HOB_EVENT_NAME,
+        EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_EVENT_TAG, EV_IPL, EV_NO_ACTION,
+        EV_PLATFORM_CONFIG_FLAGS, EV_SEPARATOR, Event, TD_HOB_EVENT_NAME,
     },
     journal,
     launch::{self, INITRD, KERNEL},
@@ -52,6 +52,8 @@ pub enum CcEvent<'a> {
     Initrd,
     /// L1: a record of the vTPM's journal.
     Journal,
+    /// EV_NO_ACTION: it extends nothing, so no register vouches for it, and anybody may have written it.
+    NoAction,
     /// Nothing that td-shim or L1 measures there.
     Unknown,
 }
@@ -61,6 +63,7 @@ impl<'a> CcEvent<'a> {
     pub fn of(event: &Event<'a>) -> CcEvent<'a> {
         let data = event.data;
         match (event.register.checked_sub(RTMR0), event.event_type) {
+            (_, EV_NO_ACTION) => CcEvent::NoAction,
             (Some(0 | 1), EV_SEPARATOR) => CcEvent::Separator,
             (Some(0 | 1), EV_PLATFORM_CONFIG_FLAGS) => match td_hob(data) {
                 Some(list) if event.register == RTMR0 => CcEvent::TdHob(list),
@@ -86,7 +89,7 @@ impl<'a> CcEvent<'a> {
             CcEvent::Separator | CcEvent::Journal => Some(event.data),
             CcEvent::Firmware(_, measured) => *measured,
             CcEvent::CommandLine(line) => Some(line),
-            CcEvent::Kernel | CcEvent::Initrd | CcEvent::Unknown => None,
+            CcEvent::Kernel | CcEvent::Initrd | CcEvent::NoAction | CcEvent::Unknown => None,
         }
     }
 
@@ -117,12 +120,21 @@ impl<'a> CcEvent<'a> {
                 Ok(record) => format!("L1: journal: {}", crate::explain::record(&record)),
                 Err(problem) => format!("L1: journal, but {problem}"),
             },
+            CcEvent::NoAction => "extends nothing: no register vouches for it".into(),
             CcEvent::Unknown => format!(
                 "not known: type {:#x}, {} bytes of data",
                 event.event_type,
                 event.data.len()
             ),
         }
+    }
+}
+
+/// An MR index as it is written: a log may have −1, all ones, where an event is of no register.
+pub fn mr_index(register: u32) -> String {
+    match register {
+        u32::MAX => "−1".into(),
+        index => index.to_string(),
     }
 }
 
@@ -168,7 +180,6 @@ fn named(data: &[u8]) -> CcEvent<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use attestation::event_log::EV_NO_ACTION;
 
     fn event(register: u32, event_type: u32, data: &[u8]) -> Event<'_> {
         Event {
@@ -198,7 +209,7 @@ mod tests {
             ),
             (3, EV_IPL, b"initrd", CcEvent::Initrd),
             (4, EV_EVENT_TAG, b"", CcEvent::Journal),
-            (1, EV_NO_ACTION, b"", CcEvent::Unknown),
+            (1, EV_NO_ACTION, b"", CcEvent::NoAction),
         ];
         for (register, event_type, data, expected) in cases {
             let event = event(register, event_type, data);

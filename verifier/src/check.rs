@@ -79,6 +79,10 @@ ids! {
     ReportData = "report-data", needs [BundleFormat, QuoteSignature];
     /// The TDREPORT beside the claims is consistent, and the one that was quoted.
     ReportMatchesQuote = "report-matches-quote", needs [ReportData];
+    /// No service TD and no device is bound to the TD, but those that policy accepts.
+    TdBindings = "td-bindings", needs [ReportMatchesQuote];
+    /// The report was made for L1, not for another VM of the TD.
+    TdPartition = "td-partition", needs [ReportMatchesQuote];
     /// Every event of RTMR3 is a record of the journal.
     JournalFormat = "journal-format", needs [Rtmr3];
     /// The journal begins with one start that policy accepts.
@@ -93,6 +97,8 @@ ids! {
     CaCertificate = "ca-certificate", needs [JournalStart];
     /// The CA certificate's own quote or report is of this TD and over the CA's key.
     CaQuote = "ca-quote", needs [CaCertificate, QuotePckChain, Mrtd, TdAttributes, TdConfig, Rtmr0, Rtmr1, Rtmr2];
+    /// The platform that quoted the CA had an accepted TCB status, too.
+    CaQuoteTcb = "ca-quote-tcb", needs [CaQuote, QuoteTcb];
     /// The EK certificates are the CA's and have the profile.
     EkCertificates = "ek-certificates", needs [CaCertificate];
     /// Certificates, journal and claims name the same EKs.

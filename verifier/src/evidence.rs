@@ -19,7 +19,7 @@ use attestation::{
     report::Report as NvReport,
 };
 use std::cell::OnceCell;
-use tdx_defs::quote::TdQuoteBody;
+use tdx_defs::{quote::TdQuoteBody, report::TdReport};
 
 /// A certificate, parsed once; its contents are read once as well, when its signature is verified.
 pub(crate) struct Envelope<'a> {
@@ -153,9 +153,13 @@ impl<'a> Evidence<'a> {
 
     /// The TD as the TDREPORT beside the claims has it.
     pub(crate) fn reported_td(&self) -> Result<TdQuoteBody, String> {
+        self.td_report().map(|report| TdQuoteBody::of(&report))
+    }
+
+    /// The TDREPORT beside the claims.
+    pub(crate) fn td_report(&self) -> Result<TdReport, String> {
         let report = self.report.as_ref().map_err(Clone::clone)?;
         consistent_report(report.td_report)
-            .map(|report| TdQuoteBody::of(&report))
             .ok_or_else(|| "the hashes in the TDREPORT are not those of its parts".to_owned())
     }
 }

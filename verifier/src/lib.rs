@@ -36,6 +36,7 @@ pub mod public_key;
 pub mod quote;
 pub mod tcb;
 pub mod td_attributes;
+pub mod td_bindings;
 pub mod td_body;
 mod text;
 pub mod tpm_signature;

@@ -8,7 +8,9 @@ use crate::{
     certificate::{self, Certificate},
     collateral::Collateral,
     public_key::PublicKey,
-    td_attributes, td_body,
+    td_attributes,
+    td_bindings::Bindings,
+    td_body,
 };
 use dcap_qvl::quote::{AuthDataV3, EnclaveReport, Quote};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -57,6 +59,7 @@ pub struct TdQuote {
     signed_length: usize,
     version: u16,
     body: TdQuoteBody,
+    bindings: Bindings,
     auth: AuthDataV3,
     chain: Vec<Vec<u8>>,
 }
@@ -119,6 +122,7 @@ impl TdQuote {
             signed_length: quote.signed_length(),
             version: header.version,
             body: td_body::of_quote(body),
+            bindings: Bindings::of_quote(&quote.report),
             auth: quote.auth_data.into_v3(),
             chain,
         })
@@ -132,6 +136,11 @@ impl TdQuote {
     /// What the quote says of the TD.
     pub fn body(&self) -> &TdQuoteBody {
         &self.body
+    }
+
+    /// What else the quote says of the TD, where its version has it.
+    pub fn bindings(&self) -> &Bindings {
+        &self.bindings
     }
 
     /// Follows the signatures from the PCK certificate to the TD's body.
@@ -223,9 +232,13 @@ impl TdQuote {
         .map_err(|error| format!("{error:?}"))
     }
 
-    /// Whether `dcap-qvl` refuses the TD for its ATTRIBUTES alone, whatever its TCB: a bit that must be zero, migration, or no SEPT_VE_DISABLE.
+    /// Whether `dcap-qvl` refuses the TD for its ATTRIBUTES alone, whatever its TCB: a bit that must be zero, migration, no
+    /// SEPT_VE_DISABLE, or SERVTD_EXT in a quote without MRSERVICETD. The checks of the TD refuse all of these.
     pub fn has_refused_attributes(&self) -> bool {
-        !td_attributes::problems(td_body::attributes(&self.body)).is_empty()
+        let attributes = td_body::attributes(&self.body);
+        let later = attributes & td_attributes::SERVTD_EXT != 0;
+        !td_attributes::problems(attributes).is_empty()
+            || later && self.bindings.service_td.is_none()
     }
 
     /// As it was parsed.

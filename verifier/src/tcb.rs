@@ -36,6 +36,8 @@ impl TdQuote {
         let selected = select(collateral, pck, &extension.fmspc)?;
         QuoteVerifier::new(collateral.root.clone())
             .allow_debug(true)
+            // The check td-bindings is for these.
+            .allow_service_td(true)
             .verify_with_policy(self.bytes(), selected, now, &QuotePolicy::claims_only(now))
             .map_err(|error| TcbError::Refused(format!("{error:#}")))
     }

@@ -6,6 +6,8 @@ pub const UNDER_DEBUG: u64 = 0xff;
 pub const SEPT_VE_DISABLE: u64 = 1 << 28;
 /// MIGRATABLE: a migration TD may move the TD to another platform.
 pub const MIGRATABLE: u64 = 1 << 29;
+/// SERVTD_EXT: service TDs may be bound after the TD was created, and the TDREPORT has the hash of those at its creation.
+pub const SERVTD_EXT: u64 = 1 << 17;
 /// Bits that must be zero; some of them are in [`UNDER_DEBUG`].
 pub const RESERVED: u64 = bits(1, 3) | bits(7, 15) | bits(23, 26) | bits(32, 61);
 
@@ -14,12 +16,13 @@ const fn bits(first: u32, last: u32) -> u64 {
 }
 
 /// The attributes by name, lowest bit first.
-const NAMES: [(u32, &str); 12] = [
+const NAMES: [(u32, &str); 13] = [
     (0, "DEBUG"),
     (4, "HGS_PLUS_PROF"),
     (5, "PERF_PROF"),
     (6, "PMT_PROF"),
     (16, "ICSSD"),
+    (17, "SERVTD_EXT"),
     (27, "LASS"),
     (28, "SEPT_VE_DISABLE"),
     (29, "MIGRATABLE"),

@@ -31,10 +31,15 @@ impl BodyDescriptor {
         body_type: 2u16.to_le_bytes(),
         size: 584u32.to_le_bytes(),
     };
-    /// A [`TdQuoteBody`] with TEE_TCB_SVN2 and MRSERVICETD behind it.
+    /// A [`TdQuoteBody15`].
     pub const TDX_1_5: Self = Self {
         body_type: 3u16.to_le_bytes(),
         size: 648u32.to_le_bytes(),
+    };
+    /// A [`TdQuoteBody15Ex`].
+    pub const TDX_1_5_EX: Self = Self {
+        body_type: 4u16.to_le_bytes(),
+        size: 885u32.to_le_bytes(),
     };
 }
 
@@ -111,6 +116,51 @@ impl TdQuoteBody {
     }
 }
 
+/// "TD Quote Body" of TDX 1.5, 648 bytes.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct TdQuoteBody15 {
+    /// What version 4 has as well.
+    pub base: TdQuoteBody,
+    /// TEE_TCB_SVN2.
+    pub tee_tcb_svn2: [u8; 16],
+    /// MRSERVICETD: SERVTD_HASH of the service TDs that are bound; 0 without any.
+    pub mrservicetd: Sha384,
+}
+
+/// "TD Quote Body" of TDX 1.5 with the extensions of modules from 1.5.34 on, 885 bytes (Intel DCAP, `sgx_quote_5.h`,
+/// `sgx_report2_body_v1_5_ex_t`).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct TdQuoteBody15Ex {
+    /// What TDX 1.5 has as well.
+    pub base: TdQuoteBody15,
+    /// VMID: for which of the TD's VMs L1 asked for the report; 0 for itself.
+    pub vmid: u8,
+    /// TDID: of this TD and no other.
+    pub td_id: [u8; 32],
+    /// Hash of the devices' information; 0 without any.
+    pub dev_info: Sha384,
+    /// SERVTD_HASH when the TD was created.
+    pub init_service_td_hash: Sha384,
+    /// Attributes of the service TD when the TD was created.
+    pub init_service_td_attributes: [u8; 8],
+    /// CPUSVN when the TD was created.
+    pub init_cpusvn: [u8; 16],
+    /// TEE_TCB_SVN when the TD was created.
+    pub init_tee_tcb_svn: [u8; 16],
+    /// The platform's model when the TD was created.
+    pub init_tee_fmspc: [u8; 12],
+    /// SERVTD_HASH now.
+    pub cur_service_td_hash: Sha384,
+    /// Attributes of the service TD now.
+    pub cur_service_td_attributes: [u8; 8],
+}
+
 /// "Enclave Report Body", 384 bytes: who the quoting enclave is.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
@@ -145,6 +195,8 @@ pub struct EnclaveReport {
 
 const _: () = assert!(size_of::<QuoteHeader>() == 48);
 const _: () = assert!(size_of::<TdQuoteBody>() == 584);
+const _: () = assert!(size_of::<TdQuoteBody15>() == 648);
+const _: () = assert!(size_of::<TdQuoteBody15Ex>() == 885);
 const _: () = assert!(size_of::<EnclaveReport>() == 384);
 
 /// Certification data types ("QE Certification Data").

@@ -15,7 +15,7 @@ pub struct ReportType {
     pub kind: u8,
     /// SUBTYPE: 0.
     pub subtype: u8,
-    /// VERSION: 0 without a bound service TD, 1 with one.
+    /// VERSION: 0 without a bound service TD, 1 with one, 3 with [`PartitionInfo`].
     pub version: u8,
     /// 0.
     pub reserved: u8,
@@ -24,6 +24,8 @@ pub struct ReportType {
 impl ReportType {
     /// TYPE of a TDX report.
     pub const TDX: u8 = 0x81;
+    /// VERSION of a report with [`PartitionInfo`].
+    pub const WITH_PARTITION: u8 = 3;
 }
 
 /// REPORTMACSTRUCT: the part that the processor's MAC covers.
@@ -94,8 +96,42 @@ pub struct TdInfo {
     pub rtmr: [Sha384; 4],
     /// SERVTD_HASH.
     pub servtd_hash: Sha384,
-    /// 0 in versions 0 and 1.
+    /// 0 in versions 0 and 1; [`PartitionInfo`] in version 3.
     pub reserved: [u8; 64],
+}
+
+impl TdInfo {
+    /// What version 3 has at the end of TDINFO.
+    pub const fn partition(&self) -> &PartitionInfo {
+        zerocopy::transmute_ref!(&self.reserved)
+    }
+}
+
+/// The end of TDINFO in a TDREPORT of version 3 (TDX module 1.5.34 and later).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct PartitionInfo {
+    /// TDID: of this TD and no other.
+    pub td_id: [u8; 32],
+    /// 0.
+    pub reserved_32: [u8; 24],
+    /// VMID: for which of the TD's VMs L1 asked for the report; 0 for itself.
+    pub vmid: u8,
+    /// 0.
+    pub reserved_57: [u8; 3],
+    /// VALID: which fields of TDINFO are, little-endian.
+    pub valid: [u8; 4],
+}
+
+impl PartitionInfo {
+    /// VALID: SERVTD_HASH.
+    pub const SERVTD_HASH_VALID: u32 = 1 << 0;
+    /// VALID: TDID.
+    pub const TD_ID_VALID: u32 = 1 << 8;
+    /// VALID: VMID.
+    pub const VMID_VALID: u32 = 1 << 9;
 }
 
 /// TDREPORT_STRUCT, 1024 bytes.
@@ -142,6 +178,9 @@ mod tests {
         assert_eq!(offset_of!(TdReport, td_info), 512);
         assert_eq!(offset_of!(TdInfo, rtmr), 720 - 512);
         assert_eq!(offset_of!(TdInfo, servtd_hash), 912 - 512);
+        assert_eq!(size_of::<PartitionInfo>(), 64);
+        assert_eq!(offset_of!(PartitionInfo, vmid), 1016 - 960);
+        assert_eq!(offset_of!(PartitionInfo, valid), 1020 - 960);
         assert_eq!(align_of::<ExtendData>(), 64);
     }
 }

@@ -9,7 +9,8 @@ use crate::body_of;
 use crate::key::TestKey;
 use crate::report::ReportError;
 use tdx_defs::quote::{
-    ECDSA_P256, EnclaveReport, QuoteHeader, TEE_TDX, TdQuoteBody, VERSION_4, certification,
+    BodyDescriptor, ECDSA_P256, EnclaveReport, QuoteHeader, TEE_TDX, TdQuoteBody, VERSION_4,
+    VERSION_5, certification,
 };
 
 /// Names of the keys behind the committed certificates.
@@ -90,8 +91,21 @@ impl QuotingEnclave {
     /// A quote with this body, whoever made it.
     #[must_use]
     pub fn sign_body(&self, body: &TdQuoteBody) -> Vec<u8> {
-        let mut quote = self.header.as_bytes().to_vec();
-        quote.extend_from_slice(body.as_bytes());
+        self.sign(self.header.as_bytes(), body.as_bytes())
+    }
+
+    /// A quote of version 5 with a body of this kind.
+    #[must_use]
+    pub fn sign_version_5(&self, kind: BodyDescriptor, body: &[u8]) -> Vec<u8> {
+        let header = QuoteHeader {
+            version: VERSION_5.to_le_bytes(),
+            ..self.header
+        };
+        self.sign(&[header.as_bytes(), kind.as_bytes()].concat(), body)
+    }
+
+    fn sign(&self, header: &[u8], body: &[u8]) -> Vec<u8> {
+        let mut quote = [header, body].concat();
         let mut signature_data = self.attestation_key.sign(&quote).to_vec();
         signature_data.extend_from_slice(&self.attestation_key.public());
         certify(

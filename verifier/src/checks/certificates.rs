@@ -17,7 +17,7 @@ use attestation::{
     report::TD_REPORT_SIZE,
 };
 use tcg_defs::oid;
-use tdx_defs::quote::TdQuoteBody;
+use tdx_defs::{quote::TdQuoteBody, report::TdReport};
 use x509_cert::{
     der::{Decode, asn1::OctetStringRef, oid::ObjectIdentifier},
     name::Name,
@@ -138,32 +138,59 @@ fn usable(
     Ok(())
 }
 
-pub(super) fn ca_quote(evidence: &Evidence<'_>) -> Checked {
-    let ca = ca_of(evidence)?;
-    let contents = ca_contents(evidence)?;
-    let content = extension(contents, TD_QUOTE, "a TD quote or TDREPORT")?;
-    let (body, what) = if content.len() == TD_REPORT_SIZE {
+/// What the CA's certificate carries of its TD.
+enum OfTd {
+    Quote(Box<TdQuote>),
+    Report(Box<TdReport>),
+}
+
+fn of_td(evidence: &Evidence<'_>) -> Result<OfTd, Finding> {
+    let content = extension(ca_contents(evidence)?, TD_QUOTE, "a TD quote or TDREPORT")?;
+    if content.len() == TD_REPORT_SIZE {
         let report = consistent_report(content).ok_or_else(|| {
             broken("the TDREPORT in the CA's certificate contradicts itself")("its hashes")
         })?;
-        let sentence = "its TDREPORT is of this TD and over its key (whose MAC can be checked on its platform only; the journal in the quote vouches for the key)";
-        (TdQuoteBody::of(&report), sentence)
-    } else {
-        let quote = TdQuote::parse(content)
-            .map_err(broken("what the CA's certificate carries is no TD quote"))?;
-        quote.verify_signatures().map_err(|problem| {
-            Finding::failed(
-                format!("the TD quote in the CA's certificate: {problem}"),
-                "a valid signature",
-                "an invalid one",
-            )
-        })?;
-        quote
-            .verify_chain(evidence.collateral, evidence.now)
-            .map_err(broken(
-                "the TD quote in the CA's certificate does not lead to the trusted root",
-            ))?;
-        (*quote.body(), "its TD quote is of this TD and over its key")
+        return Ok(OfTd::Report(Box::new(report)));
+    }
+    let quote = TdQuote::parse(content)
+        .map_err(broken("what the CA's certificate carries is no TD quote"))?;
+    Ok(OfTd::Quote(Box::new(quote)))
+}
+
+/// The TCB status of the platform that quoted the CA: not the one that quotes the claims, if somebody had the CA's key quoted
+/// elsewhere or at another time.
+pub(super) fn ca_quote_tcb(evidence: &Evidence<'_>) -> Checked {
+    match of_td(evidence)? {
+        OfTd::Quote(quote) => super::quote::tcb_of(&quote, evidence),
+        OfTd::Report(_) => Ok(Finding::skipped(
+            "there is no platform to look up: the CA's certificate carries a TDREPORT",
+            "the journal in the quote vouches for the CA's key",
+        )),
+    }
+}
+
+pub(super) fn ca_quote(evidence: &Evidence<'_>) -> Checked {
+    let ca = ca_of(evidence)?;
+    let (body, what) = match of_td(evidence)? {
+        OfTd::Report(report) => (
+            TdQuoteBody::of(&report),
+            "its TDREPORT is of this TD and over its key (whose MAC can be checked on its platform only; the journal in the quote vouches for the key)",
+        ),
+        OfTd::Quote(quote) => {
+            quote
+                .verify_chain(evidence.collateral, evidence.now)
+                .map_err(broken(
+                    "the TD quote in the CA's certificate does not lead to the trusted root",
+                ))?;
+            quote.verify_signatures().map_err(|problem| {
+                Finding::failed(
+                    format!("the TD quote in the CA's certificate: {problem}"),
+                    "a valid signature",
+                    "an invalid one",
+                )
+            })?;
+            (*quote.body(), "its TD quote is of this TD and over its key")
+        }
     };
     same(
         "the quote in the CA's certificate is not over the CA's key: it was made for another key",
@@ -191,7 +218,7 @@ pub(super) fn ca_quote(evidence: &Evidence<'_>) -> Checked {
             hex::encode(body.rtmr[3]),
         ));
     };
-    let own_log = extension(contents, CC_EVENT_LOG, "a CC event log")?;
+    let own_log = extension(ca_contents(evidence)?, CC_EVENT_LOG, "a CC event log")?;
     let own = Log::parse(own_log).map_err(broken(
         "the CC event log in the CA's certificate does not parse",
     ))?;

@@ -5,6 +5,7 @@ use crate::{
     check::{Checked, Finding},
     evidence::Evidence,
     limits::Oversize,
+    td_bindings::Bindings,
     td_body::differences,
 };
 use attestation::{
@@ -111,6 +112,12 @@ pub(super) fn report_matches_quote(evidence: &Evidence<'_>) -> Checked {
     let reported = evidence
         .reported_td()
         .map_err(broken("the TDREPORT contradicts itself"))?;
+    let bindings = evidence
+        .td_report()
+        .and_then(|report| Bindings::of_report(&report))
+        .map_err(broken(
+            "the TDREPORT is not of a form that this verifier knows",
+        ))?;
     if evidence.quote.is_none() {
         return Ok(Finding::passed(
             "the TDREPORT's hashes are those of its parts (there is no quote to compare it with)",
@@ -118,8 +125,15 @@ pub(super) fn report_matches_quote(evidence: &Evidence<'_>) -> Checked {
         ));
     }
     let quoted = evidence.td().map_err(broken("there is no quote"))?;
-    let differences = differences(&quoted, &reported);
-    if let Some((field, expected, found)) = differences.into_iter().next() {
+    let quoted_bindings = match &evidence.quote {
+        Some(Ok(quote)) => *quote.bindings(),
+        _ => Bindings::default(),
+    };
+    let difference = differences(&quoted, &reported)
+        .into_iter()
+        .next()
+        .or_else(|| quoted_bindings.difference(&bindings));
+    if let Some((field, expected, found)) = difference {
         return Err(Finding::failed(
             format!(
                 "the TDREPORT beside the claims is not the one that was quoted: {field} differs"
@@ -130,6 +144,6 @@ pub(super) fn report_matches_quote(evidence: &Evidence<'_>) -> Checked {
     }
     Ok(Finding::passed(
         "the TDREPORT beside the claims is the one that was quoted",
-        "15 fields",
+        "15 fields, and those that its version has beside them",
     ))
 }

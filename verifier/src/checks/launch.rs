@@ -5,7 +5,7 @@ use super::{
     event_log::{cc_log, of_rtmr},
 };
 use crate::{
-    cc_event::{CcEvent, digest},
+    cc_event::{CcEvent, digest, mr_index},
     check::{Checked, Finding},
     evidence::Evidence,
     policy::Allowed,
@@ -151,9 +151,18 @@ pub(super) fn explained(evidence: &Evidence<'_>) -> Checked {
             let name = event_type_name(event.event_type).unwrap_or("of unknown type");
             format!(
                 "{name} of MR index {} at {:#x}",
-                event.register, event.offset
+                mr_index(event.register),
+                event.offset
             )
         };
+        if what == CcEvent::NoAction && event.register != 4 {
+            return Err(Finding::failed(
+                "the log has an event that extends nothing (EV_NO_ACTION), which no register vouches for: \
+                 neither td-shim nor L1 writes one behind the log's header",
+                "no such event",
+                place(),
+            ));
+        }
         if what == CcEvent::Unknown && event.register != 4 {
             return Err(Finding::failed(
                 "an event is none that td-shim or L1 measures into its register",

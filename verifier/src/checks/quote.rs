@@ -79,11 +79,15 @@ pub(super) fn pck_chain(evidence: &Evidence<'_>) -> Checked {
 }
 
 pub(super) fn tcb(evidence: &Evidence<'_>) -> Checked {
-    let quote = quote(evidence)?;
+    tcb_of(quote(evidence)?, evidence)
+}
+
+/// The TCB status of the platform that made a quote.
+pub(super) fn tcb_of(quote: &TdQuote, evidence: &Evidence<'_>) -> Checked {
     if quote.has_refused_attributes() {
         return Ok(Finding::skipped(
             "the TCB of a TD with such attributes is not looked up",
-            "see td-debug and td-attributes",
+            "see td-attributes and td-bindings",
         ));
     }
     let claims = quote

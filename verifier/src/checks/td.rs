@@ -4,9 +4,14 @@ use super::{any, broken, by_policy, together};
 use crate::{
     check::{Checked, Finding, Outcome},
     evidence::Evidence,
-    policy::{Bits, MaskedBits},
-    td_attributes, td_body,
+    policy::{Allowed, Bits, MaskedBits},
+    td_attributes,
+    td_bindings::Bindings,
+    td_body,
 };
+
+/// The hash of no service TD, and of no device.
+const NOBODY: [u8; 48] = [0; 48];
 
 const NO_TD: &str = "there is neither a quote nor a report of the TD";
 
@@ -107,4 +112,90 @@ pub(super) fn config(evidence: &Evidence<'_>) -> Checked {
         found.join(", "),
         outcomes,
     ))
+}
+
+/// What quote and TDREPORT say beside the body of version 4, and whether the quote says it.
+fn told(evidence: &Evidence<'_>) -> Result<(Bindings, Bindings), Finding> {
+    let reported = evidence
+        .td_report()
+        .and_then(|report| Bindings::of_report(&report))
+        .map_err(broken(NO_TD))?;
+    Ok(match &evidence.quote {
+        Some(Ok(quote)) => (*quote.bindings(), reported),
+        Some(Err(problem)) => return Err(broken(NO_TD)(problem)),
+        // Without a quote the TDREPORT stands for it.
+        None => (reported, reported),
+    })
+}
+
+pub(super) fn bindings(evidence: &Evidence<'_>) -> Checked {
+    let (quoted, reported) = told(evidence)?;
+    let told = quoted.or(reported);
+    let devices = told.devices.filter(|devices| *devices != NOBODY);
+    if let Some(devices) = devices {
+        return Err(Finding::failed(
+            "devices are bound to the TD, and L1 drives none",
+            hex::encode(NOBODY),
+            hex::encode(devices),
+        ));
+    }
+    let td = evidence.td().map_err(broken(NO_TD))?;
+    let later = td_body::attributes(&td) & td_attributes::SERVTD_EXT != 0;
+    let policy = &evidence.policy.td.mrservicetd;
+    let untold = quoted.service_td.is_none() || *policy == Allowed::Absent;
+    if later && told.current_service_td.is_none() && untold {
+        return Err(Finding::failed(
+            "service TDs may have been bound to the TD since it was created (SERVTD_EXT), and this report does not tell (td.mrservicetd)",
+            "SERVTD_EXT clear",
+            td_attributes::names(td_body::attributes(&td)),
+        ));
+    }
+    // The current ones where they are told apart.
+    let bound = [told.current_service_td, told.service_td];
+    let bound = bound.into_iter().flatten().find(|hash| *hash != NOBODY);
+    match (bound, policy) {
+        (Some(hash), Allowed::Absent) => Err(Finding::failed(
+            "a service TD is bound to the TD, and may act on it (td.mrservicetd)",
+            hex::encode(NOBODY),
+            hex::encode(hash),
+        )),
+        (Some(hash), allowed) => by_policy(
+            "the service TD that is bound to the TD (MRSERVICETD)",
+            "td.mrservicetd",
+            allowed,
+            &hash,
+        ),
+        (None, Allowed::OneOf(hashes)) => Err(Finding::failed(
+            "no service TD is bound to the TD, and the policy asks for one (td.mrservicetd)",
+            hashes.iter().map(hex::encode).collect::<Vec<_>>().join(" "),
+            "none",
+        )),
+        (None, _) if quoted.service_td.is_none() => Ok(Finding::skipped(
+            "no service TD is bound to the TD, as far as the TDREPORT says",
+            "this version of a quote does not cover it",
+        )),
+        (None, _) => Ok(Finding::passed(
+            "no service TD and no device is bound to the TD",
+            "MRSERVICETD is zero",
+        )),
+    }
+}
+
+pub(super) fn partition(evidence: &Evidence<'_>) -> Checked {
+    let (quoted, reported) = told(evidence)?;
+    match quoted.or(reported).vm {
+        Some(0) => Ok(Finding::passed(
+            "the report was made for the L1 VMM",
+            "VMID 0",
+        )),
+        Some(vm) => Err(Finding::failed(
+            "the report was made for another VM of the TD: L1 makes its reports for itself",
+            "VMID 0",
+            format!("VMID {vm}"),
+        )),
+        None => Ok(Finding::skipped(
+            "for which VM of the TD the report was made is not told: only the L1 VMM can ask for one",
+            "TDX modules before 1.5.34 do not say",
+        )),
+    }
 }

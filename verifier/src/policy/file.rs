@@ -119,6 +119,7 @@ pub(super) struct TdTable {
     pub(super) mrconfigid: Option<Values>,
     pub(super) mrowner: Option<Values>,
     pub(super) mrownerconfig: Option<Values>,
+    mrservicetd: Option<Values>,
 }
 
 #[derive(Default, Deserialize)]
@@ -333,6 +334,10 @@ impl Source<'_> {
             mrconfigid: digests("td.mrconfigid", table.mrconfigid)?,
             mrowner: digests("td.mrowner", table.mrowner)?,
             mrownerconfig: digests("td.mrownerconfig", table.mrownerconfig)?,
+            mrservicetd: match table.mrservicetd {
+                None => Allowed::Absent,
+                some => digests("td.mrservicetd", some)?,
+            },
         })
     }
 

@@ -97,7 +97,7 @@ impl Default for Bits {
 }
 
 /// `[td]`: what TD this may be.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct TdPolicy {
     /// MRTD.
     pub mrtd: Allowed<Sha384Digest>,
@@ -113,6 +113,23 @@ pub struct TdPolicy {
     pub mrowner: Allowed<Sha384Digest>,
     /// MROWNERCONFIG.
     pub mrownerconfig: Allowed<Sha384Digest>,
+    /// MRSERVICETD: which service TDs may be bound to it; [`Allowed::Absent`], the default: none.
+    pub mrservicetd: Allowed<Sha384Digest>,
+}
+
+impl Default for TdPolicy {
+    fn default() -> Self {
+        TdPolicy {
+            mrtd: Allowed::default(),
+            debug: false,
+            attributes: Bits::default(),
+            xfam: Bits::default(),
+            mrconfigid: Allowed::default(),
+            mrowner: Allowed::default(),
+            mrownerconfig: Allowed::default(),
+            mrservicetd: Allowed::Absent,
+        }
+    }
 }
 
 /// `[firmware]`: what td-shim may have measured.

@@ -4,6 +4,13 @@ use tdx_defs::quote::{BodyDescriptor, QuoteHeader, TEE_TDX, TdQuoteBody, VERSION
 use tdx_defs::report::TdReport;
 use zerocopy::{FromBytes, IntoBytes};
 
+/// The bodies of a TD that version 5 has: each begins with that of version 4.
+const KINDS: [BodyDescriptor; 3] = [
+    BodyDescriptor::TDX_1_0,
+    BodyDescriptor::TDX_1_5,
+    BodyDescriptor::TDX_1_5_EX,
+];
+
 /// Whether `quote` is of version 4 or 5 and its body says what `report` says. Its signature is not
 /// looked at: the host may have made it, and the relying party is who checks it.
 pub(crate) fn is_quote_of(quote: &[u8], report: &[u8; 1024]) -> bool {
@@ -13,7 +20,7 @@ pub(crate) fn is_quote_of(quote: &[u8], report: &[u8; 1024]) -> bool {
     };
     let body = match u16::from_le_bytes(header.version) {
         VERSION_4 => Some(rest),
-        VERSION_5 => [BodyDescriptor::TDX_1_0, BodyDescriptor::TDX_1_5]
+        VERSION_5 => KINDS
             .iter()
             .find_map(|kind| rest.strip_prefix(kind.as_bytes())),
         _ => None,
@@ -58,7 +65,7 @@ mod tests {
     #[test]
     fn version_5_says_which_body_it_has() {
         let quote = quote_of(&report());
-        for kind in [BodyDescriptor::TDX_1_0, BodyDescriptor::TDX_1_5] {
+        for kind in KINDS {
             let mut newer = quote.clone();
             newer[..2].copy_from_slice(&VERSION_5.to_le_bytes());
             newer.splice(HEADER..HEADER, kind.as_bytes().iter().copied());

@@ -288,6 +288,16 @@ fn a_quote_of_the_ca_that_no_platform_made() {
             act: |_| {},
         },
         OtherBoot {
+            name: "a quoting enclave that is out of date",
+            breaks: Id::CaQuoteTcb,
+            boot: |boot| {
+                let mut enclave = QuotingEnclave::default();
+                enclave.identity.isvsvn = [0; 2];
+                authority(boot, enclave);
+            },
+            act: |_| {},
+        },
+        OtherBoot {
             name: "a quote that the host signed itself",
             breaks: Id::CaQuote,
             boot: |boot| {

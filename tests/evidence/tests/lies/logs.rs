@@ -186,6 +186,62 @@ fn refit(lie: &mut Evidence) {
     });
 }
 
+/// A record of any register, or of none.
+fn add_of_register(evidence: &mut Evidence, register: u32, event_type: u32, data: &[u8]) {
+    let mut record = cc_record(0, event_type, sha384(data), data).expect("a small record");
+    record[..4].copy_from_slice(&register.to_le_bytes());
+    evidence.bundle.cc_event_log.0.extend(record);
+}
+
+/// Records that extend nothing: anybody can add them, and no register tells.
+#[test]
+fn records_that_extend_nothing() {
+    assert_seen(
+        &HONEST,
+        &[
+            Lie {
+                name: "one in RTMR0",
+                breaks: Id::EventsExplained,
+                tell: |lie| add(lie, 0, EV_NO_ACTION, b"StartupLocality\0\0"),
+            },
+            Lie {
+                name: "several, of no register",
+                breaks: Id::EventsExplained,
+                tell: |lie| {
+                    for _ in 0..3 {
+                        add_of_register(lie, u32::MAX, EV_NO_ACTION, b"SP800-155 Event\0");
+                    }
+                },
+            },
+            Lie {
+                name: "one of a register that there is not",
+                breaks: Id::EventsExplained,
+                tell: |lie| add_of_register(lie, 9, EV_NO_ACTION, b""),
+            },
+            Lie {
+                name: "an event of no register that would extend it",
+                breaks: Id::CcLogFormat,
+                tell: |lie| add_of_register(lie, u32::MAX, EV_IPL, b"kernel"),
+            },
+            Lie {
+                name: "an event of MRTD",
+                breaks: Id::CcLogFormat,
+                tell: |lie| add_of_register(lie, 0, EV_IPL, b"kernel"),
+            },
+        ],
+    );
+    for (event_type, said) in [
+        (EV_NO_ACTION, "MR index −1 at 0x"),
+        (EV_IPL, "register -1,"),
+    ] {
+        let mut evidence = HONEST.clone();
+        add_of_register(&mut evidence, u32::MAX, event_type, b"");
+        let report = evidence.verify();
+        let failure = report.first_failure().expect("it fails");
+        assert!(failure.found.contains(said), "{failure:?}");
+    }
+}
+
 #[test]
 fn the_log_as_a_whole() {
     assert_seen(

@@ -24,6 +24,7 @@ mod quotes;
 mod splices;
 mod subjects;
 mod tpm_quotes;
+mod versions;
 
 use evidence::{Boot, Evidence, Machine};
 use verifier::{Id, Outcome};
@@ -89,7 +90,7 @@ fn assert_refused(boots: &[OtherBoot]) {
 }
 
 /// The tables, as they are written.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     include_str!("boots.rs"),
     include_str!("certificates.rs"),
     include_str!("forgeries.rs"),
@@ -100,6 +101,7 @@ const TABLES: [&str; 10] = [
     include_str!("quotes.rs"),
     include_str!("splices.rs"),
     include_str!("tpm_quotes.rs"),
+    include_str!("versions.rs"),
 ];
 
 #[test]

@@ -10,7 +10,10 @@ use alloc::vec::Vec;
 #[non_exhaustive]
 pub enum ReplayError {
     /// A record of a register that does not exist or cannot be extended.
-    #[error("the record at {offset:#x} extends register {register}, which a guest cannot extend")]
+    #[error(
+        "the record at {offset:#x} extends register {}, which a guest cannot extend",
+        register.cast_signed()
+    )]
     Register {
         /// Index in the record.
         register: u32,
