@@ -2,10 +2,12 @@
 //!
 //! From low to high addresses: the payload in its firmware volume, the metadata page, and the shim
 //! with the reset vector at the end. All three are one measured section, as small as they allow, so
-//! that building the TD is quick.
+//! that building the TD is quick. What the shim writes to (its data, its stack, its mailbox) and the
+//! TPM window are measured sections of their own, whose data are zeros of the file's front: no
+//! processor of the TD finds a byte that the host chose, but for the TD HOB.
 
 use crate::firmware_volume;
-use crate::layout::{self, IMAGE_END, IMAGE_SIZE_MAX, shim};
+use crate::layout::{self, IMAGE_END, IMAGE_SIZE_MAX, mailbox, shim};
 use crate::metadata::{Descriptor, SIGNATURE, Section, SectionKind, VERSION};
 use object::read::elf::{ElfFile64, ProgramHeader};
 use tcg_defs::ptp;
@@ -54,8 +56,8 @@ pub struct Parts<'a> {
 /// Assembles an image.
 pub fn assemble(parts: Parts<'_>) -> Result<Vec<u8>, ImageError> {
     let code = flatten_shim(parts.shim)?;
-    let most =
-        (IMAGE_SIZE_MAX - (IMAGE_END - shim::CODE) - PAGE_4K) as usize - firmware_volume::HEADERS;
+    let most = (IMAGE_SIZE_MAX - FRONT - (IMAGE_END - shim::CODE) - PAGE_4K) as usize
+        - firmware_volume::HEADERS;
     let too_large = ImageError::PayloadTooLarge {
         size: parts.payload.len(),
         most,
@@ -66,11 +68,15 @@ pub fn assemble(parts: Parts<'_>) -> Result<Vec<u8>, ImageError> {
         .filter(|_| parts.payload.len() <= most)
         .ok_or(too_large)?;
 
-    // File offsets count from the start of an image of the usual size; its unused front belongs to
-    // no section and is never in memory.
+    // File offsets count from the start of an image of the usual size. Its front is zeros, but for
+    // the mailbox, and the data of the sections that are not code.
     let size = volume_length as u64 + PAGE_4K + code.len() as u64;
     let start = (IMAGE_SIZE_MAX - size) as usize;
     let mut image = vec![0; start];
+    let nobody = file_offset(shim::MAILBOX + mailbox::APIC_ID) as usize;
+    if let Some(place) = image.get_mut(nobody..nobody + size_of::<u32>()) {
+        place.copy_from_slice(&mailbox::NOBODY.to_le_bytes());
+    }
     image.extend_from_slice(&headers);
     image.extend_from_slice(parts.payload);
     image.resize(start + volume_length, 0);
@@ -99,31 +105,43 @@ fn write_tail(image: &mut [u8], descriptor: u32) {
     }
 }
 
+/// Bytes of an image's front that sections have data in: the shim's work area and its mailbox.
+const FRONT: u64 = shim::MAILBOX + mailbox::SIZE - (IMAGE_END - IMAGE_SIZE_MAX);
+
+/// Where the byte for a GPA of the firmware is in the file.
+const fn file_offset(gpa: u64) -> u32 {
+    (gpa - (IMAGE_END - IMAGE_SIZE_MAX)) as u32
+}
+
 /// Appends the metadata page and returns the descriptor's file offset.
 fn append_metadata(image: &mut Vec<u8>, size: u64, back_tpm_window: bool) -> u32 {
-    let zeros = |kind, address, size| Section {
-        data_offset: 0,
-        raw_data_size: 0,
+    let measured = |data_offset, address, size| Section {
+        data_offset,
+        raw_data_size: size as u32,
         address,
         size,
-        kind,
-        attributes: 0,
+        kind: SectionKind::Bfv,
+        attributes: Section::MEASURE,
     };
+    let firmware = |address, size| measured(file_offset(address), address, size);
     let mut sections = vec![
+        // First the one with the payload's volume.
+        firmware(IMAGE_END - size, size),
+        firmware(shim::WORK, shim::WORK_SIZE),
+        firmware(shim::MAILBOX, mailbox::SIZE),
         Section {
-            data_offset: (IMAGE_SIZE_MAX - size) as u32,
-            raw_data_size: size as u32,
-            address: IMAGE_END - size,
-            size,
-            kind: SectionKind::Bfv,
-            attributes: Section::MEASURE,
+            data_offset: 0,
+            raw_data_size: 0,
+            address: layout::TD_HOB,
+            size: layout::TD_HOB_SIZE,
+            kind: SectionKind::TdHob,
+            attributes: 0,
         },
-        zeros(SectionKind::TempMem, shim::WORK, shim::WORK_SIZE),
-        zeros(SectionKind::TdHob, layout::TD_HOB, layout::TD_HOB_SIZE),
     ];
     if back_tpm_window {
-        let window = ptp::WINDOW.end - ptp::WINDOW.start;
-        sections.push(zeros(SectionKind::TempMem, ptp::WINDOW.start, window));
+        let length = ptp::WINDOW.end - ptp::WINDOW.start;
+        // Zeros, of which the work area has plenty.
+        sections.push(measured(file_offset(shim::WORK), ptp::WINDOW.start, length));
     }
     let start = image.len();
     image.extend(TDX_METADATA);
@@ -172,6 +190,46 @@ fn flatten_shim(elf: &[u8]) -> Result<Vec<u8>, ImageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::Metadata;
+
+    /// An ELF file without segments, which no shim is; what is around it is the same.
+    fn no_shim() -> Vec<u8> {
+        let mut elf = vec![0; 64];
+        elf[..7].copy_from_slice(b"\x7FELF\x02\x01\x01");
+        elf[16] = 2;
+        elf[20] = 1;
+        elf[52] = 64;
+        elf
+    }
+
+    #[test]
+    fn every_section_but_the_td_hob_is_measured() {
+        let shim = no_shim();
+        let image = |payload: &[u8]| {
+            assemble(Parts {
+                shim: &shim,
+                payload,
+                back_tpm_window: true,
+            })
+        };
+        // As large as it may be: the volume must not reach the mailbox.
+        let Err(ImageError::PayloadTooLarge { most, .. }) = image(&vec![0; 1 << 24]) else {
+            panic!("16 MiB do not fit");
+        };
+        for payload in [vec![1; 5000], vec![1; most]] {
+            let image = image(&payload).unwrap();
+            let metadata = Metadata::find(&image).unwrap();
+            assert_eq!(metadata.hosts_choice(), None);
+            assert!(metadata.backs_tpm_window());
+            let mailbox = metadata
+                .sections()
+                .find(|section| section.address == shim::MAILBOX)
+                .unwrap();
+            let data = &image[mailbox.data_offset as usize..][..mailbox.raw_data_size as usize];
+            assert_eq!(data[..8], [0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+            assert!(data[8..].iter().all(|byte| *byte == 0));
+        }
+    }
 
     #[test]
     fn the_tail_is_where_td_shim_has_it() {

@@ -11,10 +11,31 @@ pub const DESCRIPTOR_OFFSET_FROM_END: u64 = 0x20;
 pub mod shim {
     /// The shim itself: code, constants, reset vector.
     pub const CODE: u64 = 0xFFFE_0000;
-    /// Its writable data and stack, zero pages that the host adds unmeasured.
+    /// Its writable data and stack: zeros, measured like the code.
     pub const WORK: u64 = 0xFF00_0000;
     /// Size of [`WORK`].
-    pub const WORK_SIZE: u64 = 0x6_0000;
+    pub const WORK_SIZE: u64 = 0x3_0000;
+    /// Where its application processors wait, as in td-shim's own images; measured as well.
+    pub const MAILBOX: u64 = 0xFF04_0000;
+}
+
+/// The mailbox by which application processors are woken up (ACPI, "Multiprocessor Wakeup Mailbox Structure"; td-shim,
+/// `ResetVector/Main.asm`).
+pub mod mailbox {
+    /// Bytes of a mailbox.
+    pub const SIZE: u64 = 0x1000;
+    /// Offset of the u32 command.
+    pub const COMMAND: u64 = 0;
+    /// Offset of the u32 index of the processor that is meant (ACPI: APIC ID).
+    pub const APIC_ID: u64 = 4;
+    /// Offset of the u64 address that [`WAKEUP`] leads to.
+    pub const WAKEUP_VECTOR: u64 = 8;
+    /// Command: jump to the wakeup vector.
+    pub const WAKEUP: u32 = 1;
+    /// Every processor is meant; an extension of td-shim's.
+    pub const BROADCAST: u32 = 0xFFFF_FFFE;
+    /// No processor is meant.
+    pub const NOBODY: u32 = 0xFFFF_FFFF;
 }
 
 /// Where the host puts the TD HOB, as in td-shim's own images.

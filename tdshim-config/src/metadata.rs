@@ -54,11 +54,12 @@ pub struct RawSection {
 pub enum SectionKind {
     /// Boot firmware volume: added and measured into MRTD.
     Bfv = 0,
-    /// Configuration firmware volume: added, not measured.
+    /// Configuration firmware volume: added, not measured. An image of ours has none.
     Cfv = 1,
     /// Filled by the host with the TD HOB.
     TdHob = 2,
-    /// Zero pages for the firmware's use before it has memory.
+    /// Pages for the firmware's use before it has memory: added, not measured. The host is asked to make them zero, and
+    /// nothing makes it. An image of ours has none.
     TempMem = 3,
     /// RAM that the host augments and the TD accepts.
     PermMem = 4,
@@ -110,6 +111,21 @@ impl SectionKind {
     }
 }
 
+/// Who decides what a section's pages hold when the TD's first instruction runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The image: MRTD is extended with every byte (TDH.MR.EXTEND).
+    Measured,
+    /// The host, and the firmware extends RTMR0 with it: the TD HOB.
+    TdHob,
+    /// The TDX module: the pages are zero when the TD accepts them.
+    Accepted,
+    /// Nobody: the section has no memory of its own.
+    NoMemory,
+    /// The host, and no register tells.
+    HostsChoice,
+}
+
 /// A section whose own rules hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section {
@@ -136,6 +152,21 @@ impl Section {
     /// Guest physical addresses of the section.
     pub const fn range(&self) -> core::ops::Range<u64> {
         self.address..self.address + self.size
+    }
+
+    /// Who decides what its pages hold.
+    pub const fn content(&self) -> Content {
+        if !self.kind.has_memory() {
+            Content::NoMemory
+        } else if self.attributes & Self::AUGMENT != 0 {
+            Content::Accepted
+        } else if self.attributes & Self::MEASURE != 0 {
+            Content::Measured
+        } else if matches!(self.kind, SectionKind::TdHob) {
+            Content::TdHob
+        } else {
+            Content::HostsChoice
+        }
     }
 
     /// The section as it stands in an image.
@@ -301,10 +332,16 @@ impl Metadata {
     /// accesses straight to L1.
     pub fn backs_tpm_window(&self) -> bool {
         self.sections().any(|section| {
-            section.kind == SectionKind::TempMem
+            matches!(section.content(), Content::Measured | Content::HostsChoice)
                 && section.address <= ptp::WINDOW.start
                 && section.range().end >= ptp::WINDOW.end
         })
+    }
+
+    /// The first section whose pages hold what the host likes, unknown to MRTD and RTMRs.
+    pub fn hosts_choice(&self) -> Option<&Section> {
+        self.sections()
+            .find(|section| section.content() == Content::HostsChoice)
     }
 
     fn check_table(&self) -> Result<(), MetadataError> {

@@ -3,12 +3,22 @@
 //! Every finding names what was looked at and what to do; a check that passes is listed too, so that
 //! the output says what was checked.
 
+mod payload;
+mod reset_code;
+#[cfg(test)]
+mod tests;
+
 use crate::firmware_volume;
-use crate::layout::{IMAGE_END, IMAGE_SIZE_MAX, Runtime};
-use crate::metadata::{Metadata, Section, SectionKind};
+use crate::layout::{IMAGE_END, IMAGE_SIZE_MAX, Runtime, shim};
+use crate::metadata::{Content, Metadata, Section, SectionKind};
 use object::elf;
-use object::read::elf::{Dyn, ElfFile64, FileHeader, ProgramHeader, Rela};
+use object::read::elf::{ElfFile64, ProgramHeader};
+use payload::Payload;
+use reset_code::{has_more_boot_processors, reset_vector_parameters};
 use tcg_defs::ptp;
+
+/// The bytes by which the L1 VMM's ELF file is known.
+pub const L1_VMM_MARK: &[u8] = b"tdp-vtpm l1-vmm ";
 
 /// What a check says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -53,8 +63,10 @@ pub fn image(image: &[u8]) -> Vec<Finding> {
         format!("{} sections, all by the rules", metadata.sections().count()),
     );
     findings.sections(&metadata);
+    findings.contents(&metadata);
     findings.window(&metadata);
     findings.copied_shim(image);
+    findings.boot_processor(image);
     if let Some((place, payload)) = findings.payload(image, &metadata) {
         findings.payload_elf(place, payload);
     }
@@ -66,6 +78,29 @@ pub fn fits(findings: &[Finding]) -> bool {
     findings
         .iter()
         .all(|finding| finding.verdict != Verdict::Fail)
+}
+
+/// What a host does with the bytes of a section that nobody measures; `None` if it cannot choose them.
+fn attack(section: &Section) -> Option<&'static str> {
+    if section.content() != Content::HostsChoice {
+        return None;
+    }
+    Some(match section.kind {
+        SectionKind::Payload | SectionKind::PayloadParam => {
+            "it replaces the payload by its own, which then speaks for this image's MRTD"
+        }
+        SectionKind::Cfv => {
+            "it writes its own code or keys there, for the firmware or a second virtual processor to take"
+        }
+        _ if section.range().contains(&shim::MAILBOX) => {
+            "it fills td-shim's mailbox with a command and starts a second virtual processor first, which jumps to the \
+             host's code in a TD whose MRTD is this image's"
+        }
+        _ => {
+            "what a processor reads there before it has written there, a second virtual processor that is started first \
+             above all, is the host's word in a TD whose MRTD is this image's"
+        }
+    })
 }
 
 struct Findings(Vec<Finding>);
@@ -104,23 +139,17 @@ impl Findings {
             .sections()
             .filter(|section| section.kind == SectionKind::Bfv)
         {
-            if section.range().end > IMAGE_END || section.range().start < IMAGE_END - IMAGE_SIZE_MAX
-            {
+            let range = section.range();
+            let in_firmware = range.start >= IMAGE_END - IMAGE_SIZE_MAX && range.end <= IMAGE_END;
+            if !in_firmware && range != ptp::WINDOW {
                 self.fail(
                     "BFV",
-                    format!(
-                        "{:#x?} lies outside the firmware's place below 4 GiB",
-                        section.range()
-                    ),
+                    format!("{range:#x?} lies outside the firmware's place below 4 GiB"),
                 );
             } else {
                 self.pass(
                     "BFV",
-                    format!(
-                        "{:#x}..{:#x}, measured into MRTD",
-                        section.range().start,
-                        section.range().end
-                    ),
+                    format!("{:#x}..{:#x}, measured into MRTD", range.start, range.end),
                 );
             }
         }
@@ -152,6 +181,47 @@ impl Findings {
         }
     }
 
+    /// Every byte that a processor can read before L1 owns the TD is in MRTD, or is written first
+    /// by code that is.
+    fn contents(&mut self, metadata: &Metadata) {
+        let mut measured = true;
+        for section in metadata.sections() {
+            let Some(attack) = attack(section) else {
+                continue;
+            };
+            measured = false;
+            self.fail(
+                section.kind.name(),
+                format!(
+                    "{:#x}..{:#x} is added without MR.EXTEND, so the host chooses what is there: {attack}. \
+                     Describe it as a BFV section with its data in the image, as metadata.json does",
+                    section.range().start,
+                    section.range().end
+                ),
+            );
+        }
+        if measured {
+            self.pass(
+                "contents",
+                "MRTD covers every byte of every page; the TD HOB is the host's, and RTMR0 covers it"
+                    .to_owned(),
+            );
+        }
+    }
+
+    /// td-shim takes a processor whose index is a multiple of 256 for the boot processor.
+    fn boot_processor(&mut self, image: &[u8]) {
+        if has_more_boot_processors(image) {
+            self.fail(
+                "td-shim",
+                "its reset code takes virtual processor 256 for the boot processor as well, on the same stack: a host \
+                 that starts both has one write over the other's return addresses, before L1 can refuse so many. \
+                 Build td-shim with td-shim.patch"
+                    .to_owned(),
+            );
+        }
+    }
+
     fn window(&mut self, metadata: &Metadata) {
         if metadata.backs_tpm_window() {
             self.pass(
@@ -166,7 +236,13 @@ impl Findings {
                 && ptp::WINDOW.start < section.range().end
         };
         if metadata.sections().any(overlaps) {
-            self.fail("TPM window", format!("a section covers a part of {:#x?}; cover all of it with a TempMem section or none", ptp::WINDOW));
+            self.fail(
+                "TPM window",
+                format!(
+                    "a section covers a part of {:#x?}; cover all of it with a BFV section or none",
+                    ptp::WINDOW
+                ),
+            );
         } else {
             self.push(
                 "TPM window",
@@ -280,144 +356,5 @@ impl Findings {
                 }
             }
         }
-    }
-}
-
-/// File offset and length of the program that td-shim's reset code copies: the two u32 at the
-/// image's end - 0x50 (td-shim, `ResetVectorParams`). `None` if this is not td-shim's reset code.
-fn reset_vector_parameters(image: &[u8]) -> Option<(usize, u64)> {
-    let at = image.len().checked_sub(0x50)?;
-    let [a, b, c, d, e, f, g, h] = *image.get(at..)?.first_chunk()?;
-    let base = u64::from(u32::from_le_bytes([a, b, c, d]));
-    let length = u64::from(u32::from_le_bytes([e, f, g, h]));
-    let start = (base + image.len() as u64).checked_sub(IMAGE_END)?;
-    (length != 0).then_some((start as usize, length))
-}
-
-/// The bytes by which the L1 VMM's ELF file is known.
-pub const L1_VMM_MARK: &[u8] = b"tdp-vtpm l1-vmm ";
-
-/// Relative relocations in the compressed form (System V gABI, "DT_RELR").
-const DT_RELR: u32 = 36;
-
-/// What td-shim needs to know of an ELF payload.
-struct Payload {
-    memory: u64,
-    relocations: usize,
-    is_l1_vmm: bool,
-}
-
-impl Payload {
-    fn parse(data: &[u8]) -> Result<Self, String> {
-        let file: ElfFile64<'_> = ElfFile64::parse(data)
-            .map_err(|error| format!("the payload is no 64-bit ELF file ({error})"))?;
-        let endian = file.endian();
-        let header = file.elf_header();
-        if header.e_type(endian) != elf::ET_DYN {
-            return Err("the payload's ELF file is not position-independent (ET_DYN); td-shim chooses the address".to_owned());
-        }
-        let segments = file.elf_program_headers();
-        let memory = segments
-            .iter()
-            .map(|segment| {
-                segment
-                    .p_vaddr(endian)
-                    .saturating_add(segment.p_memsz(endian))
-            })
-            .max()
-            .unwrap_or(0);
-        let mut relocations = 0;
-        for segment in segments {
-            let Ok(Some(dynamic)) = segment.dynamic(endian, data) else {
-                continue;
-            };
-            let value = |tag: u32| {
-                dynamic
-                    .iter()
-                    .find(|entry| entry.tag32(endian) == Some(tag))
-                    .map(|entry| entry.d_val(endian))
-            };
-            let size = value(elf::DT_RELASZ).unwrap_or(0) as usize / 24;
-            let count = value(elf::DT_RELACOUNT).unwrap_or(0) as usize;
-            if size != count {
-                return Err(format!(
-                    "the payload has {size} relocations, of which td-shim applies {count} (DT_RELACOUNT)"
-                ));
-            }
-            if value(DT_RELR).is_some() || value(elf::DT_JMPREL).is_some() {
-                return Err("the payload has relocations that td-shim does not apply (DT_RELR or DT_JMPREL)".to_owned());
-            }
-            relocations = count;
-            let table = value(elf::DT_RELA).unwrap_or(0);
-            check_relative(&file, data, table, count)?;
-        }
-        Ok(Self {
-            memory,
-            relocations,
-            is_l1_vmm: data
-                .windows(L1_VMM_MARK.len())
-                .any(|window| window == L1_VMM_MARK),
-        })
-    }
-}
-
-fn check_relative(
-    file: &ElfFile64<'_>,
-    data: &[u8],
-    table: u64,
-    count: usize,
-) -> Result<(), String> {
-    let endian = file.endian();
-    let cut_off = || "the payload's relocation table lies outside its segments".to_owned();
-    let segment = file.elf_program_headers().iter().find(|segment| {
-        let start = segment.p_vaddr(endian);
-        segment.p_type(endian) == elf::PT_LOAD
-            && (start..start.saturating_add(segment.p_filesz(endian))).contains(&table)
-    });
-    let Some(segment) = segment else {
-        return if count == 0 { Ok(()) } else { Err(cut_off()) };
-    };
-    let bytes = segment.data(endian, data).map_err(|()| cut_off())?;
-    let bytes = bytes
-        .get((table - segment.p_vaddr(endian)) as usize..)
-        .ok_or_else(cut_off)?;
-    let (entries, _) = object::slice_from_bytes::<elf::Rela64<object::Endianness>>(bytes, count)
-        .map_err(|()| cut_off())?;
-    match entries
-        .iter()
-        .find(|entry| entry.r_type(endian, false) != elf::R_X86_64_RELATIVE)
-    {
-        Some(entry) => Err(format!(
-            "the payload has a relocation of type {} at {:#x}; td-shim applies only R_X86_64_RELATIVE",
-            entry.r_type(endian, false),
-            entry.r_offset(endian)
-        )),
-        None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_firmware_is_said_to_be_none() {
-        let findings = image(&[0; 4096]);
-        assert!(!fits(&findings));
-        assert!(
-            findings
-                .iter()
-                .any(|finding| finding.check == "metadata" && finding.verdict == Verdict::Fail)
-        );
-    }
-
-    #[test]
-    fn a_file_of_odd_size_fails() {
-        let findings = image(&[0; 100]);
-        assert!(
-            findings
-                .iter()
-                .any(|finding| finding.check == "size" && finding.verdict == Verdict::Fail)
-        );
     }
 }
