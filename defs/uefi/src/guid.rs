@@ -34,6 +34,9 @@ pub const TDX_METADATA: Guid = guid(0xe9eaf9f3_168e_44d5_a8eb_7f4d8738f6ae);
 /// A GUID-extension HOB that holds one ACPI table (td-shim specification, "ACPI GUID HOB").
 pub const HOB_ACPI_TABLE: Guid = guid(0x6a0c5870_d4ed_44f4_a135_dd238b6f0c8d);
 
+/// A GUID-extension HOB that says what the payload is and where it begins (td-shim specification, "Payload GUID HOB").
+pub const HOB_PAYLOAD_INFO: Guid = guid(0xb96fa412_461f_4be3_8c0d_ad805a497ac0);
+
 /// A GUID-extension HOB that holds the E820 table (td-shim specification, "E820 GUID HOB").
 pub const HOB_E820: Guid = guid(0x8f8072ea_3486_4b47_86a7_2353b88a8773);
 

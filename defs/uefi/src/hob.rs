@@ -20,6 +20,8 @@ pub const END: u16 = 0xFFFF;
 
 /// Resource type: RAM the TD owns already.
 pub const RESOURCE_SYSTEM_MEMORY: u32 = 0;
+/// Resource type: memory that is not for use. In a list without [`RESOURCE_MEMORY_UNACCEPTED`], RAM the TD owns already.
+pub const RESOURCE_MEMORY_RESERVED: u32 = 5;
 /// Resource type: RAM the TD must accept before use.
 pub const RESOURCE_MEMORY_UNACCEPTED: u32 = 7;
 
@@ -145,6 +147,23 @@ impl GuidExtension {
         let header = Header::new(GUID_EXTENSION, u16::try_from(length).ok()?);
         Some((Self { header, name }, length - bare))
     }
+}
+
+/// The data of a payload-information HOB (td-shim specification, "Payload GUID HOB"; numbers as in its source).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct PayloadInfo {
+    /// 0 an executable, 1 a bzImage, 2 a raw vmlinux.
+    pub image_type: le::U32,
+    /// Zero.
+    pub reserved: le::U32,
+    /// Where a raw vmlinux begins.
+    pub entry_point: le::U64,
+}
+
+impl PayloadInfo {
+    /// Image type: an executable, from the image's payload volume.
+    pub const EXECUTABLE: u32 = 0;
 }
 
 /// Version of the hand-off table (EFI_HOB_HANDOFF_TABLE_VERSION).

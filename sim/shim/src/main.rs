@@ -3,8 +3,8 @@
 //! From the TD's reset state it does what td-shim does for an executable payload, in its order:
 //! reads the TDX metadata and the TD HOB, accepts the memory, extends RTMR0 and RTMR1 and logs it,
 //! loads the payload's ELF file with its relocations, and calls it with a HOB list. What td-shim has
-//! beyond that (application processors, secure boot, Linux payloads) is not here: a real td-shim
-//! image drops in where this one stands.
+//! beyond that (work for application processors, secure boot, Linux payloads) is not here: a real
+//! td-shim image drops in where this one stands.
 #![allow(unsafe_code, reason = "a program on bare metal")]
 #![no_std]
 #![no_main]
@@ -51,7 +51,9 @@ fn launch(td: &Td<Hw>) -> Result<core::convert::Infallible, Fatal> {
         .section(SectionKind::TdHob)
         .ok_or(Fatal("the TDX metadata has no TD_HOB section"))?;
     let td_hob = memory::td_hob(&ram, hob_section)?;
-    let map = memory::Map::from_hobs(td_hob)?;
+    let place = hob_section.address..hob_section.address + td_hob.len() as u64;
+    let map = memory::Map::from_hobs(td_hob, place)?;
+    let payload_information = payload::information(td_hob)?;
     memory::accept(td, &map)?;
 
     let layout = map
@@ -60,6 +62,11 @@ fn launch(td: &Td<Hw>) -> Result<core::convert::Infallible, Fatal> {
         .ok_or(Fatal("too little memory below 4 GiB for td-shim's layout"))?;
     let mut log = event_log::EventLog::new(&ram, layout.event_log);
     log.measure_td_hob(td, td_hob)?;
+    if payload_information {
+        // td-shim marks the end of its part before it looks which kind of payload it is, and once more for the payload
+        // in its image.
+        log.measure_separators(td)?;
+    }
     log.measure_separators(td)?;
 
     let volume = metadata

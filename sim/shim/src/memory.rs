@@ -2,6 +2,7 @@
 
 use crate::fatal::Fatal;
 use crate::ram::Ram;
+use core::ops::Range;
 use tdcall::Td;
 use tdcall::hw::Hw;
 use tdcall::leaf::AcceptError;
@@ -47,8 +48,8 @@ pub(crate) fn td_hob(ram: &Ram, section: &Section) -> Result<&'static [u8], Fata
 }
 
 impl Map {
-    /// The RAM resources of a TD HOB list.
-    pub(crate) fn from_hobs(list: &[u8]) -> Result<Self, Fatal> {
+    /// The RAM resources of the TD HOB list that lies at `place`.
+    pub(crate) fn from_hobs(list: &[u8], place: Range<u64>) -> Result<Self, Fatal> {
         let mut regions = [None; REGIONS];
         let mut count = 0;
         for entry in hob_list::walk(list) {
@@ -61,6 +62,7 @@ impl Map {
             let Some(region) = Region::from_resource(resource)? else {
                 continue;
             };
+            region.check(regions.iter().flatten(), &place)?;
             *regions
                 .get_mut(count)
                 .ok_or(Fatal("the TD HOB list has too many memory resources"))? = Some(region);
@@ -89,6 +91,27 @@ impl Map {
 }
 
 impl Region {
+    /// Refuses a region whose pages would be accepted while they are in use. To accept a page is to make it zero if the
+    /// host has taken it away and given it again, so the firmware, the list itself and what was accepted before stay out
+    /// of the host's reach.
+    fn check<'a>(
+        &self,
+        mut others: impl Iterator<Item = &'a Self>,
+        list: &Range<u64>,
+    ) -> Result<(), Fatal> {
+        let overlaps = |range: Range<u64>| self.start < range.end && range.start < self.end;
+        if overlaps(ROM_START..FOUR_GIB) {
+            return Err(Fatal("the TD HOB has RAM where the firmware is"));
+        }
+        if self.unaccepted && overlaps(list.clone()) {
+            return Err(Fatal("the TD HOB is in memory that it says to accept"));
+        }
+        if others.any(|other| overlaps(other.start..other.end)) {
+            return Err(Fatal("the TD HOB has the same RAM twice"));
+        }
+        Ok(())
+    }
+
     fn from_resource(resource: &Resource) -> Result<Option<Self>, Fatal> {
         let unaccepted = match resource.resource_type.get() {
             hob::RESOURCE_MEMORY_UNACCEPTED => true,

@@ -6,8 +6,11 @@
 use crate::fatal::Fatal;
 use crate::ram::Ram;
 use tdshim_config::firmware_volume;
+use tdshim_config::hob_list;
 use tdshim_config::layout::Runtime;
 use tdshim_config::metadata::Section;
+use uefi_defs::guid::HOB_PAYLOAD_INFO;
+use uefi_defs::hob::{self, GuidExtension, PayloadInfo};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, little_endian as le};
 
 const PT_DYNAMIC: u32 = 2;
@@ -45,6 +48,25 @@ struct ProgramHeader {
     file_size: le::U64,
     memory_size: le::U64,
     _align: le::U64,
+}
+
+/// Whether the host describes the payload (TD_PAYLOAD_INFO), and it is an executable: the one in the image, for td-shim as
+/// for this shim.
+pub(crate) fn information(td_hob: &[u8]) -> Result<bool, Fatal> {
+    for entry in hob_list::walk(td_hob) {
+        let (kind, bytes) = entry.map_err(|_| Fatal("the TD HOB list is malformed"))?;
+        let Ok((extension, data)) = GuidExtension::ref_from_prefix(bytes) else {
+            continue;
+        };
+        if kind != hob::GUID_EXTENSION || extension.name != HOB_PAYLOAD_INFO {
+            continue;
+        }
+        return match PayloadInfo::ref_from_prefix(data) {
+            Ok((info, _)) if info.image_type.get() == PayloadInfo::EXECUTABLE => Ok(true),
+            _ => Err(Fatal("the shim starts no payload but the image's")),
+        };
+    }
+    Ok(false)
 }
 
 /// Loads the payload at `base`, which is zeroed memory, and returns its entry point.

@@ -1,7 +1,14 @@
 //! From the TD's reset state to Rust: 32-bit protected mode without paging, EFER.LME already set
 //! (TDX Module ABI, "Initial State of TDVPS").
+//!
+//! Every virtual processor starts here, at any time and in any order that the host likes. Number 0 is
+//! the boot processor. The others wait at the mailbox for a wakeup as td-shim's do
+//! (`ResetVector/Main.asm`, of whose commands this is the one that leads out of the loop), from their
+//! first instruction on: what the mailbox holds before the boot processor wrote to it is as much
+//! their program as this file, so the image brings it and MRTD covers it.
 
 use core::arch::global_asm;
+use tdshim_config::layout::{mailbox, shim};
 
 /// Bytes of stack, at the end of the shim's work area.
 const STACK_SIZE: usize = 0x2_0000;
@@ -19,9 +26,6 @@ reset_vector:
 shim_start32:
     cli
     cld
-    // RSI is the virtual processor's index: only the boot processor goes on.
-2:  test esi, esi
-    jnz 2b
     mov eax, 0x660                  // OSXMMEXCPT | OSFXSR | MCE | PAE
     mov cr4, eax
     mov eax, offset shim_pml4
@@ -41,10 +45,26 @@ shim_start64:
     mov fs, eax
     mov gs, eax
     mov ss, eax
+    // RSI is the virtual processor's index, all of it.
+    test esi, esi
+    jnz shim_park
     lea rsp, [rip + shim_stack_top]
     xor ebp, ebp
     call {main}
     ud2
+
+shim_park:
+    mov esp, {mailbox}
+2:  pause
+    mov eax, [rsp + {apic_id}]
+    cmp eax, {broadcast}
+    je 3f
+    cmp eax, esi
+    jne 2b
+3:  cmp dword ptr [rsp + {command}], {wakeup}
+    jne 2b
+    mov eax, [rsp + {wakeup_vector}]
+    jmp rax
 
     .section .rodata.gdt, "a"
     .p2align 3
@@ -75,4 +95,10 @@ shim_stack_top:
     "#,
     main = sym super::shim_main,
     stack_size = const STACK_SIZE,
+    mailbox = const shim::MAILBOX,
+    command = const mailbox::COMMAND,
+    apic_id = const mailbox::APIC_ID,
+    wakeup_vector = const mailbox::WAKEUP_VECTOR,
+    wakeup = const mailbox::WAKEUP,
+    broadcast = const mailbox::BROADCAST,
 );
