@@ -1,8 +1,10 @@
-//! What the TDX metadata of our own firmware image promises: does the TPM window have private
-//! pages?
+//! What the TDX metadata of our own firmware image promises: is MRTD of every page, and does the
+//! TPM window have private pages?
 //!
-//! The image lies below 4 GiB, where the host put it and MRTD measured it. L1 only asks whether
-//! some section makes the host add zero pages (TempMem) over the whole TPM window. If so, and if
+//! The image lies below 4 GiB, where the host put it and MRTD measured it. An image with pages that
+//! the host fills and nobody measures is refused: its MRTD names no program. It is too late then
+//! against a host that used them, and early enough for the tenant, who learns of it at the first
+//! boot. Then L1 asks whether a section covers the whole TPM window. If so, and if
 //! the host did, the TDX module gives L2's accesses there to L1 directly; otherwise the host sees
 //! the EPT violation first and routes it back (TDX Module ABI, "L2 EPT Violation"). L1 serves both,
 //! so a host that does not keep the promise takes nothing but its own time.
@@ -10,7 +12,7 @@
 use super::gpa_range::GpaRange;
 use tcg_defs::ptp;
 use tdshim_config::layout::{DESCRIPTOR_OFFSET_FROM_END, IMAGE_END, IMAGE_SIZE_MAX};
-use tdshim_config::metadata::{Metadata, MetadataError};
+use tdshim_config::metadata::{Metadata, MetadataError, SectionKind};
 use uefi_defs::guid::{GUIDED_TABLE_FOOTER, Guid, TDX_METADATA, TDX_METADATA_OFFSET};
 use zerocopy::{FromBytes, little_endian as le};
 
@@ -53,6 +55,14 @@ pub enum FirmwareImageError {
     /// There is no TDX metadata where the pointer leads.
     #[error("there is no TDX metadata at {0:#x}, where the firmware image's pointer leads")]
     NoMetadata(u64),
+    /// A page holds what the host likes, and MRTD is the same.
+    #[error("the firmware image has a {} section at {address:#x} that nobody measures: cargo xtask check-image", kind.name())]
+    HostsChoice {
+        /// The section's type.
+        kind: SectionKind,
+        /// Its first page.
+        address: u64,
+    },
     /// td-shim and the host would have refused such metadata.
     #[error("the firmware image's metadata: {0}")]
     Metadata(#[from] MetadataError),
@@ -97,6 +107,12 @@ pub fn tpm_window(
     let bytes = bytes.get_mut(..length).ok_or(outside)?;
     memory.read(descriptor, bytes);
     let metadata = Metadata::parse(bytes, descriptor, IMAGE_SIZE_MAX)?;
+    if let Some(section) = metadata.hosts_choice() {
+        return Err(FirmwareImageError::HostsChoice {
+            kind: section.kind,
+            address: section.address,
+        });
+    }
     Ok(if metadata.backs_tpm_window() {
         TpmWindow::Private
     } else {
@@ -121,7 +137,7 @@ mod tests {
     use alloc::vec;
     use alloc::vec::Vec;
     use proptest::prelude::*;
-    use tdshim_config::metadata::{Descriptor, SIGNATURE, Section, SectionKind, VERSION};
+    use tdshim_config::metadata::{Descriptor, SIGNATURE, Section, VERSION};
     use zerocopy::IntoBytes;
 
     /// An image's bytes up to 4 GiB; a read of anything else fails the test.
@@ -164,11 +180,11 @@ mod tests {
             },
             Section {
                 data_offset: 0,
-                raw_data_size: 0,
+                raw_data_size: 0x1000.min(size) as u32,
                 address: window,
                 size,
-                kind: SectionKind::TempMem,
-                attributes: 0,
+                kind: SectionKind::Bfv,
+                attributes: 1,
             },
         ];
         let descriptor = Descriptor {
@@ -220,6 +236,23 @@ mod tests {
         assert_eq!(
             tpm_window(&bare, None),
             Err(FirmwareImageError::UnknownStart)
+        );
+        let mut filled = image(0xFED4_0000, 0x5000, true);
+        let raw = Section {
+            data_offset: 0,
+            raw_data_size: 0,
+            address: 0xFED4_0000,
+            size: 0x5000,
+            kind: SectionKind::TempMem,
+            attributes: 0,
+        };
+        filled.0[DESCRIPTOR_AT + 16 + 2 * 32..][..32].copy_from_slice(raw.to_raw().as_bytes());
+        assert_eq!(
+            tpm_window(&filled, None),
+            Err(FirmwareImageError::HostsChoice {
+                kind: SectionKind::TempMem,
+                address: 0xFED4_0000
+            })
         );
         let low = GpaRange::with_length(0x1000, 0x1000);
         assert_eq!(

@@ -59,7 +59,7 @@ pub struct Prediction {
 /// Predicts. An error says what is wrong with the image or the TD HOB.
 pub fn predict(configuration: &Configuration<'_>) -> Result<Prediction> {
     let metadata = Metadata::find(configuration.image).context("the firmware image")?;
-    refuse_what_is_measured_otherwise(&metadata)?;
+    refuse_what_the_host_fills(&metadata)?;
     let mrtd = measurement::mrtd(configuration.image, &metadata);
     let td_hob = measured_hob(&configuration.host, &metadata)?;
     let separator = sha384(&SEPARATOR);
@@ -101,17 +101,16 @@ pub fn predict(configuration: &Configuration<'_>) -> Result<Prediction> {
     })
 }
 
-/// A payload outside MRTD is measured into RTMR1 by td-shim; such an image is none of ours.
-fn refuse_what_is_measured_otherwise(metadata: &Metadata) -> Result<()> {
-    let outside = metadata
-        .sections()
-        .find(|section| section.kind == SectionKind::Payload);
-    if outside.is_some_and(|section| section.attributes & Section::MEASURE == 0) {
-        bail!(
-            "the image's payload is not measured into MRTD; link the image with the L1 VMM in its firmware volume"
-        );
+/// What MRTD does not cover is the host's: a value of MRTD that says nothing of it must not become policy.
+fn refuse_what_the_host_fills(metadata: &Metadata) -> Result<()> {
+    match metadata.hosts_choice() {
+        None => Ok(()),
+        Some(section) => bail!(
+            "the image's {} section at {:#x} is not measured into MRTD, so its MRTD says nothing of what runs; link the image as `cargo xtask check-image` says",
+            section.kind.name(),
+            section.address
+        ),
     }
-    Ok(())
 }
 
 /// The digest of the list that the firmware measures.
@@ -152,6 +151,61 @@ fn list_of(bytes: &[u8]) -> Result<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An image whose mailbox the host fills has an MRTD that names no program.
+    #[test]
+    fn what_the_host_fills_is_not_predicted() {
+        let image = |mailbox: Section| {
+            let bfv = Section {
+                data_offset: 0,
+                raw_data_size: 0x1000,
+                address: 0xFFFF_F000,
+                size: 0x1000,
+                kind: SectionKind::Bfv,
+                attributes: Section::MEASURE,
+            };
+            let hob = Section {
+                raw_data_size: 0,
+                address: 0x80_0000,
+                kind: SectionKind::TdHob,
+                attributes: 0,
+                ..bfv
+            };
+            let sections = [bfv, hob, mailbox];
+            let mut image = vec![0; 0x1000];
+            image[..16].copy_from_slice(&uefi_defs::guid::TDX_METADATA);
+            image[16..20].copy_from_slice(b"TDVF");
+            for (index, value) in [16 + 32 * 3, 1, 3u32].into_iter().enumerate() {
+                image[20 + 4 * index..][..4].copy_from_slice(&value.to_le_bytes());
+            }
+            for (index, section) in sections.iter().enumerate() {
+                let raw = section.to_raw();
+                image[32 + 32 * index..][..32].copy_from_slice(zerocopy::IntoBytes::as_bytes(&raw));
+            }
+            image[0xFE0] = 16;
+            Metadata::find(&image).unwrap()
+        };
+        let measured = Section {
+            data_offset: 0,
+            raw_data_size: 0x1000,
+            address: 0xFF04_0000,
+            size: 0x1000,
+            kind: SectionKind::Bfv,
+            attributes: Section::MEASURE,
+        };
+        assert!(refuse_what_the_host_fills(&image(measured)).is_ok());
+        let filled = Section {
+            raw_data_size: 0,
+            kind: SectionKind::TempMem,
+            attributes: 0,
+            ..measured
+        };
+        let error = refuse_what_the_host_fills(&image(filled)).unwrap_err();
+        assert!(
+            error.to_string().contains("TempMem section at 0xff040000"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn a_hob_list_ends_with_its_end_hob() {
