@@ -54,6 +54,11 @@ const NEEDED: &[Needed] = &[
         why: "builds OpenSSL",
     },
     Needed {
+        package: "golang-go",
+        file: "/usr/bin/go",
+        why: "verifies the vTPM's certificates in the tests",
+    },
+    Needed {
         package: "openssl",
         file: "/usr/bin/openssl",
         why: "reads the vTPM's certificates in the tests",

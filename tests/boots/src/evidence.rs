@@ -1,11 +1,11 @@
 //! Tests of the round trip of evidence: what a guest hands out holds against values predicted from
 //! files, against the verifier, and against readers that are not ours.
 
-use crate::other_reader::{self, Registers};
 use crate::{Checks, Collected, RoundTrip, Setup, Suite};
 use anyhow::{Context, Result, ensure};
 use attestation::bundle::Bundle;
 use attestation::journal::PcrMirror;
+use clients::{Registers, eventlog_rs, go, openssl, tpm2_eventlog};
 use prediction::{PREDICTED_PCRS, Prediction};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -120,10 +120,12 @@ impl Case {
             tcg_log_gives_pcrs(&bundle, &trip_file(setup, self.file, "tcg.log")),
         );
         check(
-            "tpm2_eventlog on the CC log",
+            "tpm2_eventlog and eventlog-rs on the CC log",
             cc_log_gives_rtmrs(&bundle, &trip_file(setup, self.file, "cc.log")),
         );
-        check("openssl verify", openssl_accepts(&bundle));
+        let (ca, keys) = certificates(&bundle);
+        check("openssl verify", openssl::verify(ca, &keys));
+        check("Go's crypto/x509", go::verify(ca, &keys));
         Ok(checks)
     }
 
@@ -221,8 +223,9 @@ fn same(expected: &Registers, found: &Registers) -> Result<()> {
 }
 
 fn tcg_log_gives_pcrs(bundle: &Bundle, file: &Path) -> Result<()> {
-    std::fs::write(file, &bundle.tcg_event_log.0)?;
-    same(&bundle_pcrs(bundle), &other_reader::replay(file)?)
+    let log = &bundle.tcg_event_log.0;
+    std::fs::write(file, log)?;
+    same(&bundle_pcrs(bundle), &tpm2_eventlog::replay(log)?)
 }
 
 /// Offset of the TDREPORT in the report, and of RTMR0 in the TDREPORT.
@@ -231,7 +234,8 @@ const RTMR0: usize = 720;
 
 /// The registers of the report that the guest asked for: the CC log is the one of that moment.
 fn cc_log_gives_rtmrs(bundle: &Bundle, file: &Path) -> Result<()> {
-    std::fs::write(file, &bundle.cc_event_log.0)?;
+    let log = &bundle.cc_event_log.0;
+    std::fs::write(file, log)?;
     let rtmrs = bundle
         .report
         .0
@@ -241,41 +245,14 @@ fn cc_log_gives_rtmrs(bundle: &Bundle, file: &Path) -> Result<()> {
         .zip(rtmrs.chunks(48).take(4))
         .map(|(number, value)| (("sha384".to_owned(), number), hex::encode(value)))
         .collect();
-    same(&expected, &other_reader::replay(file)?)
+    same(&expected, &tpm2_eventlog::replay_cc(log)?)?;
+    same(&expected, &eventlog_rs::replay(log)?)
 }
 
-/// OpenSSL trusts the certificates of the EKs and the AK by the CA's.
-fn openssl_accepts(bundle: &Bundle) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let ca = folder.path().join("ca.pem");
-    to_pem(&bundle.ca_certificate.0, &ca)?;
-    let certificates = bundle.ek_certificates.iter();
-    let certificates = certificates.chain([&bundle.ak_certificate]);
-    for (number, certificate) in certificates.enumerate() {
-        let file = folder.path().join(format!("{number}.pem"));
-        to_pem(&certificate.0, &file)?;
-        let mut openssl = Command::new("openssl");
-        openssl.args(["verify", "-x509_strict", "-CAfile"]);
-        succeeds(openssl.arg(&ca).arg(&file))?;
-    }
-    Ok(())
-}
-
-fn to_pem(der: &[u8], to: &Path) -> Result<()> {
-    let from = to.with_extension("der");
-    std::fs::write(&from, der)?;
-    let mut openssl = Command::new("openssl");
-    openssl.args(["x509", "-inform", "DER", "-in"]).arg(&from);
-    succeeds(openssl.arg("-out").arg(to))
-}
-
-fn succeeds(command: &mut Command) -> Result<()> {
-    let output = command.output().context("cannot run openssl")?;
-    let said = [output.stdout, output.stderr].concat();
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&said).trim()
-    );
-    Ok(())
+/// The CA's certificate, and those of the EKs and the AK.
+fn certificates(bundle: &Bundle) -> (&[u8], Vec<Vec<u8>>) {
+    let keys = bundle.ek_certificates.iter();
+    let keys = keys.chain([&bundle.ak_certificate]);
+    let keys = keys.map(|certificate| certificate.0.clone()).collect();
+    (&bundle.ca_certificate.0, keys)
 }

@@ -20,7 +20,6 @@ pub mod blobs;
 pub mod evidence;
 pub mod linux;
 pub mod micro_guests;
-mod other_reader;
 mod parallel;
 mod round_trip;
 mod setup;

@@ -50,17 +50,12 @@ impl CertificateAuthority {
     fn new(key: SigningKey) -> Result<Self, CertificateError> {
         let public_der = key.verifying_key().to_public_key_der()?.into_vec();
         let public = SubjectPublicKeyInfoOwned::from_der(&public_der)?;
-        // Part of the key's digest, so that the authorities of two boots have two names.
-        let digest = Sha256::digest(&public_der);
-        let prefix = digest
-            .iter()
-            .take(8)
-            .fold(0, |prefix: u64, byte| prefix << 8 | u64::from(*byte));
+        let name = name_of("CA", &public_der)?;
         Ok(Self {
             key,
             public,
             public_der,
-            name: Name::from_str(&format!("CN=TDP vTPM CA {prefix:016x}"))?,
+            name,
         })
     }
 
@@ -93,6 +88,7 @@ impl CertificateAuthority {
     ) -> Result<Vec<u8>, CertificateError> {
         let profile = KeyProfile {
             issuer: self.name.clone(),
+            subject: name_of(key_use.name(), &public.to_der()?)?,
             key_use,
             tpm,
         };
@@ -110,6 +106,17 @@ impl CertificateAuthority {
         let certificate = builder.build::<_, DerSignature>(&self.key)?;
         Ok(certificate.to_der()?)
     }
+}
+
+/// The name of a key that is `what`: with part of the digest of its SubjectPublicKeyInfo, so that the keys of two boots
+/// have two names.
+fn name_of(what: &str, public_der: &[u8]) -> der::Result<Name> {
+    let digest = Sha256::digest(public_der);
+    let prefix = digest
+        .iter()
+        .take(8)
+        .fold(0, |prefix: u64, byte| prefix << 8 | u64::from(*byte));
+    Name::from_str(&format!("CN=TDP vTPM {what} {prefix:016x}"))
 }
 
 /// Positive, and different for different certificates.

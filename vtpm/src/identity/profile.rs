@@ -71,6 +71,14 @@ impl KeyUse {
         }
     }
 
+    /// As the subject of its certificate has it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::EndorsementDecrypt | Self::EndorsementAgree => "EK",
+            Self::Attest => "AK",
+        }
+    }
+
     fn extended_key_usage(self) -> ObjectIdentifier {
         match self {
             Self::EndorsementDecrypt | Self::EndorsementAgree => EK_CERTIFICATE,
@@ -82,6 +90,7 @@ impl KeyUse {
 /// A certificate of a key of the TPM.
 pub(super) struct KeyProfile<'a> {
     pub(super) issuer: Name,
+    pub(super) subject: Name,
     pub(super) key_use: KeyUse,
     pub(super) tpm: &'a TpmIdentity,
 }
@@ -91,9 +100,11 @@ impl BuilderProfile for KeyProfile<'_> {
         self.issuer.clone()
     }
 
-    /// Empty: the TPM is named by the subject alternative name, which that makes critical.
+    /// Not empty, so that the subject alternative name, which names the TPM, is not critical (TCG EK Credential Profile
+    /// 2.6, "Subject Alternative Name"; RFC 5280, section 4.2.1.6): Go's `crypto/x509` knows no directory name in it, and
+    /// refuses what is critical and not known.
     fn get_subject(&self) -> Name {
-        Name::default()
+        self.subject.clone()
     }
 
     fn build_extensions(
