@@ -6,7 +6,7 @@
 use attestation::{
     digest::{Algorithm, Digest},
     event_log::{
-        EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_EVENT_TAG, EV_IPL, EV_NO_ACTION,
+        EV_COMPACT_HASH, EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_EVENT_TAG, EV_IPL, EV_NO_ACTION,
         EV_PLATFORM_CONFIG_FLAGS, EV_SEPARATOR, Event, TD_HOB_EVENT_NAME,
     },
     journal,
@@ -72,7 +72,7 @@ impl<'a> CcEvent<'a> {
             (Some(1), EV_EFI_PLATFORM_FIRMWARE_BLOB2) if data.starts_with(PAYLOAD_NAME) => {
                 CcEvent::Firmware("payload of td-shim that is not in MRTD", None)
             }
-            (Some(1), EV_IPL) if data == KERNEL => CcEvent::Kernel,
+            (Some(1), EV_COMPACT_HASH) if data == KERNEL => CcEvent::Kernel,
             (Some(2), EV_IPL) if data == INITRD => CcEvent::Initrd,
             (Some(2), EV_IPL) => {
                 launch::command_line(data).map_or(CcEvent::Unknown, CcEvent::CommandLine)
@@ -194,12 +194,13 @@ mod tests {
     #[test]
     fn events_are_known_where_they_belong_only() {
         let hob = [&TD_HOB_EVENT_NAME[..], &3u32.to_le_bytes(), b"hob"].concat();
-        let cases: [(u32, u32, &[u8], CcEvent<'_>); 10] = [
+        let cases: [(u32, u32, &[u8], CcEvent<'_>); 11] = [
             (1, EV_PLATFORM_CONFIG_FLAGS, &hob, CcEvent::TdHob(b"hob")),
             (2, EV_PLATFORM_CONFIG_FLAGS, &hob, CcEvent::Unknown),
             (1, EV_SEPARATOR, &[0; 4], CcEvent::Separator),
             (3, EV_SEPARATOR, &[0; 4], CcEvent::Unknown),
-            (2, EV_IPL, b"kernel", CcEvent::Kernel),
+            (2, EV_COMPACT_HASH, b"kernel", CcEvent::Kernel),
+            (2, EV_IPL, b"kernel", CcEvent::Unknown),
             (3, EV_IPL, b"kernel", CcEvent::Unknown),
             (
                 3,

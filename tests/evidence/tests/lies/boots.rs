@@ -1,7 +1,9 @@
 //! Boots that are honest, but not the one that the relying party accepts.
 
 use attestation::digest::Digests;
-use attestation::event_log::{EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_IPL, EV_SEPARATOR};
+use attestation::event_log::{
+    EV_COMPACT_HASH, EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_IPL, EV_SEPARATOR,
+};
 use attestation::journal::{Mode, PcrMirror};
 use attestation::launch::{INITRD, Measurement};
 use attestation::tpm::{commands, rh};
@@ -79,7 +81,7 @@ fn another_firmware_or_machine() {
         OtherBoot {
             name: "a kernel that the firmware measured",
             breaks: Id::LaunchKernel,
-            boot: |boot| boot.firmware_events = vec![(1, EV_IPL, b"kernel".to_vec())],
+            boot: |boot| boot.firmware_events = vec![(1, EV_COMPACT_HASH, b"kernel".to_vec())],
             act: idle,
         },
         OtherBoot {

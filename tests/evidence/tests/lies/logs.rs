@@ -1,7 +1,9 @@
 //! Lies about the CC event log.
 
 use attestation::digest::sha384;
-use attestation::event_log::{EV_EVENT_TAG, EV_IPL, EV_NO_ACTION, EV_SEPARATOR, cc_record};
+use attestation::event_log::{
+    EV_COMPACT_HASH, EV_EVENT_TAG, EV_IPL, EV_NO_ACTION, EV_SEPARATOR, cc_record,
+};
 use attestation::journal::Record;
 use attestation::launch::KERNEL;
 use evidence::Evidence;
@@ -81,7 +83,7 @@ fn events_of_the_launch() {
             Lie {
                 name: "a kernel added",
                 breaks: Id::Rtmr1,
-                tell: |lie| add(lie, 1, EV_IPL, KERNEL),
+                tell: |lie| add(lie, 1, EV_COMPACT_HASH, KERNEL),
             },
             Lie {
                 name: "the command line dropped",

@@ -29,6 +29,8 @@ pub const EV_S_CRTM_CONTENTS: u32 = 0x7;
 pub const EV_S_CRTM_VERSION: u32 = 0x8;
 /// EV_PLATFORM_CONFIG_FLAGS.
 pub const EV_PLATFORM_CONFIG_FLAGS: u32 = 0xA;
+/// EV_COMPACT_HASH: the data is a word of who measured.
+pub const EV_COMPACT_HASH: u32 = 0xC;
 /// EV_IPL.
 pub const EV_IPL: u32 = 0xD;
 /// EV_EFI_PLATFORM_FIRMWARE_BLOB2.
@@ -50,6 +52,7 @@ pub const fn event_type_name(event_type: u32) -> Option<&'static str> {
         EV_S_CRTM_CONTENTS => "EV_S_CRTM_CONTENTS",
         EV_S_CRTM_VERSION => "EV_S_CRTM_VERSION",
         EV_PLATFORM_CONFIG_FLAGS => "EV_PLATFORM_CONFIG_FLAGS",
+        EV_COMPACT_HASH => "EV_COMPACT_HASH",
         EV_IPL => "EV_IPL",
         EV_EFI_PLATFORM_FIRMWARE_BLOB2 => "EV_EFI_PLATFORM_FIRMWARE_BLOB2",
         EV_EFI_HANDOFF_TABLES2 => "EV_EFI_HANDOFF_TABLES2",

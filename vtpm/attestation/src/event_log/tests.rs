@@ -34,6 +34,7 @@ fn event_types_have_the_specifications_names() {
         (0x7, "EV_S_CRTM_CONTENTS"),
         (0x8, "EV_S_CRTM_VERSION"),
         (0xA, "EV_PLATFORM_CONFIG_FLAGS"),
+        (0xC, "EV_COMPACT_HASH"),
         (0xD, "EV_IPL"),
         (0x8000_000A, "EV_EFI_PLATFORM_FIRMWARE_BLOB2"),
         (0x8000_000B, "EV_EFI_HANDOFF_TABLES2"),

@@ -11,8 +11,8 @@ pub use kernel::{
 
 use crate::digest::Digests;
 use crate::event_log::{
-    EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_IPL, EV_PLATFORM_CONFIG_FLAGS, EV_S_CRTM_VERSION,
-    EV_SEPARATOR, TcgLog,
+    EV_COMPACT_HASH, EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_IPL, EV_PLATFORM_CONFIG_FLAGS,
+    EV_S_CRTM_VERSION, EV_SEPARATOR, TcgLog,
 };
 use alloc::vec::Vec;
 
@@ -57,8 +57,12 @@ impl Measurement {
     }
 
     /// The kernel of L2, the whole file (see [`kernel_digests`]).
+    ///
+    /// EV_COMPACT_HASH says no more of the data than who measured it says, in PCRs 4 and up. Readers take an EV_IPL
+    /// for GRUB's or systemd's, in the PCRs that are theirs, and an EV_EFI_BOOT_SERVICES_APPLICATION for the
+    /// Authenticode digest of a PE image.
     pub fn kernel(digests: Digests) -> Self {
-        Self::new(EV_IPL, digests, KERNEL)
+        Self::new(EV_COMPACT_HASH, digests, KERNEL)
     }
 
     /// The command line of L2, without its NUL.
@@ -176,7 +180,7 @@ mod tests {
             (0, EV_S_CRTM_VERSION, &version, &version),
             (0, EV_EFI_PLATFORM_FIRMWARE_BLOB2, &[0xAA; 48], MRTD),
             (1, EV_PLATFORM_CONFIG_FLAGS, &[0xBB; 48], b"RTMR0"),
-            (4, EV_IPL, b"bzImage", b"kernel"),
+            (4, EV_COMPACT_HASH, b"bzImage", b"kernel"),
             (8, EV_IPL, line, b"kernel_cmdline: console=ttyS0 quiet\0"),
             (9, EV_IPL, b"cpio", b"initrd"),
             (0, EV_SEPARATOR, &[0; 4], &[0; 4]),
