@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use l1_vmm::launch::boot::CC_LOG_CAPACITY;
 use l1_vmm::launch::{GpaRange, PayloadHobs};
 use l1_vmm::paging::linear;
 use l1_vmm::shared_buffer::Part;
@@ -14,9 +15,6 @@ use zerocopy::FromBytes;
 use crate::arch::memory::{self, Bounce, L2Ram, Operands};
 use crate::arch::{Instruction, clock, image, random, td};
 use crate::fatal::{FatalCode, OrFatal, fatal};
-
-/// The most that the event log may become, and the most that is read of td-shim's.
-const LOG_CAPACITY: usize = 1 << 20;
 
 /// The TD that this image runs in.
 pub(crate) type Domain = LaunchedTd<Instruction, Operands, Part<Bounce>, L2Ram>;
@@ -44,7 +42,7 @@ pub(crate) fn domain(
 /// relying party will then believe a report of this TD.
 pub(crate) fn event_log(hobs: &PayloadHobs, domain: &mut Domain) -> MeasurementLog {
     let firmware = firmware_log(hobs);
-    let log = MeasurementLog::continuing(firmware.as_deref(), LOG_CAPACITY)
+    let log = MeasurementLog::continuing(firmware.as_deref(), CC_LOG_CAPACITY)
         .or_fatal(FatalCode::Configuration);
     let report = domain.report(&[0; 64]).or_fatal(FatalCode::Configuration);
     let registers = TdReport::ref_from_bytes(report.as_slice()).map(|report| report.td_info.rtmr);
@@ -56,7 +54,7 @@ pub(crate) fn event_log(hobs: &PayloadHobs, domain: &mut Domain) -> MeasurementL
         }
     }
     let length = log.bytes().len();
-    log::info!("event log: {length} bytes of td-shim, room for {LOG_CAPACITY}");
+    log::info!("event log: {length} bytes of td-shim, room for {CC_LOG_CAPACITY}");
     log
 }
 
@@ -75,5 +73,5 @@ fn firmware_log(hobs: &PayloadHobs) -> Option<Vec<u8>> {
     }
     // SAFETY: `address_space` mapped every E820 range where `linear` says, which is here the same
     // address, and the memory plan took the area for L1's, whose only objects are in the image.
-    Some(unsafe { memory::event_log(area, LOG_CAPACITY) })
+    Some(unsafe { memory::event_log(area, CC_LOG_CAPACITY) })
 }

@@ -10,6 +10,7 @@ pub use quote::{QuoteBuffer, QuoteBufferError};
 
 use alloc::boxed::Box;
 
+use attestation::event_log::SPARE;
 use tdcall::{OperandPage, RawTdcall, SharedBuffer, Td};
 use tdx_defs::Gpa;
 use tdx_defs::report::TdReport;
@@ -134,12 +135,14 @@ impl<R: RawTdcall, P: OperandPage, B: SharedBuffer, M: GuestMemory> TrustDomain
         (self.parts.clock)()
     }
 
-    /// Writes all of `bytes` or, once something did not fit, nothing more: the copy is a log up to a
-    /// whole record, never one with a gap.
+    /// Writes all of `bytes` or, once something did not fit with [`SPARE`] bytes behind it, nothing more: the copy is a log
+    /// up to a whole record, never one with a gap. A log of [`CC_LOG_CAPACITY`](crate::launch::boot::CC_LOG_CAPACITY)
+    /// always fits the area that the layout has for it.
     fn publish_log(&mut self, offset: usize, bytes: &[u8]) {
         let area = self.parts.log_copy;
         let fits = (offset as u64)
             .checked_add(bytes.len() as u64)
+            .and_then(|end| end.checked_add(SPARE as u64))
             .is_some_and(|end| end <= area.length());
         if self.copy_ended || !fits {
             self.copy_ended = true;

@@ -6,6 +6,9 @@ use crate::shared_buffer::Part;
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
+use attestation::digest::extend_sha384;
+use attestation::event_log::{EV_EVENT_TAG, EV_SEPARATOR, RecordHeader, SpecId, cc_record};
+use clients::{Registers, eventlog_rs};
 use core::cell::{Cell, RefCell};
 use proptest::prelude::*;
 use tdx_defs::report::TdReport;
@@ -13,6 +16,7 @@ use tdx_defs::tdg;
 use tdx_module::test_platform::{ModelPage, ModelShared, ModelTdcall, SHARED_MEMORY};
 use tdx_module::{TdParams, VpEnterInput};
 use zerocopy::FromBytes;
+use zerocopy::IntoBytes;
 
 const MEMORY: u64 = 4 << 20;
 /// Where the operand page is.
@@ -246,19 +250,45 @@ fn the_copy_of_the_log_ends_with_a_whole_record() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.log_copy(), [0xFF; LOG_LENGTH as usize]);
     fixture.td.publish_log(0, &[1; 0x1000]);
-    fixture.td.publish_log(0x1000, &[2; 0x700]);
+    fixture.td.publish_log(0x1000, &[2; 0x7EF]);
     // Does not fit; what follows would, but then there would be a gap.
-    fixture.td.publish_log(0x1700, &[3; 0x101]);
-    fixture.td.publish_log(0x1801, &[4; 1]);
-    fixture.td.publish_log(0x1700, &[5; 1]);
+    fixture.td.publish_log(0x17EF, &[3; 2]);
+    fixture.td.publish_log(0x17F1, &[4; 1]);
+    fixture.td.publish_log(0x17EF, &[5; 1]);
     fixture.td.publish_log(usize::MAX, &[6; 2]);
     let mut expected = vec![1; 0x1000];
-    expected.extend([2; 0x700]);
+    expected.extend([2; 0x7EF]);
     expected.resize(LOG_LENGTH as usize, 0xFF);
     assert_eq!(fixture.log_copy(), expected);
     let mut behind = [0];
     fixture.model.read(LOG + LOG_LENGTH, &mut behind);
     assert_eq!(behind, [0xCC]);
+}
+
+/// However many bytes are left behind the last record, another's parser finds the end, and all that fitted.
+#[test]
+fn a_copy_that_is_filled_to_any_remainder_is_read_by_others() {
+    let extended = |digest| hex::encode(extend_sha384(&[0; 48], &digest));
+    for left in 0..=80 {
+        let mut fixture = Fixture::new();
+        let header = SpecId::new(*b"tdpvtpm").as_bytes().to_vec();
+        let first = cc_record(0, EV_SEPARATOR, [1; 48], &[0; 4]).unwrap();
+        let taken = header.len() + first.len() + size_of::<RecordHeader>() + left;
+        let data = vec![7; LOG_LENGTH as usize - taken];
+        let last = cc_record(3, EV_EVENT_TAG, [2; 48], &data).unwrap();
+        let mut offset = 0;
+        for record in [header, first, last] {
+            fixture.td.publish_log(offset, &record);
+            offset += record.len();
+        }
+        let area = fixture.log_copy();
+        let mut expected = Registers::from([(("sha384".into(), 1), extended([1; 48]))]);
+        if left >= SPARE {
+            expected.insert(("sha384".into(), 4), extended([2; 48]));
+        }
+        assert_eq!(eventlog_rs::replay(&area).unwrap(), expected, "{left} left");
+        assert!(area.ends_with(&[0xFF; SPARE]), "{left} left");
+    }
 }
 
 proptest! {

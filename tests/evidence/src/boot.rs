@@ -6,7 +6,9 @@ use attestation::digest::{Digests, sha384};
 use attestation::journal::{Mode, PcrMirror};
 use attestation::launch::kernel_digests;
 use attestation::tpm::{commands, rh, template};
+use l1_vmm::launch::boot::CC_LOG_CAPACITY;
 use tdx_module::TdParams;
+use tdx_module::test_platform::ModelTdcall;
 use tpm2_ref_sys::{Ephemeral, Tpm};
 use verifier::{Bundle, Collateral, Policy, Report};
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements};
@@ -71,7 +73,7 @@ impl Default for Boot {
             engine: tpm2_ref_sys::ENGINE,
             mode: Mode::Ephemeral,
             host: QuotingHost::default(),
-            log_capacity: 1 << 20,
+            log_capacity: CC_LOG_CAPACITY,
         }
     }
 }
@@ -80,7 +82,8 @@ impl Boot {
     /// Boots, up to where L2 would run.
     pub fn start(&self) -> Machine {
         let turn = Turn::wait(self.seed);
-        let mut td = domain::domain(self.firmware.build_td(&self.td), self.host.clone());
+        let model = self.firmware.build_td(&self.td);
+        let mut td = domain::domain(model.clone(), self.host.clone());
         let firmware_log = firmware::run(&mut td, &self.td_hob(), &self.firmware_events);
         let log = MeasurementLog::continuing(Some(&firmware_log), self.log_capacity)
             .expect("the firmware's log can be continued");
@@ -107,7 +110,7 @@ impl Boot {
         };
         let tpm = Attested::start(Reference::new(engine), td, log, config, &launch)
             .expect("the TPM starts");
-        Machine { tpm, turn }
+        Machine { tpm, turn, model }
     }
 
     /// A policy that accepts this boot and no other, as its owner writes it from files alone.
@@ -191,6 +194,7 @@ pub struct Machine {
     /// The vTPM.
     pub tpm: Attested<Reference, Domain>,
     turn: Turn,
+    model: ModelTdcall,
 }
 
 impl Machine {
@@ -202,6 +206,16 @@ impl Machine {
     /// A reset of the machine: _TPM_Init, and what L1 does then.
     pub fn reset(&mut self) {
         self.tpm.reset().expect("the TPM is reset");
+    }
+
+    /// The area with L2's copy of the CC event log.
+    pub fn cc_log_area(&self) -> Vec<u8> {
+        domain::cc_log_area(&self.model)
+    }
+
+    /// RTMR0 to RTMR3, as the TDX module has them.
+    pub fn rtmrs(&self) -> [[u8; 48]; 4] {
+        self.model.with(|module, _| module.td_info().rtmr)
     }
 
     /// The guest makes its RSA EK, and keeps it where the TCG's provisioning guidance says.

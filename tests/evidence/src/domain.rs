@@ -1,6 +1,7 @@
 //! L1's side of the TD: its own [`LaunchedTd`] over the model of the TDX module.
 
 use l1_vmm::launch::GpaRange;
+use l1_vmm::launch::boot::CC_LOG_LENGTH;
 use l1_vmm::shared_buffer::Part;
 use l1_vmm::trust_domain::{LaunchedTd, Parts, QuoteBuffer};
 use l2_exit::{GuestMemory, MemoryError};
@@ -14,14 +15,24 @@ use crate::turn;
 const OPERANDS: u64 = 0x1000;
 /// L2's copy of the CC event log.
 const LOG_COPY: u64 = 0x10_0000;
-const LOG_COPY_LENGTH: u64 = 0x1_0000;
 /// The memory shared with the host.
-const SHARED: u64 = 0x20_0000;
+const SHARED: u64 = 0x30_0000;
 const SHARED_LENGTH: usize = 0x8000;
 const SHARED_BIT: u64 = 1 << 47;
 
+/// What L2 finds in the area that the CCEL table names.
+pub(crate) fn cc_log_area(model: &ModelTdcall) -> Vec<u8> {
+    let mut area = vec![0; CC_LOG_LENGTH as usize];
+    model.read(LOG_COPY, &mut area);
+    area
+}
+
 /// What speaks for the TD to the vTPM.
 pub type Domain = LaunchedTd<ModelTdcall, ModelPage, Part<ModelShared>, L2Ram>;
+
+fn log_copy() -> GpaRange {
+    GpaRange::with_length(LOG_COPY, CC_LOG_LENGTH).expect("a range")
+}
 
 /// L2's memory, of which L1 writes the copy of the log.
 pub struct L2Ram(ModelTdcall);
@@ -41,7 +52,7 @@ pub(crate) fn domain(model: ModelTdcall, host: QuotingHost) -> Domain {
         operands: ModelPage::new(&model, OPERANDS),
         quotes: QuoteBuffer::new(buffer, SHARED_BIT).expect("whole pages"),
         memory: L2Ram(model),
-        log_copy: GpaRange::with_length(LOG_COPY, LOG_COPY_LENGTH).expect("a range"),
+        log_copy: log_copy(),
         random: |into| {
             turn::l1_entropy(into);
             Ok(())

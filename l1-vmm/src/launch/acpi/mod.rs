@@ -101,10 +101,10 @@ mod tests {
     const AT: u64 = 0x39BE_0000;
 
     fn tables() -> Tables {
-        let log = |start| GpaRange::with_length(start, 0x1_0000).unwrap();
+        let log = |start, length| GpaRange::with_length(start, length).unwrap();
         let logs = EventLogs {
-            tcg: log(0x39C0_0000),
-            cc: log(0x39BF_0000),
+            tcg: log(0x39C0_0000, 0x1_0000),
+            cc: log(0x39BF_0000, 0x10_0000),
         };
         Tables::build(AT, &logs)
     }
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(table[36..40], [2, 0, 0, 0]);
         assert_eq!(
             (u64_at(&table, 40), u64_at(&table, 48)),
-            (0x1_0000, 0x39BF_0000)
+            (0x10_0000, 0x39BF_0000)
         );
     }
 }

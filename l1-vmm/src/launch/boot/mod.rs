@@ -10,7 +10,10 @@ mod zero_page;
 
 pub use entry::{DescriptorTable, EntryState};
 pub use header::{KernelError, SetupHeader, canonical_setup};
-pub use place::{ACPI_LENGTH, EVENT_LOG_LENGTH, EventLogs, Layout, LowMemory, PlaceError};
+pub use place::{
+    ACPI_LENGTH, CC_LOG_CAPACITY, CC_LOG_LENGTH, EventLogs, Layout, LowMemory, PlaceError,
+    TCG_LOG_LENGTH,
+};
 
 use alloc::vec::Vec;
 

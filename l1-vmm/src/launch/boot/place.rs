@@ -8,6 +8,7 @@ use super::header::SetupHeader;
 use crate::launch::e820::{E820Entry, E820Kind, E820Map, E820MapError};
 use crate::launch::gpa_range::{GpaRange, GpaRanges, TooManyRanges};
 use alloc::vec::Vec;
+use attestation::event_log::SPARE;
 use x86_defs::paging::PAGE_4K;
 
 /// Places in the first MiB.
@@ -40,9 +41,12 @@ impl LowMemory {
 
 /// Room for the ACPI tables.
 pub const ACPI_LENGTH: u64 = 0x1_0000;
-/// Room for each event log: the least that the PC Client profile allows the TPM's (TCG ACPI
-/// Specification, LAML), and a firmware's usual choice for the other.
-pub const EVENT_LOG_LENGTH: u64 = 0x1_0000;
+/// Room for the TPM's event log: the least that the PC Client profile allows (TCG ACPI Specification, LAML).
+pub const TCG_LOG_LENGTH: u64 = 0x1_0000;
+/// Room for the copy of the TD's: [`CC_LOG_CAPACITY`] and what stays empty behind it.
+pub const CC_LOG_LENGTH: u64 = 0x10_0000;
+/// The most that the TD's event log may become, so that L2's copy is all of it.
+pub const CC_LOG_CAPACITY: usize = CC_LOG_LENGTH as usize - SPARE;
 
 /// Why a kernel and its initrd do not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -120,14 +124,14 @@ impl Layout {
     ) -> Result<Self, PlaceError> {
         let mut free = l2.clone();
         take(&mut free, 0, LowMemory::END)?;
-        let mut log = || {
-            let area = highest(&free, EVENT_LOG_LENGTH, 1 << 32).ok_or(PlaceError::Tables)?;
+        let mut log = |length| {
+            let area = highest(&free, length, 1 << 32).ok_or(PlaceError::Tables)?;
             free.remove(area)?;
             Ok::<_, PlaceError>(area)
         };
         let event_logs = EventLogs {
-            tcg: log()?,
-            cc: log()?,
+            tcg: log(TCG_LOG_LENGTH)?,
+            cc: log(CC_LOG_LENGTH)?,
         };
         let acpi = highest(&free, ACPI_LENGTH, 1 << 32).ok_or(PlaceError::Tables)?;
         free.remove(acpi)?;
@@ -269,15 +273,15 @@ mod tests {
             (layout.event_logs.tcg, layout.event_logs.cc),
             (
                 GpaRange::new(0x39BF_0000, 0x39C0_0000).unwrap(),
-                GpaRange::new(0x39BE_0000, 0x39BF_0000).unwrap()
+                GpaRange::new(0x39AF_0000, 0x39BF_0000).unwrap()
             )
         );
         assert_eq!(
             layout.acpi,
-            GpaRange::new(0x39BD_0000, 0x39BE_0000).unwrap()
+            GpaRange::new(0x39AE_0000, 0x39AF_0000).unwrap()
         );
         let initrd = layout.initrd.unwrap();
-        assert_eq!((initrd.start(), initrd.length()), (0x3899_B000, 0x123_4567));
+        assert_eq!((initrd.start(), initrd.length()), (0x388A_B000, 0x123_4567));
         let map: Vec<_> = layout
             .e820
             .entries()
@@ -288,9 +292,9 @@ mod tests {
             [
                 (0, 0x9FC00, E820Kind::Memory),
                 (0x9FC00, 0x10_0000, E820Kind::Reserved),
-                (0x10_0000, 0x39BD_0000, E820Kind::Memory),
-                (0x39BD_0000, 0x39BE_0000, E820Kind::AcpiReclaim),
-                (0x39BE_0000, 0x39BF_0000, E820Kind::AcpiNvs),
+                (0x10_0000, 0x39AE_0000, E820Kind::Memory),
+                (0x39AE_0000, 0x39AF_0000, E820Kind::AcpiReclaim),
+                (0x39AF_0000, 0x39BF_0000, E820Kind::AcpiNvs),
                 (0x39BF_0000, 0x39C0_0000, E820Kind::AcpiNvs),
                 (1 << 32, (1 << 32) + 0x4000_0000, E820Kind::Memory),
             ]

@@ -17,6 +17,13 @@ pub use parse::{Event, Log, LogError};
 pub use replay::{ReplayError, replay_pcrs, replay_rtmrs};
 pub use write::{TcgLog, cc_record};
 
+/// Bytes that stay empty behind the last record in the memory that a log is in.
+///
+/// A reader that finds a log's end by what was never written there looks at more than one byte: eventlog-rs 0.1.8 and
+/// Trustee at 8, and both read beyond the memory, or refuse the log, where there are less; Linux
+/// (`include/linux/tpm_eventlog.h`) at the type and size of a record, and wants one byte at least.
+pub const SPARE: usize = 16;
+
 /// EV_NO_ACTION: information; nothing is extended.
 pub const EV_NO_ACTION: u32 = 0x3;
 /// EV_SEPARATOR.
