@@ -203,3 +203,19 @@ pub struct SegmentAccessRights {
     #[bits(15)]
     __: u16,
 }
+
+/// Those of the segments that a processor starts with (SDM Vol. 3C, table "Format of Access Rights").
+impl SegmentAccessRights {
+    /// 64-bit code: present, DPL 0, read, accessed, L, G.
+    pub const CODE_64: Self = Self::from_bits(0xa09b);
+    /// 32-bit code: present, DPL 0, read, accessed, D, G.
+    pub const CODE_32: Self = Self::from_bits(0xc09b);
+    /// Data: present, DPL 0, write, accessed, B, G.
+    pub const DATA: Self = Self::from_bits(0xc093);
+    /// A busy 32-bit or 64-bit TSS: present.
+    pub const BUSY_TSS: Self = Self::from_bits(0x8b);
+    /// An LDT that is unusable.
+    pub const NO_LDT: Self = Self::from_bits(0x1_0082);
+    /// Unusable, and nothing else.
+    pub const UNUSABLE: Self = Self::from_bits(1 << 16);
+}

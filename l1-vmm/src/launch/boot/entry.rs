@@ -63,22 +63,12 @@ const RFLAGS: u64 = rflags::FIXED;
 const BOOT_CS: u16 = 0x10;
 const BOOT_DS: u16 = 0x18;
 
-/// VMX access rights (SDM Vol. 3C, table "Format of Access Rights"): present, code, read, accessed,
-/// L, G.
-const CODE_RIGHTS: u32 = 0xA09B;
-/// Present, data, write, accessed, D, G.
-const DATA_RIGHTS: u32 = 0xC093;
-/// Present, busy TSS.
-const TSS_RIGHTS: u32 = 0x8B;
-/// Unusable.
-const UNUSABLE: u32 = 1 << 16;
-
-const fn flat(selector: u16, rights: u32) -> Segment {
+const fn flat(selector: u16, access_rights: SegmentAccessRights) -> Segment {
     Segment {
         selector,
         base: 0,
         limit: u32::MAX,
-        access_rights: SegmentAccessRights::from_bits(rights),
+        access_rights,
     }
 }
 
@@ -95,15 +85,15 @@ impl EntryState {
             cr3: LowMemory::PAGE_TABLES,
             cr4: CR4,
             efer: EFER,
-            cs: flat(BOOT_CS, CODE_RIGHTS),
-            data: flat(BOOT_DS, DATA_RIGHTS),
+            cs: flat(BOOT_CS, SegmentAccessRights::CODE_64),
+            data: flat(BOOT_DS, SegmentAccessRights::DATA),
             ldtr: Segment {
                 limit: 0,
-                ..flat(0, UNUSABLE)
+                ..flat(0, SegmentAccessRights::UNUSABLE)
             },
             tr: Segment {
                 limit: 0xFFFF,
-                ..flat(0, TSS_RIGHTS)
+                ..flat(0, SegmentAccessRights::BUSY_TSS)
             },
             gdtr: DescriptorTable {
                 base: LowMemory::GDT,

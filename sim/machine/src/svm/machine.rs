@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use tdx_defs::vmcs::SegmentAccessRights;
 use tdx_module::HardwareExit;
 use tdx_module::platform::{Event, EventKind, Intercepts, Segment, SegmentName};
 
@@ -14,12 +15,9 @@ use super::{Processor, exit};
 
 /// EFER.SVME: VMRUN demands it, guests do not see it.
 pub(super) const SVME: u64 = 1 << 12;
-/// Bits of access rights in VMX form.
-const ACCESSED: u32 = 1 << 0;
-const TASK_STATE_BUSY: u32 = 1 << 1;
-const CODE_OR_DATA: u32 = 1 << 4;
-const PRESENT: u32 = 1 << 7;
-const UNUSABLE: u32 = 1 << 16;
+/// Bits of a segment's type: accessed (code or data), busy (task state).
+const ACCESSED: u8 = 1 << 0;
+const BUSY: u8 = 1 << 1;
 const INVALID_OPCODE: u32 = 1 << 6;
 
 /// A VM.
@@ -156,21 +154,20 @@ impl VirtualMachine {
     pub(crate) fn segment(&mut self, name: SegmentName) -> Segment {
         let slot = *self.segment_slot(name);
         let attributes = u32::from(slot.attributes);
-        let mut access_rights = attributes & 0xFF | (attributes & 0xF00) << 4;
+        let mut rights =
+            SegmentAccessRights::from_bits(attributes & 0xFF | (attributes & 0xF00) << 4);
         // QEMU loads CS and TR without the bits that the processor sets in a descriptor it loads:
         // accessed, and busy.
         if name == SegmentName::Tr {
-            access_rights |= TASK_STATE_BUSY;
-        } else if access_rights & CODE_OR_DATA != 0 {
-            access_rights |= ACCESSED;
+            rights.set_segment_type(rights.segment_type() | BUSY);
+        } else if rights.code_or_data() {
+            rights.set_segment_type(rights.segment_type() | ACCESSED);
         }
-        if access_rights & PRESENT == 0 {
-            access_rights |= UNUSABLE;
-        }
+        rights.set_unusable(!rights.present());
         let table = matches!(name, SegmentName::Gdtr | SegmentName::Idtr);
         Segment {
             selector: slot.selector,
-            access_rights: if table { 0 } else { access_rights },
+            access_rights: if table { 0 } else { rights.into_bits() },
             limit: slot.limit,
             base: slot.base,
         }
@@ -178,7 +175,7 @@ impl VirtualMachine {
 
     pub(crate) fn set_segment(&mut self, name: SegmentName, segment: Segment) {
         let rights = segment.access_rights;
-        let attributes = if rights & UNUSABLE != 0 {
+        let attributes = if SegmentAccessRights::from_bits(rights).unusable() {
             0
         } else {
             rights & 0xFF | rights >> 4 & 0xF00

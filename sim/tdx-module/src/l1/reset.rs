@@ -5,6 +5,7 @@ use crate::l1::msr;
 use crate::module::Module;
 use crate::platform::{Platform, Register, Segment, SegmentName, Vm};
 
+use tdx_defs::vmcs::SegmentAccessRights as Rights;
 use x86_defs::pc::RESET_VECTOR;
 /// PE and NE.
 const CR0: u64 = 0x21;
@@ -59,20 +60,20 @@ pub(crate) fn initialize<P: Platform>(module: &mut Module, platform: &mut P, arg
         platform.set_register(Vm::L1, register, value);
     }
     for (name, access_rights, limit) in [
-        (SegmentName::Cs, 0xc09b, FLAT),
-        (SegmentName::Ds, 0xc093, FLAT),
-        (SegmentName::Es, 0xc093, FLAT),
-        (SegmentName::Fs, 0xc093, FLAT),
-        (SegmentName::Gs, 0xc093, FLAT),
-        (SegmentName::Ss, 0xc093, FLAT),
-        (SegmentName::Ldtr, 0x10082, 0xffff),
-        (SegmentName::Tr, 0x8b, 0xffff),
-        (SegmentName::Gdtr, 0, 0xffff),
-        (SegmentName::Idtr, 0, 0),
+        (SegmentName::Cs, Rights::CODE_32, FLAT),
+        (SegmentName::Ds, Rights::DATA, FLAT),
+        (SegmentName::Es, Rights::DATA, FLAT),
+        (SegmentName::Fs, Rights::DATA, FLAT),
+        (SegmentName::Gs, Rights::DATA, FLAT),
+        (SegmentName::Ss, Rights::DATA, FLAT),
+        (SegmentName::Ldtr, Rights::NO_LDT, 0xffff),
+        (SegmentName::Tr, Rights::BUSY_TSS, 0xffff),
+        (SegmentName::Gdtr, Rights::new(), 0xffff),
+        (SegmentName::Idtr, Rights::new(), 0),
     ] {
         let segment = Segment {
             selector: 0,
-            access_rights,
+            access_rights: access_rights.into_bits(),
             limit,
             base: 0,
         };

@@ -6,7 +6,9 @@ use crate::module::Module;
 use crate::platform::{Platform, Register, Segment, SegmentName, Vm};
 use crate::td::sept::SecureEpt;
 use tdx_defs::VmIndex;
-use tdx_defs::vmcs::{InterruptibilityState, PrimaryControls, SecondaryControls, VmcsField};
+use tdx_defs::vmcs::{
+    InterruptibilityState, PrimaryControls, SecondaryControls, SegmentAccessRights, VmcsField,
+};
 use x86_defs::efer;
 
 /// An L2 VM that is not running, its hardware context and the TD's memory.
@@ -84,9 +86,8 @@ impl<'a> Guest<'a> {
 
     /// Whether the VM runs 64-bit code.
     pub(super) fn is_64_bit(&mut self) -> bool {
-        const LONG: u32 = 1 << 13;
         self.register(Register::Efer) & efer::LMA != 0
-            && self.segment(SegmentName::Cs).access_rights & LONG != 0
+            && SegmentAccessRights::from_bits(self.segment(SegmentName::Cs).access_rights).long()
     }
 
     pub(super) fn cpl(&mut self) -> u8 {

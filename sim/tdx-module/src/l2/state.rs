@@ -8,7 +8,7 @@ use crate::platform::{Event, Platform, Register, Segment, SegmentName, Vm};
 use alloc::vec;
 use alloc::vec::Vec;
 use tdx_defs::field::L2Ctls;
-use tdx_defs::vmcs::VmcsField;
+use tdx_defs::vmcs::{SegmentAccessRights as Rights, VmcsField};
 
 /// Quadwords of a page of MSR bitmaps.
 pub(super) const MSR_BITMAP_QWORDS: usize = 512;
@@ -139,23 +139,23 @@ fn reset_context(platform: &mut dyn Platform, vm: Vm) {
     ] {
         platform.set_register(vm, register, value);
     }
-    let segment = |access_rights, limit| Segment {
+    let segment = |access_rights: Rights, limit| Segment {
         selector: 0,
-        access_rights,
+        access_rights: access_rights.into_bits(),
         limit,
         base: 0,
     };
     for (name, value) in [
-        (SegmentName::Cs, segment(0xc09b, u32::MAX)),
-        (SegmentName::Ds, segment(0xc093, u32::MAX)),
-        (SegmentName::Es, segment(0xc093, u32::MAX)),
-        (SegmentName::Ss, segment(0xc093, u32::MAX)),
-        (SegmentName::Fs, segment(0xc093, u32::MAX)),
-        (SegmentName::Gs, segment(0xc093, u32::MAX)),
-        (SegmentName::Ldtr, segment(0x1_0082, 0xffff)),
-        (SegmentName::Tr, segment(0x8b, 0xffff)),
-        (SegmentName::Gdtr, segment(0, 0xffff)),
-        (SegmentName::Idtr, segment(0, 0)),
+        (SegmentName::Cs, segment(Rights::CODE_32, u32::MAX)),
+        (SegmentName::Ds, segment(Rights::DATA, u32::MAX)),
+        (SegmentName::Es, segment(Rights::DATA, u32::MAX)),
+        (SegmentName::Ss, segment(Rights::DATA, u32::MAX)),
+        (SegmentName::Fs, segment(Rights::DATA, u32::MAX)),
+        (SegmentName::Gs, segment(Rights::DATA, u32::MAX)),
+        (SegmentName::Ldtr, segment(Rights::NO_LDT, 0xffff)),
+        (SegmentName::Tr, segment(Rights::BUSY_TSS, 0xffff)),
+        (SegmentName::Gdtr, segment(Rights::new(), 0xffff)),
+        (SegmentName::Idtr, segment(Rights::new(), 0)),
     ] {
         platform.set_segment(vm, name, value);
     }
