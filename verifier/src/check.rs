@@ -5,11 +5,11 @@ use serde::Serialize;
 use std::fmt;
 
 macro_rules! ids {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, needs [$($needs:ident),*];)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, needs [$($needs:ident),*];)*) => {
         /// A link of the chain from the relying party's nonce to the vTPM's PCRs, in the order of the report.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Id {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl Id {
@@ -20,6 +20,13 @@ macro_rules! ids {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Id::$variant => $name,)*
+                }
+            }
+
+            /// What holds if this check passes, in a sentence.
+            pub const fn claim(self) -> &'static str {
+                match self {
+                    $(Id::$variant => concat!($($doc),*).trim_ascii(),)*
                 }
             }
 
@@ -41,7 +48,7 @@ ids! {
     NonceClaims = "nonce-claims", needs [ReportData];
     /// There is a TD quote of a kind that this verifier knows.
     QuoteFormat = "quote-format", needs [BundleFormat];
-    /// PCK key → QE report → attestation key → quote.
+    /// The platform's key (PCK) signs the quoting enclave's report, and through it the quote.
     QuoteSignature = "quote-signature", needs [QuoteFormat];
     /// The PCK certificate leads to the trusted root and is not revoked.
     QuotePckChain = "quote-pck-chain", needs [QuoteSignature];
@@ -49,11 +56,11 @@ ids! {
     QuoteTcb = "quote-tcb", needs [QuotePckChain];
     /// The host cannot look into the TD.
     TdDebug = "td-debug", needs [ReportData];
-    /// ATTRIBUTES and XFAM.
+    /// ATTRIBUTES and XFAM of the TD are accepted.
     TdAttributes = "td-attributes", needs [ReportData, TdDebug];
     /// MRTD is that of an accepted image.
     Mrtd = "mrtd", needs [ReportData];
-    /// MRCONFIGID, MROWNER and MROWNERCONFIG.
+    /// MRCONFIGID, MROWNER and MROWNERCONFIG of the TD are accepted.
     TdConfig = "td-config", needs [ReportData];
     /// The CC event log parses to its end.
     CcLogFormat = "cc-log-format", needs [BundleFormat];

@@ -1,9 +1,9 @@
 //! Every measured event, in words.
 
-use crate::{cc_event::CcEvent, text::printable};
+use crate::account::{EventLog, LoggedEvent};
 use attestation::{
     bundle::Bundle,
-    event_log::{Event, Log, event_type_name},
+    event_log::Event,
     journal::{Mode, Record, StartupType},
     launch,
     tpm::cc,
@@ -13,52 +13,33 @@ use std::fmt::Write;
 /// What the events of both logs and the records of the journal are, one a line. Logs that do not parse say so.
 pub fn explain(bundle: &Bundle) -> String {
     let mut text = String::new();
-    heading(&mut text, "CC event log", &bundle.cc_event_log.0);
-    if let Ok(log) = Log::parse(&bundle.cc_event_log.0) {
-        for event in &log.events {
-            let register = match event.register {
-                0 => "MRTD".to_owned(),
-                index => format!("RTMR{}", index.wrapping_sub(1)),
-            };
-            line(
-                &mut text,
-                &register,
-                event,
-                &CcEvent::of(event).describe(event),
-            );
+    for (index, log) in EventLog::both(bundle).iter().enumerate() {
+        // Writing to a `String` does not fail, here and below.
+        if index > 0 {
+            text.push('\n');
         }
-    }
-    text.push('\n');
-    heading(&mut text, "TCG event log", &bundle.tcg_event_log.0);
-    if let Ok(log) = Log::parse(&bundle.tcg_event_log.0) {
+        let _ = match &log.problem {
+            None => writeln!(
+                text,
+                "{}: {} events, {} bytes",
+                log.name,
+                log.events.len(),
+                log.bytes
+            ),
+            Some(problem) => writeln!(text, "{}: {problem}", log.name),
+        };
         for event in &log.events {
-            let register = format!("PCR {}", event.register);
-            line(&mut text, &register, event, &pcr_event(event));
+            let start = event.digest.get(..16).unwrap_or(&event.digest);
+            let LoggedEvent {
+                register,
+                event_type,
+                what,
+                ..
+            } = event;
+            let _ = writeln!(text, "  {register:<6} {start}…  {event_type:<30} {what}");
         }
     }
     text
-}
-
-fn heading(text: &mut String, name: &str, bytes: &[u8]) {
-    // Writing to a `String` does not fail, here and below.
-    let _ = match Log::parse(bytes) {
-        Ok(log) => writeln!(
-            text,
-            "{name}: {} events, {} bytes",
-            log.events.len(),
-            log.length
-        ),
-        Err(error) => writeln!(text, "{name}: {error}"),
-    };
-}
-
-fn line(text: &mut String, register: &str, event: &Event<'_>, what: &str) {
-    let name = event_type_name(event.event_type).unwrap_or("type not known");
-    let digest = event.digests.last().map(ToString::to_string);
-    let digest = digest.as_deref().unwrap_or("");
-    let start = digest.get(..16).unwrap_or(digest);
-    let what = printable(what);
-    let _ = writeln!(text, "  {register:<6} {start}…  {name:<30} {what}");
 }
 
 /// What an event of the TCG log is (`docs/measurement.md`, section 2).

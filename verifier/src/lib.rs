@@ -15,13 +15,15 @@
 //!   reached*.
 //! * [`policy`]: what a relying party accepts; a TOML file, documented in this crate's README.
 //! * [`collateral`]: the trusted root and what its owner says of platforms, from files.
-//! * [`explain()`]: every measured event of both logs, in words.
+//! * [`account`]: the report, what it is about, and every measured event in words, as data; [`page()`] is that as a page,
+//!   `--json` the same as JSON.
 //!
 //! Everything in a bundle is hostile until a check has passed: nothing in here panics on it, and the time that a
 //! verification takes is bounded by the bundle's size. What is not checked, and why, is in the report: *accepted* where
 //! the policy takes whatever is there, *skipped* where there is nothing to compare.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod cc_event;
 pub mod certificate;
 pub mod check;
@@ -31,6 +33,7 @@ mod evidence;
 mod explain;
 pub mod files;
 mod limits;
+mod page;
 pub mod policy;
 pub mod public_key;
 pub mod quote;
@@ -41,10 +44,12 @@ pub mod td_body;
 mod text;
 pub mod tpm_signature;
 
+pub use account::{About, Account};
 pub use attestation::bundle::Bundle;
 pub use check::{Check, Id, Outcome, Report, Verdict};
 pub use collateral::Collateral;
 pub use explain::explain;
+pub use page::page;
 pub use policy::Policy;
 pub use text::printable;
 

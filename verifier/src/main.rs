@@ -8,12 +8,19 @@ mod table;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use sha2::{Digest, Sha256};
 use std::{
     io::{Write, stdout},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
-use verifier::{BUNDLE_LIMIT, Bundle, Collateral, Policy, Verdict, files::read_bounded, printable};
+use verifier::{
+    About, Account, BUNDLE_LIMIT, Bundle, Collateral, Policy, Verdict, account::File,
+    files::read_bounded, printable,
+};
+
+/// Largest policy file.
+const POLICY_LIMIT: u64 = 16 << 20;
 
 /// Checks the evidence of a vTPM in a partitioned TD, offline.
 ///
@@ -36,7 +43,10 @@ struct Arguments {
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
-    /// Print every measured event of both logs as well, with what it is.
+    /// Write the verdict to this file, as a page to show to others.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print every measured event of both logs as well, with what it is; --json has them in any case.
     #[arg(long)]
     explain: bool,
     /// Verify as of this time (RFC 3339) instead of now.
@@ -66,41 +76,48 @@ fn run(arguments: &Arguments) -> Result<Verdict> {
     if !(1..=64).contains(&nonce.len()) {
         bail!("--nonce has {} bytes; it can have 1 to 64", nonce.len());
     }
-    let policy = Policy::read(&arguments.policy)
+    let policy_text = read_bounded(&arguments.policy, POLICY_LIMIT)
         .with_context(|| format!("--policy {}", arguments.policy.display()))?;
+    let policy = Policy::parse(
+        str::from_utf8(&policy_text).context("--policy is not a text")?,
+        arguments.policy.parent().unwrap_or(Path::new(".")),
+    )
+    .with_context(|| format!("--policy {}", arguments.policy.display()))?;
     let collateral = match &arguments.roots {
         Some(directory) => Collateral::read(directory).context("--roots")?,
         None => Collateral::intel_root_only(),
     };
-    let now = arguments.time.unwrap_or_else(jiff::Timestamp::now);
-    let now = u64::try_from(now.as_second()).context("--time is before 1970")?;
+    let time = arguments.time.unwrap_or_else(jiff::Timestamp::now);
+    // Certificates and collateral count seconds.
+    let time = jiff::Timestamp::from_second(time.as_second()).context("--time")?;
+    let now = u64::try_from(time.as_second()).context("--time is before 1970")?;
     let json = read_bounded(&arguments.evidence, BUNDLE_LIMIT as u64)
         .with_context(|| format!("cannot read {}", arguments.evidence.display()))?;
 
     let report = verifier::verify_json(&json, &policy, &collateral, now, &nonce);
+    let bundle = Bundle::from_json(&json).ok();
+    let about = About {
+        verifier: env!("CARGO_PKG_VERSION"),
+        time: time.to_string(),
+        nonce: hex::encode(&nonce),
+        evidence: File::new(&arguments.evidence.to_string_lossy(), &json),
+        policy: File::new(&arguments.policy.to_string_lossy(), &policy_text),
+        root_sha256: hex::encode(Sha256::digest(&collateral.root)),
+    };
+    let account = Account::new(report, about, bundle.as_ref());
+    if let Some(path) = &arguments.html {
+        std::fs::write(path, verifier::page(&account))
+            .with_context(|| format!("--html {}", path.display()))?;
+    }
     let mut out = stdout().lock();
     if arguments.json {
-        let verdict = serde_json::json!({
-            "trusted": report.is_trusted(),
-            "verdict": report.verdict(),
-            "accepted": report.accepted().map(|check| check.id).collect::<Vec<_>>(),
-            "first_failure": report.first_failure().map(|check| check.id),
-            "checks": report.checks,
-        });
-        serde_json::to_writer_pretty(&mut out, &verdict)?;
+        serde_json::to_writer_pretty(&mut out, &account)?;
         writeln!(out)?;
-    } else {
-        write!(out, "{}", table::Table(&report))?;
+        return Ok(account.verdict);
     }
-    if arguments.explain
-        && let Ok(bundle) = Bundle::from_json(&json)
-    {
-        let text = verifier::explain(&bundle);
-        // With --json, standard output is the report alone.
-        match arguments.json {
-            true => eprint!("{text}"),
-            false => write!(out, "\n{text}")?,
-        }
+    write!(out, "{}", table::Table(&account))?;
+    if let (true, Some(bundle)) = (arguments.explain, &bundle) {
+        write!(out, "\n{}", verifier::explain(bundle))?;
     }
-    Ok(report.verdict())
+    Ok(account.verdict)
 }

@@ -1,30 +1,30 @@
 //! The report as a table: one line a link.
 
 use std::fmt;
-use verifier::{Check, Outcome, Report};
+use verifier::{Account, Check, Outcome};
 
 /// Characters of a value that a line shows.
 const VALUE_WIDTH: usize = 64;
 
-/// A report, as text.
-pub(crate) struct Table<'a>(pub(crate) &'a Report);
+/// An account, as text.
+pub(crate) struct Table<'a>(pub(crate) &'a Account);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for check in &self.0.checks {
             line(f, check)?;
         }
-        let report = self.0;
+        let account = self.0;
         let count = |is_it: fn(&Outcome) -> bool| {
-            let checks = report.checks.iter();
+            let checks = account.checks.iter();
             checks.filter(|check| is_it(&check.outcome)).count()
         };
         let passed = count(|outcome| *outcome == Outcome::Passed);
         let skipped = count(|outcome| matches!(outcome, Outcome::Skipped { .. }));
         let not_reached = count(|outcome| matches!(outcome, Outcome::NotReached { .. }));
-        let accepted = report.accepted().count();
+        let accepted = account.accepted.len();
         writeln!(f)?;
-        if let Some(failure) = report.first_failure() {
+        if let Some(failure) = account.first_failure.and_then(|id| account.check(id)) {
             return writeln!(
                 f,
                 "NOT TRUSTED: {} ({passed} checks passed, {accepted} accepted unseen, {skipped} skipped, {not_reached} not reached)\n  {}\n  expected: {}\n  found:    {}",
@@ -41,8 +41,9 @@ impl fmt::Display for Table<'_> {
             f,
             "trusted, but for what the policy accepts unseen: {passed} checks passed, {accepted} accepted unseen, {skipped} skipped"
         )?;
-        report
-            .accepted()
+        account
+            .checks
+            .iter()
             .try_for_each(|check| match &check.outcome {
                 Outcome::Accepted { by } => writeln!(f, "  {:<22}{by}", check.id),
                 _ => Ok(()),

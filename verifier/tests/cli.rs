@@ -142,6 +142,64 @@ fn what_the_policy_accepts_unseen_exits_with_3_and_is_named() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+/// JSON and page say the same, beside what standard output says.
+#[test]
+fn the_page_says_what_the_json_says() {
+    let desk = Desk::new("page");
+    let html = desk.0.join("verdict.html");
+    let output = desk.run(&["--nonce", "0011", "--json", "--html", "verdict.html"]);
+    assert_eq!(output.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let page = std::fs::read_to_string(&html).unwrap();
+    let said = |value: &serde_json::Value| {
+        let escaped = value
+            .as_str()
+            .unwrap()
+            .replace('&', "&amp;")
+            .replace('<', "&lt;");
+        let escaped = escaped
+            .replace('>', "&gt;")
+            .replace('"', "&quot;")
+            .replace('\'', "&#39;");
+        assert!(page.contains(&escaped), "{escaped}");
+    };
+    for check in json["checks"].as_array().unwrap() {
+        said(&check["id"]);
+        said(&check["found"]);
+    }
+    let logs = json["event_logs"].as_array().unwrap();
+    assert_eq!(logs.len(), 2);
+    for event in logs
+        .iter()
+        .flat_map(|log| log["events"].as_array().unwrap())
+    {
+        for member in ["register", "event_type", "explanation", "digest"] {
+            said(&event[member]);
+        }
+        let outcome = event["outcome"].as_str().unwrap();
+        assert!(["passed", "not-reached"].contains(&outcome), "{event}");
+    }
+    let about = &json["about"];
+    for file in [&about["evidence"], &about["policy"]] {
+        said(&file["name"]);
+        said(&file["sha256"]);
+    }
+    said(&about["time"]);
+    assert_eq!(about["time"], "2026-01-01T00:00:00Z");
+    assert!(page.contains("<h1>Not trusted</h1>"), "{page}");
+
+    // With the table, which is as it is without.
+    let output = desk.run(&["--nonce", &nonce(), "--html", "verdict.html"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("\ntrusted: "));
+    let page = std::fs::read_to_string(&html).unwrap();
+    assert!(page.contains("<h1>Trusted</h1>"), "{page}");
+    // A verdict that cannot be written down is none.
+    let output = desk.run(&["--nonce", &nonce(), "--html", "no/such/folder.html"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--html"));
+}
+
 #[test]
 fn what_cannot_be_read_exits_with_2() {
     let desk = Desk::new("unreadable");

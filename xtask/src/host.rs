@@ -64,6 +64,11 @@ const NEEDED: &[Needed] = &[
         why: "reads the vTPM's certificates in the tests",
     },
     Needed {
+        package: "chromium-headless-shell",
+        file: "/usr/bin/chromium-headless-shell",
+        why: "looks at the verifier's page in the tests",
+    },
+    Needed {
         package: "perl",
         file: "/usr/bin/perl",
         why: "configures OpenSSL",
