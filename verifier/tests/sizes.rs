@@ -29,7 +29,8 @@ use std::{
     time::{Duration, Instant},
 };
 use verifier::{
-    Id,
+    About, Account, Id,
+    account::File,
     certificate::{Certificate, CertificateError, Contents, crl_issuer, from_pem},
     collateral::Signed,
     policy::{Allowed, KnownEks},
@@ -342,7 +343,7 @@ fn events_of_the_logs() {
         },
     );
     linear(
-        "the same in a bundle, with its explanation",
+        "the same in a bundle, explained as text, as JSON and as a page",
         5_000,
         |count| {
             let mut evidence = HONEST.clone();
@@ -350,8 +351,21 @@ fn events_of_the_logs() {
             evidence
         },
         |evidence| {
-            assert!(!evidence.verify().is_trusted());
+            let report = evidence.verify();
+            assert!(!report.is_trusted());
             verifier::explain(&evidence.bundle);
+            let file = || File::new("file", b"");
+            let about = About {
+                verifier: "1",
+                time: String::new(),
+                nonce: String::new(),
+                evidence: file(),
+                policy: file(),
+                root_sha256: String::new(),
+            };
+            let account = Account::new(report, about, Some(&evidence.bundle));
+            serde_json::to_string(&account).unwrap();
+            verifier::page(&account);
         },
     );
     linear(
