@@ -30,7 +30,7 @@ pub(crate) struct Options {
 /// Runs everything; true if nothing failed. The last line has the counts.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let started = Instant::now();
-    crate::host::prepare()?;
+    crate::host::prepare_for_tests()?;
     let mut tally = Tally::default();
     let mut verifier = VerifierBuild::Quick;
     if !options.simulator && options.blob.is_none() && !options.attest {
