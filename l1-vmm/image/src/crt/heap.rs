@@ -1,7 +1,9 @@
 //! `malloc` and its kin over Rust's allocator, which wants to be told sizes: each block has its
 //! size in front.
+//!
+//! Rust's allocator erases what it gets back ([`freestanding::heap`]), a block that moves included.
 
-use alloc::alloc::{alloc, dealloc};
+use alloc::alloc::{alloc, dealloc, realloc as move_block};
 use core::alloc::Layout;
 use core::ffi::{c_int, c_void};
 use core::ptr;
@@ -50,18 +52,23 @@ unsafe extern "C" fn free(pointer: *mut c_void) {
 /// As [`free`].
 #[unsafe(no_mangle)]
 unsafe extern "C" fn realloc(pointer: *mut c_void, size: usize) -> *mut c_void {
-    let new = malloc(size);
-    if pointer.is_null() || new.is_null() {
-        return new;
+    if pointer.is_null() {
+        return malloc(size);
     }
-    let header = pointer.cast::<u8>().wrapping_sub(HEADER).cast::<usize>();
+    let block = pointer.cast::<u8>().wrapping_sub(HEADER);
     // SAFETY: by the caller's contract the header is in front.
-    let old_size = unsafe { header.read() };
-    // SAFETY: both blocks have that many bytes and are different ones.
-    unsafe { ptr::copy_nonoverlapping(pointer.cast::<u8>(), new.cast(), old_size.min(size)) };
-    // SAFETY: the caller's.
-    unsafe { free(pointer) };
-    new
+    let old_size = unsafe { block.cast::<usize>().read() };
+    let (Some(old), Some(new)) = (layout(old_size), layout(size)) else {
+        return ptr::null_mut();
+    };
+    // SAFETY: `malloc` made it with this layout; the new size is not 0.
+    let block = unsafe { move_block(block, old, new.size()) };
+    if block.is_null() {
+        return ptr::null_mut();
+    }
+    // SAFETY: the block has room for the header and is aligned for it.
+    unsafe { block.cast::<usize>().write(size) };
+    block.wrapping_add(HEADER).cast()
 }
 
 /// Always fails. libcrypto asks for cache-line aligned tables and makes do with `malloc`.
