@@ -412,6 +412,15 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_is_a_sentence() {
+        for id in Id::ALL {
+            let claim = id.claim();
+            assert!(claim.ends_with('.') && claim.contains(' '), "{id}: {claim}");
+            assert!(!claim.starts_with(' '), "{id}: {claim}");
+        }
+    }
+
+    #[test]
     fn one_broken_link_fails_alone() {
         for broken in Id::ALL {
             let mut made = Vec::new();

@@ -16,7 +16,11 @@ use dcap_qvl::quote::{AuthDataV3, EnclaveReport, Quote};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
-use tdx_defs::quote::{ECDSA_P256, TEE_TDX, TdQuoteBody, certification};
+use tdx_defs::quote::{
+    BodyDescriptor, ECDSA_P256, QuoteHeader, TEE_TDX, TdQuoteBody, VERSION_4, VERSION_5,
+    certification,
+};
+use zerocopy::FromBytes;
 
 /// Largest quote that is looked at.
 pub const QUOTE_LIMIT: usize = 128 << 10;
@@ -64,6 +68,44 @@ pub struct TdQuote {
     chain: Vec<Vec<u8>>,
 }
 
+fn unsupported<T>(
+    what: &'static str,
+    expected: &'static str,
+    found: impl Into<String>,
+) -> Result<T, QuoteError> {
+    Err(QuoteError::Unsupported {
+        what,
+        expected,
+        found: found.into(),
+    })
+}
+
+/// That a quote is of a TD, and of a version and a body that are known: looked at before the rest, to be named.
+fn known_form(bytes: &[u8]) -> Result<(), QuoteError> {
+    let cut_off = |_| QuoteError::Malformed("it ends in its header".into());
+    let (header, rest) = QuoteHeader::ref_from_prefix(bytes).map_err(cut_off)?;
+    let tee_type = u32::from_le_bytes(header.tee_type);
+    if tee_type != TEE_TDX {
+        return unsupported("TEE type", "0x81 (TDX)", format!("{tee_type:#x}"));
+    }
+    match u16::from_le_bytes(header.version) {
+        VERSION_4 => Ok(()),
+        VERSION_5 => match BodyDescriptor::read_from_prefix(rest) {
+            Ok((
+                BodyDescriptor::TDX_1_0 | BodyDescriptor::TDX_1_5 | BodyDescriptor::TDX_1_5_EX,
+                _,
+            )) => Ok(()),
+            Ok((BodyDescriptor { body_type, size }, _)) => {
+                let (kind, size) = (u16::from_le_bytes(body_type), u32::from_le_bytes(size));
+                let found = format!("{kind}, of {size} bytes");
+                unsupported("body type", "2, 3 or 4 (TDX 1.0, 1.5, 1.5 extended)", found)
+            }
+            Err(_) => Err(QuoteError::Malformed("it ends in its header".into())),
+        },
+        version => unsupported("version", "4 or 5", version.to_string()),
+    }
+}
+
 impl TdQuote {
     /// Parses a quote of version 4 or 5 of a TD, with its PCK certificate chain.
     ///
@@ -73,6 +115,7 @@ impl TdQuote {
         if bytes.len() > QUOTE_LIMIT {
             return Err(QuoteError::TooLarge);
         }
+        known_form(bytes)?;
         let mut rest = bytes;
         let quote = <Quote as scale::Decode>::decode(&mut rest)
             .map_err(|error| QuoteError::Malformed(error.to_string()))?;
@@ -80,19 +123,6 @@ impl TdQuote {
             return Err(QuoteError::Trailing);
         }
         let header = &quote.header;
-        let unsupported = |what, expected, found| {
-            Err(QuoteError::Unsupported {
-                what,
-                expected,
-                found,
-            })
-        };
-        if header.tee_type != TEE_TDX {
-            return unsupported("TEE type", "0x81 (TDX)", format!("{:#x}", header.tee_type));
-        }
-        if ![4, 5].contains(&header.version) {
-            return unsupported("version", "4 or 5", header.version.to_string());
-        }
         if header.attestation_key_type != ECDSA_P256 {
             let found = header.attestation_key_type.to_string();
             return unsupported("attestation key type", "2 (ECDSA P-256)", found);
@@ -110,7 +140,7 @@ impl TdQuote {
             return unsupported("certification data type", "5 (PCK chain)", found);
         }
         let Some(body) = quote.report.as_td10() else {
-            return unsupported("body", "a TD's", "an enclave's".into());
+            return unsupported("body", "a TD's", "an enclave's");
         };
         let pem = str::from_utf8(quote.inner_cert_data()).map_err(|_| QuoteError::Chain)?;
         let chain = certificate::from_pem(pem);

@@ -7,10 +7,17 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// The longest that a browser runs: one that hangs fails its test, and does not hold it up.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// A browser that runs; it ends with this.
 pub(crate) struct Pipe {
     child: Child,
+    /// Dropped when the browser need not be watched any more.
+    _watched: Sender<()>,
     to: File,
     from: BufReader<File>,
     last: u64,
@@ -44,11 +51,19 @@ impl Pipe {
             .stderr(Stdio::null())
             .spawn()
             .context("cannot run sh")?;
+        let process = child.id().to_string();
+        let (watched, ended) = channel();
+        std::thread::spawn(move || {
+            if ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-9", &process]).status();
+            }
+        });
         // In the order in which the shell opens them.
         let to = File::options().write(true).open(&to)?;
         let from = File::open(&from)?;
         Ok(Pipe {
             child,
+            _watched: watched,
             to,
             from: BufReader::new(from),
             last: 0,

@@ -13,7 +13,8 @@ use attestation::{
     tpm::{Attest, Public, Signature},
 };
 use verifier::{
-    Collateral, Policy,
+    About, Account, Collateral, Policy,
+    account::File,
     cc_event::CcEvent,
     certificate::{Certificate, Contents, crl_issuer, from_pem},
     quote::TdQuote,
@@ -29,9 +30,21 @@ pub fn bundle(data: &[u8]) {
     let collateral = Collateral::intel_root_only();
     let report = verifier::verify_json(data, &Policy::default(), &collateral, NOW, &[1; 32]);
     assert!(!report.is_trusted());
-    if let Ok(bundle) = Bundle::from_json(data) {
-        verifier::explain(&bundle);
+    let bundle = Bundle::from_json(data).ok();
+    if let Some(bundle) = &bundle {
+        verifier::explain(bundle);
     }
+    let file = || File::new("file", data);
+    let about = About {
+        verifier: "fuzzed",
+        time: String::new(),
+        nonce: String::new(),
+        evidence: file(),
+        policy: file(),
+        root_sha256: String::new(),
+    };
+    let page = verifier::page(&Account::new(report, about, bundle.as_ref()));
+    assert!(!page.contains("<script"));
 }
 
 /// A CC event log.

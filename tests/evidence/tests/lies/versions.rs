@@ -76,6 +76,24 @@ fn a_quote_of_version_5_is_trusted_whatever_its_body() {
 }
 
 #[test]
+fn a_version_or_a_body_that_is_not_known_is_named() {
+    let known = newer(BodyDescriptor::TDX_1_5, |_| {}, |_| {});
+    // Offsets in a quote of version 5: the version, the body's type and size.
+    for (at, value, said) in [
+        (0, 6, "version is 6, not 4 or 5"),
+        (48, 9, "body type is 9, of 648 bytes, not 2, 3 or 4"),
+        (50, 0, "body type is 3, of 512 bytes, not 2, 3 or 4"),
+    ] {
+        let mut evidence = known.clone();
+        evidence.bundle.td_quote.as_mut().expect("a quote").0[at] = value;
+        assert_eq!(judge(said, Id::QuoteFormat, &evidence), None);
+        let report = evidence.verify();
+        let failure = report.first_failure().expect("it fails");
+        assert!(failure.found.contains(said), "{failure:?}");
+    }
+}
+
+#[test]
 fn a_tdreport_with_partition_information_is_read() {
     let evidence = newer(BodyDescriptor::TDX_1_5_EX, partitioned, |_| {});
     assert_eq!(evidence.verify().first_failure(), None);
