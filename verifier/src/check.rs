@@ -48,12 +48,12 @@ ids! {
     NonceClaims = "nonce-claims", needs [ReportData];
     /// There is a TD quote of a kind that this verifier knows.
     QuoteFormat = "quote-format", needs [BundleFormat];
-    /// The platform's key (PCK) signs the quoting enclave's report, and through it the quote.
-    QuoteSignature = "quote-signature", needs [QuoteFormat];
     /// The PCK certificate leads to the trusted root and is not revoked.
-    QuotePckChain = "quote-pck-chain", needs [QuoteSignature];
+    QuotePckChain = "quote-pck-chain", needs [QuoteFormat];
+    /// The platform's key (PCK) signs the quoting enclave's report, and through it the quote.
+    QuoteSignature = "quote-signature", needs [QuotePckChain];
     /// Collateral is genuine and current, and the platform's TCB status is accepted.
-    QuoteTcb = "quote-tcb", needs [QuotePckChain];
+    QuoteTcb = "quote-tcb", needs [QuoteSignature];
     /// The host cannot look into the TD.
     TdDebug = "td-debug", needs [ReportData];
     /// ATTRIBUTES and XFAM of the TD are accepted.
@@ -103,7 +103,7 @@ ids! {
     /// The CA certificate is well-formed, signs itself, and its key is the journal's.
     CaCertificate = "ca-certificate", needs [JournalStart];
     /// The CA certificate's own quote or report is of this TD and over the CA's key.
-    CaQuote = "ca-quote", needs [CaCertificate, QuotePckChain, Mrtd, TdAttributes, TdConfig, Rtmr0, Rtmr1, Rtmr2];
+    CaQuote = "ca-quote", needs [CaCertificate, Mrtd, TdAttributes, TdConfig, Rtmr0, Rtmr1, Rtmr2];
     /// The platform that quoted the CA had an accepted TCB status, too.
     CaQuoteTcb = "ca-quote-tcb", needs [CaQuote, QuoteTcb];
     /// The EK certificates are the CA's and have the profile.

@@ -123,8 +123,8 @@ fn a_report_stands_for_a_quote_where_policy_allows() {
     assert_eq!(evidence.bundle.td_quote, None);
     evidence.policy.quote.required = false;
     let of_quote = [
-        Id::QuoteSignature,
         Id::QuotePckChain,
+        Id::QuoteSignature,
         Id::QuoteTcb,
         Id::CaQuoteTcb,
         Id::AkCertified,

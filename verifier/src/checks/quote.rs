@@ -48,17 +48,6 @@ pub(super) fn format(evidence: &Evidence<'_>) -> Checked {
     ))
 }
 
-pub(super) fn signature(evidence: &Evidence<'_>) -> Checked {
-    let quote = quote(evidence)?;
-    quote
-        .verify_signatures()
-        .map_err(|problem| Finding::failed(problem, "a valid signature", "an invalid one"))?;
-    Ok(Finding::passed(
-        "PCK key signs the quoting enclave's report, that binds the attestation key, and this signs the quote",
-        "3 links",
-    ))
-}
-
 pub(super) fn pck_chain(evidence: &Evidence<'_>) -> Checked {
     let quote = quote(evidence)?;
     let root = crate::certificate::Certificate::parse(&evidence.collateral.root)
@@ -75,6 +64,17 @@ pub(super) fn pck_chain(evidence: &Evidence<'_>) -> Checked {
     Ok(Finding::passed(
         "the PCK certificate leads to the trusted root and is valid now",
         root.subject(),
+    ))
+}
+
+pub(super) fn signature(evidence: &Evidence<'_>) -> Checked {
+    let quote = quote(evidence)?;
+    quote
+        .verify_signatures()
+        .map_err(|problem| Finding::failed(problem, "a valid signature", "an invalid one"))?;
+    Ok(Finding::passed(
+        "PCK key signs the quoting enclave's report, that binds the attestation key, and this signs the quote",
+        "3 links",
     ))
 }
 

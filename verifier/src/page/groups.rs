@@ -26,8 +26,8 @@ pub(super) const GROUPS: &[Group] = &[
         about: "Does a genuine Intel platform vouch for the trust domain, and is its firmware one without known faults?",
         checks: &[
             Id::QuoteFormat,
-            Id::QuoteSignature,
             Id::QuotePckChain,
+            Id::QuoteSignature,
             Id::QuoteTcb,
             Id::ReportData,
             Id::ReportMatchesQuote,

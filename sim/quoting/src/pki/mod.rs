@@ -64,6 +64,8 @@ pub struct Options {
     /// Part of every key's name: another text gives another root, with the same names in its
     /// certificates.
     pub keys: String,
+    /// Part of the PCK key's name: another text gives another platform of the same root.
+    pub platform: String,
     /// When the PCK certificate expires, in seconds of Unix time.
     pub pck_expires: u64,
     /// `nextUpdate` of revocation lists, TCB info and QE identity, in seconds of Unix time.
@@ -76,6 +78,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             keys: String::new(),
+            platform: String::new(),
             pck_expires: FOREVER,
             next_update: FOREVER,
             revoked: Vec::new(),
@@ -117,7 +120,7 @@ impl Pki {
         let key = |name: &str| TestKey::named(&(options.keys.clone() + name));
         let root_key = key("root CA");
         let platform_key = key("PCK Platform CA");
-        let pck_key = key(key_name::PCK);
+        let pck_key = key(&(options.platform.clone() + key_name::PCK));
         let signing_key = key("TCB signing");
 
         let root = Role::Root.certificate(&root_key, &root_key, FOREVER)?;

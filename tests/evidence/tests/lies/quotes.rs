@@ -114,7 +114,7 @@ fn signatures() {
                 name: "the PCK certificate of another platform",
                 breaks: Id::QuoteSignature,
                 tell: |lie| {
-                    let other = pki(|options| options.keys = "another platform: ".into());
+                    let other = pki(|options| options.platform = "another platform: ".into());
                     let other = other.quoting_enclave().expect("an enclave");
                     let enclave = QuotingEnclave {
                         certificates: other.certificates,
@@ -149,6 +149,19 @@ fn certificates() {
                 tell: |lie| {
                     let other = pki(|options| options.keys = "another root: ".into());
                     quote_by(lie, &other.quoting_enclave().expect("an enclave"));
+                },
+            },
+            Lie {
+                name: "the PCK certificate of another root's platform, with this one's signatures",
+                breaks: Id::QuotePckChain,
+                tell: |lie| {
+                    let other = pki(|options| options.keys = "another root: ".into());
+                    let other = other.quoting_enclave().expect("an enclave");
+                    let enclave = QuotingEnclave {
+                        certificates: other.certificates,
+                        ..QuotingEnclave::default()
+                    };
+                    quote_by(lie, &enclave);
                 },
             },
             Lie {
