@@ -9,7 +9,6 @@ use clients::{Registers, eventlog_rs, go, openssl, tpm2_eventlog};
 use prediction::{PREDICTED_PCRS, Prediction};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A round trip and what the verifier must say.
 struct Case {

@@ -1,5 +1,6 @@
 //! The checks, in groups. Each looks at one link alone, and takes what it rests on ([`Id::needs`]) for granted.
 
+mod ca_quote;
 mod certificates;
 mod claims;
 mod event_log;
@@ -50,8 +51,8 @@ pub(crate) fn make(id: Id, evidence: &Evidence<'_>) -> Checked {
         Id::JournalComplete => journal::complete(evidence),
         Id::JournalPolicy => journal::policy(evidence),
         Id::CaCertificate => certificates::ca(evidence),
-        Id::CaQuote => certificates::ca_quote(evidence),
-        Id::CaQuoteTcb => certificates::ca_quote_tcb(evidence),
+        Id::CaQuote => ca_quote::of_this_td(evidence),
+        Id::CaQuoteTcb => ca_quote::tcb(evidence),
         Id::EkCertificates => certificates::eks(evidence),
         Id::EkNames => identity::ek_names(evidence),
         Id::EkPolicy => identity::ek_policy(evidence),

@@ -2,14 +2,15 @@
 
 use super::{
     Allowed, Bits, FirmwarePolicy, KnownEks, LaunchPolicy, MaskedBits, PcrPolicy, Policy,
-    QuotePolicy, Sha384Digest, TcbPolicy, TcbStatus, TdPolicy, VtpmPolicy, missing::missing,
+    QuotePolicy, Sha384Digest, TcbPolicy, TcbStatus, TdPolicy, VtpmPolicy,
+    missing::missing,
+    tables::{Count, File, LaunchTable, PcrTable, TcbTable, TdTable, Values, VtpmTable},
 };
 use attestation::{
     digest::Algorithm,
     journal::{Mode, PcrMirror},
     tpm::Name,
 };
-use serde::Deserialize;
 use sha2::{Digest, Sha384};
 use std::{
     collections::BTreeMap,
@@ -63,106 +64,6 @@ pub enum PolicyError {
         /// What is wrong with it.
         problem: String,
     },
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum Values {
-    Word(String),
-    List(Vec<String>),
-}
-
-/// `"any"`, or a number.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum Count {
-    Word(String),
-    Number(u64),
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct File {
-    pub(super) quote: QuoteTable,
-    pub(super) tcb: TcbTable,
-    pub(super) td: TdTable,
-    pub(super) firmware: FirmwareTable,
-    pub(super) launch: LaunchTable,
-    pub(super) vtpm: VtpmTable,
-    pub(super) pcr: PcrTable,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct QuoteTable {
-    required: Option<bool>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct TcbTable {
-    statuses: Option<Vec<TcbStatus>>,
-    advisories: Option<Values>,
-    min_evaluation_data_number: Option<u32>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct TdTable {
-    pub(super) mrtd: Option<Values>,
-    pub(super) image: Option<PathBuf>,
-    pub(super) debug: Option<bool>,
-    pub(super) attributes: Option<String>,
-    pub(super) attributes_mask: Option<String>,
-    pub(super) xfam: Option<String>,
-    pub(super) xfam_mask: Option<String>,
-    pub(super) mrconfigid: Option<Values>,
-    pub(super) mrowner: Option<Values>,
-    pub(super) mrownerconfig: Option<Values>,
-    mrservicetd: Option<Values>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct FirmwareTable {
-    pub(super) td_hob: Option<Values>,
-    pub(super) other: Option<Vec<String>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct LaunchTable {
-    pub(super) kernel: Option<Values>,
-    pub(super) kernel_file: Option<PathBuf>,
-    pub(super) command_line: Option<Values>,
-    pub(super) command_line_digest: Option<Values>,
-    pub(super) initrd: Option<Values>,
-    pub(super) initrd_file: Option<PathBuf>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct VtpmTable {
-    pub(super) engines: Option<Values>,
-    pub(super) interfaces: Option<Values>,
-    pub(super) modes: Option<Values>,
-    pub(super) mirror: Option<Values>,
-    pub(super) state: Option<Values>,
-    pub(super) ek: Option<Values>,
-    pub(super) allow_clear: Option<bool>,
-    pub(super) allow_hierarchy_changes: Option<bool>,
-    pub(super) allow_log_full: Option<bool>,
-    pub(super) max_resets: Option<Count>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct PcrTable {
-    beyond_log: Option<Vec<u8>>,
-    sha1: BTreeMap<String, Vec<String>>,
-    sha256: BTreeMap<String, Vec<String>>,
-    sha384: BTreeMap<String, Vec<String>>,
-    sha512: BTreeMap<String, Vec<String>>,
 }
 
 impl Policy {

@@ -1,6 +1,6 @@
 //! What every policy has to speak of: absent is not accepted.
 
-use super::file::File;
+use super::tables::File;
 
 /// For each key that a policy must have and this one lacks: what to write.
 pub(super) fn missing(file: &File) -> Vec<&'static str> {

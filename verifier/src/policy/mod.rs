@@ -4,6 +4,7 @@
 
 mod file;
 mod missing;
+mod tables;
 
 pub use dcap_qvl::TcbStatus;
 pub use file::PolicyError;
