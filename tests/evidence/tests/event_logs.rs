@@ -1,4 +1,9 @@
 //! The CC event log, as L2 finds it in the area that the CCEL table names.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
 
 use attestation::digest::Digests;
 use attestation::event_log::{Log, SPARE, replay_rtmrs};
