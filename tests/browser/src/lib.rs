@@ -1,7 +1,7 @@
 //! A headless browser, spoken to with the Chrome DevTools Protocol: how the verifier's page looks to somebody who reads it.
 //!
 //! The browser is Debian's `chromium-headless-shell`, which `cargo xtask test` installs, or the program that `TDP_BROWSER`
-//! names. It is the smallest of Debian's packages of a browser whose layout people use (`wkhtmltopdf` and `w3m` know neither
+//! names. It is a browser whose layout people use, without windows (`wkhtmltopdf` and `w3m` know neither
 //! custom properties nor colour schemes, nor the tree that programs read pages aloud from).
 #![forbid(unsafe_code)]
 #![allow(
