@@ -26,7 +26,8 @@ pub(crate) const PERMANENT_NAME: &CStr = c"permall";
 pub(crate) const VOLATILE_NAME: &CStr = c"volatilestate";
 pub(crate) const SAVE_STATE_NAME: &CStr = c"savestate";
 
-/// libtpms 0.9.2's `struct tpm_interface`: one pointer a row, none of them null in the TPM 2 table.
+/// libtpms's `struct tpm_interface`: one pointer a row, none of them null in the TPM 2 table. 0.10
+/// has two more behind these, which choose a profile and tell whether the TPM was just made.
 #[repr(C)]
 pub(crate) struct Interface {
     pub(crate) main_init: unsafe extern "C" fn() -> u32,

@@ -82,8 +82,8 @@ extern "C" fn closedir(_directory: *mut c_void) -> c_int {
     -1
 }
 
-/// Fails. The callers in the engine and in libcrypto make names of files and texts of errors, none of
-/// which are used here. (The C function takes further arguments, which are ignored.)
+/// Fails. The callers in the engine and in libcrypto make names of files, texts of errors and lists of
+/// commands for people, none of which are used here. (The C function takes further arguments, which are ignored.)
 #[unsafe(no_mangle)]
 extern "C" fn __snprintf_chk(
     _into: *mut c_char,
@@ -92,20 +92,5 @@ extern "C" fn __snprintf_chk(
     _room: usize,
     _format: *const c_char,
 ) -> c_int {
-    -1
-}
-
-/// Fails; see [`__snprintf_chk`].
-///
-/// # Safety
-/// `into` is valid.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn __asprintf_chk(
-    into: *mut *mut c_char,
-    _flag: c_int,
-    _format: *const c_char,
-) -> c_int {
-    // SAFETY: the caller's.
-    unsafe { into.write(ptr::null_mut()) };
     -1
 }

@@ -12,6 +12,7 @@
 mod character;
 mod control;
 mod environment;
+mod format;
 mod heap;
 mod jump;
 mod memory;

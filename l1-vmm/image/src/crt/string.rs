@@ -59,6 +59,36 @@ unsafe extern "C" fn strchr(string: *const c_char, wanted: c_int) -> *mut c_char
     }
 }
 
+/// [`strchr`] by its older name.
+///
+/// # Safety
+/// See the module.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn index(string: *const c_char, wanted: c_int) -> *mut c_char {
+    // SAFETY: the caller's.
+    unsafe { strchr(string, wanted) }
+}
+
+/// # Safety
+/// See the module.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strstr(string: *const c_char, wanted: *const c_char) -> *mut c_char {
+    // SAFETY: the caller's.
+    let length = unsafe { strlen(wanted) };
+    let mut at = string;
+    loop {
+        // SAFETY: the caller's; `strncmp` reads nothing behind the NUL.
+        if unsafe { strncmp(at, wanted, length) } == 0 {
+            return at.cast_mut();
+        }
+        // SAFETY: the caller's; nothing behind the NUL is read.
+        if unsafe { at.read() } == 0 {
+            return ptr::null_mut();
+        }
+        at = at.wrapping_add(1);
+    }
+}
+
 /// # Safety
 /// See the module.
 #[unsafe(no_mangle)]
@@ -140,11 +170,24 @@ unsafe extern "C" fn strcspn(string: *const c_char, reject: *const c_char) -> us
 #[unsafe(no_mangle)]
 unsafe extern "C" fn strdup(string: *const c_char) -> *mut c_char {
     // SAFETY: the caller's.
-    let length = unsafe { strlen(string) } + 1;
-    let copy = malloc(length).cast::<c_char>();
+    unsafe { strndup(string, usize::MAX) }
+}
+
+/// # Safety
+/// See the module.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strndup(string: *const c_char, count: usize) -> *mut c_char {
+    // SAFETY: the caller's; nothing behind the NUL is read.
+    let length = (0..count)
+        .take_while(|at| unsafe { string.add(*at).read_volatile() } != 0)
+        .count();
+    let copy = malloc(length + 1).cast::<c_char>();
     if !copy.is_null() {
-        // SAFETY: both have `length` bytes and are different objects.
-        unsafe { ptr::copy_nonoverlapping(string, copy, length) };
+        // SAFETY: `string` has `length` characters, the block one more; they are different objects.
+        unsafe {
+            ptr::copy_nonoverlapping(string, copy, length);
+            copy.add(length).write(0);
+        }
     }
     copy
 }

@@ -123,16 +123,36 @@ extern "C" fn _plat__TimerWasStopped() -> c_int {
     unsafe { (&raw mut s_timerStopped).replace(0) }
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn _plat__ClockAdjustRate(adjustment: c_int) {
-    let step = match adjustment.abs() {
-        COARSE | MEDIUM | FINE => adjustment,
-        _ => 0,
-    };
+/// Makes the clock's divisor greater (slower) or smaller by `step`.
+fn adjust_rate(step: i32) {
     // SAFETY: as in `ClockAdjustPostResume`.
     unsafe {
         s_adjustRate = s_adjustRate
             .saturating_add_signed(step)
             .clamp(NOMINAL - LIMIT, NOMINAL + LIMIT);
     }
+}
+
+/// libtpms 0.9 tells the step itself.
+#[unsafe(no_mangle)]
+extern "C" fn _plat__ClockAdjustRate(adjustment: c_int) {
+    adjust_rate(match adjustment.abs() {
+        COARSE | MEDIUM | FINE => adjustment,
+        _ => 0,
+    });
+}
+
+/// libtpms 0.10 tells its name (`_plat__ClockAdjustStep`): −3 is coarse and slower, 3 coarse and
+/// faster.
+#[unsafe(no_mangle)]
+extern "C" fn _plat__ClockRateAdjust(adjustment: c_int) {
+    adjust_rate(match adjustment {
+        -3 => COARSE,
+        -2 => MEDIUM,
+        -1 => FINE,
+        1 => -FINE,
+        2 => -MEDIUM,
+        3 => -COARSE,
+        _ => 0,
+    });
 }

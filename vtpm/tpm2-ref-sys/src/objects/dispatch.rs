@@ -114,6 +114,23 @@ extern "C" fn TPMLIB_GetCallbacks() -> *const Callbacks {
 #[unsafe(no_mangle)]
 extern "C" fn TPMLIB_LogPrintfA(_indent: c_uint, _prefix: *const c_char, _format: *const c_char) {}
 
+/// As [`TPMLIB_LogPrintfA`]. Returns how much was written.
+#[unsafe(no_mangle)]
+extern "C" fn TPMLIB_LogPrintf(_format: *const c_char) -> c_int {
+    0
+}
+
+/// For the engine's description of itself, which nobody asks for. Fails.
+///
+/// # Safety
+/// `into` is valid.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn TPMLIB_asprintf(into: *mut *mut c_char, _format: *const c_char) -> c_int {
+    // SAFETY: the caller's.
+    unsafe { into.write(ptr::null_mut()) };
+    -1
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn TPMLIB_LogArray(_indent: c_uint, _data: *const c_uchar, _length: usize) {}
 

@@ -11,9 +11,11 @@
 //! | [`nv_memory`] | libtpms `NVMem` | theirs falls back to a file |
 //! | [`clock`] | libtpms `Clock` | time comes from the owner, so that a run can be repeated |
 //! | [`cancel`] | libtpms `Cancel` | a flag that another thread may set |
+//! | [`c23`] | a C library of before glibc 2.38 | objects compiled with newer headers ask for other names |
 //! | [`avx512`] | OpenSSL's AVX-512 AES-GCM and AES-XTS | 700 KB that no TPM algorithm uses |
 
 pub(crate) mod avx512;
+pub(crate) mod c23;
 pub(crate) mod cancel;
 pub(crate) mod clock;
 pub(crate) mod dispatch;

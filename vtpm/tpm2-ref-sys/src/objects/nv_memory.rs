@@ -5,7 +5,7 @@ use core::ffi::{c_int, c_uchar, c_uint, c_void};
 
 use crate::host::{self, Fault};
 
-/// Size of `s_NV` in libtpms 0.9.2 (NV_MEMORY_SIZE).
+/// Size of `s_NV` in libtpms 0.9.2 and 0.10.2 (NV_MEMORY_SIZE).
 const SIZE: usize = 0x2_b2c0;
 
 /// What the libtpms side answers when no store is registered; never the case here.
@@ -55,11 +55,17 @@ unsafe extern "C" fn _plat__NVDisable(_parameter: *mut c_void) {
     }
 }
 
-/// 0: NV can be written now.
+/// 0: NV can be written now, 1: it failed.
 #[unsafe(no_mangle)]
 extern "C" fn _plat__IsNvAvailable() -> c_int {
     let broken = host::with(|host| host.fault == Some(Fault::Nv)).unwrap_or(true);
     broken.into()
+}
+
+/// [`_plat__IsNvAvailable`] by its name in libtpms 0.10.
+#[unsafe(no_mangle)]
+extern "C" fn _plat__GetNvReadyState() -> c_int {
+    _plat__IsNvAvailable()
 }
 
 #[unsafe(no_mangle)]
@@ -68,15 +74,22 @@ extern "C" fn _plat__SetNvAvail() {
     unsafe { s_NvIsAvailable = 1 }
 }
 
+/// 1: done, 0: out of range. (0.9 does not look at the result of this one, nor of the last two.)
 #[unsafe(no_mangle)]
-unsafe extern "C" fn _plat__NvMemoryRead(offset: c_uint, length: c_uint, into: *mut c_uchar) {
-    match range(offset, length) {
-        // SAFETY: the range is inside NV memory, the engine gives a buffer of `length`; they may
-        // overlap.
-        Some(from) => unsafe { into.copy_from(from, length as usize) },
+unsafe extern "C" fn _plat__NvMemoryRead(
+    offset: c_uint,
+    length: c_uint,
+    into: *mut c_uchar,
+) -> c_int {
+    let Some(from) = range(offset, length) else {
         // SAFETY: the engine gives a buffer of `length`.
-        None => unsafe { into.write_bytes(0, length as usize) },
-    }
+        unsafe { into.write_bytes(0, length as usize) };
+        return 0;
+    };
+    // SAFETY: the range is inside NV memory, the engine gives a buffer of `length`; they may
+    // overlap.
+    unsafe { into.copy_from(from, length as usize) };
+    1
 }
 
 /// 1: done, 0: out of range.
@@ -112,19 +125,39 @@ unsafe extern "C" fn _plat__NvIsDifferent(
     (!equal).into()
 }
 
+/// [`_plat__NvIsDifferent`] by its name in libtpms 0.10. Out of range: -1.
+///
+/// # Safety
+/// As that one's.
 #[unsafe(no_mangle)]
-extern "C" fn _plat__NvMemoryClear(offset: c_uint, length: c_uint) {
-    if let Some(into) = range(offset, length) {
-        // SAFETY: the range is inside NV memory.
-        unsafe { into.write_bytes(0xff, length as usize) };
+unsafe extern "C" fn _plat__NvGetChangedStatus(
+    offset: c_uint,
+    length: c_uint,
+    from: *const c_uchar,
+) -> c_int {
+    if range(offset, length).is_none() {
+        return -1;
     }
+    // SAFETY: the caller's.
+    unsafe { _plat__NvIsDifferent(offset, length, from) }
 }
 
-/// Moves a range and zeroes what it leaves behind.
+/// 1: done, 0: out of range.
 #[unsafe(no_mangle)]
-extern "C" fn _plat__NvMemoryMove(source: c_uint, destination: c_uint, length: c_uint) {
+extern "C" fn _plat__NvMemoryClear(offset: c_uint, length: c_uint) -> c_int {
+    let Some(into) = range(offset, length) else {
+        return 0;
+    };
+    // SAFETY: the range is inside NV memory.
+    unsafe { into.write_bytes(0xff, length as usize) };
+    1
+}
+
+/// Moves a range and zeroes what it leaves behind. 1: done, 0: out of range.
+#[unsafe(no_mangle)]
+extern "C" fn _plat__NvMemoryMove(source: c_uint, destination: c_uint, length: c_uint) -> c_int {
     let (Some(from), Some(into)) = (range(source, length), range(destination, length)) else {
-        return;
+        return 0;
     };
     let gap = source.abs_diff(destination);
     let left_behind = if destination > source {
@@ -138,6 +171,7 @@ extern "C" fn _plat__NvMemoryMove(source: c_uint, destination: c_uint, length: c
         // SAFETY: the range is inside NV memory.
         unsafe { left_behind.write_bytes(0, gap as usize) };
     }
+    1
 }
 
 /// Marshals NV memory and stores it. 0: done.
