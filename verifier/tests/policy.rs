@@ -152,6 +152,7 @@ fn a_predicted_policy_accepts_nothing_unseen() {
     let digests = attestation::digest::Digests::of(b"a file");
     for something in [None, Some(digests)] {
         let prediction = prediction::Prediction {
+            engine: Some("libtpms 0.10.2-5".to_owned()),
             mrtd: [1; 48],
             td_hob: something.map(|digests| digests.sha384),
             rtmrs: [[2; 48]; 3],
@@ -167,6 +168,7 @@ fn a_predicted_policy_accepts_nothing_unseen() {
         let text = prediction::policy(&prediction, "console=ttyS0 \"quoted\"", terms);
         let policy = parse(&text).unwrap();
         assert!(!text.contains("\"any\""), "{text}");
+        assert!(text.contains("engines = [\"libtpms 0.10.2-5\"]"), "{text}");
         assert_eq!(policy.td.mrtd, Allowed::OneOf(vec![[1; 48]]));
         let absent = something.is_none();
         assert_eq!(policy.firmware.td_hob == Allowed::Absent, absent);

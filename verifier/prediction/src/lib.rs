@@ -10,4 +10,4 @@ mod policy;
 mod prediction;
 
 pub use policy::{PREDICTED_PCRS, Terms, policy};
-pub use prediction::{Configuration, Description, Prediction, predict};
+pub use prediction::{Configuration, Description, Prediction, engine, predict};

@@ -15,8 +15,7 @@ const BEYOND_LOG: [u8; 8] = [10, 11, 12, 13, 14, 15, 16, 23];
 /// XFAM: x87, SSE and AVX.
 const REQUIRED_XFAM: u64 = 0b111;
 
-/// As L1's journal names the engine and its interface.
-const ENGINE: &str = "libtpms 0.9.2-3.1+deb12u1";
+/// As L1's journal names the TPM's interface.
 const INTERFACE: &str = "PTP FIFO";
 
 /// What a policy asks for beside the predicted values.
@@ -59,9 +58,11 @@ pub fn policy(prediction: &Prediction, command_line: &str, terms: Terms) -> Stri
         Some(initrd) => digest(&mut text, "initrd", &initrd.sha384),
         None => text.push_str("initrd = \"none\"\n"),
     }
+    // An image without one is none of ours: nothing is called that.
+    let engine = prediction.engine.as_deref().unwrap_or("none in the image");
     let _ = writeln!(
         text,
-        "\n[vtpm]\nengines = [\"{ENGINE}\"]\ninterfaces = [\"{INTERFACE}\"]\nmodes = [\"ephemeral\"]\nmirror = [\"{}\"]\nstate = \"none\"\n\
+        "\n[vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"{INTERFACE}\"]\nmodes = [\"ephemeral\"]\nmirror = [\"{}\"]\nstate = \"none\"\n\
          # Its keys are made at each boot. What may become of it since: say true, or a number, where you mean it.\n\
          ek = \"ephemeral\"\nallow_clear = false\nallow_hierarchy_changes = false\nmax_resets = 0\n\n\
          [pcr]\n# What the guest's own software may extend: IMA, systemd, applications.\nbeyond_log = {BEYOND_LOG:?}",

@@ -40,6 +40,9 @@ pub struct Configuration<'a> {
 
 /// The values.
 pub struct Prediction {
+    /// The TPM engine in the image, as the journal names it; absent if L1 is not in the image as it is
+    /// built. Not measured by itself: part of the image, so another one is another MRTD.
+    pub engine: Option<String>,
     /// MRTD.
     pub mrtd: [u8; 48],
     /// SHA-384 of the TD HOB, if the image has a place for one.
@@ -92,6 +95,7 @@ pub fn predict(configuration: &Configuration<'_>) -> Result<Prediction> {
     }
     Ok(Prediction {
         mrtd,
+        engine: engine(configuration.image),
         td_hob,
         rtmrs,
         kernel,
@@ -146,6 +150,30 @@ fn list_of(bytes: &[u8]) -> Result<&[u8]> {
         "the TD HOB has no END HOB"
     );
     Ok(list)
+}
+
+/// What is around the engine's name in L1 (`tpm2_ref_sys::ENGINE`).
+const ENGINE_MARKS: (&[u8], u8) = (b"[TPM engine: ", b']');
+
+/// Bytes that a name has at most.
+const LONGEST_ENGINE: usize = 100;
+
+/// The TPM engine's name in an image.
+pub fn engine(image: &[u8]) -> Option<String> {
+    let (before, after) = ENGINE_MARKS;
+    let found = image
+        .windows(before.len())
+        .position(|window| window == before)?;
+    let name = image.get(found.checked_add(before.len())?..)?;
+    let end = name
+        .iter()
+        .take(LONGEST_ENGINE)
+        .position(|byte| *byte == after)?;
+    let name = core::str::from_utf8(name.get(..end)?).ok()?;
+    (!name.contains(|character: char| {
+        !(' '..='~').contains(&character) || matches!(character, '"' | '\\')
+    }))
+    .then(|| name.to_owned())
 }
 
 #[cfg(test)]
@@ -215,5 +243,21 @@ mod tests {
         assert_eq!(list_of(&section).unwrap(), list);
         assert!(list_of(&list[..list.len() - 1]).is_err());
         assert!(list_of(&[]).is_err());
+    }
+
+    #[test]
+    fn the_engine_is_named_in_the_image() {
+        let named = b"...[TPM engine: libtpms 0.10.2-5]...";
+        assert_eq!(engine(named).as_deref(), Some("libtpms 0.10.2-5"));
+        let endless = [&named[..20], &[b'x'; 200], b"]"].concat();
+        for image in [
+            &b""[..],
+            b"[TPM engine: ",
+            b"[TPM engine: a\nb]",
+            b"[TPM engine: \"]",
+            &endless,
+        ] {
+            assert_eq!(engine(image), None, "{image:?}");
+        }
     }
 }

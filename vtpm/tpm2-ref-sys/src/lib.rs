@@ -45,13 +45,14 @@
 //! | | |
 //! | --- | --- |
 //! | memory | `malloc` `free` `realloc` `posix_memalign` (may fail) `memcpy` `memmove` `memset` `memcmp` `memchr` `bcmp` `__memset_chk` |
-//! | strings | `strlen` `strcmp` `strncmp` `strchr` `strrchr` `strcpy` `strncpy` `strspn` `strcspn` `strdup` `strtol` `strtoul` |
+//! | strings | `strlen` `strcmp` `strncmp` `strchr` `index` `strrchr` `strstr` `strcpy` `strncpy` `strspn` `strcspn` `strdup` `strndup` `strtol` `strtoul` `__asprintf_chk` (`%s`, `%d`) |
 //! | characters, glibc's table layout | `__ctype_b_loc` `__ctype_tolower_loc` |
 //! | control | `abort` `__assert_fail` `__stack_chk_fail` `__errno_location` `_setjmp` `__longjmp_chk` `qsort` |
 //! | time | `time` `gettimeofday` `clock_gettime` |
 //! | environment | `getenv` `secure_getenv` `getpid` |
 //! | entropy | `getentropy` (must fail when there is none) `syscall` (may fail) |
-//! | never entered | `stat` `opendir` `readdir` `closedir` `__snprintf_chk` `__asprintf_chk` |
+//! | never entered | `stat` `opendir` `readdir` `closedir` `__snprintf_chk` |
+//! | only for a profile in a state (may fail) | `regcomp` `regexec` `regfree` |
 //!
 //! libtpms was compiled with the stack protector: the FS base must point at a thread block whose
 //! canary at offset 0x28 does not change during a call. Both use SSE registers and neither uses the
@@ -61,22 +62,38 @@
 //! # Where the C code comes from
 //!
 //! libtpms is Debian's static archive, pinned by checksum; OpenSSL is built from the `openssl-src`
-//! crate. `build/` gets both; their licences are in `licenses/`. Variables of the build:
-//! `TPM2_REF_LIBTPMS_A` (the archive to use), `TPM2_REF_CACHE` (a folder for both results),
-//! `TPM2_REF_OFFLINE` (do not ask Debian).
+//! crate. `build/` gets both; their licences are in `licenses/`. The package is looked for in the
+//! user's cache (`$XDG_CACHE_HOME/tdp-vtpm/packages`, which a download fills), in the system and in
+//! Debian's mirrors. Variables of the build: `TPM2_REF_LIBTPMS_A` (the archive to use),
+//! `TPM2_REF_CACHE` (a folder for both results), `TPM2_REF_MIRRORS` (mirrors in place of Debian's),
+//! `TPM2_REF_OFFLINE` (ask none).
+//!
+//! # Profile
+//!
+//! libtpms 0.10 can leave out commands and algorithms and write its state in newer formats, by a
+//! profile that is chosen when a TPM is made. None is chosen here, which is the profile `null`: the
+//! commands, algorithms, keys for a seed and state of libtpms 0.9.
 #![allow(unsafe_code, reason = "calls into C, and the symbols that it asks for")]
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
 
 extern crate alloc;
 
+/// [`ENGINE`] as it is found in an image by who looks for it there: between these brackets.
+const MARKED: &str = concat!("[TPM engine: libtpms ", env!("TPM2_REF_TPMS_VERSION"), "]");
+
 /// Name and version of the engine that is linked: "libtpms", and the version of Debian's package
 /// whose archive this is, known by its checksum.
 ///
-/// The package carries Debian's security patches on top of the upstream version that it begins
-/// with: 0.9.2-3.1+deb12u1 those for CVE-2023-1017, CVE-2023-1018 and CVE-2025-49133, which
-/// upstream's 0.9.2 lacks. A policy names the whole string.
-pub const ENGINE: &str = concat!("libtpms ", env!("TPM2_REF_TPMS_VERSION"));
+/// Debian's version, because a package may carry patches on top of the upstream version that it
+/// begins with: 0.9.2-3.1+deb12u1 has those for CVE-2023-1017, CVE-2023-1018 and CVE-2025-49133.
+/// A policy names the whole string.
+pub const ENGINE: &str = unmarked(MARKED);
+
+const fn unmarked(marked: &'static str) -> &'static str {
+    let (_, rest) = marked.split_at("[TPM engine: ".len());
+    rest.split_at(rest.len() - 1).0
+}
 
 mod engine;
 mod error;

@@ -89,6 +89,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 /// Why the last register is not among the values.
 const RTMR3: &str = "not predictable: the vTPM's journal, whose keys are made anew at each boot; the verifier replays it record by record";
 
+/// Where an image has no name of an engine.
+const NO_ENGINE: &str = "(the image names none)";
+
 fn registers(prediction: &Prediction) -> Vec<(String, String)> {
     let mut registers = vec![("mrtd".to_owned(), hex::encode(prediction.mrtd))];
     for (index, value) in prediction.rtmrs.iter().enumerate() {
@@ -126,6 +129,10 @@ fn print(prediction: &Prediction) {
         println!("{:13} {value}", name.to_uppercase());
     }
     println!("RTMR3         {RTMR3}");
+    println!(
+        "engine        {}",
+        prediction.engine.as_deref().unwrap_or(NO_ENGINE)
+    );
     println!("\nSHA-384 of what is measured:");
     for (name, value) in digests(prediction) {
         println!("{name:13} {}", value.as_deref().unwrap_or("(none)"));
@@ -143,6 +150,7 @@ fn as_json(prediction: &Prediction) -> Value {
         .into_iter()
         .map(|(name, value)| (name, Value::from(value)))
         .collect();
+    object.insert("engine".to_owned(), prediction.engine.clone().into());
     object.insert("rtmr3".to_owned(), Value::Null);
     object.insert("rtmr3_note".to_owned(), RTMR3.into());
     let digests: Map<String, Value> = digests(prediction)

@@ -30,7 +30,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         "simulator      {}",
         sha384(&std::fs::read(&images.simulator)?)
     );
-    println!("firmware image {}", sha384(&images.assemble(true)?));
+    let firmware = images.assemble(true)?;
+    println!("firmware image {}", sha384(&firmware));
+    // A build with another one is another image: to be the same, it takes the same package.
+    println!(
+        "engine in it   {}",
+        prediction::engine(&firmware).as_deref().unwrap_or("none")
+    );
     println!("a build elsewhere is the same, byte for byte");
     Ok(true)
 }
