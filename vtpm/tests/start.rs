@@ -16,7 +16,7 @@ fn the_journal_begins_with_start_and_startup() {
     };
     assert_eq!(
         (start.engine.as_str(), start.interface.as_str()),
-        ("libtpms 0.9.2-3.1+deb12u1", "PTP FIFO")
+        (tpm2_ref_sys::ENGINE, "PTP FIFO")
     );
     assert_eq!(
         (start.mode, start.mirror, start.state),

@@ -47,7 +47,7 @@ pub(crate) struct TpmIdentity {
     pub version: u32,
     /// TPM_PT_LEVEL.
     pub level: u32,
-    /// TPM_PT_REVISION: 164 for 1.64.
+    /// TPM_PT_REVISION: 183 for 1.83.
     pub revision: u32,
 }
 

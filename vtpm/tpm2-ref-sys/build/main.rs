@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     for variable in [
         archive::VARIABLE,
         archive::OFFLINE_VARIABLE,
+        archive::MIRRORS_VARIABLE,
         CACHE_VARIABLE,
         "CC",
     ] {
@@ -57,10 +58,26 @@ fn prepare() -> Result<(), String> {
     std::fs::create_dir_all(&cache)
         .map_err(|error| format!("cannot make the cache {}: {error}", cache.display()))?;
 
-    let tpms = archive::obtain(&cache, &archive::Sources::of_this_machine())?;
+    let found = archive::obtain(
+        &cache,
+        &archive::Sources::of_this_machine(),
+        archive::PINNED,
+    )?;
+    let (tpms, version) = (found.directory, found.pinned.version);
+    if let Some(newest) = archive::PINNED
+        .first()
+        .filter(|_| !found.passed_over.is_empty())
+    {
+        println!(
+            "cargo::warning=the TPM engine is libtpms {version}: {} could not be had. L1, and with it MRTD, is another",
+            newest.version
+        );
+        for line in found.passed_over.iter().flat_map(|reason| reason.lines()) {
+            println!("cargo::warning={line}");
+        }
+    }
     let crypto = openssl::obtain(&cache)?;
 
-    let version = archive::check(&tpms.join("libtpms.a"))?.version;
     println!("cargo::rustc-env=TPM2_REF_TPMS_VERSION={version}");
     println!("cargo::rustc-link-search=native={}", tpms.display());
     println!("cargo::rustc-link-search=native={}", crypto.display());
