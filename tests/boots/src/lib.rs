@@ -18,6 +18,7 @@
 pub mod bad_input;
 pub mod blobs;
 pub mod evidence;
+mod launch_attacks;
 pub mod linux;
 pub mod micro_guests;
 mod parallel;
