@@ -109,6 +109,11 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
         Ok(())
     }
 
+    /// Whether L2 takes a debug exception as soon as it runs.
+    pub fn debug_exception_pending(&self) -> Result<bool, Failure> {
+        Ok(self.read(VmcsField::GUEST_PENDING_DEBUG_EXCEPTIONS)? != 0)
+    }
+
     fn in_protected_mode(&self) -> bool {
         l2_exit::Vcpu::cr0(self) & cr0::PE != 0
     }

@@ -16,7 +16,12 @@ const NEAR_DEADLINE: u64 = 1 << 31;
 impl<E: Environment> L2<'_, E> {
     pub(super) fn hlt(&mut self, exit: &Exit) -> Result<(), End> {
         let rip = self.vcpu.vmcs.rip();
+        let stepping = self.vcpu.vmcs.rflags() & rflags::TF != 0;
         l2_exit::advance(exit, &mut self.vcpu.vmcs);
+        // A debug exception ends the halt (SDM Vol. 2, HLT).
+        if stepping && self.vcpu.vmcs.debug_exception_pending()? {
+            return Ok(());
+        }
         self.idle(rip)
     }
 

@@ -8,6 +8,7 @@
 //! A program prints one line for each check, `@check NAME ok` or `@check NAME fail VALUE`. What
 //! ends a run is compared with what L1 and the host say of it.
 
+mod debugging;
 mod ends;
 mod guest;
 mod kernel;
@@ -37,6 +38,7 @@ fn guests() -> impl Iterator<Item = Guest> {
         .chain(msr::guests())
         .chain(modes::guests())
         .chain(l1_memory::guests())
+        .chain(debugging::guests())
         .chain(ends::guests())
 }
 

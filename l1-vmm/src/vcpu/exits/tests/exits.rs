@@ -259,3 +259,15 @@ fn single_stepping_goes_on_over_an_emulated_instruction() {
         1 << 14
     );
 }
+
+#[test]
+fn a_single_step_ends_a_halt() {
+    let mut fixture = Fixture::new(&[0xF4]);
+    // No interrupt can.
+    let registers = [(Register::Rflags, 0x102)];
+    fixture.exit_with(&registers, HardwareExit::Hlt).unwrap();
+    assert_eq!(
+        fixture.vmcs(VmcsField::GUEST_PENDING_DEBUG_EXCEPTIONS),
+        1 << 14
+    );
+}
