@@ -30,8 +30,31 @@ enum Entry {
 /// What goes into an initrd, by path; the map's order is the archive's.
 struct Tree(BTreeMap<String, Entry>);
 
+/// What an initrd has besides the usual.
+pub(crate) struct More<'a> {
+    /// Programs that need no library; they go to `/bin`.
+    pub(crate) programs: &'a [PathBuf],
+    /// Other files, by their paths in the guest.
+    pub(crate) files: &'a [(&'a str, PathBuf)],
+    /// Programs of unpacked Debian packages: where these are unpacked, and the programs' paths there.
+    /// Their libraries may be there too.
+    pub(crate) unpacked: Option<(&'a Path, &'a [&'a str])>,
+    /// How much is made of its size. Whole files are measured, so every byte costs time before L2 runs.
+    pub(crate) compression: Compression,
+}
+
+impl More<'_> {
+    /// Nothing, packed as distributions do.
+    pub(crate) const NOTHING: Self = Self {
+        programs: &[],
+        files: &[],
+        unpacked: None,
+        compression: Compression::best(),
+    };
+}
+
 /// Writes the initrd and returns its path.
-pub(crate) fn build(guest_scripts: &Path, programs: &[PathBuf], to: &Path) -> Result<PathBuf> {
+pub(crate) fn build(guest_scripts: &Path, more: &More<'_>, to: &Path) -> Result<PathBuf> {
     let mut tree = Tree(BTreeMap::new());
     for folder in ["dev", "proc", "sys", "tmp", "run", "root", "etc", "mnt"] {
         tree.folder(folder);
@@ -43,15 +66,27 @@ pub(crate) fn build(guest_scripts: &Path, programs: &[PathBuf], to: &Path) -> Re
     );
     tree.link("bin/sh", "busybox");
     for program in PROGRAMS {
-        tree.program(Path::new(program))?;
+        tree.program(Path::new(program), Path::new("/"))?;
     }
     for library in LOADED_LIBRARIES {
-        tree.program(&Path::new(LIBRARY_FOLDER).join(library))?;
+        tree.program(&Path::new(LIBRARY_FOLDER).join(library), Path::new("/"))?;
     }
-    for program in programs {
+    if let Some((folder, programs)) = more.unpacked {
+        for program in programs {
+            tree.program(&folder.join(program), folder)?;
+        }
+    }
+    let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
+    for program in more.programs {
         let name = program.file_name().context("a program without a name")?;
-        let data = std::fs::read(program).with_context(|| program.display().to_string())?;
-        tree.file(&format!("bin/{}", name.to_string_lossy()), data, 0o755);
+        tree.file(
+            &format!("bin/{}", name.to_string_lossy()),
+            read(program)?,
+            0o755,
+        );
+    }
+    for (place, path) in more.files {
+        tree.file(place, read(path)?, 0o644);
     }
     let mut scripts: Vec<_> = std::fs::read_dir(guest_scripts)?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -72,8 +107,7 @@ pub(crate) fn build(guest_scripts: &Path, programs: &[PathBuf], to: &Path) -> Re
         tree.file(&place, std::fs::read(&script)?, 0o755);
     }
     let path = to.join("initrd.cpio.gz");
-    // As distributions do: whole files are measured, so every byte costs time before L2 runs.
-    let mut file = GzEncoder::new(std::fs::File::create(&path)?, Compression::best());
+    let mut file = GzEncoder::new(std::fs::File::create(&path)?, more.compression);
     file.write_all(&tree.archive()?)?;
     file.finish()?;
     Ok(path)
@@ -106,14 +140,22 @@ impl Tree {
             .insert(path.to_owned(), Entry::Link(target.to_owned()));
     }
 
-    /// Adds a host file at its own path, and the libraries it needs.
-    fn program(&mut self, path: &Path) -> Result<()> {
+    /// Adds a file of the host at its path below `root`, and the libraries it needs, of which those of
+    /// `root` come first.
+    fn program(&mut self, path: &Path, root: &Path) -> Result<()> {
         let data = std::fs::read(path).with_context(|| path.display().to_string())?;
-        self.file(path.to_string_lossy().trim_start_matches('/'), data, 0o755);
-        let output = Command::new("ldd")
-            .arg(path)
-            .output()
-            .context("cannot run ldd")?;
+        let place = |path: &Path| {
+            let below = path.strip_prefix(root).unwrap_or(path).to_string_lossy();
+            below.trim_start_matches('/').to_owned()
+        };
+        self.file(&place(path), data, 0o755);
+        let mut ldd = Command::new("ldd");
+        ldd.arg(path);
+        if root != Path::new("/") {
+            let libraries = root.join(LIBRARY_FOLDER.trim_start_matches('/'));
+            ldd.env("LD_LIBRARY_PATH", libraries);
+        }
+        let output = ldd.output().context("cannot run ldd")?;
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             // "libx.so.1 => /lib/.../libx.so.1 (0x...)" or "/lib64/ld-linux-x86-64.so.2 (0x...)".
             let library = match line.split_once("=> ") {
@@ -134,10 +176,10 @@ impl Tree {
             else {
                 continue;
             };
-            let place = library.trim_start_matches('/');
-            if !self.0.contains_key(place) {
+            let place = place(Path::new(library));
+            if !self.0.contains_key(&place) {
                 let data = std::fs::read(library).with_context(|| library.to_owned())?;
-                self.file(place, data, 0o755);
+                self.file(&place, data, 0o755);
             }
         }
         Ok(())

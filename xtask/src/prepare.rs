@@ -1,7 +1,8 @@
 //! What runs and tests take: installed, built, fetched.
 
 use crate::images::{self, Images};
-use crate::{debian, host, initrd, progress};
+use crate::initrd::{self, More};
+use crate::{debian, host, progress};
 use anyhow::{Context, Result};
 use boots::{Firmware, Setup};
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ pub(crate) fn prepare(instead: &Instead<'_>) -> Result<Prepared> {
         Some(path) => path.to_owned(),
         None => {
             let step = progress::step("packing the guest's initrd: busybox, tpm2-tools");
-            let path = guest_initrd(&[], &folder)?;
+            let path = guest_initrd(&More::NOTHING, &folder)?;
             step.done();
             path
         }
@@ -65,7 +66,7 @@ pub(crate) fn prepare(instead: &Instead<'_>) -> Result<Prepared> {
     Ok(Prepared { images, setup })
 }
 
-/// Packs the guest's initrd, with these programs, into a folder.
-pub(crate) fn guest_initrd(programs: &[PathBuf], to: &Path) -> Result<PathBuf> {
-    initrd::build(&images::root().join("tests/guest"), programs, to)
+/// Packs the guest's initrd, with what is in it besides, into a folder.
+pub(crate) fn guest_initrd(more: &More<'_>, to: &Path) -> Result<PathBuf> {
+    initrd::build(&images::root().join("tests/guest"), more, to)
 }

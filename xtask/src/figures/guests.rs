@@ -1,5 +1,6 @@
 //! The guests whose runs are measured: on the simulator, and on plain QEMU.
 
+use crate::initrd::More;
 use crate::{images, prepare, swtpm};
 use anyhow::{Result, ensure};
 use boots::{BASE_COMMAND_LINE, LIMIT, Setup};
@@ -11,7 +12,11 @@ pub(crate) fn timing_initrd(setup: &Setup) -> Result<PathBuf> {
     let program = images::build_guest_program("guest-timing")?;
     let folder = setup.folder.join("timing");
     std::fs::create_dir_all(&folder)?;
-    prepare::guest_initrd(&[program], &folder)
+    let more = More {
+        programs: &[program],
+        ..More::NOTHING
+    };
+    prepare::guest_initrd(&more, &folder)
 }
 
 /// A run that must end well, with further options of the simulator.
