@@ -1,58 +1,48 @@
-//! A stock Debian kernel, out of its binary package.
+//! Files out of Debian's binary packages, fetched without installing them.
 
 use crate::progress;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The package whose dependency is the current kernel.
 const META_PACKAGE: &str = "linux-image-amd64";
+/// What a file of a kernel's package is called before its version.
+const KERNEL_FILE: &str = "vmlinuz";
+
+/// The keys of Debian's archive, of all of its suites.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Where packages come from.
+#[derive(Clone, Copy)]
+enum Archive<'a> {
+    /// What this machine's apt is set up for.
+    Host,
+    /// Another suite of the same mirror, whose package lists are kept in this folder.
+    Suite(&'a str, &'a Path),
+}
+
+/// A kernel out of a package.
+pub(crate) struct Kernel {
+    /// The package's name.
+    pub(crate) package: String,
+    /// Its `vmlinuz`.
+    pub(crate) file: PathBuf,
+}
 
 /// The path of a stock `vmlinuz`, fetched into `cache` on first use.
 pub(crate) fn kernel(cache: &Path) -> Result<PathBuf> {
-    let kept = cache.join("vmlinuz");
+    let kept = cache.join(KERNEL_FILE);
     if kept.exists() {
         return Ok(kept);
     }
     std::fs::create_dir_all(cache)?;
-    let package = match kernel_package() {
-        Ok(package) => package,
-        Err(_) => {
-            // The package lists of a new machine may be empty.
-            let _ = Command::new("apt-get").args(["update", "-qq"]).output();
-            kernel_package()?
-        }
-    };
-    let step = progress::step(format!(
-        "fetching the stock kernel: Debian package {package}"
-    ));
-    let download = tempfile::tempdir_in(cache)?;
-    let status = Command::new("apt-get")
-        .args(["download", "-qq", &package])
-        .current_dir(download.path())
-        // apt drops to a user who may not write here, and warns of it.
-        .stderr(Stdio::null())
-        .status()
-        .context("cannot run apt-get; pass a kernel with --kernel FILE")?;
-    let deb = std::fs::read_dir(download.path())?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"));
-    let Some(deb) = deb.filter(|_| status.success()) else {
-        bail!("apt-get download {package} failed; pass a kernel with --kernel FILE");
-    };
-    unpack(&deb, download.path())?;
-    let boot = download.path().join("boot");
-    let vmlinuz = std::fs::read_dir(&boot)
-        .with_context(|| format!("{package} holds no /boot"))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"))
-        })
-        .with_context(|| format!("{package} holds no /boot/vmlinuz-*"))?;
+    let (package, download) = Archive::Host
+        .fetch_kernel(cache)
+        .context("pass a kernel with --kernel FILE")?;
+    let vmlinuz = find_kernel(download.path()).context("the package holds no kernel")?;
     std::fs::write(cache.join("vmlinuz.package"), &package)?;
     std::fs::rename(vmlinuz, &kept)?;
-    step.done();
     Ok(kept)
 }
 
@@ -61,23 +51,167 @@ pub(crate) fn kernel_name(cache: &Path) -> Option<String> {
     std::fs::read_to_string(cache.join("vmlinuz.package")).ok()
 }
 
-fn kernel_package() -> Result<String> {
-    let output = Command::new("apt-cache")
-        .args(["depends", "--important", META_PACKAGE])
-        .output()
-        .context("cannot run apt-cache; pass a kernel with --kernel FILE")?;
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "))
-        .find(|name| name.starts_with("linux-image-") && !name.contains('<'))
-        .map(str::to_owned)
-        .with_context(|| {
-            format!("apt knows no dependency of {META_PACKAGE}; pass a kernel with --kernel FILE")
-        })
+/// Today's kernel of a suite, fetched anew.
+pub(crate) fn kernel_of_suite(suite: &str, cache: &Path) -> Result<Kernel> {
+    let lists = cache.join(suite);
+    std::fs::create_dir_all(&lists)?;
+    let archive = Archive::Suite(suite, &lists);
+    archive.set_up()?;
+    archive.update();
+    let (package, download) = archive
+        .fetch_kernel(&lists)
+        .with_context(|| format!("Debian suite {suite}"))?;
+    let vmlinuz = find_kernel(download.path()).context("the package holds no kernel")?;
+    let file = lists.join(KERNEL_FILE);
+    std::fs::rename(vmlinuz, &file)?;
+    Ok(Kernel { package, file })
 }
 
-/// Unpacks only /boot of a package.
-fn unpack(deb: &Path, to: &Path) -> Result<()> {
+/// Packages of this machine's Debian, unpacked into a folder of `cache` on first use.
+pub(crate) fn unpacked(name: &str, packages: &[&str], cache: &Path) -> Result<PathBuf> {
+    let kept = cache.join(name);
+    if kept.exists() {
+        return Ok(kept);
+    }
+    let step = progress::step(format!("fetching Debian packages: {}", packages.join(" ")));
+    let download = tempfile::tempdir_in(cache)?;
+    let whole = download.path().join("unpacked");
+    let fetch_all = || -> Result<()> {
+        for package in packages {
+            let deb = Archive::Host.download(package, download.path())?;
+            let status = Command::new("dpkg-deb")
+                .arg("-x")
+                .args([&deb, &whole])
+                .status()
+                .context("cannot run dpkg-deb")?;
+            ensure!(status.success(), "cannot unpack {}", deb.display());
+            std::fs::remove_file(deb)?;
+        }
+        Ok(())
+    };
+    if fetch_all().is_err() {
+        // The package lists may be older than the archive.
+        Archive::Host.update();
+        fetch_all()?;
+    }
+    std::fs::rename(whole, &kept)?;
+    step.done();
+    Ok(kept)
+}
+
+impl Archive<'_> {
+    /// apt with this archive.
+    fn apt(self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        if let Self::Suite(_, lists) = self {
+            for (key, value) in [
+                ("Dir::Etc::sourcelist", lists.join("sources.list")),
+                ("Dir::Etc::sourceparts", PathBuf::from("/dev/null")),
+                ("Dir::State", lists.join("state")),
+                ("Dir::Cache", lists.join("cache")),
+            ] {
+                command.arg("-o").arg(format!("{key}={}", value.display()));
+            }
+            command.args(["-o", "Acquire::Languages=none"]);
+        }
+        command
+    }
+
+    /// Writes what apt needs to know of a suite: the host's own mirror of Debian has the others too.
+    fn set_up(self) -> Result<()> {
+        let Self::Suite(suite, lists) = self else {
+            return Ok(());
+        };
+        let output = Command::new("apt-get")
+            .args(["indextargets", "--format"])
+            .arg("$(ORIGIN)|$(COMPONENT)|$(REPO_URI)")
+            .arg("Created-By: Packages")
+            .output()
+            .context("cannot run apt-get")?;
+        let known = String::from_utf8_lossy(&output.stdout).into_owned();
+        // The security archive has no other suites of this kind.
+        let uri = known
+            .lines()
+            .filter_map(|line| line.strip_prefix("Debian|main|"))
+            .find(|uri| !uri.contains("security"))
+            .context("apt is not set up for a mirror of Debian")?;
+        for folder in ["state/lists/partial", "cache/archives/partial"] {
+            std::fs::create_dir_all(lists.join(folder))?;
+        }
+        std::fs::write(
+            lists.join("sources.list"),
+            format!("deb [signed-by={KEYRING}] {uri} {suite} main\n"),
+        )?;
+        Ok(())
+    }
+
+    /// Fetches the package lists; those of a new machine may be empty. What fails shows later.
+    fn update(self) {
+        let _ = self.apt("apt-get").args(["update", "-qq"]).output();
+    }
+
+    /// Fetches a package into `folder`, and gives its path.
+    fn download(self, package: &str, folder: &Path) -> Result<PathBuf> {
+        let status = self
+            .apt("apt-get")
+            .args(["download", "-qq", package])
+            .current_dir(folder)
+            // apt drops to a user who may not write here, and warns of it.
+            .stderr(Stdio::null())
+            .status()
+            .context("cannot run apt-get")?;
+        let deb = std::fs::read_dir(folder)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "deb"));
+        match deb.filter(|_| status.success()) {
+            Some(deb) => Ok(deb),
+            None => bail!("apt-get download {package} failed"),
+        }
+    }
+
+    /// The current kernel's package, and a folder with its `vmlinuz` somewhere below.
+    fn fetch_kernel(self, cache: &Path) -> Result<(String, tempfile::TempDir)> {
+        let package = match self.kernel_package() {
+            Ok(package) => package,
+            Err(_) => {
+                self.update();
+                self.kernel_package()?
+            }
+        };
+        let step = progress::step(format!(
+            "fetching the stock kernel: Debian package {package}"
+        ));
+        // Linux 7.2's has nothing but dependencies.
+        let binary = package.replacen("linux-image-", "linux-binary-", 1);
+        for name in [package, binary] {
+            let download = tempfile::tempdir_in(cache)?;
+            let deb = self.download(&name, download.path())?;
+            unpack_kernel(&deb, download.path())?;
+            if find_kernel(download.path()).is_some() {
+                step.done();
+                return Ok((name, download));
+            }
+        }
+        bail!("no package of {META_PACKAGE} holds a kernel");
+    }
+
+    fn kernel_package(self) -> Result<String> {
+        let output = self
+            .apt("apt-cache")
+            .args(["depends", "--important", META_PACKAGE])
+            .output()
+            .context("cannot run apt-cache")?;
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .find(|name| name.starts_with("linux-image-") && !name.contains('<'))
+            .map(str::to_owned)
+            .with_context(|| format!("apt knows no dependency of {META_PACKAGE}"))
+    }
+}
+
+/// Unpacks only what is or leads to a kernel.
+fn unpack_kernel(deb: &Path, to: &Path) -> Result<()> {
     let mut archive = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(deb)
@@ -85,15 +219,28 @@ fn unpack(deb: &Path, to: &Path) -> Result<()> {
         .spawn()
         .context("cannot run dpkg-deb")?;
     let stdout = archive.stdout.take().context("dpkg-deb gives no output")?;
-    let status = Command::new("tar")
+    // tar fails where there is none: who looks for it will say so.
+    Command::new("tar")
         .arg("-C")
         .arg(to)
-        .args(["-x", "--wildcards", "./boot/vmlinuz*"])
+        .args(["-x", "--wildcards", "*/vmlinuz*"])
         .stdin(stdout)
+        .stderr(Stdio::null())
         .status()
         .context("cannot run tar")?;
-    if !archive.wait()?.success() || !status.success() {
-        bail!("cannot unpack {}", deb.display());
-    }
+    ensure!(archive.wait()?.success(), "cannot unpack {}", deb.display());
     Ok(())
+}
+
+/// A kernel below a folder: in `/boot`, or since Linux 7.2 among its modules.
+fn find_kernel(folder: &Path) -> Option<PathBuf> {
+    let entries = |folder: PathBuf| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        entries.filter_map(|entry| Some(entry.ok()?.path()))
+    };
+    let modules = entries(folder.join("usr/lib/modules")).flat_map(entries);
+    entries(folder.join("boot")).chain(modules).find(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(KERNEL_FILE))
+    })
 }

@@ -20,6 +20,7 @@ mod figures;
 mod host;
 mod images;
 mod initrd;
+mod odd;
 mod prepare;
 mod progress;
 mod report;

@@ -3,6 +3,7 @@
 //! * [`blobs`]: L2 guests of a few dozen instructions, for what no stock kernel does;
 //! * [`linux`]: Debian's kernel, with every TPM step, and with other platforms below it;
 //! * [`evidence`]: the round trip of evidence, [`RoundTrip`], and what must be true of it;
+//! * [`compatibility`]: what users boot that is odd, and must work all the same;
 //! * [`bad_input`]: files and hosts that L1 must refuse, each with its own words;
 //! * [`micro_guests`]: the simulator's own tests of the TDX module, counted.
 //!
@@ -17,8 +18,8 @@
 
 pub mod bad_input;
 pub mod blobs;
+pub mod compatibility;
 pub mod evidence;
-mod launch_attacks;
 pub mod linux;
 pub mod micro_guests;
 mod parallel;

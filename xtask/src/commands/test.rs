@@ -2,11 +2,11 @@
 
 use crate::images::{self, Images, PACKAGES, VerifierBuild, root};
 use crate::prepare::{Instead, prepare};
-use crate::progress;
 use crate::reproducible::{self, Scope};
 use crate::tally::Tally;
+use crate::{odd, progress};
 use anyhow::{Context, Result};
-use boots::{Setup, Suite, bad_input, blobs, evidence, linux, micro_guests};
+use boots::{Setup, Suite, bad_input, blobs, compatibility, evidence, linux, micro_guests};
 use std::process::Command;
 use std::time::Instant;
 
@@ -25,6 +25,10 @@ pub(crate) struct Options {
     /// Only the round trip of evidence.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     attest: bool,
+    /// Only what users boot that is odd, and all of it, with kernels of every Debian suite (half an hour), or
+    /// the trials whose name contains this. The other tests have a part of it.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
+    compatibility: Option<String>,
 }
 
 /// Runs everything; true if nothing failed. The last line has the counts.
@@ -33,7 +37,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     crate::host::prepare_for_tests()?;
     let mut tally = Tally::default();
     let mut verifier = VerifierBuild::Quick;
-    if !options.simulator && options.blob.is_none() && !options.attest {
+    let part = options.simulator || options.attest || options.blob.is_some();
+    if !part && options.compatibility.is_none() {
         lints(&mut tally);
         unit_tests(&mut tally)?;
         verifier = VerifierBuild::Tested;
@@ -41,18 +46,22 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if !options.hosted {
         let prepared = prepare(&Instead::default())?;
         let setup = &prepared.setup;
-        match (&options.blob, options.attest) {
+        match (&options.blob, &options.compatibility) {
             (Some(name), _) => blobs(&mut tally, setup, name),
-            (None, true) => {
+            (None, Some(name)) => whole_compatibility(&mut tally, setup, name)?,
+            (None, None) if options.attest => {
                 let verifier = images::build_verifier(verifier)?;
                 linux_boots(&mut tally, &evidence::suite(setup, &verifier));
             }
-            (None, false) => {
+            (None, None) => {
                 reproducible_image(&mut tally, &prepared.images);
                 let suite = micro_guests::suite(setup);
                 check(&mut tally, "micro-guests", &suite);
                 let verifier = images::build_verifier(verifier)?;
-                let suite = evidence::suite(setup, &verifier).and(linux::suite(setup));
+                let odd = odd::initrd(setup)?;
+                let suite = evidence::suite(setup, &verifier)
+                    .and(linux::suite(setup))
+                    .and(compatibility::suite(setup, &odd));
                 linux_boots(&mut tally, &suite);
                 let same = linux::two_are_the_same(setup);
                 tally.count("two runs are the same to the byte", same);
@@ -158,6 +167,19 @@ fn check(tally: &mut Tally, what: &str, suite: &Suite<'_>) {
 fn linux_boots(tally: &mut Tally, suite: &Suite<'_>) {
     let what = format!("booting Debian's kernel {} times", suite.len());
     check(tally, &what, suite);
+}
+
+/// Everything odd whose name contains `filter`.
+fn whole_compatibility(tally: &mut Tally, setup: &Setup, filter: &str) -> Result<()> {
+    let initrd = odd::initrd(setup)?;
+    let kernels = if compatibility::Kernel::may_be_in(filter) {
+        odd::kernels(setup)?
+    } else {
+        Vec::new()
+    };
+    let suite = compatibility::whole_suite(setup, &initrd, &kernels, filter)?;
+    linux_boots(tally, &suite);
+    Ok(())
 }
 
 /// The L2 blobs whose name contains `filter`.

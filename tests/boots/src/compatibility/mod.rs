@@ -1,0 +1,120 @@
+//! Odd clients and odd inputs, as users have them: other kernels and their options, kexec, sizes of
+//! commands, files and memories. [`docs/compatibility.md`](../../../docs/compatibility.md) tells the results.
+//!
+//! A representative part is in every run of all tests ([`suite`]), the whole of it where it is asked for
+//! ([`whole_suite`]).
+
+mod command_lines;
+mod kernel_options;
+mod memory;
+mod trial;
+
+use crate::{Setup, Suite};
+use anyhow::{Result, ensure};
+use std::path::{Path, PathBuf};
+use trial::{Outcome, Trial};
+
+/// A kernel that somebody ships.
+pub struct Kernel {
+    /// Its package and version.
+    pub name: String,
+    /// Its bzImage.
+    pub file: PathBuf,
+}
+
+impl Kernel {
+    /// How the names of its trials begin.
+    pub const TRIALS: &str = "Debian's kernel of ";
+
+    /// Whether a trial of some kernel may have a name that contains this.
+    pub fn may_be_in(filter: &str) -> bool {
+        Self::TRIALS.contains(filter) || filter.starts_with(Self::TRIALS)
+    }
+}
+
+/// What every run of all tests tries. `initrd` has also `kexec`, a kernel and an initrd to start with it, and
+/// the program that tries the device files.
+pub fn suite<'a>(setup: &'a Setup, initrd: &Path) -> Suite<'a> {
+    of(
+        setup,
+        vec![
+            device_files(initrd),
+            kexec(initrd),
+            command_lines::longest(),
+            command_lines::with_nul(),
+        ],
+    )
+}
+
+/// Everything whose name contains `filter`, with these kernels too.
+pub fn whole_suite<'a>(
+    setup: &'a Setup,
+    initrd: &Path,
+    kernels: &[Kernel],
+    filter: &str,
+) -> Result<Suite<'a>> {
+    let mut trials: Vec<Trial> = kernels
+        .iter()
+        .map(|kernel| Trial {
+            kernel: Some(kernel.file.clone()),
+            ..Trial::new(
+                format!("{}{}", Kernel::TRIALS, kernel.name),
+                "quiet tdp.mode=steps",
+            )
+        })
+        .collect();
+    if "100 MiB in the initrd".contains(filter) || filter.contains("initrd") {
+        trials.extend(memory::trials(setup)?);
+    }
+    trials.extend([device_files(initrd), kexec(initrd)]);
+    trials.extend(kernel_options::trials());
+    trials.extend(kernel_options::reboots());
+    trials.extend([command_lines::longest(), command_lines::with_nul()]);
+    trials.extend(command_lines::lengths());
+    trials.push(one_byte_initrd(setup)?);
+    trials.retain(|trial| trial.name.contains(filter));
+    ensure!(!trials.is_empty(), "none is named {filter:?}");
+    Ok(of(setup, trials))
+}
+
+fn of(setup: &Setup, trials: Vec<Trial>) -> Suite<'_> {
+    let mut suite = Suite::new();
+    for trial in trials {
+        suite.add(move |_| trial.check(setup));
+    }
+    suite
+}
+
+fn device_files(initrd: &Path) -> Trial {
+    Trial {
+        initrd: Some(initrd.to_owned()),
+        ..Trial::new("device files", "quiet tdp.mode=device-files")
+    }
+}
+
+/// The kernel starts itself anew, then crashes and starts itself to save its memory.
+fn kexec(initrd: &Path) -> Trial {
+    Trial {
+        initrd: Some(initrd.to_owned()),
+        shows: |run| {
+            let steps = run.transcript.steps();
+            let whole = steps
+                .iter()
+                .any(|step| step.name.starts_with("after-crash-tpm"));
+            ensure!(whole, "the third kernel did not come to its steps");
+            Ok(())
+        },
+        ..Trial::new("kexec and kdump", "quiet tdp.mode=kexec")
+    }
+}
+
+/// No archive at all: Linux finds no first program, and panics.
+fn one_byte_initrd(setup: &Setup) -> Result<Trial> {
+    let path = setup.folder.join("one-byte.initrd");
+    std::fs::write(&path, [0])?;
+    Ok(Trial {
+        initrd: Some(path),
+        outcome: Outcome::Ends("reboot"),
+        ..Trial::new("initrd of 1 byte", "quiet")
+    })
+}

@@ -1,0 +1,115 @@
+//! A boot of something odd, and what must come of it.
+
+use crate::{BASE_COMMAND_LINE, Checks, Setup};
+use anyhow::{Context, Result, ensure};
+use simulator::{BootFiles, Run, Simulation};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A trial that takes longer than this has hung.
+const HUNG: Duration = Duration::from_secs(300);
+
+/// How a run must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The guest's steps pass, and it powers off.
+    Works,
+    /// It powers off, but sees no TPM.
+    WithoutTpm,
+    /// The run's end begins with these words.
+    Ends(&'static str),
+}
+
+/// A boot.
+pub(super) struct Trial {
+    pub(super) name: String,
+    /// A kernel other than the usual.
+    pub(super) kernel: Option<PathBuf>,
+    /// An initrd other than the usual.
+    pub(super) initrd: Option<PathBuf>,
+    /// What comes behind [`BASE_COMMAND_LINE`].
+    pub(super) words: String,
+    pub(super) memory_mib: u64,
+    pub(super) outcome: Outcome,
+    /// What a run that works must have shown besides.
+    pub(super) shows: fn(&Run) -> Result<()>,
+}
+
+impl Trial {
+    /// A boot of the usual kernel and initrd with these words.
+    pub(super) fn new(name: impl Into<String>, words: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            kernel: None,
+            initrd: None,
+            words: words.into(),
+            memory_mib: 1024,
+            outcome: Outcome::Works,
+            shows: |_| Ok(()),
+        }
+    }
+
+    /// The steps that the guest reported, and the whole.
+    pub(super) fn check(&self, setup: &Setup) -> Checks {
+        let mut checks = Checks::new();
+        let whole = self.run(setup).and_then(|run| {
+            if self.outcome == Outcome::Works {
+                let steps = run.transcript.steps();
+                checks.extend(steps.into_iter().map(|step| {
+                    let result = step.passed.then_some(());
+                    let result =
+                        result.with_context(|| format!("see {}.console.log", self.file_name()));
+                    (format!("{}: {}", self.name, step.name), result)
+                }));
+            }
+            self.judge(&run)
+        });
+        checks.push((self.name.clone(), whole));
+        checks
+    }
+
+    fn judge(&self, run: &Run) -> Result<()> {
+        let result = run.transcript.result();
+        let tpm = |passed| {
+            let steps = run.transcript.steps();
+            let mut tpm = steps.iter().filter(|step| step.name == "tpm");
+            tpm.all(|step| step.passed == passed)
+        };
+        match self.outcome {
+            Outcome::Works => {
+                ensure!(run.succeeded, "it ended so: {result}");
+                ensure!(tpm(true), "the TPM does not work");
+                (self.shows)(run)
+            }
+            Outcome::WithoutTpm => {
+                ensure!(run.succeeded, "it ended so: {result}");
+                ensure!(tpm(false), "there is a TPM");
+                Ok(())
+            }
+            Outcome::Ends(words) => {
+                ensure!(result.starts_with(words), "it ended so: {result}");
+                Ok(())
+            }
+        }
+    }
+
+    /// A name for this trial's files.
+    fn file_name(&self) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        self.name.chars().map(plain).collect()
+    }
+
+    fn run(&self, setup: &Setup) -> Result<Run> {
+        let command_line = format!("{BASE_COMMAND_LINE} {}", self.words);
+        let boot = BootFiles {
+            kernel: self.kernel.as_ref().unwrap_or(&setup.kernel),
+            initrd: Some(self.initrd.as_ref().unwrap_or(&setup.initrd)),
+            command_line: &command_line,
+        };
+        Simulation {
+            limit: HUNG,
+            ..setup.simulation(&self.file_name(), boot, self.memory_mib)
+        }
+        .run(&mut |_| {})
+    }
+}
