@@ -48,7 +48,8 @@ pub struct EntryState {
     pub tr: Segment,
     /// The table with those segments.
     pub gdtr: DescriptorTable,
-    /// Empty: an exception before the kernel has its own table is a triple fault.
+    /// In the zeros of the first page: an exception before the kernel has its own table is a triple fault,
+    /// and none that asks for a reset.
     pub idtr: DescriptorTable,
 }
 
@@ -99,7 +100,10 @@ impl EntryState {
                 base: LowMemory::GDT,
                 limit: (size_of::<[u64; GDT_ENTRIES]>() - 1) as u16,
             },
-            idtr: DescriptorTable { base: 0, limit: 0 },
+            idtr: DescriptorTable {
+                base: 0,
+                limit: 0xFFF,
+            },
         }
     }
 }

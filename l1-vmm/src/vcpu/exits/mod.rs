@@ -13,6 +13,7 @@ use l2_exit::exit::{ControlRegisterAccess, Exit, Origin, Reason};
 use l2_exit::{Event, Vcpu, mmio};
 use tdcall::Td;
 use tdx_defs::field::TdAttributes;
+use tdx_defs::vmcs::VmcsField;
 use tdx_defs::vp_enter;
 use x86_defs::exception;
 
@@ -228,10 +229,7 @@ impl<'t, E: Environment> L2<'t, E> {
                 self.vcpu.vmcs.inject(exception.event);
                 Ok(())
             }
-            Reason::TripleFault => Err(End::TripleFault {
-                rip: self.vcpu.vmcs.rip(),
-                event: exit.idt_vectoring,
-            }),
+            Reason::TripleFault => Err(self.triple_fault(exit)),
             Reason::TaskSwitch(switch) => Err(self.guest_error(GuestError::TaskSwitch { switch })),
             Reason::InvalidGuestState { qualification } => {
                 Err(self.guest_error(GuestError::InvalidState { qualification }))
@@ -267,6 +265,19 @@ impl<'t, E: Environment> L2<'t, E> {
             Err(Refusal::Failure(failure)) => return Err(End::Failure(failure)),
         }
         Ok(())
+    }
+
+    /// A kernel that has emptied its IDT wants the processor to shut down, which resets a PC: Linux does so
+    /// last of all ways to reboot. Any other triple fault is a mistake, and told as one.
+    fn triple_fault(&self, exit: &Exit) -> End {
+        match self.vcpu.vmcs.read(VmcsField::GUEST_IDTR_LIMIT) {
+            Ok(0) => End::Reset,
+            Ok(_) => End::TripleFault {
+                rip: self.vcpu.vmcs.rip(),
+                event: exit.idt_vectoring,
+            },
+            Err(failure) => failure.into(),
+        }
     }
 
     fn control_register(&mut self, exit: &Exit, access: ControlRegisterAccess) -> Result<(), End> {

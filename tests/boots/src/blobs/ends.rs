@@ -20,7 +20,15 @@ pub(super) fn guests() -> Vec<Guest> {
                 write_port(0x64, &[0xFE])
             })
         },
-        Guest::reported("triple fault", &["L2 triple fault at "], triple_fault),
+        Guest::reported("triple fault", &["L2 triple fault at "], |_| {
+            triple_fault(0xFFF)
+        }),
+        Guest {
+            ends: Ends::Reset,
+            ..Guest::new("reset by a triple fault without an IDT", |_| {
+                triple_fault(0)
+            })
+        },
         Guest::reported("HLT with interrupts off", &["L2 halted for good at "], halt),
         Guest {
             options: &["watchdog=1"],
@@ -112,10 +120,13 @@ fn write_port(port: u32, values: &[u32]) -> Result<Blob> {
     p.assemble()
 }
 
-fn triple_fault(_: &L1Image) -> Result<Blob> {
+/// With an IDT in the zeros of the first page.
+fn triple_fault(limit: u16) -> Result<Blob> {
     let mut p = Program::new()?;
-    let empty = p.data(&[0; 10]);
-    p.a.lidt(ptr(empty))?;
+    let mut pointer = limit.to_le_bytes().to_vec();
+    pointer.extend([0; 8]);
+    let pointer = p.data(&pointer);
+    p.a.lidt(ptr(pointer))?;
     p.ends_here()?;
     p.a.ud2()?;
     p.assemble()
