@@ -240,7 +240,7 @@ fn url(mirror: &str, pinned: &Pinned) -> String {
 
 /// Which pinned archive `path` is.
 pub(crate) fn check(path: &Path, pins: &'static [Pinned]) -> Result<&'static Pinned, String> {
-    let digest = sha256(path)?;
+    let digest = sha256(path).map_err(|error| format!("{}: {error}", path.display()))?;
     pins.iter()
         .find(|known| known.archive == digest)
         .ok_or_else(|| {
@@ -252,7 +252,7 @@ pub(crate) fn check(path: &Path, pins: &'static [Pinned]) -> Result<&'static Pin
 }
 
 pub(crate) fn sha256(path: &Path) -> Result<String, String> {
-    let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
     let digest = Sha256::digest(&bytes);
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
