@@ -2,7 +2,7 @@
 
 use super::acpi::Tables;
 use super::boot::{
-    EntryState, KernelError, Layout, LowMemory, PlaceError, SetupHeader, boot_structures,
+    EntryState, Format, KernelError, Layout, LowMemory, PlaceError, SetupHeader, boot_structures,
 };
 use super::fw_cfg::{FwCfg, FwCfgError, Item};
 use super::gpa_range::GpaRange;
@@ -78,13 +78,7 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
     let setup = read_setup(fw_cfg)?;
     let header = SetupHeader::parse(&setup)?;
     let code_length = fw_cfg.size(Item::KernelSize)?;
-    if code_length < header.code_length {
-        return Err(KernelError::Truncated {
-            given: code_length,
-            said: header.code_length,
-        }
-        .into());
-    }
+    header.check_code_length(code_length)?;
     let command_line = read_command_line(fw_cfg, &header)?;
     let initrd_length = fw_cfg.size(Item::InitrdSize)?;
     let layout = Layout::new(plan.l2(), &header, code_length, initrd_length)?;
@@ -135,7 +129,7 @@ fn read_setup<R: RawTdcall, B: SharedBuffer>(
     if length == 0 {
         return Err(match fw_cfg.size(Item::KernelSize)? {
             0 => LoadError::NoKernel,
-            _ => KernelError::NotBzImage.into(),
+            _ => KernelError::NotBzImage(Format::Unknown).into(),
         });
     }
     if length > SETUP_MAX {

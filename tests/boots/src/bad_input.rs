@@ -57,7 +57,28 @@ fn cases() -> Vec<Case> {
             kernel: Some(b"\x7fELF".repeat(5000)),
             ..Case::new(
                 "kernel is an ELF file",
-                "fatal-error: the kernel is no bzImage (no boot sector mark and",
+                "fatal-error: the kernel is no bzImage (it is an ELF file, as vmlinux and PVH kernels are; the same build's",
+            )
+        },
+        Case {
+            kernel: Some(pe_with_section(b".linux\0\0")),
+            ..Case::new(
+                "kernel is a unified kernel image",
+                "fatal-error: the kernel is no bzImage (it is a unified kernel image; its kernel boots: objcopy",
+            )
+        },
+        Case {
+            kernel: Some(pe_with_section(b".text\0\0\0")),
+            ..Case::new(
+                "kernel is an EFI application",
+                "fatal-error: the kernel is no bzImage (it is an EFI application, which needs UEFI firmware;",
+            )
+        },
+        Case {
+            kernel: Some([&[0x1F, 0x8B, 8][..], &[0; 5000]].concat()),
+            ..Case::new(
+                "kernel is compressed",
+                "fatal-error: the kernel is no bzImage (it is compressed by gzip;",
             )
         },
         Case {
@@ -131,6 +152,17 @@ fn cases() -> Vec<Case> {
             )
         },
     ]
+}
+
+/// The headers of a PE file that has one section of this name.
+fn pe_with_section(name: &[u8; 8]) -> Vec<u8> {
+    let mut file = b"MZ".to_vec();
+    file.resize(0x80, 0);
+    file.extend_from_slice(b"PE\0\0");
+    file.resize(0x188, 0);
+    file.extend_from_slice(name);
+    file.resize(5000, 0);
+    file
 }
 
 impl Case {

@@ -5,6 +5,7 @@
 //! fields that the kernel itself provides ("read") are taken; those a boot loader writes are L1's
 //! own.
 
+use super::format::Format;
 use alloc::vec::Vec;
 pub use attestation::launch::canonical_setup;
 pub(super) use attestation::launch::loader_field as field;
@@ -20,6 +21,8 @@ pub(super) const ENTRY_64: u64 = 0x200;
 /// mode.
 const VERSION_MIN: u16 = 0x20C;
 const SECTOR: usize = 512;
+/// What `syssize` counts.
+const PARAGRAPH: u64 = 16;
 
 /// `loadflags`: the protected-mode code goes to 1 MiB or above.
 pub(super) const LOADED_HIGH: u8 = 1;
@@ -32,9 +35,9 @@ const XLF_CAN_BE_LOADED_ABOVE_4G: u16 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// No boot-sector mark or no "HdrS".
-    #[error("the kernel is no bzImage (no boot sector mark and \"HdrS\" signature)")]
-    NotBzImage,
+    /// No boot-sector mark or no "HdrS": the file is something else.
+    #[error("the kernel is no bzImage ({0})")]
+    NotBzImage(Format),
     /// The boot protocol is too old.
     #[error("the kernel speaks boot protocol {major}.{minor:02}; 2.12 or newer is needed", major = .0 >> 8, minor = .0 & 0xFF)]
     TooOld(u16),
@@ -76,7 +79,7 @@ pub struct SetupHeader {
     bytes: Vec<u8>,
     /// Boot protocol version.
     pub version: u16,
-    /// Bytes of the protected-mode code, at least.
+    /// Bytes of the protected-mode code, rounded up to a paragraph of [`PARAGRAPH`] bytes.
     pub code_length: u64,
     /// Where the kernel likes to run.
     pub pref_address: u64,
@@ -101,7 +104,7 @@ impl SetupHeader {
     pub fn parse(setup: &[u8]) -> Result<Self, KernelError> {
         let fields = Fields(setup);
         if fields.u16(0x1FE) != Some(0xAA55) || setup.get(0x202..0x206) != Some(b"HdrS") {
-            return Err(KernelError::NotBzImage);
+            return Err(KernelError::NotBzImage(Format::of(setup)));
         }
         let cut_off = KernelError::BrokenHeader("it is cut off");
         let version = fields.u16(0x206).ok_or(cut_off)?;
@@ -132,7 +135,7 @@ impl SetupHeader {
         let header = Self {
             bytes: without_loader_fields(bytes, START),
             version,
-            code_length: u64::from(fields.u32(0x1F4).ok_or(cut_off)?) * 16,
+            code_length: u64::from(fields.u32(0x1F4).ok_or(cut_off)?) * PARAGRAPH,
             pref_address: fields.u64(0x258).ok_or(cut_off)?,
             kernel_alignment: u64::from(fields.u32(0x230).ok_or(cut_off)?),
             relocatable: fields.u8(0x234).ok_or(cut_off)? != 0,
@@ -143,6 +146,15 @@ impl SetupHeader {
         };
         header.check()?;
         Ok(header)
+    }
+
+    /// Whether a file with this many bytes of protected-mode code is whole: its last paragraph may be a part of one.
+    pub fn check_code_length(&self, given: u64) -> Result<(), KernelError> {
+        let said = self.code_length;
+        match given.checked_next_multiple_of(PARAGRAPH) {
+            Some(rounded) if rounded < said => Err(KernelError::Truncated { given, said }),
+            _ => Ok(()),
+        }
     }
 
     fn check(&self) -> Result<(), KernelError> {
@@ -259,6 +271,22 @@ pub(crate) mod tests {
         assert_eq!(bytes[0x210 - 0x1F1..0x212 - 0x1F1], [0, 0]);
         assert_eq!(bytes[0x228 - 0x1F1..0x22C - 0x1F1], [0; 4]);
         assert_eq!(bytes[0x202 - 0x1F1..0x206 - 0x1F1], *b"HdrS");
+    }
+
+    #[test]
+    fn the_code_is_whole_to_the_paragraph() {
+        // memtest86+ 6.10: syssize 0x22DC, 142776 bytes of code.
+        let header = SetupHeader::parse(&setup(142_784)).unwrap();
+        for (given, whole) in [
+            (142_784, true),
+            (142_776, true),
+            (142_769, true),
+            (142_768, false),
+            (0, false),
+            (u64::MAX, true),
+        ] {
+            assert_eq!(header.check_code_length(given).is_ok(), whole, "{given}");
+        }
     }
 
     #[test]

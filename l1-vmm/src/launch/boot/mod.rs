@@ -4,11 +4,13 @@
 //! [`boot_structures`] are the bytes a boot loader leaves in memory, [`EntryState`] the registers.
 
 mod entry;
+mod format;
 mod header;
 mod place;
 mod zero_page;
 
 pub use entry::{DescriptorTable, EntryState};
+pub use format::Format;
 pub use header::{KernelError, SetupHeader, canonical_setup};
 pub use place::{
     ACPI_LENGTH, CC_LOG_CAPACITY, CC_LOG_LENGTH, EventLogs, Layout, LowMemory, PlaceError,
