@@ -155,6 +155,8 @@ pub const SHORTHAND_ALL: u8 = 2;
 pub const DELIVERY_FIXED: u8 = 0;
 /// Delivery mode: lowest priority.
 pub const DELIVERY_LOWEST_PRIORITY: u8 = 1;
+/// Delivery mode: the vector is that of an 8259A.
+pub const DELIVERY_EXTINT: u8 = 7;
 /// Delivery mode: NMI.
 pub const DELIVERY_NMI: u8 = 4;
 

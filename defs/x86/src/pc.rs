@@ -4,6 +4,24 @@
 pub const RTC_INDEX: u16 = 0x70;
 /// Data port of the real-time clock and CMOS.
 pub const RTC_DATA: u16 = 0x71;
+/// First of the two ports of the master interrupt controller (8259A).
+pub const PIC_MASTER: u16 = 0x20;
+/// First of the two ports of the slave interrupt controller.
+pub const PIC_SLAVE: u16 = 0xA0;
+/// Edge/level control register of the master (Intel I/O controller hubs, ELCR1).
+pub const ELCR1: u16 = 0x4D0;
+/// Edge/level control register of the slave.
+pub const ELCR2: u16 = 0x4D1;
+/// First of the four ports of the interval timer (8254): three counters and the control word.
+pub const PIT: u16 = 0x40;
+/// ISA interrupt of the interval timer's counter 0.
+pub const TIMER_IRQ: u8 = 0;
+/// Input of the I/O APIC that ISA interrupt 0 is wired to.
+pub const TIMER_GSI: u8 = 2;
+/// NMI status and control: gate and output of the interval timer's counter 2 (Intel I/O controller hubs, NMI_SC).
+pub const SYSTEM_CONTROL: u16 = 0x61;
+/// Frequency of the power-management timer in Hz (ACPI 6.5, section 4.8.3.3). The interval timer's is a third.
+pub const ACPI_TIMER_HZ: u32 = 3_579_545;
 /// Command port of the keyboard controller (8042).
 pub const KEYBOARD_COMMAND: u16 = 0x64;
 /// Keyboard controller command: pulse the reset line (output port bit 0).

@@ -22,8 +22,14 @@ pub enum Id {
     /// What ends the machine: the PM1 registers of ACPI, the reset control register, and the keyboard
     /// controller's reset line. It calls its registers by their ports.
     Power,
-    /// The address register of PCI configuration mechanism 1.
-    PciConfigAddress,
+    /// PCI configuration mechanism 1, and the host bridge behind it. It calls its registers by their ports.
+    Pci,
+    /// The power-management timer of ACPI.
+    PmTimer,
+    /// The pair of 8259A interrupt controllers. They call their registers by their ports.
+    Pic,
+    /// The interval timer, and port 61H. It calls its registers by their ports.
+    Pit,
 }
 
 /// How a range may be accessed.
@@ -37,11 +43,13 @@ pub enum Access {
     Whole,
 }
 
-/// An input of the I/O APIC.
+/// An input of both interrupt controllers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Number of the input, which is the GSI.
+    /// Number of the I/O APIC's input, which is the GSI.
     pub pin: u8,
+    /// Number of the ISA interrupt: the input of the 8259A pair.
+    pub isa: u8,
     /// Level-triggered, not edge-triggered. Active high.
     pub level_triggered: bool,
 }
@@ -67,6 +75,16 @@ const IO_APIC_SIZE: u64 = 0x1000;
 pub const PM1_EVENT: u16 = 0x600;
 /// PM1a control block (ACPI 6.5, section 4.8.3.2).
 pub const PM1_CONTROL: u16 = PM1_EVENT + 4;
+/// PM timer block (ACPI 6.5, section 4.8.3.3).
+pub const PM_TIMER: u16 = PM1_EVENT + 8;
+/// Ports of the PM timer block.
+pub const PM_TIMER_LENGTH: u8 = 4;
+/// The interval timer's interrupt. ISA interrupt 0 is pin 2 of a PC's I/O APIC.
+const TIMER_LINE: Line = Line {
+    pin: pc::TIMER_GSI,
+    isa: pc::TIMER_IRQ,
+    level_triggered: false,
+};
 
 /// Registers in memory. The first is the one that is accessed most.
 pub static MEMORY: [Row<u64>; 2] = [
@@ -87,7 +105,7 @@ pub static MEMORY: [Row<u64>; 2] = [
 ];
 
 /// Registers at ports. Where two rows have the same port, the first that takes the access has it.
-pub static PORTS: [Row<u16>; 6] = [
+pub static PORTS: [Row<u16>; 13] = [
     Row {
         device: Id::Com1,
         range: pc::COM1..pc::COM1 + 8,
@@ -95,6 +113,7 @@ pub static PORTS: [Row<u16>; 6] = [
         access: Access::Bytes,
         line: Some(Line {
             pin: pc::COM1_IRQ,
+            isa: pc::COM1_IRQ,
             level_triggered: false,
         }),
     },
@@ -106,38 +125,59 @@ pub static PORTS: [Row<u16>; 6] = [
         line: None,
     },
     Row {
-        device: Id::PciConfigAddress,
+        device: Id::Pci,
         range: pc::PCI_CONFIG_ADDRESS..pc::PCI_CONFIG_ADDRESS + 4,
-        first: 0,
+        first: pc::PCI_CONFIG_ADDRESS as u32,
         access: Access::Whole,
         line: None,
     },
     Row {
-        device: Id::Power,
-        range: pc::RESET_CONTROL..pc::RESET_CONTROL + 1,
-        first: pc::RESET_CONTROL as u32,
-        access: Access::Bytes,
+        device: Id::Pci,
+        range: pc::PCI_CONFIG_DATA..pc::PCI_CONFIG_DATA + 4,
+        first: pc::PCI_CONFIG_DATA as u32,
+        access: Access::Any,
         line: None,
     },
     Row {
-        device: Id::Power,
-        range: PM1_EVENT..PM1_CONTROL + 2,
-        first: PM1_EVENT as u32,
-        access: Access::Bytes,
-        line: Some(SCI),
-    },
-    Row {
-        device: Id::Power,
-        range: pc::KEYBOARD_COMMAND..pc::KEYBOARD_COMMAND + 1,
-        first: pc::KEYBOARD_COMMAND as u32,
-        access: Access::Bytes,
+        device: Id::PmTimer,
+        range: PM_TIMER..PM_TIMER + PM_TIMER_LENGTH as u16,
+        first: 0,
+        access: Access::Any,
         line: None,
     },
+    named(Id::Pic, pc::PIC_MASTER..pc::PIC_MASTER + 2, None),
+    named(Id::Pic, pc::PIC_SLAVE..pc::PIC_SLAVE + 2, None),
+    named(Id::Pic, pc::ELCR1..pc::ELCR2 + 1, None),
+    named(Id::Pit, pc::PIT..pc::PIT + 4, Some(TIMER_LINE)),
+    named(
+        Id::Pit,
+        pc::SYSTEM_CONTROL..pc::SYSTEM_CONTROL + 1,
+        Some(TIMER_LINE),
+    ),
+    named(Id::Power, pc::RESET_CONTROL..pc::RESET_CONTROL + 1, None),
+    named(Id::Power, PM1_EVENT..PM1_CONTROL + 2, Some(SCI)),
+    named(
+        Id::Power,
+        pc::KEYBOARD_COMMAND..pc::KEYBOARD_COMMAND + 1,
+        None,
+    ),
 ];
+
+/// A row of byte registers that the device calls by their ports.
+const fn named(device: Id, range: Range<u16>, line: Option<Line>) -> Row<u16> {
+    Row {
+        device,
+        first: range.start as u32,
+        range,
+        access: Access::Bytes,
+        line,
+    }
+}
 
 /// The system control interrupt of ACPI. It is never raised.
 pub const SCI: Line = Line {
     pin: 9,
+    isa: 9,
     level_triggered: true,
 };
 
@@ -150,7 +190,11 @@ pub fn memory(gpa: u64) -> Option<&'static Row<u64>> {
 pub fn port(port: u16, width: u16) -> Option<&'static Row<u16>> {
     PORTS.iter().find(|row| match row.access {
         Access::Whole => row.range.start == port && row.range.end - row.range.start == width,
-        Access::Any | Access::Bytes => width == 1 && row.range.contains(&port),
+        Access::Any => {
+            let last = port.checked_add(width.saturating_sub(1));
+            row.range.contains(&port) && last.is_some_and(|last| row.range.contains(&last))
+        }
+        Access::Bytes => width == 1 && row.range.contains(&port),
     })
 }
 
@@ -180,7 +224,10 @@ mod tests {
         let reset = port(pc::RESET_CONTROL, 1).map(|row| row.device);
         let address = port(pc::PCI_CONFIG_ADDRESS, 4).map(|row| row.device);
         assert_eq!(reset, Some(Id::Power));
-        assert_eq!(address, Some(Id::PciConfigAddress));
+        assert_eq!(address, Some(Id::Pci));
+        let across = port(pc::PCI_CONFIG_DATA + 2, 4);
+        assert_eq!(across, None, "a part of a range is none of its accesses");
+        assert!(port(pc::PCI_CONFIG_DATA + 2, 2).is_some());
         assert_eq!(port(pc::PCI_CONFIG_ADDRESS, 2), None);
         assert_eq!(port(pc::PCI_CONFIG_ADDRESS, 1), None);
     }

@@ -62,7 +62,7 @@ impl<'t, E: Environment> Machine<'t, E> {
         Ok(Self {
             td,
             memory,
-            devices: Devices::new(tpm, HostPorts::new(td)),
+            devices: Devices::new(tpm, HostPorts::new(td), tsc_ratio),
             cpuid: CpuidTable::new(cpuid, &described),
             shared_bit,
             tsc_ratio,

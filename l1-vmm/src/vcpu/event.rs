@@ -3,7 +3,7 @@
 use l2_exit::Event;
 use tdcall::RawTdcall;
 use tdx_defs::vmcs::{InterruptibilityState, VmcsField};
-use x86_defs::{cr0, debugctl};
+use x86_defs::{cr0, debugctl, rflags};
 
 use super::L2Vcpu;
 use crate::run::end::Failure;
@@ -67,10 +67,36 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
         self.set_primary_controls(self.primary.with_nmi_window(on))
     }
 
-    /// Stops exits when L2 can take an interrupt: none is ever wanted, because virtual-interrupt
-    /// delivery waits by itself.
-    pub fn clear_interrupt_window(&mut self) -> Result<(), Failure> {
-        self.set_primary_controls(self.primary.with_interrupt_window(false))
+    /// Whether an external interrupt can be injected at the next entry. If not, an exit comes as soon as one can;
+    /// until then no virtual interrupt is delivered either (SDM Vol. 3C, "Evaluation of Pending Virtual
+    /// Interrupts").
+    pub fn can_take_interrupt(&mut self) -> Result<bool, Failure> {
+        let busy = self.injection.is_some() || self.injection_prepared;
+        let open = !busy && l2_exit::Vcpu::rflags(self) & rflags::IF != 0 && {
+            let interruptibility = self.interruptibility()?;
+            !interruptibility.blocking_by_sti() && !interruptibility.blocking_by_mov_ss()
+        };
+        self.set_interrupt_window(!open)?;
+        Ok(open)
+    }
+
+    /// Injects an external interrupt at the next entry, which can take it: [`L2Vcpu::can_take_interrupt`].
+    pub fn inject_interrupt(&mut self, vector: u8) {
+        self.inject(Event {
+            vector,
+            kind: l2_exit::EventKind::ExternalInterrupt,
+            error_code: None,
+            instruction_length: 0,
+        });
+    }
+
+    /// Starts or stops exits when L2 can take an interrupt. What the virtual-APIC page holds wants none:
+    /// virtual-interrupt delivery waits by itself.
+    pub fn set_interrupt_window(&mut self, on: bool) -> Result<(), Failure> {
+        if self.primary.interrupt_window() == on {
+            return Ok(());
+        }
+        self.set_primary_controls(self.primary.with_interrupt_window(on))
     }
 
     /// The event that the next entry injects.

@@ -122,20 +122,22 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
     }
 }
 
+/// Whether an access of L2's to an MSR exits to L1.
+#[cfg(test)]
+pub(crate) fn exits(msr: u32, write: bool, x2apic: bool) -> bool {
+    let bitmap = match (msr >= 0xC000_0000, write) {
+        (false, false) => 0,
+        (true, false) => 1,
+        (false, true) => 2,
+        (true, true) => 3,
+    };
+    let index = bitmap * QWORDS_PER_BITMAP + (msr & 0x1FFF) as u16 / 64;
+    qword(index, x2apic) >> (msr & 63) & 1 != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn exits(msr: u32, write: bool, x2apic: bool) -> bool {
-        let bitmap = match (msr >= 0xC000_0000, write) {
-            (false, false) => 0,
-            (true, false) => 1,
-            (false, true) => 2,
-            (true, true) => 3,
-        };
-        let index = bitmap * QWORDS_PER_BITMAP + (msr & 0x1FFF) as u16 / 64;
-        qword(index, x2apic) >> (msr & 63) & 1 != 0
-    }
 
     #[test]
     fn l2_owns_what_is_switched_and_nothing_else() {

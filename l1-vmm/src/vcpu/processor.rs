@@ -28,6 +28,8 @@ pub(crate) struct VirtualProcessor<'t, E: Environment> {
     pub(super) mtrrs: Mtrrs,
     /// IA32_MISC_ENABLE.
     pub(super) misc_enable: u64,
+    /// IA32_CSTAR. No processor with Intel's SYSCALL goes there, but kernels write it.
+    pub(super) cstar: u64,
     /// The timer expiry that the module was given and has not reported. It keeps a deadline
     /// that passed, and exits at each entry until it gets another.
     pub(super) deadline: Deadline,
@@ -64,6 +66,7 @@ impl<'t, E: Environment> VirtualProcessor<'t, E> {
             decoded: DecodeCache::new(),
             mtrrs: Mtrrs::new(address_bits),
             misc_enable: MISC_ENABLE_RESET,
+            cstar: 0,
             deadline: Deadline::Set(None),
             stale_hints: 0,
             unexecuted: None,

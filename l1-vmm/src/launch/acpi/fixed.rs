@@ -31,6 +31,8 @@ pub(super) fn fadt(dsdt: u64) -> FADT {
     fadt.pm1_evt_len = 4;
     fadt.pm1a_cnt_blk = u32::from(map::PM1_CONTROL).into();
     fadt.pm1_cnt_len = 2;
+    fadt.pm_tmr_blk = u32::from(map::PM_TIMER).into();
+    fadt.pm_tmr_len = map::PM_TIMER_LENGTH;
     fadt.finalize()
 }
 
@@ -47,26 +49,33 @@ fn byte_port(port: u16) -> GAS {
 /// MADT revision of ACPI 6.5.
 const MADT_REVISION: u8 = 6;
 
-/// Multiple APIC Description Table (ACPI 6.5, section 5.2.12). PCAT_COMPAT is 0: there is no 8259
-/// pair. The override says where the SCI is: without a legacy interrupt table Linux asks here.
+/// Multiple APIC Description Table (ACPI 6.5, section 5.2.12). PCAT_COMPAT: there is an 8259A pair. The overrides
+/// say where ISA interrupt 0 and the SCI are; the others are where their numbers say.
 pub(super) fn madt() -> Sdt {
-    const FLAGS: u32 = 0;
+    const PCAT_COMPAT: u32 = 1;
     const PROCESSOR_LOCAL_APIC: [u8; 8] = [0, 8, 0, 0, 1, 0, 0, 0];
     const IO_APIC: [u8; 4] = [1, 12, 0, 0];
     const GSI_BASE: u32 = 0;
-    const SOURCE: u8 = map::SCI.pin;
-    const INTERRUPT_SOURCE_OVERRIDE: [u8; 4] = [2, 10, 0, SOURCE];
+    const ISA: u8 = 0;
+    const AS_THE_BUS: u16 = 0;
     const ACTIVE_HIGH_LEVEL: u16 = 0b1101;
     let mut madt = header(*b"APIC", MADT_REVISION);
     madt.append_slice(&(pc::LOCAL_APIC as u32).to_le_bytes());
-    madt.append_slice(&FLAGS.to_le_bytes());
+    madt.append_slice(&PCAT_COMPAT.to_le_bytes());
     madt.append_slice(&PROCESSOR_LOCAL_APIC);
     madt.append_slice(&IO_APIC);
     madt.append_slice(&(pc::IO_APIC as u32).to_le_bytes());
     madt.append_slice(&GSI_BASE.to_le_bytes());
-    madt.append_slice(&INTERRUPT_SOURCE_OVERRIDE);
-    madt.append_slice(&u32::from(map::SCI.pin).to_le_bytes());
-    madt.append_slice(&ACTIVE_HIGH_LEVEL.to_le_bytes());
+    for (source, pin, flags) in [
+        (pc::TIMER_IRQ, pc::TIMER_GSI, AS_THE_BUS),
+        (map::SCI.isa, map::SCI.pin, ACTIVE_HIGH_LEVEL),
+    ] {
+        const INTERRUPT_SOURCE_OVERRIDE: [u8; 2] = [2, 10];
+        madt.append_slice(&INTERRUPT_SOURCE_OVERRIDE);
+        madt.append_slice(&[ISA, source]);
+        madt.append_slice(&u32::from(pin).to_le_bytes());
+        madt.append_slice(&flags.to_le_bytes());
+    }
     madt
 }
 

@@ -3,9 +3,9 @@
 //! The platform is not *hardware-reduced* (ACPI 6.5, section 4.1) although it has little hardware: a
 //! kernel started without EFI on a hardware-reduced machine reboots through real mode, and never tries
 //! the FADT's reset register (Linux, `arch/x86/kernel/reboot.c`). So there is a PM1 block, whose
-//! events never happen, and an SCI that is never raised; no PM timer and no FACS.
+//! events never happen, an SCI that is never raised, and the PM timer; no FACS.
 //!
-//! There is no power or sleep button, no keyboard controller, no VGA and no PCI. Power-off is the
+//! There is no power or sleep button, no keyboard controller and no VGA. Power-off is the
 //! S5 write to PM1a_CNT, reboot the FADT's reset register.
 //!
 //! [`Tables::build`] is the only entry: it turns a place in L2's memory into bytes to put there.
@@ -174,6 +174,8 @@ mod tests {
         assert_eq!((fadt[46], fadt[47]), (9, 0), "SCI_INT");
         assert_eq!((u32_at(&fadt, 56), fadt[88]), (0x600, 4), "PM1a_EVT_BLK");
         assert_eq!((u32_at(&fadt, 64), fadt[89]), (0x604, 2), "PM1a_CNT_BLK");
+        assert_eq!((u32_at(&fadt, 76), fadt[91]), (0x608, 4), "PM_TMR_BLK");
+        assert_eq!(u32_at(&fadt, 112) >> 8 & 1, 0, "TMR_VAL_EXT: 24 bits");
         assert_eq!(
             u16::from_le_bytes([fadt[109], fadt[110]]),
             4,
@@ -182,12 +184,13 @@ mod tests {
     }
 
     #[test]
-    fn the_madt_has_one_processor_and_one_io_apic_and_no_8259() {
+    fn the_madt_has_one_processor_one_io_apic_and_8259s() {
         let madt = find(&tables(), b"APIC");
-        assert_eq!((u32_at(&madt, 36), u32_at(&madt, 40)), (0xFEE0_0000, 0));
+        assert_eq!((u32_at(&madt, 36), u32_at(&madt, 40)), (0xFEE0_0000, 1));
         assert_eq!(madt[44..52], [0, 8, 0, 0, 1, 0, 0, 0]);
         assert_eq!(madt[52..64], [1, 12, 0, 0, 0, 0, 0xC0, 0xFE, 0, 0, 0, 0]);
-        assert_eq!(madt[64..], [2, 10, 0, 9, 9, 0, 0, 0, 0x0D, 0]);
+        assert_eq!(madt[64..74], [2, 10, 0, 0, 2, 0, 0, 0, 0, 0]);
+        assert_eq!(madt[74..], [2, 10, 0, 9, 9, 0, 0, 0, 0x0D, 0]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use features::{
 };
 
 /// Frequency of the core crystal clock of every TD (TDX Module ABI, "TSC Virtualization").
-const CRYSTAL_HZ: u32 = 25_000_000;
+pub const CRYSTAL_HZ: u32 = 25_000_000;
 /// Highest basic leaf: the last one that says something.
 const MAX_BASIC: u32 = 0x16;
 /// Highest extended leaf.

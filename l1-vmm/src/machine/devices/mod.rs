@@ -1,8 +1,12 @@
 //! The machine's devices, and the bus that finds them by [`map`].
 
 pub mod cmos;
+mod frequency;
 pub mod ioapic;
 pub mod pci;
+pub mod pic;
+pub mod pit;
+pub mod pm_timer;
 pub mod power;
 pub mod uart;
 
@@ -11,7 +15,10 @@ use l2_exit::Width;
 use crate::machine::map::{self, Id, Row};
 use cmos::{ClockRegisters, Rtc};
 use ioapic::{IoApic, MessageSink};
-use pci::EmptyPciBus;
+use pci::PciHost;
+use pic::Pic;
+use pit::Pit;
+use pm_timer::PmTimer;
 use power::{Power, Request};
 use uart::{Com1, SerialLine};
 
@@ -25,6 +32,8 @@ pub trait Device {
     fn line(&self) -> bool {
         false
     }
+    /// It is `now` on the TSC: told before each access at a port.
+    fn advance(&mut self, _now: u64) {}
     /// The machine was reset.
     fn reset(&mut self);
 }
@@ -43,20 +52,26 @@ pub struct Devices<T, H> {
     com1: Com1<H>,
     rtc: Rtc<H>,
     power: Power,
-    pci: EmptyPciBus,
+    pci: PciHost,
+    pm_timer: PmTimer,
+    pic: Pic,
+    pit: Pit,
     tpm_accesses: u64,
 }
 
 impl<T: Device, H: HostLines> Devices<T, H> {
-    /// Everything as after a reset.
-    pub fn new(tpm: T, host: H) -> Self {
+    /// Everything as after a reset. `ratio`: TSC ticks per tick of the crystal clock, for the timers.
+    pub fn new(tpm: T, host: H, ratio: u32) -> Self {
         Self {
             ioapic: IoApic::new(),
             tpm,
             com1: Com1::new(host),
             rtc: Rtc::new(host),
             power: Power::default(),
-            pci: EmptyPciBus::default(),
+            pci: PciHost::default(),
+            pm_timer: PmTimer::new(ratio),
+            pic: Pic::default(),
+            pit: Pit::new(ratio),
             tpm_accesses: 0,
         }
     }
@@ -64,7 +79,16 @@ impl<T: Device, H: HostLines> Devices<T, H> {
     /// Every device as after a reset: of the TPM, _TPM_Init.
     pub fn reset(&mut self) {
         self.ioapic = IoApic::new();
-        for id in [Id::Tpm, Id::Com1, Id::Rtc, Id::Power, Id::PciConfigAddress] {
+        for id in [
+            Id::Tpm,
+            Id::Com1,
+            Id::Rtc,
+            Id::Power,
+            Id::Pci,
+            Id::PmTimer,
+            Id::Pic,
+            Id::Pit,
+        ] {
             if let Some(device) = self.device(id) {
                 device.reset();
             }
@@ -123,36 +147,57 @@ impl<T: Device, H: HostLines> Devices<T, H> {
         }
     }
 
-    /// Reads `width` bytes at `port`: all ones where nothing is.
-    pub fn read_port(&mut self, port: u16, width: Width, sink: &mut impl MessageSink) -> u32 {
+    /// Reads `width` bytes at `port`, when it is `now` on the TSC: all ones where nothing is.
+    pub fn read_port(
+        &mut self,
+        port: u16,
+        width: Width,
+        now: u64,
+        sink: &mut impl MessageSink,
+    ) -> u32 {
         let mut bytes = [0xFF; 4];
         let Some(into) = bytes.get_mut(..width.bytes() as usize) else {
             return u32::MAX;
         };
         if let Some(row) = map::port(port, width.bytes() as u16) {
-            self.at_port(row, port, sink, |device, offset| device.read(offset, into));
+            self.at_port(row, port, now, sink, |device, offset| {
+                device.read(offset, into);
+            });
         } else {
             for (byte, port) in into.iter_mut().zip(ports_from(port)) {
                 if let Some(row) = map::port(port, 1) {
                     let one = core::slice::from_mut(byte);
-                    self.at_port(row, port, sink, |device, offset| device.read(offset, one));
+                    self.at_port(row, port, now, sink, |device, offset| {
+                        device.read(offset, one);
+                    });
                 }
             }
         }
         u32::from_le_bytes(bytes) & width.mask()
     }
 
-    /// Writes the low `width` bytes of `value` at `port`; lost where nothing is.
-    pub fn write_port(&mut self, port: u16, width: Width, value: u32, sink: &mut impl MessageSink) {
+    /// Writes the low `width` bytes of `value` at `port`, when it is `now` on the TSC; lost where nothing is.
+    pub fn write_port(
+        &mut self,
+        port: u16,
+        width: Width,
+        value: u32,
+        now: u64,
+        sink: &mut impl MessageSink,
+    ) {
         let bytes = value.to_le_bytes();
         let from = bytes.get(..width.bytes() as usize).unwrap_or(&bytes);
         if let Some(row) = map::port(port, width.bytes() as u16) {
-            self.at_port(row, port, sink, |device, offset| device.write(offset, from));
+            self.at_port(row, port, now, sink, |device, offset| {
+                device.write(offset, from);
+            });
         } else {
             for (byte, port) in from.iter().zip(ports_from(port)) {
                 if let Some(row) = map::port(port, 1) {
                     let one = core::slice::from_ref(byte);
-                    self.at_port(row, port, sink, |device, offset| device.write(offset, one));
+                    self.at_port(row, port, now, sink, |device, offset| {
+                        device.write(offset, one);
+                    });
                 }
             }
         }
@@ -164,6 +209,32 @@ impl<T: Device, H: HostLines> Devices<T, H> {
         if let Some(row) = map::ports_of(Id::Com1) {
             self.update_line(row, sink);
         }
+    }
+
+    /// TSC value at which a timer of the machine's next interrupts.
+    pub fn timer_expiry(&self) -> Option<u64> {
+        self.pit.expiry()
+    }
+
+    /// Raises the interrupts of timers that expired at or before `now`.
+    pub fn run_timers(&mut self, now: u64, sink: &mut impl MessageSink) {
+        if self.pit.expire(now)
+            && let Some(line) = map::ports_of(Id::Pit).and_then(|row| row.line)
+        {
+            for level in [false, true] {
+                self.set_line(line, level, sink);
+            }
+        }
+    }
+
+    /// The level of INTR, the output of the 8259A pair.
+    pub fn interrupt_output(&self) -> bool {
+        self.pic.output()
+    }
+
+    /// The processor's acknowledge of INTR: the vector.
+    pub fn acknowledge_interrupt(&mut self) -> u8 {
+        self.pic.acknowledge()
     }
 
     /// Takes what a write to a power register asked for.
@@ -182,7 +253,10 @@ impl<T: Device, H: HostLines> Devices<T, H> {
             Id::Com1 => &mut self.com1,
             Id::Rtc => &mut self.rtc,
             Id::Power => &mut self.power,
-            Id::PciConfigAddress => &mut self.pci,
+            Id::Pci => &mut self.pci,
+            Id::PmTimer => &mut self.pm_timer,
+            Id::Pic => &mut self.pic,
+            Id::Pit => &mut self.pit,
             Id::IoApic => return None,
         })
     }
@@ -191,22 +265,29 @@ impl<T: Device, H: HostLines> Devices<T, H> {
         &mut self,
         row: &Row<u16>,
         port: u16,
+        now: u64,
         sink: &mut impl MessageSink,
         access: impl FnOnce(&mut dyn Device, u32),
     ) {
         let offset = row.first + u32::from(port.wrapping_sub(row.range.start));
         if let Some(device) = self.device(row.device) {
+            device.advance(now);
             access(device, offset);
         }
         self.update_line(row, sink);
     }
 
-    /// Brings the I/O APIC's input to the level of the device's line.
+    /// Brings the interrupt controllers' inputs to the level of the device's line.
     fn update_line<A>(&mut self, row: &Row<A>, sink: &mut impl MessageSink) {
         if let Some(line) = row.line {
             let level = self.device(row.device).is_some_and(|device| device.line());
-            self.ioapic.set_line(line.pin.into(), level, sink);
+            self.set_line(line, level, sink);
         }
+    }
+
+    fn set_line(&mut self, line: map::Line, level: bool, sink: &mut impl MessageSink) {
+        self.ioapic.set_line(line.pin.into(), level, sink);
+        self.pic.set_line(line.isa, level);
     }
 }
 

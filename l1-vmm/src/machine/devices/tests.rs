@@ -74,6 +74,16 @@ impl ClockRegisters for Host<'_> {
     fn write_clock(&mut self, _: u8, _: u8) {}
 }
 
+/// What the TSC says.
+const NOW: u64 = 2_000_000_000;
+
+/// A local APIC in x2APIC mode.
+fn x2apic() -> LocalApic<Page> {
+    let mut apic = LocalApic::new(Page([0; 256]), 40);
+    apic.set_base(0xFEE0_0D00).unwrap();
+    apic
+}
+
 /// The devices, with a local APIC for their interrupts.
 struct Machine<'a> {
     devices: Devices<Tpm, Host<'a>>,
@@ -83,17 +93,18 @@ struct Machine<'a> {
 impl<'a> Machine<'a> {
     fn new(host: Host<'a>) -> Self {
         Self {
-            devices: Devices::new(Tpm::default(), host),
-            apic: LocalApic::new(Page([0; 256]), 40),
+            devices: Devices::new(Tpm::default(), host, 40),
+            apic: x2apic(),
         }
     }
 
     fn read_port(&mut self, port: u16, width: Width) -> u32 {
-        self.devices.read_port(port, width, &mut self.apic)
+        self.devices.read_port(port, width, NOW, &mut self.apic)
     }
 
     fn write_port(&mut self, port: u16, width: Width, value: u32) {
-        self.devices.write_port(port, width, value, &mut self.apic);
+        let apic = &mut self.apic;
+        self.devices.write_port(port, width, value, NOW, apic);
     }
 
     fn read_memory(&mut self, gpa: u64, into: &mut [u8]) {
@@ -116,7 +127,7 @@ fn ports_without_a_device_read_all_ones() {
         (0x60, Width::Byte, 0xFF),
         (0xCFC, Width::Dword, u32::MAX),
         (0xFFFF, Width::Word, 0xFFFF),
-        (0x61, Width::Dword, u32::MAX),
+        (0x62, Width::Word, 0xFFFF),
     ] {
         machine.write_port(port, width, 0x1234_5678);
         assert_eq!(machine.read_port(port, width), value, "{port:#x}");
@@ -125,7 +136,7 @@ fn ports_without_a_device_read_all_ones() {
 }
 
 #[test]
-fn pci_probing_finds_the_mechanism_and_no_device() {
+fn pci_probing_finds_the_mechanism_and_a_host_bridge() {
     let host = RefCell::default();
     let mut machine = Machine::new(&host);
     machine.write_port(pc::PCI_CONFIG_ADDRESS, Width::Dword, 0x8000_0000);
@@ -140,7 +151,56 @@ fn pci_probing_finds_the_mechanism_and_no_device() {
         machine.read_port(pc::PCI_CONFIG_ADDRESS, Width::Dword),
         0x8000_0000
     );
+    assert_eq!(machine.read_port(pc::PCI_CONFIG_DATA, Width::Word), 0x8086);
+    let device = machine.read_port(pc::PCI_CONFIG_DATA + 2, Width::Word);
+    assert_eq!(device, 0x29C0);
+    machine.write_port(pc::PCI_CONFIG_ADDRESS, Width::Dword, 0x8000_0800);
     assert_eq!(machine.read_port(pc::PCI_CONFIG_DATA, Width::Word), 0xFFFF);
+}
+
+#[test]
+fn the_timers_are_told_the_time() {
+    let host = RefCell::default();
+    let mut machine = Machine::new(&host);
+    let ticks = machine.read_port(map::PM_TIMER, Width::Dword);
+    assert_eq!(ticks, 2 * 3_579_545);
+    assert_eq!(
+        machine.read_port(map::PM_TIMER, Width::Word),
+        ticks & 0xFFFF
+    );
+}
+
+#[test]
+fn the_interval_timer_interrupts_through_both_controllers() {
+    let host = RefCell::default();
+    let mut machine = Machine::new(&host);
+    for (port, value) in [
+        (0x20, 0x11),
+        (0x21, 0x30),
+        (0x21, 0x04),
+        (0x21, 0x01),
+        (0x21, 0xFE),
+        (0x43, 0x34),
+        (0x40, 0xA4),
+        (0x40, 0x12),
+    ] {
+        machine.write_port(port, Width::Byte, value);
+    }
+    for (offset, value) in [(0x00u64, 0x14u32), (0x10, 0x51)] {
+        machine.write_memory(ioapic::BASE + offset, &value.to_le_bytes());
+    }
+    // Its output rises when its mode is set, as the data sheet's does.
+    assert_eq!(machine.devices.acknowledge_interrupt(), 0x30);
+    machine.write_port(0x20, Width::Byte, 0x20);
+    for _ in 0..3 {
+        let expiry = machine.devices.timer_expiry().unwrap();
+        machine.devices.run_timers(expiry, &mut machine.apic);
+        assert!(machine.devices.interrupt_output());
+        assert_eq!(machine.devices.acknowledge_interrupt(), 0x30);
+        assert!(!machine.devices.interrupt_output());
+        machine.write_port(0x20, Width::Byte, 0x20);
+    }
+    assert_eq!(machine.apic.status().rvi, 0x51);
 }
 
 #[test]
@@ -207,7 +267,7 @@ fn windows_are_claimed_to_the_byte() {
     ] {
         assert_eq!(map::memory(gpa).map(|row| row.device), device, "{gpa:#x}");
     }
-    let mut apic = LocalApic::new(Page([0; 256]), 40);
+    let mut apic = x2apic();
     assert!(!apic.has_page(0xFEE0_0020));
     apic.set_base(0xFEE0_0100).unwrap();
     apic.set_base(0xFEE0_0900).unwrap();

@@ -13,7 +13,9 @@ mod delivery;
 mod timer;
 
 pub use timer::Timer;
-use x86_defs::apic::{ApicBase, ErrorStatus, LvtEntry, Register, SpuriousVector};
+use x86_defs::apic::{
+    ApicBase, DELIVERY_EXTINT, DELIVERY_NMI, ErrorStatus, LvtEntry, Register, SpuriousVector,
+};
 
 /// Guest-physical address of the xAPIC registers; one page. It cannot be moved.
 pub const BASE: u64 = x86_defs::pc::LOCAL_APIC;
@@ -67,12 +69,13 @@ pub struct LocalApic<P> {
 }
 
 impl<P: VapicPage> LocalApic<P> {
-    /// APIC 0, enabled in x2APIC mode, everything else as after a reset. Its timer's crystal
-    /// ticks every `ratio` TSC ticks.
+    /// APIC 0 as a PC's firmware hands it to a kernel: in xAPIC mode, enabled, LINT0 open for the 8259A pair
+    /// ("virtual wire mode": MultiProcessor Specification 1.4, section 3.6.2.2) and LINT1 for NMIs, everything else
+    /// as after a reset. Its timer's crystal ticks every `ratio` TSC ticks.
     pub fn new(page: P, ratio: u64) -> Self {
         let mut apic = Self {
             page,
-            mode: Mode::X2Apic,
+            mode: Mode::XApic,
             timer: Timer::new(ratio),
             errors: ErrorStatus::new(),
             nmi_pending: false,
@@ -80,7 +83,22 @@ impl<P: VapicPage> LocalApic<P> {
             mode_changed: false,
         };
         apic.reset_registers();
+        apic.set_up_virtual_wire();
         apic
+    }
+
+    fn set_up_virtual_wire(&mut self) {
+        const SPURIOUS: u8 = 0x0F;
+        let spurious = SpuriousVector::new()
+            .with_vector(SPURIOUS)
+            .with_enabled(true);
+        self.put(Register::SVR, spurious.into());
+        for (register, mode) in [
+            (Register::LVT_LINT0, DELIVERY_EXTINT),
+            (Register::LVT_LINT1, DELIVERY_NMI),
+        ] {
+            self.put(register, LvtEntry::new().with_delivery_mode(mode).into());
+        }
     }
 
     /// How the registers are reached.
@@ -194,6 +212,13 @@ impl<P: VapicPage> LocalApic<P> {
     /// ends a HLT if interrupts are enabled.
     pub fn interrupt_pending(&self) -> bool {
         self.highest(Register::IRR) >> 4 > self.processor_priority() >> 4
+    }
+
+    /// Whether INTR, the 8259A pair's output, reaches the processor: through LINT0 as ExtINT, or past a disabled
+    /// APIC (SDM Vol. 3A, "Enabling or Disabling the Local APIC").
+    pub fn passes_external_interrupts(&self) -> bool {
+        let entry = self.lvt(Register::LVT_LINT0);
+        self.mode == Mode::Disabled || !entry.masked() && entry.delivery_mode() == DELIVERY_EXTINT
     }
 
     fn set_spurious_vector(&mut self, value: SpuriousVector) {

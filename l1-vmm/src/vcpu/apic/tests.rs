@@ -23,8 +23,16 @@ impl VapicPage for Page {
     }
 }
 
-fn enabled() -> LocalApic<Page> {
+/// In x2APIC mode.
+fn x2apic() -> LocalApic<Page> {
     let mut apic = LocalApic::new(Page::default(), 40);
+    apic.set_base(BASE | 0xD00).unwrap();
+    apic.take_mode_change();
+    apic
+}
+
+fn enabled() -> LocalApic<Page> {
+    let mut apic = x2apic();
     apic.write_msr(Register::SVR, 0x1FF, 0).unwrap();
     apic
 }
@@ -46,8 +54,43 @@ fn deliver(apic: &mut LocalApic<Page>) -> u8 {
 }
 
 #[test]
-fn reset_state_is_the_sdms() {
+fn a_kernel_finds_the_xapic_in_virtual_wire_mode() {
     let apic = LocalApic::new(Page::default(), 40);
+    assert_eq!(apic.base(), 0xFEE0_0900);
+    for (offset, value) in [
+        (0x20, 0u32),
+        (0xF0, 0x10F),
+        (0x320, 1 << 16),
+        (0x350, 0x700),
+        (0x360, 0x400),
+    ] {
+        let mut bytes = [0; 4];
+        apic.read_page(offset, 0, &mut bytes);
+        assert_eq!(u32::from_le_bytes(bytes), value, "{offset:#x}");
+    }
+    assert!(apic.passes_external_interrupts());
+}
+
+#[test]
+fn external_interrupts_pass_through_lint0_or_past_a_disabled_apic() {
+    let mut apic = x2apic();
+    for (lint0, passes) in [(0x700, true), (0x1_0700, false), (0x51, false)] {
+        apic.write_msr(Register::LVT_LINT0, lint0, 0).unwrap();
+        assert_eq!(apic.passes_external_interrupts(), passes, "{lint0:#x}");
+    }
+    apic.write_msr(Register::LVT_LINT0, 0x700, 0).unwrap();
+    apic.write_msr(Register::SVR, 0xFF, 0).unwrap();
+    assert!(!apic.passes_external_interrupts(), "masked with the APIC");
+    apic.set_base(BASE | 1 << 8).unwrap();
+    assert!(apic.passes_external_interrupts(), "it is not there");
+}
+
+#[test]
+fn reset_state_is_the_sdms() {
+    let mut apic = x2apic();
+    apic.set_base(BASE | 1 << 8).unwrap();
+    apic.set_base(BASE | 0x900).unwrap();
+    apic.set_base(BASE | 0xD00).unwrap();
     for (register, value) in [
         (Register::ID, 0),
         (Register::VERSION, 0x0005_0014),
@@ -106,7 +149,7 @@ fn reserved_bits_and_registers_are_refused_as_msrs() {
 #[test]
 fn mode_changes_follow_the_state_diagram() {
     let (bsp, enable, x2) = (BASE | 1 << 8, 1u64 << 11, 1u64 << 10);
-    let mut apic = LocalApic::new(Page::default(), 40);
+    let mut apic = x2apic();
     assert_eq!(
         apic.set_base(bsp | enable),
         Err(InvalidAccess),

@@ -35,15 +35,16 @@ impl<E: Environment> L2<'_, E> {
         let enabled = self.vcpu.vmcs.rflags() & rflags::IF != 0;
         let mut armed = None;
         loop {
-            self.vcpu.apic.run_timer(self.vcpu.processor.tsc());
-            if self.vcpu.apic.nmi_pending() || enabled && self.vcpu.apic.interrupt_pending() {
+            self.run_timers();
+            let pending = self.vcpu.apic.interrupt_pending() || self.external_interrupt_pending();
+            if self.vcpu.apic.nmi_pending() || enabled && pending {
                 break;
             }
             if !enabled {
                 // The only processor, and nothing sends NMIs: nobody can wake it.
                 return Err(End::Halted { rip });
             }
-            let expiry = self.vcpu.apic.timer_expiry();
+            let expiry = self.timer_expiry();
             if armed != Some(expiry) {
                 // A host that refuses leaves L1 without a timer: it then polls.
                 let _ = host::arm_timer(self.machine.td, expiry);
@@ -64,14 +65,29 @@ impl<E: Environment> L2<'_, E> {
 
     /// The module's timer ran out: L2's deadline, or as far towards it as the module counts.
     pub(super) fn timer_exit(&mut self) {
-        self.vcpu.apic.run_timer(self.vcpu.processor.tsc());
+        self.run_timers();
         // What the module holds is past: set the rest of the way, or the next deadline.
         self.vcpu.deadline = Deadline::Passed;
     }
 
+    /// TSC value at which a timer of L2's next expires: the local APIC's, or the machine's.
+    pub(super) fn timer_expiry(&self) -> Option<u64> {
+        let machine = self.machine.devices.timer_expiry();
+        match (self.vcpu.apic.timer_expiry(), machine) {
+            (Some(own), Some(machine)) => Some(own.min(machine)),
+            (own, machine) => own.or(machine),
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let now = self.vcpu.processor.tsc();
+        self.vcpu.apic.run_timer(now);
+        self.machine.devices.run_timers(now, &mut self.vcpu.apic);
+    }
+
     /// Gives the module L2's next timer expiry.
     pub(super) fn set_deadline(&mut self) -> Result<(), Failure> {
-        let expiry = self.vcpu.apic.timer_expiry();
+        let expiry = self.timer_expiry();
         match self.vcpu.vmcs.set_deadline(expiry) {
             Ok(()) => {
                 self.vcpu.deadline = Deadline::Set(expiry);

@@ -2,6 +2,7 @@
 //!
 //! One file for each kind of exit; this one enters L2 and hands out what comes back.
 
+mod external;
 mod idle;
 mod instruction;
 mod memory;
@@ -65,7 +66,7 @@ impl<'t, E: Environment> L2<'t, E> {
         vcpu.vmcs.set_up(&InitialState {
             entry: state,
             vapic: layout.vapic,
-            x2apic: true,
+            x2apic: vcpu.apic.mode() == Mode::X2Apic,
             user_wait: false,
         })?;
         Ok(Self { machine, vcpu })
@@ -126,7 +127,7 @@ impl<'t, E: Environment> L2<'t, E> {
     /// and this makes no TDCALL.
     fn prepare_entry(&mut self) -> Result<(), Failure> {
         // A deadline that passed while L1 was at work would end the next run before it began.
-        let expiry = self.vcpu.apic.timer_expiry();
+        let expiry = self.timer_expiry();
         if expiry.is_some_and(|expiry| expiry <= self.vcpu.processor.tsc()) {
             self.timer_exit();
         }
@@ -137,11 +138,14 @@ impl<'t, E: Environment> L2<'t, E> {
         if let Some(vectors) = self.machine.devices.ioapic.take_changed_level_vectors() {
             self.vcpu.vmcs.set_eoi_exits(vectors)?;
         }
-        if self.vcpu.deadline != Deadline::Set(self.vcpu.apic.timer_expiry()) {
+        if self.vcpu.deadline != Deadline::Set(self.timer_expiry()) {
             self.set_deadline()?;
         }
         if self.vcpu.apic.nmi_pending() && self.vcpu.vmcs.inject_nmi()? {
             self.vcpu.apic.take_nmi();
+        }
+        if self.machine.devices.interrupt_output() {
+            self.external_interrupt()?;
         }
         if let Some(status) = self.vcpu.apic.take_changed_status() {
             self.vcpu.vmcs.set_interrupt_status(status.bits());
@@ -194,7 +198,7 @@ impl<'t, E: Environment> L2<'t, E> {
             Reason::Tdcall => self.tdcall(exit),
             Reason::NotEntered | Reason::ExternalInterrupt | Reason::TprBelowThreshold => Ok(()),
             Reason::NmiWindow => Ok(self.vcpu.vmcs.set_nmi_window(false)?),
-            Reason::InterruptWindow => Ok(self.vcpu.vmcs.clear_interrupt_window()?),
+            Reason::InterruptWindow => Ok(self.vcpu.vmcs.set_interrupt_window(false)?),
             // Private memory is write-back and coherent, and no device bypasses the caches, so
             // there is nothing to write back; INVD must not lose what L1 has in them.
             Reason::Wbinvd { .. } | Reason::Invd | Reason::Pause => {

@@ -9,7 +9,7 @@ use crate::vcpu::processor::MISC_ENABLE_RESET;
 use crate::vcpu::{Refusal, control_registers};
 use x86_defs::apic::Register;
 use x86_defs::msr::{
-    EBL_CR_POWERON, IA32_APIC_BASE, IA32_BIOS_SIGN_ID, IA32_BIOS_UPDT_TRIG, IA32_EFER,
+    EBL_CR_POWERON, IA32_APIC_BASE, IA32_BIOS_SIGN_ID, IA32_BIOS_UPDT_TRIG, IA32_CSTAR, IA32_EFER,
     IA32_FEATURE_CONTROL, IA32_MCG_CAP, IA32_MCG_STATUS, IA32_MISC_ENABLE, IA32_PLATFORM_ID,
     IA32_TIME_STAMP_COUNTER, IA32_TSC_DEADLINE, IA32_XSS, PLATFORM_INFO, X2APIC, X2APIC_LAST,
 };
@@ -47,6 +47,7 @@ impl<E: Environment> L2<'_, E> {
             IA32_BIOS_SIGN_ID => MICROCODE_REVISION,
             IA32_MISC_ENABLE => self.vcpu.misc_enable,
             IA32_EFER => self.vcpu.vmcs.efer(),
+            IA32_CSTAR => self.vcpu.cstar,
             // No machine-check banks, no CPUID faulting, nothing to tell apart.
             IA32_MCG_CAP | IA32_MCG_STATUS | PLATFORM_INFO | IA32_PLATFORM_ID | EBL_CR_POWERON
             | IA32_XSS => 0,
@@ -72,6 +73,7 @@ impl<E: Environment> L2<'_, E> {
             IA32_MISC_ENABLE if (value ^ MISC_ENABLE_RESET) & !MISC_ENABLE_WRITABLE == 0 => {
                 self.vcpu.misc_enable = value;
             }
+            IA32_CSTAR if is_canonical(value) => self.vcpu.cstar = value,
             // The TSC cannot be moved in a TD; software that tries finds it unmoved.
             IA32_TIME_STAMP_COUNTER => {}
             // No update is ever taken, as under other hypervisors.
@@ -88,4 +90,9 @@ impl From<InvalidAccess> for Refusal {
     fn from(_: InvalidAccess) -> Self {
         Self::GENERAL_PROTECTION
     }
+}
+
+/// Whether the upper bits of a linear address of 48 bits are copies of its highest: what WRMSR of an address checks.
+const fn is_canonical(address: u64) -> bool {
+    ((address << 16) as i64 >> 16) as u64 == address
 }

@@ -8,22 +8,25 @@ use crate::machine::devices::Devices;
 use crate::machine::devices::power::Request;
 use crate::machine::host::HostPorts;
 use crate::run::end::End;
-use crate::run::environment::Environment;
+use crate::run::environment::{Environment, Processor};
 use crate::vcpu::apic::LocalApic;
 
 /// L2's I/O ports.
 struct Ports<'a, 't, E: Environment> {
     devices: &'a mut Devices<E::Tpm, HostPorts<'t, E::Raw>>,
     apic: &'a mut LocalApic<E::Vapic>,
+    processor: &'a E::Processor,
 }
 
 impl<E: Environment> PortBus for Ports<'_, '_, E> {
     fn read(&mut self, port: u16, width: Width) -> u32 {
-        self.devices.read_port(port, width, self.apic)
+        let now = self.processor.tsc();
+        self.devices.read_port(port, width, now, self.apic)
     }
 
     fn write(&mut self, port: u16, width: Width, value: u32) {
-        self.devices.write_port(port, width, value, self.apic);
+        let now = self.processor.tsc();
+        self.devices.write_port(port, width, value, now, self.apic);
     }
 }
 
@@ -33,6 +36,7 @@ impl<E: Environment> L2<'_, E> {
         let mut ports = Ports::<E> {
             devices: &mut machine.devices,
             apic: &mut vcpu.apic,
+            processor: &vcpu.processor,
         };
         let result = port_io::emulate(exit, access, &mut vcpu.vmcs, &machine.memory, &mut ports);
         match result {
@@ -45,13 +49,14 @@ impl<E: Environment> L2<'_, E> {
     }
 
     pub(super) fn read_port(&mut self, port: u16, width: Width) -> u32 {
-        let apic = &mut self.vcpu.apic;
-        self.machine.devices.read_port(port, width, apic)
+        let (now, apic) = (self.vcpu.processor.tsc(), &mut self.vcpu.apic);
+        self.machine.devices.read_port(port, width, now, apic)
     }
 
     pub(super) fn write_port(&mut self, port: u16, width: Width, value: u32) -> Result<(), End> {
-        let apic = &mut self.vcpu.apic;
-        self.machine.devices.write_port(port, width, value, apic);
+        let (now, apic) = (self.vcpu.processor.tsc(), &mut self.vcpu.apic);
+        let devices = &mut self.machine.devices;
+        devices.write_port(port, width, value, now, apic);
         self.power_request()
     }
 

@@ -1,7 +1,7 @@
 //! Writing a blob's program: a [`CodeAssembler`] with checks that print one line each.
 //!
 //! A program runs as the boot protocol starts it: 64-bit mode, the first 4 GiB mapped to
-//! themselves, interrupts off. RBX is the TPM window throughout. Everything else may be used.
+//! themselves, interrupts off, and the local APIC in x2APIC mode. RBX is the TPM window throughout. Everything else may be used.
 
 use super::kernel::{BASE, ENTRY};
 use super::runtime::{self, place};
@@ -11,9 +11,13 @@ use iced_x86::code_asm::{
     CodeAssembler, CodeLabel, al, byte_ptr, cr3, dword_ptr, dx, eax, ecx, ptr, qword_ptr, rax, rbx,
     rcx, rdi, rdx, rsi, rsp,
 };
+use x86_defs::msr::IA32_APIC_BASE;
 
 /// What the assembler's methods give.
 pub(super) type Assembled = Result<()>;
+
+/// IA32_APIC_BASE: EXTD.
+const X2APIC_MODE: i32 = 1 << 10;
 
 /// The TPM window: the value of RBX.
 pub(super) const TPM: u64 = tcg_defs::ptp::BASE;
@@ -106,6 +110,10 @@ impl Program {
         a.mov(qword_ptr(place::TASK + 4), place::INTERRUPT_STACK as i32)?;
         a.mov(eax, selector::TASK)?;
         a.ltr(iced_x86::code_asm::ax)?;
+        a.mov(ecx, IA32_APIC_BASE)?;
+        a.rdmsr()?;
+        a.or(eax, X2APIC_MODE)?;
+        a.wrmsr()?;
         Ok(())
     }
 

@@ -92,6 +92,89 @@ fn a_pending_interrupt_of_l1_changes_nothing_for_l2() {
     assert_eq!(fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO) >> 31, 0);
 }
 
+/// Initializes the 8259A pair for vectors 30H to 3FH, unmasked, and raises the interval timer's interrupt.
+fn raise_irq_0(fixture: &mut Fixture) {
+    let L2 { machine, vcpu } = &mut fixture.platform;
+    for (port, value) in [
+        (0x20, 0x11),
+        (0x21, 0x30),
+        (0x21, 0x04),
+        (0x21, 0x01),
+        (0x21, 0xFE),
+        (0x43, 0x34),
+    ] {
+        let (width, apic) = (l2_exit::Width::Byte, &mut vcpu.apic);
+        machine.devices.write_port(port, width, value, 0, apic);
+    }
+    assert!(machine.devices.interrupt_output());
+}
+
+const WINDOW: u64 = 1 << 2;
+
+#[test]
+fn an_external_interrupt_is_injected_once() {
+    let mut fixture = Fixture::new(&[]);
+    let lint0 = fixture.platform.write_msr(0x835, 0x700);
+    assert_eq!(lint0, Ok(()));
+    raise_irq_0(&mut fixture);
+    fixture.platform.vcpu.vmcs.set_rflags(0x202);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    let information = fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO);
+    assert_eq!(information, 0x30, "external interrupt, delivered");
+    assert_eq!(fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & WINDOW, 0);
+    fixture.platform.vcpu.vmcs.set_rflags(0x202);
+    assert_eq!(fixture.injected(), None, "it is in service");
+}
+
+#[test]
+fn an_external_interrupt_waits_for_its_window() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.platform.write_msr(0x835, 0x700).unwrap();
+    raise_irq_0(&mut fixture);
+    fixture.platform.vcpu.vmcs.set_rflags(0x2);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert_ne!(fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & WINDOW, 0);
+    assert!(fixture.platform.machine.devices.interrupt_output());
+    fixture
+        .exit_with(&[(Register::Rflags, 0x202)], HardwareExit::InterruptWindow)
+        .unwrap();
+    assert!(fixture.platform.machine.devices.interrupt_output());
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert_eq!(fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & WINDOW, 0);
+    assert_eq!(fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO), 0x30);
+    assert!(!fixture.platform.machine.devices.interrupt_output());
+}
+
+/// The module did not enter L2, because an interrupt of L1's was pending: the event is injected at the entry that
+/// succeeds, and acknowledged once.
+#[test]
+fn an_external_interrupt_outlasts_entries_that_do_not_come_about() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.platform.write_msr(0x835, 0x700).unwrap();
+    raise_irq_0(&mut fixture);
+    fixture.platform.vcpu.vmcs.set_rflags(0x202);
+    for interrupted in 1..4 {
+        fixture.model.with(|module, _| module.post_interrupt(0xE0));
+        assert_eq!(fixture.platform.step(), Ok(()), "not entered");
+        assert_eq!(fixture.platform.statistics().interrupted, interrupted);
+        let information = fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO);
+        assert_eq!(information, 0x8000_0030, "still prepared");
+    }
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert_eq!(fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO), 0x30);
+}
+
+#[test]
+fn an_external_interrupt_that_lint0_holds_back_stays_in_the_8259() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.platform.write_msr(0x835, 0x1_0700).unwrap();
+    raise_irq_0(&mut fixture);
+    fixture.platform.vcpu.vmcs.set_rflags(0x202);
+    assert_eq!(fixture.injected(), None);
+    assert!(fixture.platform.machine.devices.interrupt_output());
+    assert_eq!(fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & WINDOW, 0);
+}
+
 #[test]
 fn an_nmi_to_self_waits_for_its_window() {
     const NMI: u32 = 0x8000_0202;

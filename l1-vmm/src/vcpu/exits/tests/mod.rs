@@ -6,6 +6,7 @@ mod exits;
 mod host_routed;
 mod interrupts;
 mod modes;
+mod msrs;
 mod services;
 mod tdcalls;
 
@@ -251,7 +252,8 @@ impl Fixture {
             vapic: Gpa(VAPIC),
             shared_bit: SHARED,
         };
-        let platform = L2::new(td, &layout, parts, &state).unwrap();
+        let mut platform = L2::new(td, &layout, parts, &state).unwrap();
+        platform.vcpu.apic.set_base(0xFEE0_0D00).unwrap();
         Self {
             model,
             seen,

@@ -194,6 +194,8 @@ fn apic_mode_changes_reach_the_msr_bitmaps() {
             .unwrap()
     };
     let mut fixture = Fixture::new(&[0x0F, 0x30, 0x0F, 0x30]);
+    assert_eq!(qword(&fixture), u64::MAX, "xAPIC at first");
+    fixture.exit(HardwareExit::Interrupt).unwrap();
     assert_eq!(qword(&fixture) >> 8 & 1, 0, "TPR is native");
     for value in [0xFEE0_0100, 0xFEE0_0900] {
         let registers = [
