@@ -14,6 +14,9 @@ const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const SYMLINK: u32 = 0o120_000;
 
+/// What tpm2-tools are called: the program knows by its name which it is.
+const TOOLS_FOLDER: &str = "/usr/bin";
+const TOOLS_PREFIX: &str = "tpm2_";
 /// Programs besides busybox, taken from the host with their libraries.
 const PROGRAMS: &[&str] = &["/usr/bin/tpm2"];
 /// Libraries that those programs load by name at run time.
@@ -68,6 +71,9 @@ pub(crate) fn build(guest_scripts: &Path, more: &More<'_>, to: &Path) -> Result<
     for program in PROGRAMS {
         tree.program(Path::new(program), Path::new("/"))?;
     }
+    for tool in tools()? {
+        tree.link(&format!("usr/bin/{tool}"), "tpm2");
+    }
     for library in LOADED_LIBRARIES {
         tree.program(&Path::new(LIBRARY_FOLDER).join(library), Path::new("/"))?;
     }
@@ -111,6 +117,20 @@ pub(crate) fn build(guest_scripts: &Path, more: &More<'_>, to: &Path) -> Result<
     file.write_all(&tree.archive()?)?;
     file.finish()?;
     Ok(path)
+}
+
+/// The names under which Debian's package has the one program that tpm2-tools are.
+fn tools() -> Result<Vec<String>> {
+    let mut tools: Vec<String> = std::fs::read_dir(TOOLS_FOLDER)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with(TOOLS_PREFIX))
+        .filter(|name| {
+            let target = std::fs::read_link(Path::new(TOOLS_FOLDER).join(name));
+            target.is_ok_and(|target| target.file_name().is_some_and(|name| name == "tpm2"))
+        })
+        .collect();
+    tools.sort();
+    Ok(tools)
 }
 
 impl Tree {
