@@ -66,10 +66,10 @@ impl Pit {
         let tick = self.tick();
         if port == SYSTEM_CONTROL {
             let [.., speaker] = &self.counters;
-            let refresh = if tick / REFRESH_TICKS % 2 != 0 {
-                REFRESH
-            } else {
+            let refresh = if (tick / REFRESH_TICKS).is_multiple_of(2) {
                 0
+            } else {
+                REFRESH
             };
             let output = if speaker.output(tick) { OUTPUT_2 } else { 0 };
             return self.system_control | refresh | output;

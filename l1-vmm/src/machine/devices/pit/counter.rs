@@ -193,10 +193,9 @@ impl Counter {
         let rose = gate && !self.gate;
         self.gate = gate;
         match (self.mode, self.counting) {
-            (Mode::GateShot | Mode::GateStrobe | Mode::Rate | Mode::Square, _) if rose => {
-                if self.counting != Counting::Stopped || !self.mode.is_periodic() {
-                    self.start(tick);
-                }
+            (Mode::GateShot | Mode::GateStrobe, _) if rose => self.start(tick),
+            (Mode::Rate | Mode::Square, Counting::Since(_) | Counting::Held(_)) if rose => {
+                self.start(tick);
             }
             (_, Counting::Since(start)) if !gate && self.mode.is_gated() => {
                 self.counting = Counting::Held(tick.saturating_sub(start));
