@@ -1,6 +1,6 @@
 //! Sizes of memory and of initrds: what arrives is what was given.
 
-use super::trial::Trial;
+use super::trial::{Outcome, Trial};
 use crate::Setup;
 use anyhow::{Context, Result, ensure};
 use attestation::digest::Algorithm;
@@ -8,7 +8,7 @@ use simulator::Run;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// MiB of memory: the least for this, both sides of the last page below the hole under 4 GiB, and more.
+/// MiB of memory: too little for the file beside its archive, both sides of the last page below the hole under 4 GiB, and more.
 const MEMORY_MIB: [u64; 6] = [256, 3329, 3330, 4096, 5120, 8192];
 /// Bytes of the file that makes the initrd large.
 const BALLAST: usize = 100 << 20;
@@ -58,6 +58,11 @@ pub(super) fn trials(setup: &Setup) -> Result<Vec<Trial>> {
         .map(|&memory_mib| Trial {
             initrd: Some(large.clone()),
             memory_mib,
+            outcome: match memory_mib {
+                // Linux panics.
+                256 => Outcome::Ends("reboot"),
+                _ => Outcome::Works,
+            },
             shows: arrived,
             ..Trial::new(
                 format!("100 MiB in the initrd, {memory_mib} MiB of memory"),
