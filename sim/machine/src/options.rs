@@ -59,6 +59,29 @@ impl Quote {
     }
 }
 
+/// `unmeasured=VALUE`: what the host writes into pages that it adds without MR.EXTEND, but for the TD HOB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Unmeasured {
+    /// `as-asked`: zeros, and the image's data where a section has some.
+    #[default]
+    AsAsked,
+    /// `noise`: bytes of no meaning.
+    Noise,
+    /// `code`: in each page a mailbox that wakes every processor up, and the host's program.
+    Code,
+}
+
+impl Unmeasured {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "as-asked" => Self::AsAsked,
+            "noise" => Self::Noise,
+            "code" => Self::Code,
+            _ => return None,
+        })
+    }
+}
+
 /// Something the host or the module does wrong on purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -91,6 +114,15 @@ pub(crate) struct Options {
     pub(crate) window: Window,
     /// `l2vms=N`: NUM_L2_VMS.
     pub(crate) l2_vms: u8,
+    /// `vcpus=N`: MAX_VCPUS, and how many the host creates.
+    pub(crate) vcpus: u16,
+    /// `first=INDEX`: the host runs this virtual processor before number 0, until it ends the run or has had its time,
+    /// and never again.
+    pub(crate) first: Option<u32>,
+    /// `unmeasured=VALUE`
+    pub(crate) unmeasured: Unmeasured,
+    /// `payload-info=TYPE`: a TD_PAYLOAD_INFO HOB in the TD HOB, with this image type.
+    pub(crate) payload_info: Option<u32>,
     /// `test=NAME`: run micro-guests instead of an image.
     pub(crate) test: Option<String>,
     /// `quote=VALUE`
@@ -115,6 +147,10 @@ impl Default for Options {
             memory: 1024 << 20,
             window: Window::Accepted,
             l2_vms: 1,
+            vcpus: 1,
+            first: None,
+            unmeasured: Unmeasured::AsAsked,
+            payload_info: None,
             test: None,
             quote: Quote::Ok,
             fw_cfg_files: Vec::new(),
@@ -161,6 +197,10 @@ impl Options {
                 }
             }
             "l2vms" => self.l2_vms = number(value)?.try_into().ok()?,
+            "vcpus" => self.vcpus = number(value)?.try_into().ok()?,
+            "first" => self.first = Some(number(value)?.try_into().ok()?),
+            "unmeasured" => self.unmeasured = Unmeasured::parse(value)?,
+            "payload-info" => self.payload_info = Some(number(value)?.try_into().ok()?),
             "quote" => self.quote = Quote::parse(value)?,
             "fwcfg" => {
                 let (name, content) = value.split_once(':')?;

@@ -26,7 +26,7 @@ impl Default for Configuration {
     }
 }
 
-/// The TDX module, with one TD of one virtual processor.
+/// The TDX module, with one TD, of whose virtual processors one runs.
 pub struct Module {
     pub(crate) configuration: Configuration,
     pub(crate) td: Td,
@@ -41,7 +41,7 @@ impl Module {
         Module {
             configuration,
             td: Td::new(),
-            vcpu: Vcpu::new(),
+            vcpu: Vcpu::new(0),
             faults: Faults::default(),
             statistics: Statistics::default(),
         }

@@ -1,4 +1,5 @@
-//! The TD's only virtual processor (TDVPS).
+//! The virtual processor that runs (TDVPS). A TD may have more ([`Td::num_vcpus`](crate::td::Td)), of which the model keeps
+//! the number and the initial state, and runs one at a time: [`Module::take_up_vcpu`](crate::Module::take_up_vcpu).
 //!
 //! General registers, control registers and segments live in the platform's hardware contexts, one
 //! for each VM; what is here is what hardware has no place for.
@@ -33,6 +34,8 @@ pub(crate) enum LastTdExit {
 
 pub(crate) struct Vcpu {
     pub(crate) state: VcpuState,
+    /// VCPU_INDEX.
+    pub(crate) index: u32,
     /// The VM that runs, or that the next TD entry resumes.
     pub(crate) current: Vm,
     pub(crate) l1: L1,
@@ -44,9 +47,10 @@ pub(crate) struct Vcpu {
 }
 
 impl Vcpu {
-    pub(crate) fn new() -> Vcpu {
+    pub(crate) fn new(index: u32) -> Vcpu {
         Vcpu {
             state: VcpuState::Uninitialized,
+            index,
             current: Vm::L1,
             l1: L1::new(),
             l2: [L2::new(), L2::new(), L2::new()],

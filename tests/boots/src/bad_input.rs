@@ -1,5 +1,6 @@
 //! What must end in one clear line and a failure, not in a hang: bad files, bad hosts.
 
+use crate::launch_attacks::with_unmeasured_pages;
 use crate::{BASE_COMMAND_LINE, Setup, Suite};
 use anyhow::{Result, ensure};
 use simulator::{BootFiles, Simulation};
@@ -16,9 +17,23 @@ struct Case {
     initrd: Option<Vec<u8>>,
     command_line: Option<String>,
     memory_mib: u64,
-    image: Option<Vec<u8>>,
+    image: Image,
     options: &'static [&'static str],
 }
+
+/// What the TD is built from.
+enum Image {
+    /// The product's.
+    Own,
+    /// The product's, as it was when the host filled pages that nobody measured.
+    Unmeasured,
+    /// Another file.
+    File(Vec<u8>),
+}
+
+/// A host that fills what nobody measures with a mailbox and a program, and starts the second of two virtual processors
+/// first.
+const SECOND_PROCESSOR_FIRST: &[&str] = &["unmeasured=code", "vcpus=2", "first=1"];
 
 impl Case {
     fn new(name: &'static str, says: &'static str) -> Self {
@@ -29,7 +44,7 @@ impl Case {
             initrd: None,
             command_line: None,
             memory_mib: 512,
-            image: None,
+            image: Image::Own,
             options: &[],
         }
     }
@@ -101,7 +116,7 @@ fn cases() -> Vec<Case> {
             ..Case::new("too little memory", "fatal-error: too little memory: ")
         },
         Case {
-            image: Some(vec![0; 1 << 20]),
+            image: Image::File(vec![0; 1 << 20]),
             ..Case::new(
                 "image without metadata",
                 "setup: the image: the metadata pointer 0x0 (at the image's end - 0x20) leads outside the image",
@@ -112,6 +127,59 @@ fn cases() -> Vec<Case> {
             ..Case::new(
                 "NUM_L2_VMS is 0",
                 "fatal-error: this TD has no L2 VM: it must be created with NUM_L2_VMS of 1 or more",
+            )
+        },
+        // The attack, so that the next one is known to be against it.
+        Case {
+            image: Image::Unmeasured,
+            options: SECOND_PROCESSOR_FIRST,
+            ..Case::new(
+                "old metadata, second processor first",
+                "fatal-error: the host's code runs in the TD",
+            )
+        },
+        Case {
+            options: SECOND_PROCESSOR_FIRST,
+            ..Case::new(
+                "second processor first",
+                "fatal-error: this TD may have 2 virtual processors (it has 2), and L1 runs 1",
+            )
+        },
+        Case {
+            options: &["vcpus=257", "first=256"],
+            ..Case::new(
+                "processor 256 first",
+                "fatal-error: this TD may have 257 virtual processors (it has 257), and L1 runs 1",
+            )
+        },
+        Case {
+            image: Image::Unmeasured,
+            options: &["unmeasured=noise"],
+            ..Case::new(
+                "old metadata, noise in pages that nobody measures",
+                "fatal-error: the firmware image has a TempMem section at 0xff000000 that nobody measures",
+            )
+        },
+        Case {
+            // L1 comes as far as with any other host.
+            options: &["unmeasured=noise", "fault=no-fwcfg"],
+            ..Case::new(
+                "noise in pages that nobody measures: there are none",
+                "fatal-error: the host has no fw_cfg device (its signature reads [ff, ff, ff, ff])",
+            )
+        },
+        Case {
+            options: &["payload-info=0"],
+            ..Case::new(
+                "TD HOB names the image's payload",
+                "fatal-error: td-shim's event log is not that of a start of the payload in its image (event 3)",
+            )
+        },
+        Case {
+            options: &["payload-info=2"],
+            ..Case::new(
+                "TD HOB names a payload of the host's",
+                "fatal-error: the shim starts no payload but the image's",
             )
         },
         Case {
@@ -197,8 +265,14 @@ impl Case {
             initrd: Some(&initrd),
             command_line: self.command_line.as_deref().unwrap_or(&usual),
         };
+        let own = &setup.firmware.accepted;
+        let image = match &self.image {
+            Image::Own => own.clone(),
+            Image::Unmeasured => with_unmeasured_pages(own)?,
+            Image::File(bytes) => bytes.clone(),
+        };
         let run = Simulation {
-            image: self.image.as_deref().unwrap_or(&setup.firmware.accepted),
+            image: &image,
             options: &options,
             limit: Duration::from_secs(120),
             ..setup.simulation(&self.file_name(), boot, self.memory_mib)

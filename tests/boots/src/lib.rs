@@ -20,6 +20,7 @@ pub mod bad_input;
 pub mod blobs;
 pub mod compatibility;
 pub mod evidence;
+mod launch_attacks;
 pub mod linux;
 pub mod micro_guests;
 mod parallel;

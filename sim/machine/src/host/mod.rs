@@ -8,6 +8,7 @@
 
 pub(crate) mod build;
 pub(crate) mod fw_cfg;
+mod hostile;
 mod io_apic;
 mod local_apic;
 pub(crate) mod memory;
@@ -37,6 +38,8 @@ use tdvmcall::Served;
 
 /// TSC ticks a millisecond, under `-icount shift=0`.
 const TICKS_PER_MILLISECOND: u64 = 1_000_000;
+/// How long a virtual processor runs that is entered before number 0.
+const FIRST_MILLISECONDS: u64 = 10;
 /// Basic exit reasons of a TD exit (SDM volume 3, appendix C).
 mod reason {
     pub(super) const EXTERNAL_INTERRUPT: u32 = 1;
@@ -81,6 +84,8 @@ pub(crate) struct Host {
     /// L2 exits so far; requests for host-routed ones that were made.
     l2_exits: u64,
     routes_requested: u64,
+    /// What TDH.VP.INIT gave every virtual processor in RCX.
+    vcpu_argument: u64,
     /// The watchdog's view: TPM exits and RTMR extends seen.
     progress_seen: u64,
 }
@@ -105,6 +110,7 @@ impl Host {
             quotes: QuoteService::default(),
             l2_exits: 0,
             routes_requested: 0,
+            vcpu_argument: 0,
             progress_seen: 0,
             options,
         };
@@ -116,13 +122,14 @@ impl Host {
     pub(crate) fn build(&mut self, pack: &Pack) -> Result<(), String> {
         phase("td-build");
         let image = pack.file("image").ok_or("the pack has no image")?;
-        build::build(
+        self.vcpu_argument = build::build(
             &mut self.module,
             &mut self.hardware,
             &mut self.memory,
             &self.options,
             image,
-        )
+        )?;
+        Ok(())
     }
 
     fn shared_bit(&self) -> u64 {
@@ -144,6 +151,11 @@ impl Host {
         if self.options.test.is_none() {
             phase("first-instruction");
         }
+        if let Some(first) = self.options.first
+            && let Err(end) = self.run_first(first)
+        {
+            return end;
+        }
         self.restart_watchdog();
         let mut input = VpEnterInput::default();
         loop {
@@ -156,6 +168,42 @@ impl Host {
                 Err(end) => return end,
             };
         }
+    }
+
+    /// Enters virtual processor `index` before number 0: for so long that it has come to where it waits, or is lost. The
+    /// error is the end that it made.
+    fn run_first(&mut self, index: u32) -> Result<(), End> {
+        let take_up = |host: &mut Self, index: u32| {
+            host.module
+                .take_up_vcpu(&mut host.hardware, index, host.vcpu_argument)
+                .map_err(|status| {
+                    End::Stuck(format!(
+                        "virtual processor {index} cannot be entered: {:#018x}",
+                        status.0
+                    ))
+                })
+        };
+        take_up(self, index)?;
+        let limit = rdtsc().saturating_add(FIRST_MILLISECONDS * TICKS_PER_MILLISECOND);
+        self.hardware.set_deadline(Timer::Watchdog, Some(limit));
+        let mut input = VpEnterInput::default();
+        while rdtsc() < limit {
+            let mut action = self.module.tdh_vp_enter(&mut self.hardware, input);
+            let exit = loop {
+                let vm = match action {
+                    Action::Run(vm) => vm,
+                    Action::TdExit(exit) => break exit,
+                };
+                let exited = self.hardware.run(vm);
+                self.hardware.take_noted();
+                if rdtsc() >= limit {
+                    return take_up(self, 0);
+                }
+                action = self.module.handle_exit(&mut self.hardware, exited);
+            };
+            input = self.serve(&exit)?;
+        }
+        take_up(self, 0)
     }
 
     /// TDH.VP.ENTER, up to the TD exit.

@@ -28,7 +28,7 @@ pub(crate) fn initialize<P: Platform>(module: &mut Module, platform: &mut P, arg
         (Register::Rcx, argument),
         (Register::R8, argument),
         (Register::Rdx, family_model_stepping.into()),
-        (Register::Rsi, 0),
+        (Register::Rsi, module.vcpu.index.into()),
         (Register::Rip, RESET_VECTOR),
         (Register::Rflags, 2),
         (Register::Cr0, CR0),

@@ -7,13 +7,12 @@ use tdx_defs::status::Operand;
 
 /// TDG.VP.INFO: what kind of TD this is.
 pub(super) fn vp_info(module: &mut Module, registers: &mut Registers) -> LeafResult {
-    const NUM_VCPUS: u64 = 1;
     const SYS_RD_AVAILABLE: u64 = 1;
     let params = &module.td.params;
     registers.rcx = module.td.gpaw().bits().into();
     registers.rdx = params.attributes;
-    registers.r8 = NUM_VCPUS | u64::from(params.max_vcpus) << 32;
-    registers.r9 = 0;
+    registers.r8 = u64::from(module.td.num_vcpus) | u64::from(params.max_vcpus) << 32;
+    registers.r9 = module.vcpu.index.into();
     registers.r10 = SYS_RD_AVAILABLE;
     registers.r11 = 0;
     Ok(())

@@ -26,7 +26,9 @@ const NOTIFY_ENABLES_WRITABLE: u64 = 1;
 type Read = fn(&Module, u32) -> u64;
 
 const ROWS: [(Field, Read); 18] = [
-    (Field::single(FieldId::NUM_VCPUS), |_, _| 1),
+    (Field::single(FieldId::NUM_VCPUS), |module, _| {
+        module.td.num_vcpus.into()
+    }),
     (Field::single(FieldId::NUM_L2_VMS), |module, _| {
         module.td.num_l2_vms().into()
     }),

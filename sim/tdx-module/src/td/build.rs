@@ -8,7 +8,7 @@ use crate::platform::Platform;
 use crate::td::params::TdParams;
 use crate::td::sept::{Leaf, LeafState, Walk};
 use crate::td::{OpState, seamcall};
-use crate::vcpu::VcpuState;
+use crate::vcpu::{Vcpu, VcpuState};
 use tdx_defs::PageLevel;
 use tdx_defs::attributes::VmAttributes;
 use tdx_defs::field::TdCtls;
@@ -110,7 +110,7 @@ impl Module {
         Ok(())
     }
 
-    /// TDH.VP.INIT: gives the virtual processor its initial state; the guest finds `rcx` in RCX
+    /// TDH.VP.INIT of virtual processor 0: gives it its initial state; the guest finds `rcx` in RCX
     /// and R8.
     ///
     /// # Errors
@@ -123,6 +123,47 @@ impl Module {
         if self.vcpu.state != VcpuState::Uninitialized {
             return Err(Status::new(seamcall::VCPU_STATE_INCORRECT, 0));
         }
+        l1::initialize(self, platform, rcx);
+        l2::initialize(self, platform);
+        self.vcpu.state = VcpuState::Ready;
+        self.td.num_vcpus += 1;
+        Ok(())
+    }
+
+    /// TDH.VP.CREATE and TDH.VP.INIT of one more virtual processor, which waits until the host takes
+    /// it up ([`Self::take_up_vcpu`]). The real module takes them before TDH.MR.FINALIZE alone.
+    ///
+    /// # Errors
+    ///
+    /// OP_STATE_INCORRECT, MAX_VCPUS_EXCEEDED.
+    pub fn tdh_vp_init_another(&mut self) -> Result<(), Status> {
+        if self.td.num_vcpus == 0 {
+            return Err(Status::new(seamcall::OP_STATE_INCORRECT, 0));
+        }
+        if self.td.num_vcpus >= u32::from(self.td.params.max_vcpus) {
+            return Err(Status::new(seamcall::MAX_VCPUS_EXCEEDED, 0));
+        }
+        self.td.num_vcpus += 1;
+        Ok(())
+    }
+
+    /// The host runs virtual processor `index` from its initial state, with `rcx` as TDH.VP.INIT gave
+    /// it, and never enters the one before it again: the model and its platform have room for the
+    /// state of one.
+    ///
+    /// # Errors
+    ///
+    /// VCPU_STATE_INCORRECT: the TD has no such virtual processor.
+    pub fn take_up_vcpu<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        index: u32,
+        rcx: u64,
+    ) -> Result<(), Status> {
+        if index >= self.td.num_vcpus {
+            return Err(Status::new(seamcall::VCPU_STATE_INCORRECT, 0));
+        }
+        self.vcpu = Vcpu::new(index);
         l1::initialize(self, platform, rcx);
         l2::initialize(self, platform);
         self.vcpu.state = VcpuState::Ready;
@@ -256,6 +297,33 @@ mod tests {
         stream.resize(256, 0);
         stream.resize(512, 0xcd);
         assert_eq!(module.td_info().mrtd, sha384(&stream));
+    }
+
+    /// Each starts at the reset vector with its index in RSI, and the guest can count them.
+    #[test]
+    fn another_virtual_processor_starts_as_the_first_does() {
+        let (mut module, mut platform) = fresh();
+        let platform = &mut platform;
+        let params = TdParams {
+            max_vcpus: 2,
+            ..TdParams::default()
+        };
+        module.tdh_mng_init(platform, &params).unwrap();
+        assert_eq!(module.tdh_vp_init_another(), Err(OP_STATE));
+        module.tdh_vp_init(platform, 0x80_0000).unwrap();
+        let none = Status::new(seamcall::VCPU_STATE_INCORRECT, 0);
+        assert_eq!(module.take_up_vcpu(platform, 1, 0x80_0000), Err(none));
+        assert_eq!(module.tdh_vp_init_another(), Ok(()));
+        let exceeded = Status::new(seamcall::MAX_VCPUS_EXCEEDED, 0);
+        assert_eq!(module.tdh_vp_init_another(), Err(exceeded));
+        for index in [1, 0] {
+            platform.set_register(Vm::L1, Register::Rip, 0x1234);
+            module.take_up_vcpu(platform, index, 0x80_0000).unwrap();
+            assert_eq!(platform.register(Vm::L1, Register::Rip), 0xffff_fff0);
+            assert_eq!(platform.register(Vm::L1, Register::Rsi), u64::from(index));
+            assert_eq!(platform.register(Vm::L1, Register::R8), 0x80_0000);
+        }
+        assert_eq!((module.td.num_vcpus, module.vcpu.index), (2, 0));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(crate) struct Td {
     pub(crate) sept: SecureEpt,
     /// VM_CTLS bit 0: a missing L2 secure-EPT page is a TD exit, not an error.
     pub(crate) l2_walk_failure_exits: bool,
+    /// NUM_VCPUS: TDH.VP.INITs so far.
+    pub(crate) num_vcpus: u32,
     /// Counts TDH.MEM.TRACK.
     epoch: u64,
 }
@@ -55,6 +57,7 @@ impl Td {
             rtmrs: RuntimeMeasurements::default(),
             sept: SecureEpt::default(),
             l2_walk_failure_exits: false,
+            num_vcpus: 0,
             epoch: 0,
         }
     }

@@ -12,6 +12,8 @@ pub const TD_FATAL: Code = Code::Unknown(0xE000_0604);
 pub const OP_STATE_INCORRECT: Code = Code::Unknown(0xC000_0608);
 /// TDX_VCPU_STATE_INCORRECT.
 pub const VCPU_STATE_INCORRECT: Code = Code::Unknown(0xC000_0700);
+/// TDX_MAX_VCPUS_EXCEEDED.
+pub const MAX_VCPUS_EXCEEDED: Code = Code::Unknown(0xC000_0705);
 /// TDX_GPA_RANGE_NOT_BLOCKED.
 pub const GPA_RANGE_NOT_BLOCKED: Code = Code::Unknown(0xC000_0B06);
 /// TDX_GPA_RANGE_ALREADY_BLOCKED, a warning.

@@ -4,6 +4,10 @@
 //! The firmware measures it into RTMR0. Another host may write another list for the same machine;
 //! this is the one of the simulator, which the prediction of RTMR0 makes as well.
 
+mod check;
+
+pub use check::{TdHobError, check};
+
 use alloc::vec::Vec;
 use core::ops::Range;
 use uefi_defs::hob::{
