@@ -72,14 +72,16 @@ ids! {
     Rtmr2 = "rtmr2", needs [CcLogFormat, ReportData];
     /// The log gives RTMR3.
     Rtmr3 = "rtmr3", needs [CcLogFormat, ReportData];
-    /// What the firmware measured is accepted.
-    FirmwareEvents = "firmware-events", needs [Rtmr0, Rtmr1];
+    /// RTMR0 to RTMR2 hold what a start of L1 leaves, in its order.
+    EventsOrder = "events-order", needs [Rtmr0, Rtmr1, Rtmr2];
+    /// What the firmware measured is accepted, and the TD HOB says nothing that it must not be told.
+    FirmwareEvents = "firmware-events", needs [EventsOrder];
     /// The kernel that L1 booted is accepted.
-    LaunchKernel = "launch-kernel", needs [Rtmr1];
+    LaunchKernel = "launch-kernel", needs [EventsOrder];
     /// The command line that L1 gave it is accepted.
-    LaunchCommandLine = "launch-command-line", needs [Rtmr2];
+    LaunchCommandLine = "launch-command-line", needs [EventsOrder];
     /// The initrd that L1 gave it is accepted.
-    LaunchInitrd = "launch-initrd", needs [Rtmr2];
+    LaunchInitrd = "launch-initrd", needs [EventsOrder];
     /// Every event of RTMR0 to RTMR2 is one that is known, where it belongs, and its data gives its digest.
     EventsExplained = "events-explained", needs [FirmwareEvents, LaunchKernel, LaunchCommandLine, LaunchInitrd];
     /// The quote is over these claims.
@@ -442,15 +444,15 @@ mod tests {
     #[test]
     fn what_rests_on_a_broken_link_is_not_made() {
         let report = run(|id| {
-            assert_ne!(id, Id::LaunchKernel);
+            assert_ne!(id, Id::EventsOrder);
             if id == Id::Rtmr1 {
                 Err(Finding::failed("", "", ""))
             } else {
                 Ok(Finding::passed("", ""))
             }
         });
-        let kernel = report.check(Id::LaunchKernel).unwrap();
-        assert_eq!(kernel.outcome, Outcome::NotReached { after: Id::Rtmr1 });
+        let events = report.check(Id::EventsOrder).unwrap();
+        assert_eq!(events.outcome, Outcome::NotReached { after: Id::Rtmr1 });
     }
 
     #[test]

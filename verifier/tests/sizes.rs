@@ -422,7 +422,7 @@ fn a_long_log_and_a_long_policy_in_a_bundle_that_is_trusted() {
             let data = |number: usize| format!("\x0btd_payload\0{number}").into_bytes();
             let event = |number| (1, EV_EFI_PLATFORM_FIRMWARE_BLOB2, data(number));
             let boot = Boot {
-                firmware_events: (0..count).map(event).collect(),
+                secure_boot_events: (0..count).map(event).collect(),
                 ..Boot::default()
             };
             let mut evidence = boot.evidence();

@@ -38,7 +38,9 @@ pub struct Boot {
     pub td: TdParams,
     /// The TD HOB that the host hands over, if it is not that of the simulator.
     pub td_hob: Option<Vec<u8>>,
-    /// What the firmware measures beside the TD HOB and separators: RTMR, event type, data.
+    /// What the firmware measures between the TD HOB and its separators, as with secure boot: RTMR, event type, data.
+    pub secure_boot_events: Vec<(u8, u32, Vec<u8>)>,
+    /// What it measures behind its separators, as if it had started something else than L1.
     pub firmware_events: Vec<(u8, u32, Vec<u8>)>,
     /// The kernel file.
     pub kernel: Vec<u8>,
@@ -65,6 +67,7 @@ impl Default for Boot {
             firmware: FirmwareImage::with_l1(b"the L1 VMM"),
             td: TdParams::default(),
             td_hob: None,
+            secure_boot_events: Vec::new(),
             firmware_events: Vec::new(),
             kernel: bz_image(b"a kernel"),
             command_line: "console=ttyS0 ima_policy=tcb".into(),
@@ -84,7 +87,12 @@ impl Boot {
         let turn = Turn::wait(self.seed);
         let model = self.firmware.build_td(&self.td);
         let mut td = domain::domain(model.clone(), self.host.clone());
-        let firmware_log = firmware::run(&mut td, &self.td_hob(), &self.firmware_events);
+        let firmware_log = firmware::run(
+            &mut td,
+            &self.td_hob(),
+            &self.secure_boot_events,
+            &self.firmware_events,
+        );
         let log = MeasurementLog::continuing(Some(&firmware_log), self.log_capacity)
             .expect("the firmware's log can be continued");
         let launch = LaunchMeasurements {

@@ -92,8 +92,13 @@ impl FirmwareImage {
 }
 
 /// What td-shim does before it starts L1, as far as it is measured: the TD HOB into RTMR0, separators into RTMR0 and
-/// RTMR1, and what else `more` has. Gives the area of its event log, 0xFF behind the last record.
-pub(crate) fn run(td: &mut impl TrustDomain, hob: &[u8], more: &[(u8, u32, Vec<u8>)]) -> Vec<u8> {
+/// RTMR1, and what else there is `before` and `behind` the separators. Gives the area of its event log, 0xFF behind the last record.
+pub(crate) fn run(
+    td: &mut impl TrustDomain,
+    hob: &[u8],
+    before: &[(u8, u32, Vec<u8>)],
+    behind: &[(u8, u32, Vec<u8>)],
+) -> Vec<u8> {
     let length = (hob.len() as u32).to_le_bytes();
     let named = [&TD_HOB_EVENT_NAME[..], &length, hob].concat();
     let mut log = SpecId::new(*b"td-shim").as_bytes().to_vec();
@@ -104,10 +109,13 @@ pub(crate) fn run(td: &mut impl TrustDomain, hob: &[u8], more: &[(u8, u32, Vec<u
         log.extend(cc_record(rtmr, event_type, digest, data).expect("a small event"));
     };
     measure(0, EV_PLATFORM_CONFIG_FLAGS, hob, &named);
+    for (rtmr, event_type, data) in before {
+        measure(*rtmr, *event_type, data, data);
+    }
     for rtmr in [0, 1] {
         measure(rtmr, EV_SEPARATOR, &SEPARATOR, &SEPARATOR);
     }
-    for (rtmr, event_type, data) in more {
+    for (rtmr, event_type, data) in behind {
         measure(*rtmr, *event_type, data, data);
     }
     log.resize(LOG_AREA, 0xFF);

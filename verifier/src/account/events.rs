@@ -116,14 +116,13 @@ fn cc_event(event: &Event<'_>) -> LoggedEvent {
     };
     let (by, own): (_, &[Id]) = match what {
         _ if event.register == 4 => ("L1", of_record(record.as_ref())),
-        CcEvent::TdHob(_) | CcEvent::Separator | CcEvent::Firmware(..) => {
-            ("td-shim", &[Id::FirmwareEvents])
-        }
+        CcEvent::TdHob(_) | CcEvent::Firmware(..) => ("td-shim", &[Id::FirmwareEvents]),
+        CcEvent::Separator => ("td-shim", &[Id::EventsOrder]),
         CcEvent::Kernel => ("L1", &[Id::LaunchKernel]),
         CcEvent::CommandLine(_) => ("L1", &[Id::LaunchCommandLine]),
         CcEvent::Initrd => ("L1", &[Id::LaunchInitrd]),
         CcEvent::Journal | CcEvent::NoAction | CcEvent::Unknown => {
-            ("not known", &[Id::EventsExplained])
+            ("not known", &[Id::EventsOrder, Id::EventsExplained])
         }
     };
     // The check of the whole log, where it is this event that does not hold.
@@ -212,7 +211,7 @@ mod tests {
         assert_eq!(event.checks, checks);
         let separator = logged(1, attestation::event_log::EV_SEPARATOR, &[0; 4]);
         assert_eq!(separator.by, "td-shim");
-        assert_eq!(separator.checks, [Id::Rtmr0, Id::FirmwareEvents]);
+        assert_eq!(separator.checks, [Id::Rtmr0, Id::EventsOrder]);
         let record = Record::Reset.to_event();
         let event = logged(4, attestation::event_log::EV_EVENT_TAG, &record);
         let checks = [Id::Rtmr3, Id::JournalFormat, Id::JournalPolicy];

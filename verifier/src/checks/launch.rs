@@ -2,7 +2,8 @@
 
 use super::{
     broken, by_policy,
-    event_log::{cc_log, of_rtmr},
+    event_log::cc_log,
+    order::{extends, parts},
 };
 use crate::{
     cc_event::{CcEvent, digest, mr_index},
@@ -13,95 +14,164 @@ use crate::{
 use attestation::{
     digest::sha384,
     event_log::{Event, event_type_name},
-    launch::SEPARATOR,
 };
+use tdshim_config::td_hob;
 
-/// The one event of its kind that L1 measures into an RTMR.
-fn only<'a, 'e>(
-    evidence: &'a Evidence<'e>,
-    rtmr: u32,
-    what: &str,
-    is_it: impl Fn(&CcEvent<'e>) -> bool,
-) -> Result<Option<&'a Event<'e>>, Finding> {
-    let mut events = of_rtmr(evidence, rtmr)?.filter(|event| is_it(&CcEvent::of(event)));
-    let first = events.next();
-    match events.count() {
-        0 => Ok(first),
-        more => Err(Finding::failed(
-            format!("L1 measures one {what}, and this log has more"),
-            "1",
-            (more + 1).to_string(),
+/// RTMR0 to RTMR2 hold what a start of L1 leaves, in its order, and the log calls each by its name.
+pub(super) fn order(evidence: &Evidence<'_>) -> Checked {
+    let mut count = 0;
+    for (rtmr, kernels) in [(0, 0), (1, 1)] {
+        let parts = parts(evidence, rtmr)?;
+        for (index, event) in parts.firmware.iter().enumerate() {
+            let first = rtmr == 0 && index == 0;
+            require(
+                event,
+                "what the firmware measures before its separator",
+                |what| {
+                    matches!(what, CcEvent::Firmware(..))
+                        || first && matches!(what, CcEvent::TdHob(_))
+                },
+            )?;
+        }
+        require(parts.separator, "the firmware's separator", |what| {
+            what == CcEvent::Separator
+        })?;
+        if parts.behind.len() != kernels {
+            return Err(Finding::failed(
+                format!(
+                    "RTMR{rtmr} has other events behind the firmware's separator than a start of L1 leaves: \
+                     the firmware may have started something else"
+                ),
+                format!("{kernels} events"),
+                told(&parts.behind),
+            ));
+        }
+        for event in &parts.behind {
+            require(event, "L1's event of the kernel", |what| {
+                what == CcEvent::Kernel
+            })?;
+        }
+        count += parts.firmware.len() + 1 + parts.behind.len();
+    }
+    let launch = extends(evidence, 2)?;
+    let [line, initrd @ ..] = &launch[..] else {
+        return Err(Finding::failed(
+            "L1 measured no command line",
+            "1 event",
+            "none",
+        ));
+    };
+    require(line, "L1's event of the command line", |what| {
+        matches!(what, CcEvent::CommandLine(_))
+    })?;
+    if initrd.len() > 1 {
+        return Err(Finding::failed(
+            "RTMR2 has more events behind the command line than L1's of the initrd",
+            "1 event at most",
+            told(initrd),
+        ));
+    }
+    for event in initrd {
+        require(event, "L1's event of the initrd", |what| {
+            what == CcEvent::Initrd
+        })?;
+    }
+    Ok(Finding::passed(
+        "RTMR0 to RTMR2 hold what a start of L1 leaves, in its order",
+        format!("{} events", count + launch.len()),
+    ))
+}
+
+/// Whether the log calls an event what its place says that it is.
+fn require<'e>(
+    event: &Event<'e>,
+    place: &str,
+    is_it: impl Fn(CcEvent<'e>) -> bool,
+) -> Result<(), Finding> {
+    let what = CcEvent::of(event);
+    match is_it(what) {
+        true => Ok(()),
+        false => Err(Finding::failed(
+            format!("where {place} belongs, the log has something else"),
+            place,
+            what.describe(event),
         )),
     }
+}
+
+fn told(events: &[&Event<'_>]) -> String {
+    let first = events.first();
+    let what = first.map_or("none".into(), |event| CcEvent::of(event).describe(event));
+    format!("{} events, first: {what}", events.len())
 }
 
 pub(super) fn firmware(evidence: &Evidence<'_>) -> Checked {
     let policy = &evidence.policy.firmware;
-    let separator = sha384(&SEPARATOR);
-    let mut hobs = Vec::new();
-    for event in of_rtmr(evidence, 0)?.chain(of_rtmr(evidence, 1)?) {
-        let found = digest(event);
-        match CcEvent::of(event) {
-            CcEvent::TdHob(_) => hobs.push(found),
-            CcEvent::Separator if found != separator => {
-                return Err(Finding::failed(
-                    "a separator of the firmware says that it met an error",
-                    hex::encode(separator),
-                    hex::encode(found),
-                ));
+    let mut hob = None;
+    for rtmr in [0, 1] {
+        for event in parts(evidence, rtmr)?.firmware {
+            let found = digest(event);
+            match CcEvent::of(event) {
+                CcEvent::TdHob(list) => hob = Some((found, list)),
+                _ if policy.other.contains(&found) => {}
+                what => {
+                    return Err(Finding::failed(
+                        format!(
+                            "the firmware measured what the policy does not list (firmware.other): {}",
+                            what.describe(event)
+                        ),
+                        policy
+                            .other
+                            .iter()
+                            .map(hex::encode)
+                            .collect::<Vec<_>>()
+                            .join(" "),
+                        hex::encode(found),
+                    ));
+                }
             }
-            CcEvent::Firmware(what, _) if !policy.other.contains(&found) => {
-                return Err(Finding::failed(
-                    format!(
-                        "the firmware measured a {what} that the policy does not list (firmware.other)"
-                    ),
-                    policy
-                        .other
-                        .iter()
-                        .map(hex::encode)
-                        .collect::<Vec<_>>()
-                        .join(" "),
-                    hex::encode(found),
-                ));
-            }
-            _ => {}
         }
     }
-    match &hobs[..] {
-        [hob] => by_policy(
-            "the TD HOB (the host's description of the machine)",
-            "firmware.td_hob",
-            &policy.td_hob,
-            hob,
-        ),
-        [] => none_by_policy(
+    let Some((found, list)) = hob else {
+        return none_by_policy(
             "the firmware measured no TD HOB",
             "firmware.td_hob",
             &policy.td_hob,
-        ),
-        more => Err(Finding::failed(
-            "the firmware measures one TD HOB, and this log has more",
-            "1",
-            more.len().to_string(),
-        )),
+        );
+    };
+    let finding = by_policy(
+        "the TD HOB (the host's description of the machine)",
+        "firmware.td_hob",
+        &policy.td_hob,
+        &found,
+    )?;
+    // Where the list is not what was measured, it says nothing: `explained` refuses that.
+    if sha384(list) == found {
+        td_hob::check(list).map_err(broken(
+            "the host's description of the machine has what the firmware must not be told",
+        ))?;
     }
+    Ok(finding)
 }
 
 pub(super) fn kernel(evidence: &Evidence<'_>) -> Checked {
-    let event = only(evidence, 1, "kernel", |event| *event == CcEvent::Kernel)?
+    let parts = parts(evidence, 1)?;
+    let event = parts
+        .behind
+        .first()
         .ok_or_else(|| Finding::failed("L1 measured no kernel", "1 event", "none"))?;
-    let kernel = digest(event);
     by_policy(
         "the kernel",
         "launch.kernel",
         &evidence.policy.launch.kernel,
-        &kernel,
+        &digest(event),
     )
 }
 
 pub(super) fn command_line(evidence: &Evidence<'_>) -> Checked {
-    let is_line = |event: &CcEvent<'_>| matches!(event, CcEvent::CommandLine(_));
-    let event = only(evidence, 2, "command line", is_line)?
+    let events = extends(evidence, 2)?;
+    let event = events
+        .first()
         .ok_or_else(|| Finding::failed("L1 measured no command line", "1 event", "none"))?;
     let line = match CcEvent::of(event) {
         CcEvent::CommandLine(line) => line.escape_ascii().to_string(),
@@ -123,7 +193,7 @@ pub(super) fn command_line(evidence: &Evidence<'_>) -> Checked {
 
 pub(super) fn initrd(evidence: &Evidence<'_>) -> Checked {
     let policy = &evidence.policy.launch.initrd;
-    match only(evidence, 2, "initrd", |event| *event == CcEvent::Initrd)? {
+    match extends(evidence, 2)?.get(1) {
         Some(event) => by_policy("the initrd", "launch.initrd", policy, &digest(event)),
         None => none_by_policy("L1 measured no initrd", "launch.initrd", policy),
     }

@@ -7,6 +7,7 @@ mod event_log;
 mod identity;
 mod journal;
 mod launch;
+mod order;
 mod pcr;
 mod quote;
 mod td;
@@ -36,6 +37,7 @@ pub(crate) fn make(id: Id, evidence: &Evidence<'_>) -> Checked {
         Id::Rtmr1 => event_log::rtmr(evidence, 1),
         Id::Rtmr2 => event_log::rtmr(evidence, 2),
         Id::Rtmr3 => event_log::rtmr(evidence, 3),
+        Id::EventsOrder => launch::order(evidence),
         Id::FirmwareEvents => launch::firmware(evidence),
         Id::LaunchKernel => launch::kernel(evidence),
         Id::LaunchCommandLine => launch::command_line(evidence),

@@ -55,6 +55,7 @@ pub(super) const GROUPS: &[Group] = &[
             Id::Rtmr0,
             Id::Rtmr1,
             Id::Rtmr2,
+            Id::EventsOrder,
             Id::FirmwareEvents,
             Id::LaunchKernel,
             Id::LaunchCommandLine,

@@ -1,15 +1,21 @@
 //! Boots that are honest, but not the one that the relying party accepts.
 
-use attestation::digest::Digests;
+use core::slice;
+
+use attestation::digest::{Digests, sha384};
 use attestation::event_log::{
-    EV_COMPACT_HASH, EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_IPL, EV_SEPARATOR,
+    EV_COMPACT_HASH, EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_IPL, EV_PLATFORM_CONFIG_FLAGS, EV_SEPARATOR,
 };
 use attestation::journal::{Mode, PcrMirror};
 use attestation::launch::{INITRD, Measurement};
 use attestation::tpm::{commands, rh};
 use evidence::guest::Device;
 use evidence::{Boot, FirmwareImage, Machine, bz_image};
+use uefi_defs::guid::HOB_PAYLOAD_INFO;
+use uefi_defs::hob::{GuidExtension, Resource};
 use verifier::Id;
+use verifier::policy::Allowed;
+use zerocopy::IntoBytes;
 
 use crate::clippings::{first_of, rewrite};
 use crate::{OtherBoot, assert_refused, judge};
@@ -65,13 +71,13 @@ fn another_firmware_or_machine() {
         },
         OtherBoot {
             name: "a separator that says error",
-            breaks: Id::FirmwareEvents,
+            breaks: Id::EventsOrder,
             boot: |boot| boot.firmware_events = vec![(0, EV_SEPARATOR, vec![1, 0, 0, 0])],
             act: idle,
         },
         OtherBoot {
             name: "a payload outside MRTD",
-            breaks: Id::FirmwareEvents,
+            breaks: Id::EventsOrder,
             boot: |boot| {
                 let data = b"\x0btd_payload\0 and where it is".to_vec();
                 boot.firmware_events = vec![(1, EV_EFI_PLATFORM_FIRMWARE_BLOB2, data)];
@@ -79,18 +85,101 @@ fn another_firmware_or_machine() {
             act: idle,
         },
         OtherBoot {
+            name: "a payload that the policy does not list",
+            breaks: Id::FirmwareEvents,
+            boot: |boot| {
+                let data = b"\x0btd_payload\0 and where it is".to_vec();
+                boot.secure_boot_events = vec![(1, EV_EFI_PLATFORM_FIRMWARE_BLOB2, data)];
+            },
+            act: idle,
+        },
+        OtherBoot {
             name: "a kernel that the firmware measured",
-            breaks: Id::LaunchKernel,
+            breaks: Id::EventsOrder,
             boot: |boot| boot.firmware_events = vec![(1, EV_COMPACT_HASH, b"kernel".to_vec())],
             act: idle,
         },
         OtherBoot {
             name: "an event that nothing explains",
-            breaks: Id::EventsExplained,
+            breaks: Id::EventsOrder,
             boot: |boot| boot.firmware_events = vec![(2, EV_IPL, b"who knows".to_vec())],
             act: idle,
         },
     ]);
+}
+
+/// A TD HOB by which the host makes td-shim do something else than start L1 in memory of its own, for a relying party that
+/// accepts any: the list is bound to its digest, so the verifier reads it.
+#[test]
+fn a_td_hob_that_no_host_needs() {
+    const PLACE: u64 = 0x80_0000;
+    let list = |more: &[u8]| {
+        let mut list = tdshim_config::td_hob::list(PLACE, slice::from_ref(&(0..8 << 20)), &[]);
+        let end = list.split_off(list.len() - 8);
+        list.extend(more);
+        list.extend(end);
+        let end = PLACE + list.len() as u64;
+        list[48..56].copy_from_slice(&end.to_le_bytes());
+        list
+    };
+    let guid = |name| {
+        let (extension, _) = GuidExtension::new(name, 16).expect("a small HOB");
+        [extension.as_bytes(), &[0; 16]].concat()
+    };
+    let memory = |kind, start, length| Resource::ram(kind, start, length).as_bytes().to_vec();
+    let cases = [
+        ("TD_PAYLOAD_INFO", guid(HOB_PAYLOAD_INFO)),
+        ("an extension of no known meaning", guid([7; 16])),
+        ("a resource of no known meaning", memory(8, 1 << 32, 0x1000)),
+        (
+            "memory over the firmware",
+            memory(7, 0xF000_0000, 0x1000_0000),
+        ),
+        ("memory that is there twice", memory(7, 0x1000, 0x1000)),
+    ];
+    let judged = |name, hob: Vec<u8>| {
+        let boot = Boot {
+            td_hob: Some(hob),
+            ..Boot::default()
+        };
+        let mut evidence = boot.evidence();
+        evidence.policy.firmware.td_hob = Allowed::Any;
+        judge(name, Id::FirmwareEvents, &evidence)
+    };
+    for (name, more) in cases {
+        assert_eq!(judged(name, list(&more)), None);
+    }
+    let mut behind = list(&[]);
+    behind.extend([0; 8]);
+    assert_eq!(judged("something behind the list", behind), None);
+    assert!(judged("a list like any other", list(&[])).is_some());
+}
+
+/// What td-shim measures when it starts a payload of the host's comes behind the separators. A policy that lists its digest
+/// does not make L1 of it, nor does another name.
+#[test]
+fn a_payload_of_the_hosts() {
+    let data = b"td_payload_info\0\x04\0\0\0init".to_vec();
+    let boot = Boot {
+        firmware_events: vec![(1, EV_PLATFORM_CONFIG_FLAGS, data.clone())],
+        ..Boot::default()
+    };
+    let mut evidence = boot.evidence();
+    evidence.policy.firmware.other = [sha384(&data)].into();
+    evidence.policy.firmware.td_hob = Allowed::Any;
+    evidence.policy.launch.kernel = Allowed::Any;
+    assert_eq!(judge("listed", Id::EventsOrder, &evidence), None);
+    let kernel = b"kernel";
+    rewrite(&mut evidence.bundle.cc_event_log, |records| {
+        for record in records.iter_mut().filter(|record| record.ends_with(&data)) {
+            // Register; type, count, algorithm and digest; then the size of the data.
+            record.truncate(14 + 48);
+            record[4..8].copy_from_slice(&EV_COMPACT_HASH.to_le_bytes());
+            record.extend((kernel.len() as u32).to_le_bytes());
+            record.extend(kernel);
+        }
+    });
+    assert_eq!(judge("called a kernel", Id::EventsOrder, &evidence), None);
 }
 
 #[test]
@@ -274,5 +363,6 @@ fn a_command_line_for_an_initrd() {
         records[first] = named(&records[first], INITRD);
         records[first + 1] = named(&records[first + 1], &line.data);
     });
-    assert_eq!(judge("exchanged", Id::PcrLaunch, &evidence), None);
+    // Their places tell.
+    assert_eq!(judge("exchanged", Id::EventsOrder, &evidence), None);
 }

@@ -53,7 +53,7 @@ fn events_of_the_firmware() {
             },
             Lie {
                 name: "the TD HOB passed off as a separator",
-                breaks: Id::FirmwareEvents,
+                breaks: Id::EventsOrder,
                 tell: |lie| retype(&mut lie.bundle.cc_event_log, RTMR0, EV_SEPARATOR),
             },
             Lie {
@@ -65,6 +65,36 @@ fn events_of_the_firmware() {
                 name: "the separator of RTMR1 dropped",
                 breaks: Id::Rtmr1,
                 tell: |lie| drop_first(&mut lie.bundle.cc_event_log, RTMR1),
+            },
+            Lie {
+                name: "the separator of RTMR1 passed off as the kernel",
+                breaks: Id::EventsOrder,
+                tell: |lie| {
+                    let index = first_of(&lie.bundle.cc_event_log.0, RTMR1);
+                    rewrite(&mut lie.bundle.cc_event_log, |records| {
+                        let kernel = records
+                            .iter()
+                            .rfind(|record| record[0] == RTMR1 as u8)
+                            .expect("the kernel's event")
+                            .clone();
+                        let digest = records[index][14..14 + 48].to_vec();
+                        records[index] = kernel;
+                        records[index][14..14 + 48].copy_from_slice(&digest);
+                    });
+                },
+            },
+            Lie {
+                name: "the kernel passed off as a separator",
+                breaks: Id::EventsOrder,
+                tell: |lie| {
+                    rewrite(&mut lie.bundle.cc_event_log, |records| {
+                        let kernel = records
+                            .iter_mut()
+                            .rfind(|record| record[0] == RTMR1 as u8)
+                            .expect("the kernel's event");
+                        kernel[4..8].copy_from_slice(&EV_SEPARATOR.to_le_bytes());
+                    });
+                },
             },
             Lie {
                 name: "a separator of RTMR1 twice",
