@@ -5,8 +5,9 @@
 //! refused wherever it comes from.
 //!
 //! A Debian mirror drops a package when a newer one is there. So several versions fit, the newest
-//! first; each is looked for in the mirrors, in the archive of all that Debian ever had, and, before
-//! that, in a folder of the user's that keeps what was downloaded once.
+//! first; each is looked for in a folder of the user's that keeps what was downloaded once, and in
+//! the mirrors that apt knows on this machine. All that was ever in Debian is kept by its snapshot
+//! service, which can be named as a mirror.
 
 use std::env;
 use std::fs;
@@ -21,7 +22,7 @@ use crate::command::run;
 pub(crate) const VARIABLE: &str = "TPM2_REF_LIBTPMS_A";
 /// Forbids the network.
 pub(crate) const OFFLINE_VARIABLE: &str = "TPM2_REF_OFFLINE";
-/// Mirrors to ask instead of Debian's, separated by spaces: what is before `/pool/` in their URLs.
+/// Mirrors to ask instead of apt's, separated by spaces: what is before `/pool/` in their URLs.
 pub(crate) const MIRRORS_VARIABLE: &str = "TPM2_REF_MIRRORS";
 /// What decides where the user's cache is (XDG Base Directory Specification).
 pub(crate) const USER_CACHE_VARIABLES: [&str; 2] = ["XDG_CACHE_HOME", "HOME"];
@@ -29,9 +30,6 @@ pub(crate) const USER_CACHE_VARIABLES: [&str; 2] = ["XDG_CACHE_HOME", "HOME"];
 const PACKAGE: &str = "libtpms-dev";
 const PATH: &str = "usr/lib/x86_64-linux-gnu/libtpms.a";
 const POOL: &str = "pool/main/libt/libtpms";
-const MIRROR: &str = "http://deb.debian.org/debian";
-/// Everything that was ever in Debian, by the time at which it was there.
-const SNAPSHOTS: &str = "http://snapshot.debian.org/archive/debian";
 /// Downloads by URL with apt's settings (its proxy, say), without root; part of the package apt.
 const DOWNLOADER: &str = "/usr/lib/apt/apt-helper";
 
@@ -40,8 +38,6 @@ const DOWNLOADER: &str = "/usr/lib/apt/apt-helper";
 pub(crate) struct Pinned {
     /// Debian's version of [`PACKAGE`], amd64.
     pub(crate) version: &'static str,
-    /// A time at which it was in Debian's archive, as [`SNAPSHOTS`] writes it.
-    pub(crate) snapshot: &'static str,
     /// SHA-256 of the package file.
     pub(crate) package: &'static str,
     /// SHA-256 of [`PATH`] in it.
@@ -53,13 +49,11 @@ pub(crate) struct Pinned {
 pub(crate) const PINNED: &[Pinned] = &[
     Pinned {
         version: "0.10.2-5",
-        snapshot: "20260401T000000Z",
         package: "de53d091e099403c207793cbcd52f9da58d8c8eff874649096013936d67835a0",
         archive: "ee2e72db2d47c48e2f7b23c84f8ff4c64b2a4176b34413aba6c4c7f379b76189",
     },
     Pinned {
         version: "0.9.2-3.1+deb12u1",
-        snapshot: "20260401T000000Z",
         package: "314bb001a205ec00d4761ef48474687e0e730884f3e21fcb4c1b38678cb5263c",
         archive: "7c7e000632064f9ed4824b4ff2f2a177af81c47c495a702d05110345243342b5",
     },
@@ -89,7 +83,7 @@ impl Sources {
         let mirrors = match (env::var_os(OFFLINE_VARIABLE), env::var(MIRRORS_VARIABLE)) {
             (Some(_), _) => Vec::new(),
             (None, Ok(given)) => given.split_whitespace().map(str::to_owned).collect(),
-            (None, Err(_)) => vec![MIRROR.to_owned(), SNAPSHOTS.to_owned()],
+            (None, Err(_)) => mirrors_of_apt(),
         };
         Self {
             given: env::var_os(VARIABLE).map(PathBuf::from),
@@ -98,6 +92,25 @@ impl Sources {
             mirrors,
         }
     }
+}
+
+/// The mirrors that apt is set up with, each once; none where there is no apt. Any suite will do:
+/// all share the mirror's pool.
+fn mirrors_of_apt() -> Vec<String> {
+    let listed = run(Command::new("apt-get").args([
+        "indextargets",
+        "--no-release-info",
+        "--format",
+        "$(REPO_URI)",
+        "Created-By: Packages",
+    ]));
+    let mut mirrors: Vec<String> = Vec::new();
+    for mirror in listed.unwrap_or_default().lines() {
+        if !mirrors.iter().any(|known| known == mirror) {
+            mirrors.push(mirror.to_owned());
+        }
+    }
+    mirrors
 }
 
 /// The folder for packages below the user's cache directory: `$XDG_CACHE_HOME`, else `~/.cache`.
@@ -162,7 +175,8 @@ pub(crate) fn obtain(
         "the TPM engine, libtpms.a of Debian's {PACKAGE} {}, could not be had.\n  \
          {}\n  \
          Remedies: put one of these files into {folder}:{files}\n  \
-         or name a mirror that has one in {MIRRORS_VARIABLE}, or set {VARIABLE} to the libtpms.a of one.",
+         or name a mirror that has one in {MIRRORS_VARIABLE} (Debian's snapshot service keeps all: \
+         archive/debian/20260401T000000Z of it), or set {VARIABLE} to the libtpms.a of one.",
         versions.join(" or "),
         tried.join("\n  ")
     ))
@@ -222,7 +236,7 @@ fn obtain_one(
     }
     if sources.mirrors.is_empty() {
         tried.push(format!(
-            "{PACKAGE} {} not downloaded: {OFFLINE_VARIABLE} forbids the network, or {MIRRORS_VARIABLE} is empty",
+            "{PACKAGE} {} not downloaded: {OFFLINE_VARIABLE} forbids the network, or neither apt nor {MIRRORS_VARIABLE} names a mirror",
             pinned.version
         ));
     }
@@ -230,12 +244,7 @@ fn obtain_one(
 }
 
 fn url(mirror: &str, pinned: &Pinned) -> String {
-    let mirror = mirror.trim_end_matches('/');
-    let time = match mirror == SNAPSHOTS {
-        true => format!("/{}", pinned.snapshot),
-        false => String::new(),
-    };
-    format!("{mirror}{time}/{POOL}/{}", pinned.file())
+    format!("{}/{POOL}/{}", mirror.trim_end_matches('/'), pinned.file())
 }
 
 /// Which pinned archive `path` is.

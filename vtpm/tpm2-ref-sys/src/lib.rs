@@ -64,8 +64,8 @@
 //! libtpms is Debian's static archive, pinned by checksum; OpenSSL is built from the `openssl-src`
 //! crate. `build/` gets both; their licences are in `licenses/`. The package is looked for in the
 //! user's cache (`$XDG_CACHE_HOME/tdp-vtpm/packages`, which a download fills), in the system and in
-//! Debian's mirrors. Variables of the build: `TPM2_REF_LIBTPMS_A` (the archive to use),
-//! `TPM2_REF_CACHE` (a folder for both results), `TPM2_REF_MIRRORS` (mirrors in place of Debian's),
+//! apt's mirrors. Variables of the build: `TPM2_REF_LIBTPMS_A` (the archive to use),
+//! `TPM2_REF_CACHE` (a folder for both results), `TPM2_REF_MIRRORS` (mirrors in place of apt's),
 //! `TPM2_REF_OFFLINE` (ask none).
 //!
 //! # Profile
