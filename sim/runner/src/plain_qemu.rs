@@ -39,7 +39,7 @@ impl PlainQemu<'_> {
                 .args(["-tpmdev", "emulator,id=tpm0,chardev=tpm"])
                 .args(["-device", "tpm-tis,tpmdev=tpm0"]);
         }
-        let heard = qemu::listen(command, None, self.limit, on_line)?;
+        let heard = qemu::listen(command, None, Some(self.limit), on_line)?;
         Ok(heard.into_run(SUCCESS, ""))
     }
 }

@@ -46,8 +46,9 @@ pub struct Simulation<'a> {
     pub name: &'a str,
     /// Who is at the guest's console.
     pub console: Console<'a>,
-    /// The run is ended after this much of the host's time; not with a terminal.
-    pub limit: Duration,
+    /// The run is ended after this much of the host's time; not with a terminal. Without a limit, the simulator's
+    /// watchdog ends a run that makes no progress.
+    pub limit: Option<Duration>,
 }
 
 impl Simulation<'_> {

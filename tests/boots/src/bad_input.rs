@@ -274,7 +274,7 @@ impl Case {
         let run = Simulation {
             image: &image,
             options: &options,
-            limit: Duration::from_secs(120),
+            limit: Some(Duration::from_secs(120)),
             ..setup.simulation(&self.file_name(), boot, self.memory_mib)
         }
         .run(&mut |_| {})?;

@@ -100,6 +100,7 @@ impl Boot {
 
     fn ended_well(&self, run: &Run, stepless: bool) -> Result<()> {
         ensure!(run.to_user_space.is_some(), "no user space");
+        is_quiet(&run.transcript.console)?;
         let ended = run.transcript.result();
         ensure!(ended == self.ends, "it ended with {ended}");
         ensure!(
@@ -144,6 +145,17 @@ fn l1_has_room(run: &Run) -> Result<()> {
             "L1 used {used_bytes} of the {bytes} bytes of its {used}"
         );
     }
+    Ok(())
+}
+
+/// Whether a kernel booted with `quiet` says nothing of the machine before user space. What IMA says is of its own
+/// configuration.
+fn is_quiet(console: &[String]) -> Result<()> {
+    let mut before = console
+        .iter()
+        .take_while(|line| !line.starts_with("@userspace "));
+    let said = before.find(|line| line.starts_with('[') && !line.contains("] ima: "));
+    ensure!(said.is_none(), "a quiet boot says {said:?}");
     Ok(())
 }
 

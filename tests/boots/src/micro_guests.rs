@@ -31,7 +31,7 @@ fn check(setup: &Setup, gpaw: Gpaw, name: &str, file: &str) -> Checks {
         folder: &setup.folder,
         name: file,
         console: Console::Kept,
-        limit: Duration::from_secs(300),
+        limit: Some(Duration::from_secs(300)),
     }
     .run(&mut |_| {});
     match run {

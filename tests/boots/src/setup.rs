@@ -65,7 +65,7 @@ impl Setup {
             folder: &self.folder,
             name,
             console: Console::Kept,
-            limit: LIMIT,
+            limit: Some(LIMIT),
         }
     }
 

@@ -9,6 +9,7 @@ use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, mirror_option};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use simulator::{Clock, Console, Gpaw, Run, Simulation, Transcript, Window};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Options of the task.
 #[derive(clap::Args, Clone)]
@@ -60,6 +61,10 @@ pub(crate) struct Options {
     /// Further options of the simulator, KEY=VALUE: faults, number of L2 VMs, watchdog.
     #[arg(long = "simulator-option", value_name = "KEY=VALUE")]
     simulator_options: Vec<String>,
+    /// End the run after this much of the host's time. Without it, a run ends when it has made no progress for a
+    /// minute of virtual time (`--simulator-option watchdog=SECONDS`): no byte on the console, no access to the TPM.
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["shell", "attest"])]
+    limit: Option<u64>,
     /// Write the results as JSON to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -105,6 +110,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if !ok {
         for line in run.transcript.failures() {
             println!("{line}");
+        }
+        if let Some(last) = run.transcript.console.iter().rfind(|line| !line.is_empty()) {
+            println!("the console's last line: {last}");
         }
         println!("FAILED; console and log are in {}", setup.folder.display());
     }
@@ -194,6 +202,7 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
         clock,
         console,
         options: &simulator_options,
+        limit: options.limit.map(Duration::from_secs),
         ..setup.simulation("run", setup.linux(&command_line), options.memory)
     }
     .run(&mut |line| show_line(line, options.verbose))

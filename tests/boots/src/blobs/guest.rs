@@ -96,7 +96,7 @@ impl Guest {
             image: setup.firmware.image(self.window),
             gpaw: self.gpaw,
             options: &options,
-            limit: Duration::from_secs(120),
+            limit: Some(Duration::from_secs(120)),
             ..setup.simulation(&name, boot, MEMORY_MIB)
         }
         .run(&mut |_| {})?;

@@ -107,7 +107,7 @@ impl Trial {
             command_line: &command_line,
         };
         Simulation {
-            limit: HUNG,
+            limit: Some(HUNG),
             ..setup.simulation(&self.file_name(), boot, self.memory_mib)
         }
         .run(&mut |_| {})
