@@ -40,7 +40,7 @@ use l1_vmm::launch::options::pcr_mirror;
 use l1_vmm::launch::stopwatch::Stopwatch;
 use l1_vmm::launch::tcg_log::put_tcg_log;
 use l1_vmm::launch::{
-    GpaRange, GpaRanges, LoadedGuest, MemoryPlan, PayloadHobs, PlanRequest, give, load,
+    GpaRange, GpaRanges, LoadedGuest, MemoryPlan, PayloadHobs, PlanRequest, give, load, processors,
 };
 use l1_vmm::machine::host;
 use l1_vmm::run::{End, L2, Layout, Parts};
@@ -118,6 +118,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
 /// Checks that this is a TD in which L1 can do its work.
 fn configuration() -> VpInfo {
     let info = td().vp_info().or_fatal(FatalCode::Configuration);
+    processors::check(&info).or_fatal(FatalCode::Configuration);
     let frequency = clock::start().or_fatal(FatalCode::Configuration);
     let vms = td()
         .vm_rd(FieldId::NUM_L2_VMS)

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use l1_vmm::launch::boot::CC_LOG_CAPACITY;
-use l1_vmm::launch::{GpaRange, PayloadHobs};
+use l1_vmm::launch::{GpaRange, PayloadHobs, hand_off};
 use l1_vmm::paging::linear;
 use l1_vmm::shared_buffer::Part;
 use l1_vmm::trust_domain::{LaunchedTd, Parts, QuoteBuffer};
@@ -38,21 +38,17 @@ pub(crate) fn domain(
     })
 }
 
-/// td-shim's event log, to be continued. Says on L1's log if it does not explain the registers: no
-/// relying party will then believe a report of this TD.
+/// td-shim's event log, to be continued, if td-shim has started L1 and nothing before it.
 pub(crate) fn event_log(hobs: &PayloadHobs, domain: &mut Domain) -> MeasurementLog {
     let firmware = firmware_log(hobs);
+    let report = domain.report(&[0; 64]).or_fatal(FatalCode::Configuration);
+    let registers = TdReport::ref_from_bytes(report.as_slice())
+        .map(|report| report.td_info.rtmr)
+        .map_err(|_| "the TDX module's report has another size")
+        .or_fatal(FatalCode::Configuration);
+    hand_off::check(firmware.as_deref(), &registers).or_fatal(FatalCode::Configuration);
     let log = MeasurementLog::continuing(firmware.as_deref(), CC_LOG_CAPACITY)
         .or_fatal(FatalCode::Configuration);
-    let report = domain.report(&[0; 64]).or_fatal(FatalCode::Configuration);
-    let registers = TdReport::ref_from_bytes(report.as_slice()).map(|report| report.td_info.rtmr);
-    for (rtmr, value) in (0..).zip(registers.iter().flatten()) {
-        if log.rtmr(rtmr) != Some(value) {
-            log::warn!(
-                "RTMR{rtmr} does not hold what td-shim's event log says: relying parties will refuse this TD"
-            );
-        }
-    }
     let length = log.bytes().len();
     log::info!("event log: {length} bytes of td-shim, room for {CC_LOG_CAPACITY}");
     log

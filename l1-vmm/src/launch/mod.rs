@@ -1,7 +1,8 @@
 //! Everything L1 does before the guest runs.
 //!
 //! The image's main calls these in order. The first three need no heap: only the plan says where
-//! the heap can be.
+//! the heap can be. Before all of them [`processors::check`] looks for processors that L1 does not
+//! run.
 //!
 //! 1. [`payload_hob::list_length`] on the hand-off HOB, then [`PayloadHobs::parse`] on the list:
 //!    memory map, event log, firmware volume.
@@ -16,7 +17,9 @@
 //!    pass; boot structures and ACPI tables. [`LoadedGuest::image`] is what to log and to measure,
 //!    [`LoadedGuest::entry`] what L2's processor starts with.
 //!
-//! 7. [`options`]: what else the host may choose. [`tcg_log`]: what the TPM has measured, for L2.
+//! 7. [`hand_off::check`]: td-shim has started L1, and nothing before it; what is measured from here
+//!    on is L1's.
+//! 8. [`options`]: what else the host may choose. [`tcg_log`]: what the TPM has measured, for L2.
 //!
 //! Each error is one line that names what is wrong; every one of them ends the launch.
 //!
@@ -29,11 +32,13 @@ pub mod firmware_image;
 pub mod fw_cfg;
 pub mod give;
 pub mod gpa_range;
+pub mod hand_off;
 pub mod image;
 pub mod load;
 pub mod options;
 pub mod payload_hob;
 pub mod plan;
+pub mod processors;
 pub mod stopwatch;
 pub mod tcg_log;
 

@@ -101,7 +101,11 @@ impl PayloadHobs {
                 (hob::GUID_EXTENSION, bytes) => match guid_extension(bytes) {
                     Some((HOB_E820, data)) if e820.is_none() => e820 = Some(E820Map::parse(data)?),
                     Some((HOB_ACPI_TABLE, data)) if data.starts_with(b"CCEL") => {
-                        event_log = Some(parse_ccel(data)?);
+                        // td-shim passes the host's tables on, and makes this one itself.
+                        let before = event_log.replace(parse_ccel(data)?);
+                        if before.is_some() {
+                            return Err(PayloadHobError::BadCcel("there are two"));
+                        }
                     }
                     _ => {}
                 },
@@ -293,6 +297,18 @@ pub(crate) mod tests {
             PayloadHobs::parse(&bad_sum, start),
             Err(PayloadHobError::BadCcel("its checksum is wrong"))
         ));
+        // A table of the host's, which td-shim passes on.
+        let mut two = list.clone();
+        let end = two.split_off(list.len() - 8);
+        let table = ccel(0x1000, 0x1000);
+        push_guid_extension(&mut two, HOB_ACPI_TABLE, table.as_bytes());
+        two.extend(end);
+        let end = start + two.len() as u64;
+        two[48..56].copy_from_slice(&end.to_le_bytes());
+        assert_eq!(
+            PayloadHobs::parse(&two, start),
+            Err(PayloadHobError::BadCcel("there are two"))
+        );
         let mut not_first = list.clone();
         not_first[0] = 4;
         assert_eq!(
