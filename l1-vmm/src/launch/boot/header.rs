@@ -79,7 +79,7 @@ pub struct SetupHeader {
     bytes: Vec<u8>,
     /// Boot protocol version.
     pub version: u16,
-    /// Bytes of the protected-mode code, rounded up to a paragraph of [`PARAGRAPH`] bytes.
+    /// Bytes of the protected-mode code, rounded up to a paragraph of 16 bytes.
     pub code_length: u64,
     /// Where the kernel likes to run.
     pub pref_address: u64,
