@@ -251,7 +251,15 @@ fn run(this: ThisCpu, ram: L2Ram, tpm: Window, guest: &LoadedGuest, info: VpInfo
     let (port, width, value) = match end {
         End::PowerOff => POWER_OFF,
         End::Reset => RESET,
-        End::Halted { .. } | End::TripleFault { .. } | End::GuestError { .. } => {
+        // A guest that cannot power off, or was told not to, ends so: nothing is wrong, and nothing is left to run.
+        End::Halted { rip } => {
+            if let Some(registers) = l2.snapshot(info.attributes) {
+                log::info!("L2 registers: {registers}");
+            }
+            log::info!(target: "halted", rip; "{end}");
+            POWER_OFF
+        }
+        End::TripleFault { .. } | End::GuestError { .. } => {
             if let Some(registers) = l2.snapshot(info.attributes) {
                 log::info!("L2 registers: {registers}");
             }
@@ -259,7 +267,9 @@ fn run(this: ThisCpu, ram: L2Ram, tpm: Window, guest: &LoadedGuest, info: VpInfo
         }
         End::Failure(_) => fatal(FatalCode::Run, format_args!("{end}")),
     };
-    log::info!("{end}");
+    if !matches!(end, End::Halted { .. }) {
+        log::info!("{end}");
+    }
     if let Err(error) = td.io_write(port, width, value) {
         log::error!("the host does not let the machine end: {error}");
     }

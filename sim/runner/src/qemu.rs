@@ -41,7 +41,7 @@ pub struct Answer<'a> {
 pub struct Run {
     /// What it said.
     pub transcript: Transcript,
-    /// QEMU's exit status says that all went well.
+    /// QEMU's exit status says that all went well, and the guest did not halt instead of powering off.
     pub succeeded: bool,
     /// The host's time that it took.
     pub wall: Duration,
@@ -92,9 +92,10 @@ pub(crate) struct Heard {
 impl Heard {
     /// The run, whose exit status is `success` if all went well, with the simulator's log.
     pub(crate) fn into_run(self, success: i32, log: &str) -> Run {
+        let transcript = Transcript::new(self.console, log);
         Run {
-            transcript: Transcript::new(self.console, log),
-            succeeded: self.status == Some(success),
+            succeeded: self.status == Some(success) && transcript.halted_at().is_none(),
+            transcript,
             wall: self.wall,
             to_user_space: self.to_user_space,
         }

@@ -210,6 +210,9 @@ impl Transcript {
         match self.last("result") {
             Some(result) => {
                 let text = |key| result.get(key).and_then(Value::as_str);
+                if let (Some("poweroff"), Some(rip)) = (text("reason"), self.halted_at()) {
+                    return format!("halted: L2 halted for good at {rip:#x}");
+                }
                 match (text("reason"), text("text")) {
                     (Some(reason), Some(text)) => format!("{reason}: {}", self.whole(text)),
                     (Some(reason), None) => reason.to_owned(),
@@ -218,6 +221,12 @@ impl Transcript {
             }
             None => "the simulator said nothing of the end".to_owned(),
         }
+    }
+
+    /// Where L2 halted with interrupts disabled: L1 then powers the machine off, for a guest that did not. Other
+    /// ends have their own words.
+    pub fn halted_at(&self) -> Option<u64> {
+        self.l1("halted")?.number("rip")
     }
 
     /// The whole of a text that a TD gave up with: `TDVMCALL<ReportFatalError>` carries only its first 64
@@ -318,6 +327,15 @@ mod tests {
                 "{said}"
             );
         }
+    }
+
+    #[test]
+    fn a_guest_that_halted_did_not_power_off() {
+        let end = "@{\"result\":{\"reason\":\"poweroff\"}}\n";
+        let told = quoted(r#"{"halted":{"rip":4096}}"#);
+        let result = |told: &str| Transcript::new(Vec::new(), &format!("{told}{end}")).result();
+        assert_eq!(result(""), "poweroff");
+        assert_eq!(result(&told), "halted: L2 halted for good at 0x1000");
     }
 
     #[test]

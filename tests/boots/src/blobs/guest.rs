@@ -18,6 +18,8 @@ pub(super) enum Ends {
     PowerOff,
     /// L2 resets the machine.
     Reset,
+    /// L2 halts with interrupts disabled.
+    Halted,
     /// L1 gives L2 up. Its record `fatal` has all of this.
     Reported(&'static [&'static str]),
     /// The simulator gives up: its words.
@@ -145,15 +147,22 @@ impl Guest {
             .and_then(|result| result.get("reason")?.as_str())
             .unwrap_or_default();
         let wanted = match self.ends {
-            Ends::PowerOff => "poweroff",
+            Ends::PowerOff | Ends::Halted => "poweroff",
             Ends::Reset => "reboot",
             Ends::Reported(_) => "fatal-error",
             Ends::Stuck(_) => "stuck",
         };
         ensure!(reason == wanted, "it ended so: {result}");
         match self.ends {
-            Ends::PowerOff => ensure!(run.succeeded, "the simulator reports a failure"),
+            Ends::PowerOff => ensure!(run.succeeded, "it is no success: {result}"),
             Ends::Reset => {}
+            Ends::Halted => {
+                let reported = blob.reported.iter().map(String::as_str);
+                for words in ["halted: L2 halted for good"].into_iter().chain(reported) {
+                    ensure!(result.contains(words), "it ended so: {result}");
+                }
+                ensure!(!run.succeeded, "it counts as a power-off");
+            }
             Ends::Reported(says) => {
                 let fatal = run.transcript.l1("fatal");
                 let text = fatal
