@@ -63,7 +63,7 @@ impl Simulation<'_> {
             Gpaw::Bits48 => "max,vendor=GenuineIntel,phys-bits=48,la57=off",
             Gpaw::Bits52 => "max,vendor=GenuineIntel,phys-bits=52",
         };
-        let memory_mib = ram::machine_mib(self.memory_mib, pack.len());
+        let memory_mib = ram::machine_mib(self.memory_mib, pack.len())?;
         let mut command = qemu::command(cpu, memory_mib, self.clock);
         let mut append = format!("gpaw={} memory={}", self.gpaw.bits(), self.memory_mib);
         for option in self.options {
