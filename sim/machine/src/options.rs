@@ -15,6 +15,16 @@ pub(crate) enum Window {
     Hole,
 }
 
+/// What the platform's CPUID shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cpuid {
+    /// All that QEMU's processor has.
+    Full,
+    /// Neither MCE, MTRR and MCA (leaf 1, EDX bits 7, 12 and 14) nor caches (leaves 2 and 4): what a host's
+    /// configuration may take from a TD.
+    Reduced,
+}
+
 /// `quote=VALUE`: what the host makes of GetQuote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Quote {
@@ -130,6 +140,8 @@ pub(crate) struct Options {
     /// `fwcfg=NAME:VALUE`, any number of times: files of fw_cfg, as QEMU's
     /// `-fw_cfg name=NAME,string=VALUE`.
     pub(crate) fw_cfg_files: Vec<(String, String)>,
+    /// `cpuid=full|reduced`
+    pub(crate) cpuid: Cpuid,
     /// `fault=FAULT,...`
     pub(crate) faults: Vec<Fault>,
     /// `watchdog=SECONDS` of virtual time without progress, here in milliseconds; 0 for none.
@@ -154,6 +166,7 @@ impl Default for Options {
             test: None,
             quote: Quote::Ok,
             fw_cfg_files: Vec::new(),
+            cpuid: Cpuid::Full,
             faults: Vec::new(),
             watchdog: 60_000,
             marks: false,
@@ -193,6 +206,13 @@ impl Options {
                 self.window = match value {
                     "accepted" => Window::Accepted,
                     "hole" => Window::Hole,
+                    _ => return None,
+                }
+            }
+            "cpuid" => {
+                self.cpuid = match value {
+                    "full" => Cpuid::Full,
+                    "reduced" => Cpuid::Reduced,
                     _ => return None,
                 }
             }

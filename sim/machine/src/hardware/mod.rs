@@ -15,6 +15,7 @@ use tdx_module::{Exited, HardwareExit, Platform, Vm};
 use crate::arch::cpu::{self, Msr};
 use crate::arch::interrupts::{self, Noted};
 use crate::arch::memory;
+use crate::options::Cpuid;
 use crate::profile::Profile;
 use crate::svm::Processor;
 use crate::svm::machine::VirtualMachine;
@@ -53,6 +54,8 @@ pub(crate) struct Hardware {
     pat_owner: Option<usize>,
     shared: BTreeMap<u64, SharedPage>,
     shared_bit: u64,
+    /// What CPUID shows.
+    cpuid: Cpuid,
     shared_access: [bool; VMS],
     /// RDMSR of EFER is to look like one that ends no run.
     efer_reads: [bool; VMS],
@@ -72,7 +75,7 @@ fn level_number(level: PageLevel) -> u32 {
 
 impl Hardware {
     /// Switches the machine's virtualization on. `shared_bit` is the shared bit's GPA value.
-    pub(crate) fn start(shared_bit: u64) -> Self {
+    pub(crate) fn start(shared_bit: u64, cpuid: Cpuid) -> Self {
         let levels = cpu::paging_levels();
         let mut hardware = Self {
             processor: Processor::start(),
@@ -80,6 +83,7 @@ impl Hardware {
             pat_owner: None,
             shared: BTreeMap::new(),
             shared_bit,
+            cpuid,
             shared_access: [true, false, false, false],
             efer_reads: [false; VMS],
             deadlines: [None; 4],
@@ -378,7 +382,13 @@ impl Platform for Hardware {
     }
 
     fn cpuid(&mut self, leaf: u32, subleaf: u32) -> CpuidResult {
-        let [eax, ebx, ecx, edx] = cpu::cpuid(leaf, subleaf);
+        const MCE_MTRR_MCA: u32 = 1 << 7 | 1 << 12 | 1 << 14;
+        let [eax, ebx, ecx, mut edx] = cpu::cpuid(leaf, subleaf);
+        match (self.cpuid, leaf) {
+            (Cpuid::Reduced, 1) => edx &= !MCE_MTRR_MCA,
+            (Cpuid::Reduced, 2 | 4) => return CpuidResult::default(),
+            _ => {}
+        }
         CpuidResult { eax, ebx, ecx, edx }
     }
 

@@ -125,7 +125,7 @@ pub(crate) fn run(name: &str, options: &Options, frames: Frames, hardware: Hardw
         }
         let machine = match hardware.take() {
             Some(machine) => machine,
-            None => Hardware::start(options.gpaw.shared_bit()),
+            None => Hardware::start(options.gpaw.shared_bit(), options.cpuid),
         };
         let outcome = run_one(&test, options, frames.clone(), machine);
         let line = Object::new()
