@@ -6,15 +6,34 @@ use super::program::{Blob, GENERAL_PROTECTION, NO_FAULT, Program};
 use super::runtime::place;
 use anyhow::Result;
 use iced_x86::code_asm::{
-    CodeAssembler, dx, eax, ecx, edx, qword_ptr, r8d, r9d, r10d, r11d, rax, rcx, rdx, rsi,
+    CodeAssembler, cr4, cr8, dx, eax, ecx, edx, qword_ptr, r8d, r9d, r10d, r11d, r12, r12d, r13,
+    r13d, r14, r15, rax, rcx, rdx, rsi, rsp,
 };
 use x86_defs::apic::Register;
+use x86_defs::cr4 as control;
 use x86_defs::msr::{IA32_APIC_BASE, IA32_EFER, IA32_TSC_DEADLINE};
 
 const X2APIC_ID: u32 = Register::ID.msr();
 const X2APIC_VERSION: u32 = Register::VERSION.msr();
 const X2APIC_SPURIOUS: u32 = Register::SVR.msr();
 const X2APIC_LVT_TIMER: u32 = Register::LVT_TIMER.msr();
+const SELF_IPI: u32 = Register::SELF_IPI.msr();
+/// Bits of CR4 that can be changed in 64-bit mode on the simulator's processor, which has no PCID.
+const CR4_TAKEN: u64 = control::VME
+    | control::PVI
+    | control::TSD
+    | control::DE
+    | control::PSE
+    | control::MCE
+    | control::PGE
+    | control::PCE
+    | control::OSFXSR
+    | control::OSXMMEXCPT
+    | control::UMIP
+    | control::FSGSBASE
+    | control::OSXSAVE
+    | control::SMEP
+    | control::SMAP;
 /// TSC-deadline mode.
 const DEADLINE_MODE: u32 = 2 << 17;
 const TIMER_VECTOR: u32 = 0x40;
@@ -22,10 +41,121 @@ const TIMER_VECTOR: u32 = 0x40;
 const TIMER_COUNT: u64 = place::COUNTS + TIMER_VECTOR as u64 * 8;
 
 pub(super) fn guests() -> Vec<Guest> {
-    vec![Guest {
+    let mut guests = vec![Guest {
         prints: &["@outs four by four, and in one go", "@outs backwards"],
         ..Guest::new("MSRs, CPUID, timer, string output", write)
-    }]
+    }];
+    for (name, options) in [
+        ("interrupt priorities", &[][..]),
+        (
+            "interrupt priorities, with interrupts of L1's",
+            &["fault=l1-interrupt:3"],
+        ),
+        (
+            "interrupt priorities, with an interrupt of L1's at each entry",
+            &["fault=l1-interrupt:1"],
+        ),
+    ] {
+        guests.push(Guest {
+            options,
+            ..Guest::new(name, priorities)
+        });
+    }
+    guests.push(Guest::new("every bit of CR4", every_bit_of_cr4));
+    guests
+}
+
+/// Two vectors wait; CR8 holds the lower one back while the higher one is taken and ended, and lets it come when it
+/// is lowered. None is lost, none comes twice, a hundred times over.
+fn priorities(_: &L1Image) -> Result<Blob> {
+    const ROUNDS: u64 = 100;
+    const LOW: u64 = 0x51;
+    const HIGH: u64 = 0x61;
+    let count = |vector: u64| qword_ptr(place::COUNTS + vector * 8);
+    let mut p = Program::new()?;
+    wrmsr(&mut p.a, X2APIC_SPURIOUS, 0x1FF)?;
+    p.a.mov(r12, ROUNDS)?;
+    p.a.xor(r13d, r13d)?;
+    let mut again = p.a.create_label();
+    p.a.set_label(&mut again)?;
+    p.a.xor(eax, eax)?;
+    p.a.mov(cr8, rax)?;
+    for vector in [LOW, HIGH] {
+        wrmsr(&mut p.a, SELF_IPI, vector)?;
+    }
+    p.a.mov(eax, (LOW >> 4) as u32)?;
+    p.a.mov(cr8, rax)?;
+    p.a.sti()?;
+    // An exit, and another entry, while the lower one is held back.
+    for _ in 0..2 {
+        p.a.mov(ecx, IA32_APIC_BASE)?;
+        p.a.rdmsr()?;
+    }
+    p.a.mov(rax, count(LOW))?;
+    p.a.add(r13, rax)?;
+    p.a.mov(qword_ptr(place::RESULTS), r13)?;
+    p.a.xor(eax, eax)?;
+    p.a.mov(cr8, rax)?;
+    p.a.nop()?;
+    p.a.cli()?;
+    // What the lower one's count was, summed over the rounds: 0 + 1 + … + 99.
+    p.a.dec(r12)?;
+    p.a.jnz(again)?;
+    p.a.mov(rax, qword_ptr(place::RESULTS))?;
+    p.check("the lower one waits for CR8", ROUNDS * (ROUNDS - 1) / 2)?;
+    for (name, vector) in [("the lower one", LOW), ("the higher one", HIGH)] {
+        p.a.mov(rax, count(vector))?;
+        p.check(&format!("{name} came once a round"), ROUNDS)?;
+    }
+    p.power_off()?;
+    p.assemble()
+}
+
+/// Toggles each bit of CR4: it is taken and reads back, or it is #GP and nothing changes.
+fn every_bit_of_cr4(_: &L1Image) -> Result<Blob> {
+    let mut p = Program::new()?;
+    p.a.xor(r12d, r12d)?;
+    p.a.xor(r13d, r13d)?;
+    for bit in 0..64u32 {
+        let (mut recover, mut wrong, mut end) =
+            (p.a.create_label(), p.a.create_label(), p.a.create_label());
+        p.a.lea(rax, qword_ptr(recover))?;
+        p.a.mov(qword_ptr(place::RECOVER), rax)?;
+        p.a.mov(qword_ptr(place::RECOVER_STACK), rsp)?;
+        p.a.mov(qword_ptr(place::FAULT), 0)?;
+        p.a.mov(r14, cr4)?;
+        p.a.mov(r15, r14)?;
+        p.a.btc(r15, bit)?;
+        p.a.mov(cr4, r15)?;
+        p.a.set_label(&mut recover)?;
+        p.a.mov(qword_ptr(place::RECOVER), 0)?;
+        p.a.mov(rdx, cr4)?;
+        p.a.mov(rax, qword_ptr(place::FAULT))?;
+        p.a.test(rax, rax)?;
+        let mut refused = p.a.create_label();
+        p.a.jnz(refused)?;
+        p.a.bts(r12, bit)?;
+        p.a.cmp(rdx, r15)?;
+        p.a.jne(wrong)?;
+        p.a.mov(cr4, r14)?;
+        p.a.jmp(end)?;
+        p.a.set_label(&mut refused)?;
+        p.a.cmp(rdx, r14)?;
+        p.a.jne(wrong)?;
+        p.a.mov(rcx, GENERAL_PROTECTION)?;
+        p.a.cmp(rax, rcx)?;
+        p.a.je(end)?;
+        p.a.set_label(&mut wrong)?;
+        p.a.bts(r13, bit)?;
+        p.a.set_label(&mut end)?;
+        p.a.nop()?;
+    }
+    p.a.mov(rax, r13)?;
+    p.check("each is kept or refused", 0)?;
+    p.a.mov(rax, r12)?;
+    p.check("CR4 takes what CPUID offers", CR4_TAKEN)?;
+    p.power_off()?;
+    p.assemble()
 }
 
 fn write(_: &L1Image) -> Result<Blob> {
