@@ -91,10 +91,11 @@ pub(crate) fn record(record: &Record) -> String {
                 .map(|name| short(name.as_bytes()))
                 .collect();
             format!(
-                "start: engine {}, interface {}, {mode}, PCR mirror {}, {state}, EKs {}, AK {}…, CA {}…",
+                "start: engine {}, interface {}, {mode}, PCR mirror {}, PCR banks {}, {state}, EKs {}, AK {}…, CA {}…",
                 start.engine,
                 start.interface,
                 start.mirror.name(),
+                start.banks.names(),
                 names.join(" "),
                 short(start.ak.as_bytes()),
                 short(&start.ca),

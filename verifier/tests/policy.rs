@@ -159,7 +159,7 @@ fn a_predicted_policy_accepts_nothing_unseen() {
             kernel: digests,
             command_line: digests,
             initrd: something,
-            banks: attestation::pcr::banks_at_startup(),
+            banks: attestation::pcr::PcrBanks::ALL.at_startup(),
         };
         let terms = prediction::Terms {
             mirror: attestation::journal::PcrMirror::Summary,

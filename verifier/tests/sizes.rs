@@ -372,7 +372,7 @@ fn events_of_the_logs() {
         "events of a TCG event log",
         2_000,
         |count| {
-            let mut log = TcgLog::new();
+            let mut log = TcgLog::new(attestation::pcr::PcrBanks::ALL);
             for _ in 0..count {
                 log.append(4, EV_IPL, &Digests::of(b"kernel"), b"kernel");
             }
@@ -384,7 +384,7 @@ fn events_of_the_logs() {
         "algorithms of a log",
         100_000,
         |count| {
-            let mut log = TcgLog::new().into_bytes();
+            let mut log = TcgLog::new(attestation::pcr::PcrBanks::ALL).into_bytes();
             // Behind register, type, digest and size: signature, class and versions; then the count.
             let algorithms = 32 + 24;
             let size = 16 + 4 + 4 + 4 + 4 * count as u32 + 1;
@@ -401,7 +401,7 @@ fn events_of_the_logs() {
         "digests of an event",
         50_000,
         |count| {
-            let mut log = TcgLog::new().into_bytes();
+            let mut log = TcgLog::new(attestation::pcr::PcrBanks::ALL).into_bytes();
             log.extend(4u32.to_le_bytes());
             log.extend(EV_IPL.to_le_bytes());
             log.extend((count as u32).to_le_bytes());

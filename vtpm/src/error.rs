@@ -29,6 +29,9 @@ pub enum Error {
     /// an authorization value.
     #[error("{0}")]
     Command(#[from] CommandError),
+    /// The TPM has other PCR banks than it was given, or a digest for one of them is missing.
+    #[error("the TPM's PCR banks are not those that were chosen")]
+    Banks,
     /// A certificate could not be made.
     #[error("{0}")]
     Certificate(#[from] CertificateError),

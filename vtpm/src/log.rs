@@ -256,7 +256,7 @@ mod tests {
                 "{name}"
             );
         }
-        let tcg = attestation::event_log::TcgLog::new();
+        let tcg = attestation::event_log::TcgLog::new(attestation::pcr::PcrBanks::ALL);
         assert_eq!(
             MeasurementLog::continuing(Some(tcg.bytes()), 4096).err(),
             Some(ContinueError::Algorithms.into())

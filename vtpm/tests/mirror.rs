@@ -8,7 +8,7 @@ mod support;
 
 use attestation::digest::{Algorithm, Digest};
 use attestation::journal::{PcrMirror, Record, StartupType};
-use attestation::pcr::{Bank, banks_at_startup};
+use attestation::pcr::{Bank, PcrBanks};
 use attestation::tpm::{Command, Response, cc, rc, rh};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -17,7 +17,7 @@ use vtpm::{Engine, Locality};
 
 /// What a verifier makes of the records.
 fn replay(journal: &[Record]) -> Vec<Bank> {
-    let mut banks = banks_at_startup();
+    let mut banks = PcrBanks::ALL.at_startup();
     let set = |banks: &mut [Bank], pcr: u8, values: &[Digest], extend: bool| {
         for value in values {
             let bank = banks
@@ -32,7 +32,7 @@ fn replay(journal: &[Record]) -> Vec<Bank> {
     };
     for record in journal {
         match record {
-            Record::Startup(StartupType::Clear) => banks = banks_at_startup(),
+            Record::Startup(StartupType::Clear) => banks = PcrBanks::ALL.at_startup(),
             Record::PcrExtend { pcr, digests } => set(&mut banks, *pcr, digests, true),
             Record::PcrValue { pcr, values } => set(&mut banks, *pcr, values, false),
             Record::PcrReset { pcr } => {

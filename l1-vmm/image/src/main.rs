@@ -30,13 +30,12 @@ mod per_cpu;
 mod tpm;
 
 use arch::{clock, image, memory, paging, random, td};
-use attestation::journal::PcrMirror;
 use environment::{Cpu, Image};
 use fatal::{FatalCode, OrFatal, fatal, halt};
 use l1_vmm::launch::firmware_image::{TpmWindow, tpm_window};
 use l1_vmm::launch::fw_cfg::FwCfg;
 use l1_vmm::launch::give::Given;
-use l1_vmm::launch::options::pcr_mirror;
+use l1_vmm::launch::options::Options;
 use l1_vmm::launch::stopwatch::Stopwatch;
 use l1_vmm::launch::tcg_log::put_tcg_log;
 use l1_vmm::launch::{
@@ -104,13 +103,13 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
         }
     );
     let (files, quotes) = divide(bounce);
-    let (guest, mirror) = guest(&plan, &files, &ram);
+    let (guest, options) = guest(&plan, &files, &ram);
 
     let logs = guest.layout.event_logs;
     let shared_bit = info.gpaw.shared_bit();
     let mut domain = measurement::domain(quotes, shared_bit, ram.clone(), logs.cc);
     let log = measurement::event_log(&hobs, &mut domain);
-    let tpm = tpm::start(domain, log, mirror, &guest.image.measurements());
+    let tpm = tpm::start(domain, log, options, &guest.image.measurements());
     put_tcg_log(&ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
     run(this, ram, tpm, &guest, info)
 }
@@ -201,13 +200,13 @@ fn divide(bounce: Bounce) -> (Part<Bounce>, Part<Bounce>) {
 }
 
 /// Loads the guest's kernel, initrd and command line, and asks the host what it has chosen.
-fn guest(plan: &MemoryPlan, files: &Part<Bounce>, ram: &L2Ram) -> (LoadedGuest, PcrMirror) {
+fn guest(plan: &MemoryPlan, files: &Part<Bounce>, ram: &L2Ram) -> (LoadedGuest, Options) {
     let td = td();
     let fw_cfg = FwCfg::open(&td, files).or_fatal(FatalCode::Launch);
-    let mirror = pcr_mirror(&fw_cfg).or_fatal(FatalCode::Launch);
+    let options = Options::read(&fw_cfg).or_fatal(FatalCode::Launch);
     let begin = clock::nanoseconds();
     let hashing = Stopwatch::new(clock::nanoseconds);
-    let guest = load(&fw_cfg, plan, ram, &hashing).or_fatal(FatalCode::Launch);
+    let guest = load(&fw_cfg, plan, ram, options.banks, &hashing).or_fatal(FatalCode::Launch);
     let loaded = clock::nanoseconds();
     log::info!("kernel: {}", guest.image.kernel);
     if let Some(initrd) = &guest.image.initrd {
@@ -220,7 +219,7 @@ fn guest(plan: &MemoryPlan, files: &Part<Bounce>, ram: &L2Ram) -> (LoadedGuest, 
     ] {
         log::info!(target: "time", of, ns = time; "time to {what}: {time} ns");
     }
-    (guest, mirror)
+    (guest, options)
 }
 
 /// Runs the guest to its end, and ends the TD as the guest asked.

@@ -4,7 +4,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use attestation::journal::{Mode, PcrMirror};
+use attestation::journal::Mode;
+use l1_vmm::launch::options::Options;
 use l1_vmm::run::{Device, Services};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements};
@@ -56,7 +57,7 @@ impl Services for Window {
 pub(crate) fn start(
     domain: Domain,
     log: MeasurementLog,
-    mirror: PcrMirror,
+    options: Options,
     launch: &LaunchMeasurements,
 ) -> Window {
     let begin = clock::nanoseconds();
@@ -73,7 +74,8 @@ pub(crate) fn start(
         engine: tpm2_ref_sys::ENGINE,
         interface: fifo::NAME,
         mode: Mode::Ephemeral,
-        mirror,
+        mirror: options.mirror,
+        banks: options.banks,
         identity: IdentityTime::FirstNeed,
         commits: Some(commits),
     };
@@ -86,12 +88,13 @@ pub(crate) fn start(
         tpm2_ref_sys::ENGINE
     );
     log::info!(
-        "measured: kernel to RTMR1 and PCR 4, command line to RTMR2 and PCR 8, {}PCR mirror {}",
+        "measured: kernel to RTMR1 and PCR 4, command line to RTMR2 and PCR 8, {}PCR banks {}, PCR mirror {}",
         match launch.initrd {
             Some(_) => "initrd to RTMR2 and PCR 9, ",
             None => "",
         },
-        mirror.name()
+        options.banks.names(),
+        options.mirror.name()
     );
     for (of, what, time) in [
         ("open", "open the TPM", opened.saturating_sub(begin)),

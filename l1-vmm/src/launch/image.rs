@@ -6,7 +6,8 @@
 use super::gpa_range::GpaRange;
 use super::stopwatch::Stopwatch;
 use alloc::vec::Vec;
-use attestation::digest::{Algorithm, Digests, Hasher};
+use attestation::digest::{Digests, Hasher};
+use attestation::pcr::PcrBanks;
 use core::fmt;
 use vtpm::attested::LaunchMeasurements;
 
@@ -25,11 +26,12 @@ impl fmt::Display for LaunchedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} bytes at {:#x}, SHA-384 {}",
+            "{} bytes at {:#x}, SHA-384 ",
             self.measured_length,
-            self.range.start(),
-            self.digests.get(Algorithm::Sha384)
-        )
+            self.range.start()
+        )?;
+        let digest = &self.digests.sha384;
+        digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -66,9 +68,9 @@ pub(super) struct Measurer<'a> {
 }
 
 impl<'a> Measurer<'a> {
-    pub(super) fn new(watch: &'a Stopwatch) -> Self {
+    pub(super) fn new(banks: PcrBanks, watch: &'a Stopwatch) -> Self {
         Self {
-            hasher: Hasher::new(),
+            hasher: Hasher::new(banks),
             length: 0,
             watch,
         }

@@ -11,6 +11,7 @@ use super::plan::MemoryPlan;
 use super::stopwatch::Stopwatch;
 use alloc::vec::Vec;
 use attestation::launch::canonical_setup;
+use attestation::pcr::PcrBanks;
 use l2_exit::{GuestMemory, MemoryError};
 use tdcall::{RawTdcall, SharedBuffer};
 
@@ -67,12 +68,13 @@ pub struct LoadedGuest {
 /// besides.
 ///
 /// Every size is checked before anything is allocated or copied for it. The tables announce the
-/// layout's areas for event logs; the caller puts the logs there before L2 runs. `hashing` is told how
-/// long measuring takes.
+/// layout's areas for event logs; the caller puts the logs there before L2 runs. Measures what it
+/// loads for the TPM's `banks` and the TD's registers at once; `hashing` is told how long that takes.
 pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
     fw_cfg: &FwCfg<'_, R, B>,
     plan: &MemoryPlan,
     memory: &M,
+    banks: PcrBanks,
     hashing: &Stopwatch,
 ) -> Result<LoadedGuest, LoadError> {
     let setup = read_setup(fw_cfg)?;
@@ -84,7 +86,7 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
     let layout = Layout::new(plan.l2(), &header, code_length, initrd_length)?;
 
     clear_legacy_areas(memory)?;
-    let mut measurer = Measurer::new(hashing);
+    let mut measurer = Measurer::new(banks, hashing);
     measurer.update(&canonical_setup(&setup));
     let range = GpaRange::with_length(layout.kernel.start(), code_length);
     let range = range.unwrap_or(GpaRange::EMPTY);
@@ -95,12 +97,12 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
             memory,
             Item::InitrdData,
             range,
-            Measurer::new(hashing),
+            Measurer::new(banks, hashing),
         )?),
         None => None,
     };
     let line = command_line;
-    let command_line = place_command_line(memory, &line, Measurer::new(hashing))?;
+    let command_line = place_command_line(memory, &line, Measurer::new(banks, hashing))?;
     for (gpa, bytes) in boot_structures(&header, &layout) {
         memory.write(gpa, &bytes)?;
     }

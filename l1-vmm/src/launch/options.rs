@@ -4,11 +4,14 @@
 
 use super::fw_cfg::{FwCfg, FwCfgError};
 use attestation::journal::PcrMirror;
+use attestation::pcr::PcrBanks;
 use tdcall::{RawTdcall, SharedBuffer};
 
 /// The file that says how the vTPM mirrors PCRs in the TD's registers (`docs/measurement.md`,
 /// section 4).
 pub const PCR_MIRROR: &str = "opt/org.tdp-vtpm/pcr-mirror";
+/// The file that names the TPM's PCR banks, with + between them (`docs/measurement.md`, section 2).
+pub const PCR_BANKS: &str = "opt/org.tdp-vtpm/pcr-banks";
 /// The longest file that is read.
 const LENGTH_MAX: u32 = 64;
 
@@ -22,19 +25,55 @@ pub enum OptionError {
     /// Not a word that L1 knows.
     #[error("fw_cfg {PCR_MIRROR} must be off, summary or full")]
     PcrMirror,
+    /// Not banks that L1 can give the TPM.
+    #[error(
+        "fw_cfg {PCR_BANKS} must name sha256 and sha384, and may name sha1 and sha512, with + between them"
+    )]
+    PcrBanks,
 }
 
-/// How PCRs are mirrored: as the host says, or the default if it says nothing.
-pub fn pcr_mirror<R: RawTdcall, B: SharedBuffer>(
+/// What the host has chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// How the vTPM mirrors PCRs in the TD's registers.
+    pub mirror: PcrMirror,
+    /// The TPM's PCR banks.
+    pub banks: PcrBanks,
+}
+
+impl Options {
+    /// As the host says, or the defaults where it says nothing.
+    pub fn read<R: RawTdcall, B: SharedBuffer>(
+        fw_cfg: &FwCfg<'_, R, B>,
+    ) -> Result<Self, OptionError> {
+        Ok(Self {
+            mirror: word(
+                fw_cfg,
+                PCR_MIRROR,
+                PcrMirror::from_name,
+                OptionError::PcrMirror,
+            )?,
+            banks: word(
+                fw_cfg,
+                PCR_BANKS,
+                PcrBanks::from_names,
+                OptionError::PcrBanks,
+            )?,
+        })
+    }
+}
+
+/// The value that the file `name` has a word for, or the default if there is no such file.
+fn word<T: Default, R: RawTdcall, B: SharedBuffer>(
     fw_cfg: &FwCfg<'_, R, B>,
-) -> Result<PcrMirror, OptionError> {
-    let Some(value) = fw_cfg.file(PCR_MIRROR, LENGTH_MAX)? else {
-        return Ok(PcrMirror::default());
+    name: &'static str,
+    value: fn(&str) -> Option<T>,
+    unknown: OptionError,
+) -> Result<T, OptionError> {
+    let Some(word) = fw_cfg.file(name, LENGTH_MAX)? else {
+        return Ok(T::default());
     };
-    str::from_utf8(&value)
-        .ok()
-        .and_then(PcrMirror::from_name)
-        .ok_or(OptionError::PcrMirror)
+    str::from_utf8(&word).ok().and_then(value).ok_or(unknown)
 }
 
 #[cfg(test)]
@@ -42,28 +81,45 @@ mod tests {
     use super::*;
     use crate::launch::fw_cfg::tests::{Fault, Host};
     use alloc::string::ToString;
+    use alloc::vec::Vec;
     use tdcall::Td;
 
-    fn mirror(value: Option<&[u8]>) -> Result<PcrMirror, OptionError> {
+    fn options(files: &[(&'static str, &[u8])]) -> Result<Options, OptionError> {
         let mut host = Host::new(0x1000, Fault::None);
-        if let Some(value) = value {
-            host.set_file(PCR_MIRROR, 0x2A, value);
+        if !files.is_empty() {
+            let files = files.iter().zip(0x2A..);
+            let files = files.map(|((name, value), key)| (*name, key, *value));
+            host.set_files(&files.collect::<Vec<_>>());
         }
         let td = Td::new(&host);
-        pcr_mirror(&FwCfg::open(&td, &host)?)
+        Options::read(&FwCfg::open(&td, &host)?)
     }
 
     #[test]
     fn the_host_chooses_by_name() {
-        let rows: [(Option<&[u8]>, PcrMirror); 4] = [
-            (None, PcrMirror::Summary),
-            (Some(b"off"), PcrMirror::Off),
-            (Some(b"summary"), PcrMirror::Summary),
-            (Some(b"full"), PcrMirror::Full),
-        ];
-        for (value, expected) in rows {
-            assert_eq!(mirror(value), Ok(expected));
+        let default = Options::default();
+        assert_eq!(options(&[]), Ok(default));
+        assert_eq!(default.mirror, PcrMirror::Summary);
+        assert_eq!(default.banks.names(), "sha256+sha384");
+        for mirror in [PcrMirror::Off, PcrMirror::Summary, PcrMirror::Full] {
+            let expected = Options { mirror, ..default };
+            let file = (PCR_MIRROR, mirror.name().as_bytes());
+            assert_eq!(options(&[file]), Ok(expected));
         }
+        for names in ["sha256+sha384", "sha1+sha256+sha384+sha512"] {
+            let banks = PcrBanks::from_names(names).unwrap();
+            let expected = Options { banks, ..default };
+            assert_eq!(options(&[(PCR_BANKS, names.as_bytes())]), Ok(expected));
+        }
+        let both = options(&[
+            (PCR_MIRROR, b"full"),
+            (PCR_BANKS, b"sha1+sha256+sha384+sha512"),
+        ]);
+        let expected = Options {
+            mirror: PcrMirror::Full,
+            banks: PcrBanks::ALL,
+        };
+        assert_eq!(both, Ok(expected));
     }
 
     #[test]
@@ -76,13 +132,27 @@ mod tests {
             b"\xFF\xFE",
             &[b'x'; 64],
         ] {
-            let error = mirror(Some(value)).unwrap_err();
+            let error = options(&[(PCR_MIRROR, value)]).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 "fw_cfg opt/org.tdp-vtpm/pcr-mirror must be off, summary or full"
             );
         }
-        let error = mirror(Some(&[b'x'; 65])).unwrap_err();
+        for value in [
+            &b""[..],
+            b"sha256",
+            b"sha1+sha256",
+            b"sha256+sha384\0",
+            b"\xFF",
+        ] {
+            let error = options(&[(PCR_BANKS, value)]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "fw_cfg opt/org.tdp-vtpm/pcr-banks must name sha256 and sha384, and may name sha1 and sha512, \
+                 with + between them"
+            );
+        }
+        let error = options(&[(PCR_MIRROR, &[b'x'; 65])]).unwrap_err();
         assert!(matches!(
             error,
             OptionError::FwCfg(FwCfgError::FileTooLarge { size: 65, .. })

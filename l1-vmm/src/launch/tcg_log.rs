@@ -52,6 +52,7 @@ mod tests {
     use alloc::vec::Vec;
     use attestation::digest::Digests;
     use attestation::event_log::{EV_IPL, EV_SEPARATOR, Log, TcgLog};
+    use attestation::pcr::PcrBanks;
     use core::cell::RefCell;
 
     struct Memory(RefCell<Vec<u8>>);
@@ -91,7 +92,7 @@ mod tests {
     fn a_log_that_fills_its_area_to_any_remainder_is_read_by_others() {
         let area = GpaRange::new(0, 0x1000).unwrap();
         for left in 0..=40 {
-            let mut log = TcgLog::new();
+            let mut log = TcgLog::new(PcrBanks::ALL);
             let digests = Digests::of(b"measured");
             log.append(0, EV_SEPARATOR, &digests, &[0; 4]);
             let mut longer = log.clone();

@@ -5,6 +5,7 @@ use crate::{Checks, Collected, RoundTrip, Setup, Suite};
 use anyhow::{Context, Result, ensure};
 use attestation::bundle::Bundle;
 use attestation::journal::PcrMirror;
+use attestation::pcr::PcrBanks;
 use clients::{Registers, eventlog_rs, go, openssl, tpm2_eventlog};
 use prediction::{PREDICTED_PCRS, Prediction};
 use serde_json::Value;
@@ -15,6 +16,7 @@ struct Case {
     name: &'static str,
     file: &'static str,
     mirror: PcrMirror,
+    banks: PcrBanks,
     quote: Option<&'static str>,
     own_ak: bool,
     /// The first broken link by a policy that asks for a TD quote.
@@ -27,6 +29,7 @@ static CASES: [Case; 3] = [
         name: "evidence: every PCR in the journal, a key of the guest's own",
         file: "attest-full",
         mirror: PcrMirror::Full,
+        banks: PcrBanks::ALL,
         quote: None,
         own_ak: true,
         fails: None,
@@ -35,6 +38,7 @@ static CASES: [Case; 3] = [
         name: "evidence",
         file: "attest",
         mirror: PcrMirror::Summary,
+        banks: PcrBanks::DEFAULT,
         quote: None,
         own_ak: false,
         fails: None,
@@ -43,6 +47,7 @@ static CASES: [Case; 3] = [
         name: "evidence: the host has no quoting service",
         file: "attest-no-quote",
         mirror: PcrMirror::Off,
+        banks: PcrBanks::DEFAULT,
         quote: Some("none"),
         own_ak: false,
         fails: Some("quote-format"),
@@ -73,6 +78,7 @@ impl Case {
     fn run(&self, setup: &Setup, verifier: &Path) -> Result<Checks> {
         let trip = RoundTrip {
             mirror: self.mirror,
+            banks: self.banks,
             quote: self.quote,
             own_ak: self.own_ak,
             ..RoundTrip::new(setup, self.file)

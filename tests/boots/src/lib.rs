@@ -28,6 +28,6 @@ mod round_trip;
 mod setup;
 mod suite;
 
-pub use round_trip::{Collected, RoundTrip, mirror_option};
+pub use round_trip::{Collected, RoundTrip, banks_option, mirror_option};
 pub use setup::{BASE_COMMAND_LINE, Firmware, LIMIT, Setup};
 pub use suite::{Checks, Suite};

@@ -5,6 +5,7 @@ use crate::{BASE_COMMAND_LINE, Setup};
 use anyhow::{Context, Result, ensure};
 use attestation::bundle::Bundle;
 use attestation::journal::PcrMirror;
+use attestation::pcr::PcrBanks;
 use prediction::{Configuration, Description, Prediction, Terms, predict};
 use serde_json::Value;
 use simulator::{Answer, Clock, Console, Gpaw, Run, Simulation, Window, td_ram};
@@ -22,6 +23,14 @@ const END: &str = "@evidence end";
 /// Bytes of a nonce.
 const NONCE_SIZE: usize = 32;
 
+/// The file of fw_cfg that tells L1 which PCR banks the TPM gets.
+const BANKS_FILE: &str = "opt/org.tdp-vtpm/pcr-banks";
+
+/// The simulator's option for the TPM's PCR banks.
+pub fn banks_option(banks: PcrBanks) -> String {
+    format!("fwcfg={BANKS_FILE}:{}", banks.names())
+}
+
 /// The simulator's option for what L1 is to record of the PCRs.
 pub fn mirror_option(mirror: PcrMirror) -> String {
     format!("fwcfg={MIRROR_FILE}:{}", mirror.name())
@@ -35,6 +44,8 @@ pub struct RoundTrip<'a> {
     pub name: &'a str,
     /// What L1 is to record of the PCRs.
     pub mirror: PcrMirror,
+    /// The TPM's PCR banks.
+    pub banks: PcrBanks,
     /// What the simulator makes of GetQuote.
     pub quote: Option<&'a str>,
     /// Quote the PCRs with a key of the guest's own.
@@ -58,6 +69,7 @@ impl<'a> RoundTrip<'a> {
             setup,
             name,
             mirror: PcrMirror::Summary,
+            banks: PcrBanks::default(),
             quote: None,
             own_ak: false,
             append: "",
@@ -90,7 +102,11 @@ impl<'a> RoundTrip<'a> {
     /// Boots the guest and keeps the evidence that it prints.
     pub fn collect(&self, on_line: &mut dyn FnMut(&str)) -> Result<Collected> {
         let nonce = nonce()?;
-        let mut options = vec![self.window.option(), mirror_option(self.mirror)];
+        let mut options = vec![
+            self.window.option(),
+            mirror_option(self.mirror),
+            banks_option(self.banks),
+        ];
         options.extend(self.quote.map(|quote| format!("quote={quote}")));
         options.extend(self.options.iter().cloned());
         let command_line = self.command_line();
@@ -150,6 +166,7 @@ impl<'a> RoundTrip<'a> {
             kernel: &kernel,
             initrd: Some(&initrd),
             command_line: &self.command_line(),
+            banks: self.banks,
         })
     }
 

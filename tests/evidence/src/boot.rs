@@ -5,6 +5,7 @@ use std::path::Path;
 use attestation::digest::{Digests, sha384};
 use attestation::journal::{Mode, PcrMirror};
 use attestation::launch::kernel_digests;
+use attestation::pcr::PcrBanks;
 use attestation::tpm::{commands, rh, template};
 use l1_vmm::launch::boot::CC_LOG_CAPACITY;
 use tdx_module::TdParams;
@@ -50,6 +51,8 @@ pub struct Boot {
     pub initrd: Option<Vec<u8>>,
     /// What the journal has of PCRs.
     pub mirror: PcrMirror,
+    /// The TPM's PCR banks.
+    pub banks: PcrBanks,
     /// What the journal says that the engine is.
     pub engine: &'static str,
     /// Where the journal says that the engine's state comes from.
@@ -73,6 +76,7 @@ impl Default for Boot {
             command_line: "console=ttyS0 ima_policy=tcb".into(),
             initrd: Some(b"an initrd".to_vec()),
             mirror: PcrMirror::Summary,
+            banks: PcrBanks::ALL,
             engine: tpm2_ref_sys::ENGINE,
             mode: Mode::Ephemeral,
             host: QuotingHost::default(),
@@ -113,6 +117,7 @@ impl Boot {
             interface: vtpm::ptp::fifo::NAME,
             mode: self.mode,
             mirror: self.mirror,
+            banks: self.banks,
             identity: IdentityTime::FirstNeed,
             commits: Some(commits),
         };

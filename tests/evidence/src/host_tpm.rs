@@ -1,6 +1,5 @@
 //! A TPM of the host's: the same engine, without a TD around it.
 
-use attestation::digest::{Algorithm, Digest, Digests};
 use attestation::event_log::Log;
 use attestation::journal::StartupType;
 use attestation::tpm::{commands, rh, template};
@@ -37,20 +36,9 @@ impl HostTpm {
     pub fn replay(&mut self, log: &[u8]) {
         let log = Log::parse(log).expect("an event log");
         for event in log.events.iter().filter(|event| event.extends()) {
-            let digests = |algorithm| event.digest(algorithm).copied().expect("each bank's");
-            let digests = Digests {
-                sha1: bytes(digests(Algorithm::Sha1)),
-                sha256: bytes(digests(Algorithm::Sha256)),
-                sha384: bytes(digests(Algorithm::Sha384)),
-                sha512: bytes(digests(Algorithm::Sha512)),
-            };
-            self.ok(&commands::pcr_extend(event.register, &digests.all()));
+            self.ok(&commands::pcr_extend(event.register, &event.digests));
         }
     }
-}
-
-fn bytes<const N: usize>(digest: Digest) -> [u8; N] {
-    digest.bytes().try_into().expect("of its algorithm's size")
 }
 
 impl Device for HostTpm {

@@ -2,6 +2,7 @@
 
 use attestation::digest::Digests;
 use attestation::journal::PcrMirror;
+use attestation::pcr::PcrBanks;
 use attestation::tpm::{commands, rh};
 use evidence::guest::{self, Device};
 use evidence::{Boot, Evidence, Machine, QuotingHost, Service};
@@ -39,6 +40,27 @@ fn a_boot_is_trusted_whatever_it_mirrors() {
             skipped.push(Id::PcrJournal);
         }
         assert_trusted(&boot.evidence(), &skipped);
+    }
+}
+
+#[test]
+fn a_boot_is_trusted_whatever_banks_its_tpm_has() {
+    for names in [
+        "sha256+sha384",
+        "sha1+sha256+sha384",
+        "sha256+sha384+sha512",
+    ] {
+        for mirror in [PcrMirror::Summary, PcrMirror::Full] {
+            let boot = Boot {
+                mirror,
+                banks: PcrBanks::from_names(names).expect("names"),
+                ..Boot::default()
+            };
+            let evidence = boot.evidence_after(|machine| {
+                machine.ok(&commands::pcr_extend(10, &Digests::of(b"/init").all()));
+            });
+            assert_trusted(&evidence, &[Id::AkCertified]);
+        }
     }
 }
 

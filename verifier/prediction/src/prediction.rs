@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use attestation::digest::{Digests, extend_sha384, sha384};
 use attestation::launch::{Launch, SEPARATOR, kernel_digests};
-use attestation::pcr::{Bank, banks_at_startup};
+use attestation::pcr::{Bank, PcrBanks};
 use std::ops::Range;
 use tdshim_config::hob_list;
 use tdshim_config::metadata::{Metadata, Section, SectionKind};
@@ -36,6 +36,8 @@ pub struct Configuration<'a> {
     pub initrd: Option<&'a [u8]>,
     /// Its whole command line.
     pub command_line: &'a str,
+    /// The TPM's PCR banks.
+    pub banks: PcrBanks,
 }
 
 /// The values.
@@ -86,11 +88,11 @@ pub fn predict(configuration: &Configuration<'_>) -> Result<Prediction> {
             .context("the launch extends an RTMR of the journal")?;
         *register = extend_sha384(register, &event.digests.sha384);
     }
-    let mut banks = banks_at_startup();
+    let mut banks = configuration.banks.at_startup();
     for bank in &mut banks {
         for (pcr, event) in launch.pcr_events() {
             let digest = event.digests.get(bank.algorithm());
-            bank.extend(u32::from(pcr), &digest)?;
+            bank.extend(u32::from(pcr), &digest.context("a digest for each bank")?)?;
         }
     }
     Ok(Prediction {

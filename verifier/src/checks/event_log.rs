@@ -8,6 +8,7 @@ use crate::{
 use attestation::{
     digest::Algorithm,
     event_log::{Event, Log},
+    pcr::PcrBanks,
 };
 
 /// The CC event log.
@@ -91,10 +92,10 @@ pub(super) fn tcg_format(evidence: &Evidence<'_>) -> Checked {
         .map_err(broken("the TCG event log does not parse"))?;
     let mut algorithms = log.algorithms.clone();
     algorithms.sort();
-    if algorithms != Algorithm::ALL {
+    if PcrBanks::new(&algorithms).is_none() {
         return Err(Finding::failed(
-            "the TCG event log does not have a digest for each bank",
-            names(&Algorithm::ALL),
+            "the TCG event log does not have the digests that every TPM of L1's has",
+            names(&[Algorithm::Sha256, Algorithm::Sha384]),
             names(&algorithms),
         ));
     }

@@ -13,7 +13,7 @@ use attestation::{
     event_log::{Log, replay_pcrs},
     journal::{PcrMirror, Record, StartupType},
     launch::{Launch, Measurement},
-    pcr::{self, Bank, banks_at_startup},
+    pcr::{self, Bank, PcrBanks},
 };
 use std::collections::BTreeSet;
 
@@ -63,6 +63,14 @@ fn compare(
 pub(super) fn replay(evidence: &Evidence<'_>) -> Checked {
     let log = tcg_log(evidence)?;
     let replayed = replay_pcrs(log).map_err(broken("the TCG event log cannot be replayed"))?;
+    let given_banks = given(evidence)?;
+    if !algorithms(&replayed).eq(algorithms(given_banks)) {
+        return Err(Finding::failed(
+            "the TCG event log is of a TPM with other PCR banks",
+            names(given_banks),
+            names(&replayed),
+        ));
+    }
     let beyond = &evidence.policy.pcr.beyond_log;
     let left_to_guest = |pcr: u8| pcr > 9 && beyond.contains(&pcr);
     let mut extended = BTreeSet::new();
@@ -126,6 +134,7 @@ pub(super) fn launch(evidence: &Evidence<'_>) -> Checked {
         initrd: initrd.map(sha384_only),
     }
     .pcr_events();
+    let banks = certificates::start(evidence)?.banks;
     let events = &tcg_log(evidence)?.events;
     if events.len() != expected.len() {
         return Err(Finding::failed(
@@ -149,8 +158,8 @@ pub(super) fn launch(evidence: &Evidence<'_>) -> Checked {
                 format!("PCR {}: {}", event.register, explain::pcr_event(event)),
             ));
         }
-        for algorithm in algorithms(measurement) {
-            let expected = measurement.digests.get(algorithm);
+        for expected in known(measurement, banks) {
+            let algorithm = expected.algorithm();
             let found = event
                 .digest(algorithm)
                 .copied()
@@ -170,22 +179,24 @@ pub(super) fn launch(evidence: &Evidence<'_>) -> Checked {
     ))
 }
 
-/// Digests of which the CC event log has SHA-384 alone; the others are zeros.
+/// Digests of which the CC event log has SHA-384 alone.
 fn sha384_only(sha384: [u8; 48]) -> Digests {
     Digests {
-        sha1: [0; 20],
+        sha1: None,
         sha256: [0; 32],
         sha384,
-        sha512: [0; 64],
+        sha512: None,
     }
 }
 
-/// The algorithms in which a measurement's digest is known: all, unless it is a file's.
-fn algorithms(measurement: &Measurement) -> Vec<Algorithm> {
-    if measurement.digests.sha512 == [0; 64] {
-        return vec![Algorithm::Sha384];
-    }
-    Algorithm::ALL.to_vec()
+/// A measurement's digests for the banks, as far as they are known: all, unless it is a file's.
+fn known(measurement: &Measurement, banks: PcrBanks) -> Vec<Digest> {
+    let is_file = measurement.digests.sha512.is_none();
+    let known = |algorithm: &Algorithm| !is_file || *algorithm == Algorithm::Sha384;
+    let algorithms = banks.iter().filter(known);
+    algorithms
+        .filter_map(|algorithm| measurement.digests.get(algorithm))
+        .collect()
 }
 
 fn describe(pcr: u8, measurement: &Measurement) -> String {
@@ -199,16 +210,32 @@ pub(super) fn banks(evidence: &Evidence<'_>) -> Checked {
         .as_ref()
         .map_err(broken("the claims do not parse"))?;
     let banks = given(evidence)?;
+    let started = certificates::start(evidence)?.banks;
+    if !algorithms(banks).eq(started.iter()) {
+        return Err(Finding::failed(
+            "the bundle has the PCR values of other banks than the journal says that there are",
+            started.names(),
+            names(banks),
+        ));
+    }
     same(
         "the claims are over other PCR values than the bundle's (or a PCR changed between report and quote: collect evidence again)",
         &claims.pcrs[..],
         &pcr_banks_digest(banks)[..],
     )?;
-    let names: Vec<_> = banks.iter().map(|bank| bank.algorithm().name()).collect();
     Ok(Finding::passed(
-        "the claims bind the PCR values of all banks",
-        names.join(" "),
+        "the claims bind the PCR values of all banks that the journal says that there are",
+        names(banks),
     ))
+}
+
+fn algorithms(banks: &[Bank]) -> impl Iterator<Item = Algorithm> {
+    banks.iter().map(Bank::algorithm)
+}
+
+fn names(banks: &[Bank]) -> String {
+    let names: Vec<_> = algorithms(banks).map(Algorithm::name).collect();
+    names.join("+")
 }
 
 pub(super) fn journal(evidence: &Evidence<'_>) -> Checked {
@@ -231,7 +258,8 @@ pub(super) fn journal(evidence: &Evidence<'_>) -> Checked {
         ));
     }
     if mirror == PcrMirror::Full {
-        let replayed = replay_journal(records)
+        let banks = certificates::start(evidence)?.banks;
+        let replayed = replay_journal(records, banks)
             .map_err(broken("the journal's PCR records contradict themselves"))?;
         compare(
             "the journal does not give the PCR values",
@@ -267,11 +295,11 @@ pub(super) fn journal(evidence: &Evidence<'_>) -> Checked {
 }
 
 /// PCR values by the journal of a vTPM that mirrors every change.
-fn replay_journal(records: &[Record]) -> Result<Vec<Bank>, pcr::PcrError> {
-    let mut banks = banks_at_startup();
+fn replay_journal(records: &[Record], at_startup: PcrBanks) -> Result<Vec<Bank>, pcr::PcrError> {
+    let mut banks = at_startup.at_startup();
     for record in records {
         match record {
-            Record::Startup(StartupType::Clear) => banks = banks_at_startup(),
+            Record::Startup(StartupType::Clear) => banks = at_startup.at_startup(),
             Record::PcrExtend { pcr, digests } => {
                 for_each(&mut banks, digests, |bank, digest| {
                     bank.extend(u32::from(*pcr), digest)

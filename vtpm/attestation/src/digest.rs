@@ -2,6 +2,8 @@
 //!
 //! Identifiers: TCG Algorithm Registry, table "TPM_ALG_ID". Sizes: FIPS 180-4.
 
+use crate::pcr::PcrBanks;
+use alloc::vec::Vec;
 use core::fmt;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
@@ -176,41 +178,48 @@ pub fn sha384(data: &[u8]) -> [u8; 48] {
     Sha384::digest(data).into()
 }
 
-/// The digests of one thing in all four algorithms.
+/// The digests of one thing, in the algorithms of some PCR banks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digests {
-    /// SHA-1.
-    pub sha1: [u8; 20],
+    /// SHA-1, where there is such a bank.
+    pub sha1: Option<[u8; 20]>,
     /// SHA-256.
     pub sha256: [u8; 32],
     /// SHA-384.
     pub sha384: [u8; 48],
-    /// SHA-512.
-    pub sha512: [u8; 64],
+    /// SHA-512, where there is such a bank.
+    pub sha512: Option<[u8; 64]>,
 }
 
 impl Digests {
-    /// Of some bytes.
+    /// Of some bytes, in all four algorithms.
     pub fn of(data: &[u8]) -> Self {
-        let mut hasher = Hasher::new();
+        let mut hasher = Hasher::new(PcrBanks::ALL);
         hasher.update(data);
         hasher.finish()
     }
 
-    /// The one of an algorithm.
-    pub fn get(&self, algorithm: Algorithm) -> Digest {
+    /// The one of an algorithm, if it was computed.
+    pub fn get(&self, algorithm: Algorithm) -> Option<Digest> {
         let bytes: &[u8] = match algorithm {
-            Algorithm::Sha1 => &self.sha1,
+            Algorithm::Sha1 => self.sha1.as_ref()?,
             Algorithm::Sha256 => &self.sha256,
             Algorithm::Sha384 => &self.sha384,
-            Algorithm::Sha512 => &self.sha512,
+            Algorithm::Sha512 => self.sha512.as_ref()?,
         };
-        Digest::of(algorithm, bytes)
+        Some(Digest::of(algorithm, bytes))
     }
 
-    /// All four, in order of their algorithms' identifiers.
-    pub fn all(&self) -> [Digest; 4] {
-        Algorithm::ALL.map(|algorithm| self.get(algorithm))
+    /// Those that were computed, in order of their algorithms' identifiers.
+    pub fn all(&self) -> Vec<Digest> {
+        let all = Algorithm::ALL.into_iter();
+        all.filter_map(|algorithm| self.get(algorithm)).collect()
+    }
+
+    /// As many of them as the banks take; `None` if one was not computed.
+    pub fn of_banks(&self, banks: impl IntoIterator<Item = Algorithm>) -> Option<Vec<Digest>> {
+        let banks = banks.into_iter();
+        banks.map(|algorithm| self.get(algorithm)).collect()
     }
 }
 
@@ -218,38 +227,47 @@ impl Digests {
 /// cache, so that a file is read from memory once.
 const STRIDE: usize = 8 * 1024;
 
-/// All four algorithms over one stream of bytes, in one pass.
-#[derive(Clone, Default)]
+/// The algorithms of some PCR banks over one stream of bytes, in one pass.
+#[derive(Clone)]
 pub struct Hasher {
-    sha1: Sha1,
+    sha1: Option<Sha1>,
     sha256: Sha256,
     sha384: Sha384,
-    sha512: Sha512,
+    sha512: Option<Sha512>,
 }
 
 impl Hasher {
     /// Of an empty stream.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(banks: PcrBanks) -> Self {
+        Self {
+            sha1: banks.contains(Algorithm::Sha1).then(Sha1::new),
+            sha256: Sha256::new(),
+            sha384: Sha384::new(),
+            sha512: banks.contains(Algorithm::Sha512).then(Sha512::new),
+        }
     }
 
     /// The next bytes of the stream.
     pub fn update(&mut self, data: &[u8]) {
         for stride in data.chunks(STRIDE) {
-            self.sha1.update(stride);
+            if let Some(sha1) = &mut self.sha1 {
+                sha1.update(stride);
+            }
             self.sha256.update(stride);
             self.sha384.update(stride);
-            self.sha512.update(stride);
+            if let Some(sha512) = &mut self.sha512 {
+                sha512.update(stride);
+            }
         }
     }
 
     /// The digests of everything so far.
     pub fn finish(self) -> Digests {
         Digests {
-            sha1: self.sha1.finalize().into(),
+            sha1: self.sha1.map(|sha1| sha1.finalize().into()),
             sha256: self.sha256.finalize().into(),
             sha384: self.sha384.finalize().into(),
-            sha512: self.sha512.finalize().into(),
+            sha512: self.sha512.map(|sha512| sha512.finalize().into()),
         }
     }
 }
@@ -285,7 +303,7 @@ mod tests {
         let digests = Digests::of(b"abc");
         for (algorithm, digest) in ABC {
             assert_eq!(algorithm.digest(b"abc").to_string(), digest);
-            assert_eq!(digests.get(algorithm).to_string(), digest);
+            assert_eq!(digests.get(algorithm).unwrap().to_string(), digest);
             assert_eq!(digest.len(), 2 * algorithm.size());
         }
     }
@@ -333,10 +351,17 @@ mod tests {
             cut in 0..2 * STRIDE,
         ) {
             let (first, second) = data.split_at(cut.min(data.len()));
-            let mut hasher = Hasher::new();
-            hasher.update(first);
-            hasher.update(second);
-            prop_assert_eq!(hasher.finish().all(), Algorithm::ALL.map(|algorithm| algorithm.digest(&data)));
+            for names in ["sha256+sha384", "sha1+sha256+sha384", "sha1+sha256+sha384+sha512"] {
+                let banks = PcrBanks::from_names(names).unwrap();
+                let mut hasher = Hasher::new(banks);
+                hasher.update(first);
+                hasher.update(second);
+                let digests = hasher.finish();
+                let expected: Vec<_> = banks.iter().map(|algorithm| algorithm.digest(&data)).collect();
+                prop_assert_eq!(&digests.all(), &expected);
+                prop_assert_eq!(digests.of_banks(banks.iter()), Some(expected));
+                prop_assert_eq!(digests.of_banks(Algorithm::ALL).is_some(), banks == PcrBanks::ALL);
+            }
         }
     }
 }

@@ -1,10 +1,89 @@
 //! Banks of PCRs as values.
 
 use crate::digest::{Algorithm, Digest};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// PCRs of a bank (TCG PC Client Platform TPM Profile, "PCR Requirements").
 pub const COUNT: usize = 24;
+
+/// Which banks a TPM has.
+///
+/// SHA-256 is always among them, since quotes are over its PCRs, and SHA-384, whose digests are those of the TD's
+/// registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PcrBanks {
+    sha1: bool,
+    sha512: bool,
+}
+
+impl PcrBanks {
+    /// SHA-256 and SHA-384, as swtpm allocates them.
+    pub const DEFAULT: Self = Self {
+        sha1: false,
+        sha512: false,
+    };
+
+    /// SHA-1, SHA-256, SHA-384, SHA-512.
+    pub const ALL: Self = Self {
+        sha1: true,
+        sha512: true,
+    };
+
+    /// Of these algorithms, each once and in any order; `None` without SHA-256 or SHA-384.
+    pub fn new(algorithms: &[Algorithm]) -> Option<Self> {
+        let has = |algorithm| algorithms.contains(&algorithm);
+        let banks = Self {
+            sha1: has(Algorithm::Sha1),
+            sha512: has(Algorithm::Sha512),
+        };
+        let complete = has(Algorithm::Sha256) && has(Algorithm::Sha384);
+        (complete && banks.iter().count() == algorithms.len()).then_some(banks)
+    }
+
+    /// From names as tpm2-tools have them: "sha256+sha384".
+    pub fn from_names(names: &str) -> Option<Self> {
+        let algorithm = |name| {
+            Algorithm::ALL
+                .into_iter()
+                .find(|algorithm| algorithm.name() == name)
+        };
+        let algorithms = names.split('+').map(algorithm);
+        Self::new(&algorithms.collect::<Option<Vec<_>>>()?)
+    }
+
+    /// As [`from_names`](Self::from_names) takes them.
+    pub fn names(self) -> String {
+        let names: Vec<_> = self.iter().map(Algorithm::name).collect();
+        names.join("+")
+    }
+
+    /// Whether it has this one.
+    pub const fn contains(self, algorithm: Algorithm) -> bool {
+        match algorithm {
+            Algorithm::Sha1 => self.sha1,
+            Algorithm::Sha256 | Algorithm::Sha384 => true,
+            Algorithm::Sha512 => self.sha512,
+        }
+    }
+
+    /// In order of their identifiers.
+    pub fn iter(self) -> impl Iterator<Item = Algorithm> {
+        let all = Algorithm::ALL.into_iter();
+        all.filter(move |algorithm| self.contains(*algorithm))
+    }
+
+    /// The banks, as TPM2_Startup(CLEAR) leaves them.
+    pub fn at_startup(self) -> Vec<Bank> {
+        self.iter().map(Bank::at_startup).collect()
+    }
+}
+
+impl Default for PcrBanks {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
 
 /// The PCRs of one algorithm.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,11 +173,6 @@ impl Bank {
     }
 }
 
-/// A bank of every algorithm, as TPM2_Startup(CLEAR) leaves them.
-pub fn banks_at_startup() -> Vec<Bank> {
-    Algorithm::ALL.map(Bank::at_startup).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +205,42 @@ mod tests {
         };
         assert_eq!(bank.extend(0, &other), Err(error));
         assert_eq!(bank.set(0, other), Err(error));
+    }
+
+    #[test]
+    fn banks_are_named_once_each_and_have_those_that_the_evidence_needs() {
+        use Algorithm::{Sha1, Sha256, Sha384, Sha512};
+        let default = PcrBanks::default();
+        assert_eq!(default.names(), "sha256+sha384");
+        assert_eq!(PcrBanks::ALL.names(), "sha1+sha256+sha384+sha512");
+        for (names, algorithms) in [
+            ("sha256+sha384", &[Sha256, Sha384][..]),
+            ("sha384+sha256", &[Sha256, Sha384]),
+            ("sha256+sha1+sha384", &[Sha1, Sha256, Sha384]),
+            ("sha512+sha256+sha384", &[Sha256, Sha384, Sha512]),
+            ("sha1+sha256+sha384+sha512", &Algorithm::ALL),
+        ] {
+            let banks = PcrBanks::from_names(names).unwrap();
+            assert_eq!(banks.iter().collect::<Vec<_>>(), algorithms);
+            assert_eq!(PcrBanks::from_names(&banks.names()), Some(banks));
+            for algorithm in Algorithm::ALL {
+                assert_eq!(banks.contains(algorithm), algorithms.contains(&algorithm));
+            }
+            let startup = banks.at_startup();
+            assert!(startup.iter().map(Bank::algorithm).eq(banks.iter()));
+        }
+        for names in [
+            "",
+            "sha256",
+            "sha1+sha384",
+            "sha256+sha384+",
+            "sha256+sha384+sha384",
+            "SHA256+sha384",
+            "sha256,sha384",
+            "sha256+sha384+sm3_256",
+        ] {
+            assert_eq!(PcrBanks::from_names(names), None, "{names}");
+        }
     }
 
     #[test]

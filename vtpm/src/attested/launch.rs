@@ -1,20 +1,29 @@
 //! The measured launch of L2, and what a reset repeats of it.
 
-use alloc::vec::Vec;
-
-use attestation::digest::Digest;
 use attestation::launch::Measurement;
+use attestation::pcr::PcrBanks;
 
 use crate::journal::Journal;
 use crate::provision::{AUTHORIZATION, Provisioner};
-use crate::{Engine, Error, TrustDomain};
+use crate::{CommandError, Engine, Error, TrustDomain};
 
-/// TPM2_Startup(CLEAR), and a platform hierarchy that is nobody's but L1's.
+/// TPM2_Startup(CLEAR) with these banks, and a platform hierarchy that is nobody's but L1's.
+///
+/// Banks are the platform's to choose (TPM2_PCR_Allocate), and a choice takes effect with the next _TPM_Init.
 pub(super) fn power_up<E: Engine>(
     tpm: &mut Provisioner<E>,
     trust_domain: &mut impl TrustDomain,
+    banks: PcrBanks,
 ) -> Result<(), Error> {
     tpm.startup()?;
+    if tpm.allocated_banks()? != Some(banks) {
+        tpm.allocate_banks(banks)?;
+        tpm.reset().map_err(CommandError::from)?;
+        tpm.startup()?;
+        if tpm.allocated_banks()? != Some(banks) {
+            return Err(Error::Banks);
+        }
+    }
     let mut authorization = [0; AUTHORIZATION];
     trust_domain.random(&mut authorization)?;
     tpm.close(authorization)?;
@@ -29,8 +38,8 @@ pub(super) fn measure<E: Engine>(
     trust_domain: &mut impl TrustDomain,
 ) -> Result<(), Error> {
     for (pcr, measurement) in launch {
-        let banks = journal.banks().iter();
-        let digests: Vec<Digest> = banks.map(|bank| measurement.digests.get(*bank)).collect();
+        let digests = measurement.digests.of_banks(journal.banks().iter());
+        let digests = digests.ok_or(Error::Banks)?;
         tpm.extend(*pcr, &digests)?;
         journal.measured(*pcr, &digests, trust_domain)?;
     }

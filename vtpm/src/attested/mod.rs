@@ -306,7 +306,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
 
     fn start_again(&mut self) -> Result<(), Error> {
         let (tpm, trust_domain) = (&mut self.tpm, &mut self.trust_domain);
-        launch::power_up(tpm, trust_domain)?;
+        launch::power_up(tpm, trust_domain, self.journal.banks())?;
         self.journal.restarted(trust_domain)?;
         launch::measure(&self.launch, &mut self.journal, tpm, trust_domain)
     }

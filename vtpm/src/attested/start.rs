@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use attestation::digest::Digests;
 use attestation::journal::{self, Mode, PcrMirror};
 use attestation::launch::Launch;
+use attestation::pcr::PcrBanks;
 use tdx_defs::report::TdReport;
 
 use super::Attested;
@@ -31,6 +32,8 @@ pub struct Config<'a> {
     pub mode: Mode,
     /// How PCRs are mirrored in the journal.
     pub mirror: PcrMirror,
+    /// The PCR banks that the TPM gets.
+    pub banks: PcrBanks,
     /// When the TPM gets its identity.
     pub identity: IdentityTime,
     /// What the engine's store sees; without it commits are not in the journal.
@@ -52,7 +55,7 @@ pub enum IdentityTime {
 /// What L1 is about to launch.
 #[derive(Clone, Debug)]
 pub struct LaunchMeasurements {
-    /// Of the kernel file ([`attestation::launch::kernel_digests`]).
+    /// Of the kernel file ([`attestation::launch::kernel_digests`]), for each bank, as below.
     pub kernel: Digests,
     /// Without its NUL.
     pub command_line: Vec<u8>,
@@ -100,8 +103,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         }
 
         let mut tpm = Provisioner::new(engine);
-        power_up(&mut tpm, &mut trust_domain)?;
-        let banks = tpm.allocated_banks()?;
+        power_up(&mut tpm, &mut trust_domain, config.banks)?;
         log_time(
             "measure",
             "measure the launch and start the TPM",
@@ -118,11 +120,11 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         let mut attested = Self {
             tpm,
             trust_domain,
-            journal: Journal::new(description, log, banks, config.commits),
+            journal: Journal::new(description, log, config.banks, config.commits),
             identity: None,
             evidence: EvidenceWindow::default(),
             launch: launch.pcr_events(),
-            tcg_log: launch.tcg_log().into_bytes(),
+            tcg_log: launch.tcg_log(config.banks).into_bytes(),
             service: Service::Running,
         };
         let at_start = config.identity == IdentityTime::Start || config.mirror == PcrMirror::Full;

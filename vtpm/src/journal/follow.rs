@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use attestation::digest::{Algorithm, Digest};
+use attestation::digest::Digest;
 use attestation::journal::{PcrMirror, Record, StartupType};
-use attestation::pcr;
+use attestation::pcr::{self, PcrBanks};
 use attestation::tpm::Fields;
 
 use super::Journal;
@@ -131,13 +131,13 @@ fn index(handle: u32) -> Option<u8> {
 }
 
 /// TPML_DIGEST_VALUES, as far as these banks go.
-fn digest_values(bytes: &[u8], banks: &[Algorithm]) -> Option<Vec<Digest>> {
+fn digest_values(bytes: &[u8], banks: PcrBanks) -> Option<Vec<Digest>> {
     let mut fields = Fields::new(bytes);
     let mut digests = Vec::new();
     for _ in 0..fields.u32().ok()? {
         let algorithm = fields.hash().ok()?;
         let digest = Digest::new(algorithm, fields.bytes(algorithm.size()).ok()?)?;
-        if banks.contains(&algorithm) {
+        if banks.contains(algorithm) {
             digests.push(digest);
         }
     }

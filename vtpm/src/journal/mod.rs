@@ -9,10 +9,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use attestation::claims::pcr_banks_digest;
-use attestation::digest::{Algorithm, Digest, sha384};
+use attestation::digest::{Digest, sha384};
 use attestation::event_log::EV_EVENT_TAG;
 use attestation::journal::{self, Mode, PcrMirror, Record, Start, StartupType};
-use attestation::pcr::Bank;
+use attestation::pcr::{Bank, PcrBanks};
 
 use crate::identity::Identity;
 use crate::log::{MeasureError, MeasurementLog};
@@ -47,8 +47,8 @@ enum State {
 pub(crate) struct Journal {
     description: Description,
     log: MeasurementLog,
-    /// Allocated, in order of their algorithms.
-    banks: Vec<Algorithm>,
+    /// What PCRs there are.
+    banks: PcrBanks,
     /// What the engine's store sees.
     commits: Option<Commits>,
     state: State,
@@ -64,7 +64,7 @@ impl Journal {
     pub(crate) fn new(
         description: Description,
         log: MeasurementLog,
-        banks: Vec<Algorithm>,
+        banks: PcrBanks,
         commits: Option<Commits>,
     ) -> Self {
         Self {
@@ -95,6 +95,7 @@ impl Journal {
             interface: self.description.interface.clone(),
             mode: self.description.mode,
             mirror: self.description.mirror,
+            banks: self.banks,
             state: self.description.state,
             eks: identity.eks.clone(),
             ak: identity.ak.name(),
@@ -145,9 +146,9 @@ impl Journal {
         &self.log
     }
 
-    /// The PCR banks that are allocated, in order of their algorithms.
-    pub(crate) fn banks(&self) -> &[Algorithm] {
-        &self.banks
+    /// The PCR banks.
+    pub(crate) fn banks(&self) -> PcrBanks {
+        self.banks
     }
 
     fn mirror(&self) -> PcrMirror {

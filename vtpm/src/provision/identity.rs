@@ -4,9 +4,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use attestation::digest::Algorithm;
-use attestation::tpm::{PcrSelection, cc};
+use attestation::pcr::PcrBanks;
+use attestation::tpm::{PcrSelect, PcrSelection, cc, rh};
 
-use super::{CommandError, Provisioner, unreadable};
+use super::{CommandError, Provisioner, password, unreadable};
 use crate::Engine;
 use crate::identity::TpmIdentity;
 
@@ -69,8 +70,8 @@ impl<E: Engine> Provisioner<E> {
         })
     }
 
-    /// The PCR banks that are allocated, in order of their algorithms.
-    pub(crate) fn allocated_banks(&mut self) -> Result<Vec<Algorithm>, CommandError> {
+    /// The PCR banks that are allocated; `None` if they are none that L1 chooses.
+    pub(crate) fn allocated_banks(&mut self) -> Result<Option<PcrBanks>, CommandError> {
         let mut fields = self
             .run(cc::GET_CAPABILITY, |command| {
                 command.u32(CAP_PCRS).u32(0).u32(1)
@@ -82,13 +83,25 @@ impl<E: Engine> Provisioner<E> {
             PcrSelection::read(&mut fields)
         };
         let selection = read().map_err(unreadable(cc::GET_CAPABILITY))?;
-        let mut banks: Vec<_> = selection
-            .0
-            .iter()
-            .filter(|select| select.pcrs != [0; 3])
-            .map(|select| select.bank)
-            .collect();
-        banks.sort();
-        Ok(banks)
+        let allocated = selection.0.iter().filter(|select| select.pcrs != [0; 3]);
+        let banks = allocated.map(|select| (select.pcrs == [0xFF; 3]).then_some(select.bank));
+        let banks = banks.collect::<Option<Vec<_>>>();
+        Ok(banks.and_then(|banks| PcrBanks::new(&banks)))
+    }
+
+    /// TPM2_PCR_Allocate: these banks, of all PCRs, and no others from the next _TPM_Init on.
+    pub(crate) fn allocate_banks(&mut self, banks: PcrBanks) -> Result<(), CommandError> {
+        let selection = Algorithm::ALL.map(|bank| match banks.contains(bank) {
+            true => PcrSelect::all(bank),
+            false => PcrSelect::none(bank),
+        });
+        let selection = PcrSelection(selection.into()).to_bytes();
+        let authorization = self.authorization;
+        self.run(cc::PCR_ALLOCATE, |command| {
+            command
+                .authorized(rh::PLATFORM, password(&authorization))
+                .bytes(&selection)
+        })
+        .map(drop)
     }
 }

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use attestation::digest::{Algorithm, Digest};
-use attestation::pcr::{self, Bank};
+use attestation::digest::Digest;
+use attestation::pcr::{self, Bank, PcrBanks};
 use attestation::tpm::{PcrSelect, PcrSelection, ResponseError, WireError, cc};
 
 use super::{CommandError, Provisioner, refused, unreadable};
@@ -26,26 +26,22 @@ impl<E: Engine> Provisioner<E> {
     }
 
     /// One PCR in each of these banks.
-    pub(crate) fn values(
-        &mut self,
-        pcr: u8,
-        banks: &[Algorithm],
-    ) -> Result<Vec<Digest>, CommandError> {
-        let mut values = Vec::with_capacity(banks.len());
-        for bank in banks {
-            self.read_into(&mut values, PcrSelect::of(*bank, [pcr]))?;
+    pub(crate) fn values(&mut self, pcr: u8, banks: PcrBanks) -> Result<Vec<Digest>, CommandError> {
+        let mut values = Vec::new();
+        for bank in banks.iter() {
+            self.read_into(&mut values, PcrSelect::of(bank, [pcr]))?;
         }
         Ok(values)
     }
 
     /// All PCRs of each of these banks.
-    pub(crate) fn banks(&mut self, banks: &[Algorithm]) -> Result<Vec<Bank>, CommandError> {
+    pub(crate) fn banks(&mut self, banks: PcrBanks) -> Result<Vec<Bank>, CommandError> {
         let indices: Vec<u8> = (0u8..).take(pcr::COUNT).collect();
-        let mut read = Vec::with_capacity(banks.len());
-        for algorithm in banks {
+        let mut read = Vec::new();
+        for algorithm in banks.iter() {
             let mut values = Vec::with_capacity(pcr::COUNT);
             for some in indices.chunks(DIGESTS) {
-                let select = PcrSelect::of(*algorithm, some.iter().copied());
+                let select = PcrSelect::of(algorithm, some.iter().copied());
                 self.read_into(&mut values, select)?;
             }
             let bank = Bank::from_values(&values);

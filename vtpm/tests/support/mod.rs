@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use attestation::digest::Digests;
 use attestation::event_log::Log;
 use attestation::journal::{self, Mode, PcrMirror, Record};
-use attestation::pcr::Bank;
+use attestation::pcr::{Bank, PcrBanks};
 use attestation::tpm::{Response, response_code};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, NvStore, Tpm};
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements};
@@ -71,6 +71,7 @@ pub struct Session<E = Reference> {
 pub struct Setup {
     pub td: ScriptedTd,
     pub mirror: PcrMirror,
+    pub banks: PcrBanks,
     pub identity: IdentityTime,
     pub capacity: usize,
     pub firmware_log: Option<Vec<u8>>,
@@ -83,6 +84,7 @@ impl Default for Setup {
         Self {
             td: ScriptedTd::default(),
             mirror: PcrMirror::Summary,
+            banks: PcrBanks::ALL,
             identity: IdentityTime::Start,
             capacity: 1 << 20,
             firmware_log: None,
@@ -125,6 +127,7 @@ impl Setup {
             interface: vtpm::ptp::fifo::NAME,
             mode: Mode::Ephemeral,
             mirror: self.mirror,
+            banks: self.banks,
             identity: self.identity,
             commits: Some(commits),
         };

@@ -3,6 +3,7 @@
 use crate::images;
 use anyhow::{Context, Result};
 use attestation::journal::PcrMirror;
+use attestation::pcr::PcrBanks;
 use prediction::{Configuration, Description, PREDICTED_PCRS, Prediction, Terms, predict};
 use serde_json::{Map, Value, json};
 use simulator::td_ram;
@@ -32,6 +33,9 @@ pub(crate) struct Options {
     /// What the journal holds of the PCRs.
     #[arg(long, value_name = "off|summary|full", default_value = "summary", value_parser = mirror)]
     pcr_mirror: PcrMirror,
+    /// The TPM's PCR banks: sha256 and sha384, and sha1 or sha512 if wanted.
+    #[arg(long, value_name = "BANKS", default_value = "sha256+sha384", value_parser = pcr_banks)]
+    pcr_banks: PcrBanks,
     /// Print the values as JSON.
     #[arg(long)]
     json: bool,
@@ -43,6 +47,12 @@ pub(crate) struct Options {
 /// A policy of mirroring by its name.
 pub(crate) fn mirror(name: &str) -> Result<PcrMirror, String> {
     PcrMirror::from_name(name).ok_or_else(|| "it is off, summary or full".to_owned())
+}
+
+/// PCR banks by their names.
+pub(crate) fn pcr_banks(names: &str) -> Result<PcrBanks, String> {
+    PcrBanks::from_names(names)
+        .ok_or_else(|| "it is sha256+sha384, and sha1 or sha512 with them".to_owned())
 }
 
 /// Predicts, and prints or writes.
@@ -69,6 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         kernel: &kernel,
         initrd: initrd.as_deref(),
         command_line: &options.append,
+        banks: options.pcr_banks,
     })?;
     if let Some(path) = &options.policy {
         let terms = Terms {

@@ -1,11 +1,12 @@
 //! `cargo xtask run`: boot a guest as L2 and check its TPM.
 
-use super::measure::mirror;
+use super::measure::{mirror, pcr_banks};
 use crate::prepare::{Instead, prepare};
 use crate::{debian, images, report};
 use anyhow::{Context, Result};
 use attestation::journal::PcrMirror;
-use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, mirror_option};
+use attestation::pcr::PcrBanks;
+use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, banks_option, mirror_option};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use simulator::{Clock, Console, Gpaw, Run, Simulation, Transcript, Window};
 use std::path::PathBuf;
@@ -24,6 +25,9 @@ pub(crate) struct Options {
     /// What L1 records of the PCRs in the journal.
     #[arg(long, value_name = "off|summary|full", value_parser = mirror)]
     pcr_mirror: Option<PcrMirror>,
+    /// The TPM's PCR banks: sha256 and sha384, and sha1 or sha512 if wanted.
+    #[arg(long, value_name = "BANKS", value_parser = pcr_banks)]
+    pcr_banks: Option<PcrBanks>,
     /// What the host makes of a request for a TD quote: ok, none, refused, late, fail, other-td, stale, garbage,
     /// truncated, huge.
     #[arg(long, value_name = "MODE")]
@@ -127,6 +131,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 fn attest(options: &Options, setup: &Setup) -> Result<bool> {
     let trip = RoundTrip {
         mirror: options.pcr_mirror.unwrap_or(PcrMirror::Summary),
+        banks: options.pcr_banks.unwrap_or_default(),
         quote: options.quote.as_deref(),
         own_ak: options.own_ak,
         append: &options.append,
@@ -189,6 +194,7 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
         simulator_options.push("watchdog=0".to_owned());
     }
     simulator_options.extend(options.pcr_mirror.map(mirror_option));
+    simulator_options.extend(options.pcr_banks.map(banks_option));
     simulator_options.extend(options.quote.as_ref().map(|quote| format!("quote={quote}")));
     simulator_options.extend(options.simulator_options.iter().cloned());
     let (clock, console) = if options.shell {

@@ -54,14 +54,18 @@ impl Host {
     }
 
     /// Makes a named file the only one.
-    pub(crate) fn set_file(&mut self, name: &str, key: u16, bytes: &[u8]) {
-        let mut directory = vec![0; 4 + 64];
-        directory[3] = 1;
-        directory[4..8].copy_from_slice(&(bytes.len() as u32).to_be_bytes());
-        directory[8..10].copy_from_slice(&key.to_be_bytes());
-        directory[12..12 + name.len()].copy_from_slice(name.as_bytes());
+    /// Files by name, selector and content.
+    pub(crate) fn set_files(&mut self, files: &[(&str, u16, &[u8])]) {
+        let mut directory = (files.len() as u32).to_be_bytes().to_vec();
+        for (name, key, bytes) in files {
+            let mut entry = [0; 64];
+            entry[..4].copy_from_slice(&(bytes.len() as u32).to_be_bytes());
+            entry[4..6].copy_from_slice(&key.to_be_bytes());
+            entry[8..8 + name.len()].copy_from_slice(name.as_bytes());
+            directory.extend(entry);
+            self.set(Item::File(*key), bytes);
+        }
         self.set(Item::FileDirectory, &directory);
-        self.set(Item::File(key), bytes);
     }
 
     pub(crate) fn set_size(&mut self, item: Item, size: u32) {

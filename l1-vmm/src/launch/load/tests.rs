@@ -9,6 +9,7 @@ use alloc::string::ToString;
 use alloc::vec;
 use attestation::digest::Digests;
 use attestation::launch::kernel_digests;
+use attestation::pcr::PcrBanks;
 use core::cell::RefCell;
 use proptest::prelude::*;
 use tdcall::Td;
@@ -90,7 +91,15 @@ fn launch(host: &Host) -> (Result<LoadedGuest, LoadError>, Memory) {
     let td = Td::new(host);
     let result = FwCfg::open(&td, host)
         .map_err(LoadError::from)
-        .and_then(|device| load(&device, &plan, &memory, &Stopwatch::new(|| 0)));
+        .and_then(|device| {
+            load(
+                &device,
+                &plan,
+                &memory,
+                PcrBanks::ALL,
+                &Stopwatch::new(|| 0),
+            )
+        });
     (result, memory)
 }
 

@@ -5,8 +5,8 @@
 use attestation::bundle::{Binary, Bundle, Certify, FORMAT, Pcrs, Quote, VERSION};
 use attestation::digest::{Algorithm, Digest};
 use attestation::tpm::{
-    Curve, Fields, Key, NvPublic, PcrSelect, Public, Response, Scheme, commands, response_code, rh,
-    template,
+    Curve, Fields, Key, NvPublic, PcrSelect, PcrSelection, Public, Response, Scheme, commands,
+    response_code, rh, template,
 };
 use attestation::window::{
     NV_REPORT, NV_SELECTOR, NV_USER_DATA, NV_WINDOW, OBJECT_CC_EVENT_LOG, OBJECT_TD_QUOTE,
@@ -133,12 +133,11 @@ pub fn public(tpm: &mut impl Device, handle: u32) -> Option<Vec<u8>> {
     Some(parameters[..2 + length].to_vec())
 }
 
-/// All banks in hexadecimal.
+/// All banks that there are, in hexadecimal.
 pub fn pcrs(tpm: &mut impl Device) -> Pcrs {
     let mut bank = |algorithm| {
-        (0..24)
-            .map(|pcr| value(tpm, algorithm, pcr).to_string())
-            .collect()
+        let values = (0..24).map_while(|pcr| value(tpm, algorithm, pcr));
+        values.map(|value| value.to_string()).collect()
     };
     Pcrs {
         sha1: bank(Algorithm::Sha1),
@@ -148,11 +147,16 @@ pub fn pcrs(tpm: &mut impl Device) -> Pcrs {
     }
 }
 
-fn value(tpm: &mut impl Device, algorithm: Algorithm, pcr: u8) -> Digest {
+/// `None` if there is no such bank.
+fn value(tpm: &mut impl Device, algorithm: Algorithm, pcr: u8) -> Option<Digest> {
     let parameters = tpm.ok(&commands::pcr_read(PcrSelect::of(algorithm, [pcr])));
-    // The one digest is what the parameters end with.
-    let value = &parameters[parameters.len() - algorithm.size()..];
-    Digest::new(algorithm, value).expect("a digest of the bank")
+    let mut fields = Fields::new(&parameters);
+    fields.u32().expect("pcrUpdateCounter");
+    PcrSelection::read(&mut fields).expect("what was read");
+    match fields.u32().expect("a count") {
+        0 => None,
+        _ => Digest::new(algorithm, fields.sized().expect("a digest")),
+    }
 }
 
 /// The size of an NV index, if it is defined.

@@ -2,6 +2,7 @@
 
 use attestation::digest::Algorithm;
 use attestation::event_log::{EV_NO_ACTION, EV_SEPARATOR, TcgLog};
+use attestation::pcr::PcrBanks;
 use verifier::Id;
 
 use crate::clippings::{
@@ -191,7 +192,7 @@ fn the_log_as_a_whole() {
             Lie {
                 name: "no event in it",
                 breaks: Id::PcrReplay,
-                tell: |lie| lie.bundle.tcg_event_log.0 = TcgLog::new().into_bytes(),
+                tell: |lie| lie.bundle.tcg_event_log.0 = TcgLog::new(PcrBanks::ALL).into_bytes(),
             },
             Lie {
                 name: "something behind it",

@@ -117,7 +117,7 @@ fn the_names_of_the_eks_are_bound_with_their_sizes() {
 
 #[test]
 fn pcr_banks_are_bound_in_order_of_their_algorithms() {
-    let banks = pcr::banks_at_startup();
+    let banks = pcr::PcrBanks::ALL.at_startup();
     let reversed: Vec<Bank> = banks.iter().rev().cloned().collect();
     assert_eq!(pcr_banks_digest(&banks), pcr_banks_digest(&reversed));
     assert_ne!(pcr_banks_digest(&banks), pcr_banks_digest(&banks[1..]));

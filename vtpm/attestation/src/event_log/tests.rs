@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::digest::{Algorithm, Digest, Digests, extend_sha384, sha384};
+use crate::pcr::PcrBanks;
 use proptest::prelude::*;
 use std::format;
 use std::vec;
@@ -17,7 +18,7 @@ fn cc_log(records: &[(u8, u32, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn tcg_log(records: &[(u8, u32, Vec<u8>)]) -> Vec<u8> {
-    let mut log = TcgLog::new();
+    let mut log = TcgLog::new(PcrBanks::ALL);
     for (pcr, event_type, data) in records {
         log.append(*pcr, *event_type, &Digests::of(data), data);
     }
@@ -70,10 +71,10 @@ fn the_tcg_log_has_the_specifications_layout() {
         "04000000",
         "0d000000",
         "04000000",
-        &format!("0400{}", digests.get(Algorithm::Sha1)),
-        &format!("0b00{}", digests.get(Algorithm::Sha256)),
-        &format!("0c00{}", digests.get(Algorithm::Sha384)),
-        &format!("0d00{}", digests.get(Algorithm::Sha512)),
+        &format!("0400{}", digests.get(Algorithm::Sha1).unwrap()),
+        &format!("0b00{}", digests.get(Algorithm::Sha256).unwrap()),
+        &format!("0c00{}", digests.get(Algorithm::Sha384).unwrap()),
+        &format!("0d00{}", digests.get(Algorithm::Sha512).unwrap()),
         "06000000",
         "6b65726e656c",
     ]

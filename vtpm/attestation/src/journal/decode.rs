@@ -2,7 +2,7 @@
 
 use super::{Mode, PcrMirror, Record, Start, StartupType, VERSION};
 use crate::digest::{Algorithm, Digest};
-use crate::pcr;
+use crate::pcr::{self, PcrBanks};
 use crate::tpm::Name;
 use alloc::vec::Vec;
 use minicbor::Decoder;
@@ -110,6 +110,7 @@ fn start(from: &mut Decoder<'_>) -> Result<Start, RecordError> {
         interface: from.str()?.into(),
         mode: Mode::from_code(from.u8()?).ok_or(RecordError::Field("mode"))?,
         mirror: PcrMirror::from_code(from.u8()?).ok_or(RecordError::Field("mirror"))?,
+        banks: banks(from)?,
         state: match from.datatype()? {
             Type::Null => {
                 from.null()?;
@@ -126,6 +127,19 @@ fn start(from: &mut Decoder<'_>) -> Result<Start, RecordError> {
         ak: name(from, "ak")?,
         ca: array(from, "ca")?,
     })
+}
+
+/// In order, or the record would not be what it is encoded as again.
+fn banks(from: &mut Decoder<'_>) -> Result<PcrBanks, RecordError> {
+    let count = from
+        .array()?
+        .filter(|count| *count <= Algorithm::ALL.len() as u64);
+    let mut banks = Vec::new();
+    for _ in 0..count.ok_or(RecordError::Field("banks"))? {
+        banks.extend(Algorithm::from_id(from.u16()?));
+    }
+    let banks = PcrBanks::new(&banks).filter(|_| count == Some(banks.len() as u64));
+    banks.ok_or(RecordError::Field("banks"))
 }
 
 fn startup_type(from: &mut Decoder<'_>) -> Result<StartupType, RecordError> {

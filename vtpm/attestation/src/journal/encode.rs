@@ -1,7 +1,7 @@
 //! Records as CBOR.
 
 use super::{Record, Start, VERSION};
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use minicbor::Encoder;
@@ -21,7 +21,7 @@ impl Record {
 
     fn write(&self, to: &mut Encoder<&mut Vec<u8>>) -> Result<()> {
         let fields = match self {
-            Self::Start(_) => 8,
+            Self::Start(_) => 9,
             Self::Reset | Self::Clear => 0,
             Self::Startup(_)
             | Self::Shutdown(_)
@@ -61,6 +61,11 @@ impl Start {
     fn write(&self, to: &mut Encoder<&mut Vec<u8>>) -> Result<()> {
         to.str(&self.engine)?.str(&self.interface)?;
         to.u8(self.mode.code())?.u8(self.mirror.code())?;
+        let banks: Vec<_> = self.banks.iter().map(Algorithm::id).collect();
+        to.array(banks.len() as u64)?;
+        for bank in banks {
+            to.u16(bank)?;
+        }
         match &self.state {
             Some(state) => to.bytes(state)?,
             None => to.null()?,

@@ -13,6 +13,7 @@ pub use decode::RecordError;
 pub use tagged::{TAG, TaggedEventError, unwrap, wrap};
 
 use crate::digest::Digest;
+use crate::pcr::PcrBanks;
 use crate::tpm::Name;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -136,6 +137,8 @@ pub struct Start {
     pub mode: Mode,
     /// How PCRs are mirrored.
     pub mirror: PcrMirror,
+    /// Its PCR banks.
+    pub banks: PcrBanks,
     /// SHA-384 of the permanent state it started from; none if it started from nothing.
     pub state: Option<[u8; 48]>,
     /// Names of the EKs: RSA-2048, P-256, P-384.

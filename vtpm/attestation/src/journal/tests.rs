@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::digest::{Algorithm, Digest, Digests};
+use crate::pcr::PcrBanks;
 use proptest::collection::vec as vec_of;
 use proptest::prelude::*;
 use std::boxed::Box;
@@ -19,6 +20,7 @@ fn start(state: Option<[u8; 48]>) -> Start {
         interface: "PTP FIFO".into(),
         mode: Mode::Ephemeral,
         mirror: PcrMirror::Summary,
+        banks: PcrBanks::default(),
         state,
         eks: [name(1), name(2), Name::of(Algorithm::Sha384, &[3])],
         ak: name(4),
@@ -31,7 +33,7 @@ fn start(state: Option<[u8; 48]>) -> Start {
 fn records_are_the_cbor_that_the_cddl_says() {
     let eks = [name(1).to_string(), name(2).to_string()];
     let start_bytes = format!(
-        "8a0101{engine}{interface}0001f6835822{}5822{}5832{}5822{}5830{}",
+        "8b0101{engine}{interface}0001820b0cf6835822{}5822{}5832{}5822{}5830{}",
         eks[0],
         eks[1],
         Name::of(Algorithm::Sha384, &[3]),
@@ -147,16 +149,23 @@ fn what_the_cddl_does_not_allow_is_refused_by_name() {
 }
 
 #[test]
-fn a_start_with_an_unknown_mode_mirror_or_name_is_refused() {
+fn a_start_with_an_unknown_mode_mirror_bank_or_name_is_refused() {
     let good = Record::Start(start(Some([7; 48]))).to_cbor();
     assert!(Record::from_cbor(&good).is_ok());
     let mode = 3 + 15 + 9;
+    let banks = mode + 2;
+    let state = banks + 3;
     let places = [
         (mode, 2, "mode"),
         (mode + 1, 3, "mirror"),
-        (mode + 2 + 2 + 48, 0x82, "eks"),
+        // No bank, SHA-1 for SHA-256, no algorithm, SHA-384 twice.
+        (banks, 0x80, "banks"),
+        (banks + 1, 0x4, "banks"),
+        (banks + 1, 0x5, "banks"),
+        (banks + 1, 0xC, "banks"),
+        (state + 2 + 48, 0x82, "eks"),
         // The name algorithm of the first EK.
-        (mode + 2 + 2 + 48 + 1 + 2 + 1, 0xD, "eks"),
+        (state + 2 + 48 + 1 + 2 + 1, 0xD, "eks"),
     ];
     for (place, value, field) in places {
         let mut bytes = good.clone();
@@ -219,11 +228,13 @@ fn starts() -> impl Strategy<Value = Start> {
     let texts = ("[ -~]{0,40}", "[ -~]{0,40}");
     (texts, 0..2u8, 0..3u8, any::<Option<u8>>(), any::<u8>()).prop_map(
         |((engine, interface), mode, mirror, state, byte)| {
+            let banks = [PcrBanks::default(), PcrBanks::ALL];
             Start {
                 engine,
                 interface,
                 mode: Mode::from_code(mode).unwrap(),
                 mirror: PcrMirror::from_code(mirror).unwrap(),
+                banks: banks[usize::from(byte % 2)],
                 state: state.map(|byte| [byte; 48]),
                 ..start(None)
             }

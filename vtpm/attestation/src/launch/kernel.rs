@@ -3,6 +3,7 @@
 //! Source: Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header".
 
 use crate::digest::{Digests, Hasher};
+use crate::pcr::PcrBanks;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -75,10 +76,10 @@ pub fn without_loader_fields(bytes: &[u8], start: usize) -> Vec<u8> {
     copy
 }
 
-/// The digests of a kernel file, from its bytes on disk.
+/// The digests of a kernel file, from its bytes on disk, in all four algorithms.
 pub fn kernel_digests(file: &[u8]) -> Digests {
     let (start, rest) = file.split_at_checked(HEADER_END).unwrap_or((file, &[]));
-    let mut hasher = Hasher::new();
+    let mut hasher = Hasher::new(PcrBanks::ALL);
     hasher.update(&canonical_setup(start));
     hasher.update(rest);
     hasher.finish()
