@@ -10,6 +10,10 @@ const META_PACKAGE: &str = "linux-image-amd64";
 /// What a file of a kernel's package is called before its version.
 const KERNEL_FILE: &str = "vmlinuz";
 
+/// The kernel's driver of the TPM where it is not built in (Linux 5.10 of Debian 11), in the order in which its
+/// modules are inserted.
+const TPM_MODULES: [&str; 4] = ["rng-core.ko", "tpm.ko", "tpm_tis_core.ko", "tpm_tis.ko"];
+
 /// The keys of Debian's archive, of all of its suites.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -28,6 +32,8 @@ pub(crate) struct Kernel {
     pub(crate) package: String,
     /// Its `vmlinuz`.
     pub(crate) file: PathBuf,
+    /// The modules of its TPM driver, in the order in which they are inserted; none if it is built in.
+    pub(crate) modules: Vec<PathBuf>,
 }
 
 /// The path of a stock `vmlinuz`, fetched into `cache` on first use.
@@ -64,7 +70,19 @@ pub(crate) fn kernel_of_suite(suite: &str, cache: &Path) -> Result<Kernel> {
     let vmlinuz = find_kernel(download.path()).context("the package holds no kernel")?;
     let file = lists.join(KERNEL_FILE);
     std::fs::rename(vmlinuz, &file)?;
-    Ok(Kernel { package, file })
+    let mut modules = Vec::new();
+    for name in TPM_MODULES {
+        if let Some(found) = find_below(download.path(), name) {
+            let kept = lists.join(name);
+            std::fs::rename(found, &kept)?;
+            modules.push(kept);
+        }
+    }
+    Ok(Kernel {
+        package,
+        file,
+        modules,
+    })
 }
 
 /// Packages of this machine's Debian, unpacked into a folder of `cache` on first use.
@@ -210,7 +228,7 @@ impl Archive<'_> {
     }
 }
 
-/// Unpacks only what is or leads to a kernel.
+/// Unpacks only what is or leads to a kernel, or is its TPM driver.
 fn unpack_kernel(deb: &Path, to: &Path) -> Result<()> {
     let mut archive = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
@@ -224,6 +242,7 @@ fn unpack_kernel(deb: &Path, to: &Path) -> Result<()> {
         .arg("-C")
         .arg(to)
         .args(["-x", "--wildcards", "*/vmlinuz*"])
+        .args(TPM_MODULES.map(|module| format!("*/{module}")))
         .stdin(stdout)
         .stderr(Stdio::null())
         .status()
@@ -243,4 +262,17 @@ fn find_kernel(folder: &Path) -> Option<PathBuf> {
         path.file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with(KERNEL_FILE))
     })
+}
+
+/// The file of this name somewhere below a folder.
+fn find_below(folder: &Path, name: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find_map(|path| {
+            if path.is_dir() && !path.is_symlink() {
+                return find_below(&path, name);
+            }
+            (path.file_name()? == name).then_some(path)
+        })
 }

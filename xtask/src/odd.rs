@@ -7,7 +7,7 @@ use anyhow::Result;
 use boots::Setup;
 use boots::compatibility::Kernel;
 use flate2::Compression;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `kexec` and the libraries that it needs beside the C library. They are not installed: the package
 /// would reboot this machine through it.
@@ -23,7 +23,8 @@ const KEXEC: &[&str] = &[
     "libxentoollog1",
 ];
 /// Debian's suites whose kernels are tried.
-const SUITES: [&str; 5] = [
+const SUITES: [&str; 6] = [
+    "bullseye",
     "bookworm",
     "bookworm-backports",
     "trixie",
@@ -56,10 +57,32 @@ pub(crate) fn kernels(setup: &Setup) -> Result<Vec<Kernel>> {
         .iter()
         .map(|suite| {
             let kernel = debian::kernel_of_suite(suite, &setup.folder)?;
+            let initrd = match &kernel.modules[..] {
+                [] => None,
+                modules => Some(initrd_with(modules, &setup.folder.join(suite))?),
+            };
             Ok(Kernel {
                 name: format!("{suite}, {}", kernel.package),
                 file: kernel.file,
+                initrd,
             })
         })
         .collect()
+}
+
+/// Packs the usual initrd with kernel modules, which its first program inserts in this order.
+fn initrd_with(modules: &[PathBuf], folder: &Path) -> Result<PathBuf> {
+    let files: Vec<(String, PathBuf)> = (1..)
+        .zip(modules)
+        .map(|(number, module)| (format!("modules/{number}.ko"), module.clone()))
+        .collect();
+    let files: Vec<(&str, PathBuf)> = files
+        .iter()
+        .map(|(place, file)| (place.as_str(), file.clone()))
+        .collect();
+    let more = More {
+        files: &files,
+        ..More::NOTHING
+    };
+    guest_initrd(&more, folder)
 }

@@ -2,12 +2,8 @@
 
 use crate::{BASE_COMMAND_LINE, Checks, Setup};
 use anyhow::{Context, Result, ensure};
-use simulator::{BootFiles, Run, Simulation};
+use simulator::{BootFiles, Run};
 use std::path::PathBuf;
-use std::time::Duration;
-
-/// A trial that takes longer than this has hung.
-const HUNG: Duration = Duration::from_secs(300);
 
 /// How a run must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,10 +104,8 @@ impl Trial {
             initrd: Some(self.initrd.as_ref().unwrap_or(&setup.initrd)),
             command_line: &command_line,
         };
-        Simulation {
-            limit: Some(HUNG),
-            ..setup.simulation(&self.file_name(), boot, self.memory_mib)
-        }
-        .run(&mut |_| {})
+        setup
+            .simulation(&self.file_name(), boot, self.memory_mib)
+            .run(&mut |_| {})
     }
 }
