@@ -5,10 +5,10 @@ use super::guest::Guest;
 use super::l1_image::L1Image;
 use super::program::{Blob, Program, TPM, selector, tpm};
 use super::runtime::place;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use iced_x86::code_asm::{
-    CodeAssembler, CodeLabel, al, cr0, dr0, dr6, dr7, dword_ptr, dx, eax, ecx, edi, edx, esi,
-    qword_ptr, rax, rbx, rcx, rsp, ss,
+    CodeAssembler, CodeLabel, al, byte_ptr, cr0, cr4, dr0, dr6, dr7, dword_ptr, dx, eax, ecx, edi,
+    edx, esi, qword_ptr, rax, rbx, rcx, rsp, ss,
 };
 use x86_defs::rflags;
 
@@ -33,8 +33,45 @@ pub(super) fn guests() -> Vec<Guest> {
     vec![
         Guest::new("single steps over what L1 executes", single_steps),
         Guest::new("breakpoints at what L1 executes", breakpoints),
+        Guest::new("breakpoints at data and ports", data_breakpoints),
     ]
 }
+
+/// What a breakpoint waits for: R/W0 and LEN0 of DR7, with the breakpoint of DR0 on.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Access {
+    /// A write of a byte.
+    Write = BREAK_AT_DR0 as u32 | 0b01 << 16,
+    /// Input or output of a byte (CR4.DE).
+    Port = BREAK_AT_DR0 as u32 | 0b10 << 16,
+    /// A read or write of a byte.
+    ReadWrite = BREAK_AT_DR0 as u32 | 0b11 << 16,
+}
+
+/// Breakpoints that the instruction of a [`Case`] meets: its name, where, for what.
+static MET: [(&str, u64, Access); 8] = [
+    ("IN", LINE_STATUS as u64, Access::Port),
+    ("OUT", NO_PORT as u64, Access::Port),
+    (
+        "MOV from the TPM window",
+        TPM + tpm::STS as u64,
+        Access::ReadWrite,
+    ),
+    (
+        "MOV to the TPM window",
+        TPM + tpm::INT_ENABLE as u64,
+        Access::Write,
+    ),
+    ("REP OUTSB", place::BUFFER, Access::ReadWrite),
+    ("REP OUTSB", NO_PORT as u64, Access::Port),
+    ("REP INSB", place::BUFFER + 1, Access::Write),
+    (
+        "REP MOVSB from the TPM window",
+        place::BUFFER,
+        Access::Write,
+    ),
+];
 
 /// An instruction that L1 executes: its name, what comes before it, itself, and how many debug exceptions a
 /// single step over it takes.
@@ -308,4 +345,48 @@ fn breakpoints(_: &L1Image) -> Result<Blob> {
     }
     p.power_off()?;
     p.assemble()
+}
+
+/// What an access of the processor itself meets comes as ever; L1 raises no debug exception for what it accesses
+/// for L2, as KVM's emulation does not: it would have to ask the module for DR7 at each access.
+fn data_breakpoints(_: &L1Image) -> Result<Blob> {
+    let mut p = program()?;
+    p.take_tpm()?;
+    p.a.mov(rax, cr4)?;
+    p.a.or(eax, x86_defs::cr4::DE as i32)?;
+    p.a.mov(cr4, rax)?;
+    let mut behind = p.a.create_label();
+    p.a.mov(qword_ptr(COUNT), 0)?;
+    arm(&mut p, place::BUFFER, Access::Write)?;
+    p.a.mov(byte_ptr(place::BUFFER), 0)?;
+    p.a.set_label(&mut behind)?;
+    p.a.mov(eax, 0x400)?;
+    p.a.mov(dr7, rax)?;
+    p.a.mov(rax, qword_ptr(COUNT))?;
+    p.check("MOV to memory: debug exceptions", 1)?;
+    check_trap(&mut p, "MOV to memory", 0, behind, B0)?;
+    for (name, place, access) in MET {
+        let case = CASES.iter().find(|case| case.name == name);
+        let case = case.context("no such case")?;
+        p.a.mov(qword_ptr(COUNT), 0)?;
+        p.a.mov(rbx, TPM)?;
+        arm(&mut p, place, access)?;
+        (case.before)(&mut p.a)?;
+        (case.instruction)(&mut p.a)?;
+        p.a.mov(eax, 0x400)?;
+        p.a.mov(dr7, rax)?;
+        p.a.mov(rax, qword_ptr(COUNT))?;
+        p.check(&format!("{name}: breakpoint at {place:#x}"), 0)?;
+    }
+    p.power_off()?;
+    p.assemble()
+}
+
+/// Turns the breakpoint of DR0 on.
+fn arm(p: &mut Program, place: u64, access: Access) -> Result<()> {
+    p.a.mov(rax, place)?;
+    p.a.mov(dr0, rax)?;
+    p.a.mov(eax, access as u32)?;
+    p.a.mov(dr7, rax)?;
+    Ok(())
 }
