@@ -163,7 +163,7 @@ fn accepted(evidence: &Evidence) -> Vec<Id> {
 }
 
 #[test]
-fn an_authority_without_a_quote_has_a_report() {
+fn an_authority_whose_host_gave_no_quote_is_trusted_by_its_report() {
     let boot = Boot {
         host: QuotingHost {
             authority: Service::Absent,
