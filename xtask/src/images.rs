@@ -153,18 +153,23 @@ pub(crate) fn build_guest_program(package: &str) -> Result<PathBuf> {
     Ok(target_dir.join(TARGET).join("release").join(package))
 }
 
-/// An ELF file as it goes into an image: without debug information.
+/// An ELF file as it goes into an image: without debug information. It takes the place of `to` at once, so that
+/// another run never reads half of it.
 fn strip(file: &Path, to: &Path) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir_in(to.parent().unwrap_or(to))?;
+    let stripped = folder.path().join("stripped");
     let status = Command::new("strip")
         .args(["--strip-all", "-o"])
-        .arg(to)
+        .arg(&stripped)
         .arg(file)
         .status()
         .context("cannot run strip (package binutils)")?;
     if !status.success() {
         bail!("strip failed on {}", file.display());
     }
-    Ok(std::fs::read(to)?)
+    let bytes = std::fs::read(&stripped)?;
+    std::fs::rename(&stripped, to).with_context(|| to.display().to_string())?;
+    Ok(bytes)
 }
 
 impl Images {

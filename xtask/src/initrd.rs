@@ -6,7 +6,9 @@ use cpio::NewcBuilder;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -113,10 +115,23 @@ pub(crate) fn build(guest_scripts: &Path, more: &More<'_>, to: &Path) -> Result<
         tree.file(&place, std::fs::read(&script)?, 0o755);
     }
     let path = to.join("initrd.cpio.gz");
-    let mut file = GzEncoder::new(std::fs::File::create(&path)?, more.compression);
-    file.write_all(&tree.archive()?)?;
-    file.finish()?;
+    write_whole(&path, &tree.archive()?, more.compression)?;
     Ok(path)
+}
+
+/// Compresses into a file of its own name, which then takes the place of `path` at once: another run that packs or
+/// reads the same archive has a whole one, the old or the new.
+fn write_whole(path: &Path, archive: &[u8], compression: Compression) -> Result<()> {
+    let folder = path.parent().context("an initrd without a folder")?;
+    let file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(folder)?;
+    let mut encoder = GzEncoder::new(file, compression);
+    encoder.write_all(archive)?;
+    let file = encoder.finish()?;
+    file.persist(path)
+        .with_context(|| path.display().to_string())?;
+    Ok(())
 }
 
 /// The names under which Debian's package has the one program that tpm2-tools are.
@@ -224,5 +239,48 @@ impl Tree {
         }
         cpio::newc::trailer(&mut out)?;
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn two_that_pack_at_once_leave_a_whole_archive_to_every_reader() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("initrd.cpio.gz");
+        // Noise, which does not shrink, so that writing it takes a while.
+        let archives = [1u64, 2].map(|seed| {
+            let mut state = seed;
+            let mut next = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state as u8
+            };
+            (0..300_000).map(|_| next()).collect::<Vec<u8>>()
+        });
+        write_whole(&path, &archives[0], Compression::fast()).unwrap();
+        std::thread::scope(|scope| {
+            for archive in &archives {
+                scope.spawn(|| {
+                    for _ in 0..30 {
+                        write_whole(&path, archive, Compression::fast()).unwrap();
+                    }
+                });
+            }
+            for _ in 0..60 {
+                let mut seen = Vec::new();
+                let file = std::fs::File::open(&path).unwrap();
+                flate2::read::GzDecoder::new(file)
+                    .read_to_end(&mut seen)
+                    .unwrap();
+                assert!(archives.contains(&seen), "{} bytes", seen.len());
+            }
+        });
+        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 1, "a file of a name of its own is left behind");
     }
 }

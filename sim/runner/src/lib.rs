@@ -9,6 +9,7 @@
 //! Who builds the programs, and what a run must show, is not here: `xtask` and `tests/boots`.
 #![forbid(unsafe_code)]
 
+mod kept;
 mod names;
 mod options;
 mod pack;

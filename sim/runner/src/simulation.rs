@@ -1,5 +1,6 @@
 //! A run of the simulator.
 
+use crate::kept::{self, ConsoleLog};
 use crate::options::Gpaw;
 use crate::qemu::{self, Answer, BootFiles, Clock, Run};
 use crate::{pack, ram};
@@ -56,7 +57,10 @@ impl Simulation<'_> {
     pub fn run(&self, on_line: &mut dyn FnMut(&str)) -> Result<Run> {
         let pack_file = self.file("pack");
         let pack = self.pack()?;
+        // Held until the run has ended.
+        let _files = kept::claim(&self.file("lock"))?;
         std::fs::write(&pack_file, &pack)?;
+        let mut console_log = ConsoleLog::create(&self.file("console.log"))?;
         let log = self.file("simulator.log");
         let _ = std::fs::remove_file(&log);
         let cpu = match self.gpaw {
@@ -82,12 +86,18 @@ impl Simulation<'_> {
         if let Ok(words) = std::env::var(ARGUMENTS_VARIABLE) {
             command.args(words.split_whitespace());
         }
+        let mut on_line = |line: &str| {
+            console_log.line(line);
+            on_line(line);
+        };
         let heard = match self.console {
-            Console::Kept => qemu::listen(command, None, self.limit, on_line)?,
-            Console::Asked(answer) => qemu::listen(command, Some(answer), self.limit, on_line)?,
+            Console::Kept => qemu::listen(command, None, self.limit, &mut on_line)?,
+            Console::Asked(answer) => {
+                qemu::listen(command, Some(answer), self.limit, &mut on_line)?
+            }
             Console::Terminal => qemu::connect_terminal(command)?,
         };
-        std::fs::write(self.file("console.log"), heard.console.join("\n"))?;
+        console_log.finish()?;
         let log = std::fs::read(&log).unwrap_or_default();
         Ok(heard.into_run(SUCCESS, &String::from_utf8_lossy(&log)))
     }
