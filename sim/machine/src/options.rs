@@ -104,6 +104,9 @@ pub(crate) enum Fault {
     HostRoute { reason: u32, every: u64 },
     /// `l1-interrupt:N`: at every N-th L2 exit L1's timer interrupt comes, due or not.
     LocalInterrupt { every: u64 },
+    /// `l1-interrupt:random:SEED`: at entries of L2 chosen by the seed, one in about four, L1's timer interrupt
+    /// is pending, due or not: TDG.VP.ENTER does not enter.
+    PendingInterrupt { seed: u64 },
     /// `tdvmcall-nonsense:WHAT`: the host answers a TDVMCALL sub-function, or `all`, with
     /// nonsense.
     TdvmcallNonsense { what: String },
@@ -259,8 +262,13 @@ fn parse_fault(text: &str) -> Option<Fault> {
             reason: number(next()?)?.try_into().ok()?,
             every: number(next()?)?,
         },
-        "l1-interrupt" => Fault::LocalInterrupt {
-            every: number(next()?)?,
+        "l1-interrupt" => match next()? {
+            "random" => Fault::PendingInterrupt {
+                seed: number(next()?)?,
+            },
+            every => Fault::LocalInterrupt {
+                every: number(every)?,
+            },
         },
         "tdvmcall-nonsense" => Fault::TdvmcallNonsense {
             what: next()?.to_string(),

@@ -12,6 +12,7 @@ mod hostile;
 mod io_apic;
 mod local_apic;
 pub(crate) mod memory;
+mod pending_interrupts;
 mod ports;
 mod quote;
 mod summary;
@@ -20,7 +21,8 @@ mod tdvmcall;
 use alloc::format;
 use alloc::string::String;
 
-use tdx_module::{Action, HardwareExit, Module, TdExit, Vm, VpEnterInput};
+use tdx_defs::tdg;
+use tdx_module::{Action, HardwareExit, Module, Platform, TdExit, Vm, VpEnterInput};
 
 use crate::arch::cpu::rdtsc;
 use crate::console::say;
@@ -32,6 +34,7 @@ pub(crate) use fw_cfg::FwCfg;
 use io_apic::IoApic;
 use local_apic::LocalApic;
 use memory::{Frames, TdMemory};
+use pending_interrupts::PendingInterrupts;
 use ports::{MachineRequest, Ports};
 use quote::QuoteService;
 use tdvmcall::Served;
@@ -84,6 +87,8 @@ pub(crate) struct Host {
     /// L2 exits so far; requests for host-routed ones that were made.
     l2_exits: u64,
     routes_requested: u64,
+    /// Entries that find an interrupt pending.
+    pending_interrupts: Option<PendingInterrupts>,
     /// What TDH.VP.INIT gave every virtual processor in RCX.
     vcpu_argument: u64,
     /// The watchdog's view: TPM exits and RTMR extends seen.
@@ -110,6 +115,7 @@ impl Host {
             quotes: QuoteService::default(),
             l2_exits: 0,
             routes_requested: 0,
+            pending_interrupts: None,
             vcpu_argument: 0,
             progress_seen: 0,
             options,
@@ -141,6 +147,10 @@ impl Host {
             match *fault {
                 Fault::Busy { leaf, times } => self.module.faults().busy(leaf, times),
                 Fault::Interrupt { leaf, times } => self.module.faults().interrupt(leaf, times),
+                Fault::PendingInterrupt { seed } => {
+                    say!("interrupts are pending at random entries: seed {seed}");
+                    self.pending_interrupts = Some(PendingInterrupts::new(seed));
+                }
                 _ => {}
             }
         }
@@ -222,6 +232,12 @@ impl Host {
                     phase("first-l2-entry");
                 }
                 self.l2_exited(&exited.exit);
+            } else if self.is_entry(&exited.exit)
+                && let Some(chosen) = &mut self.pending_interrupts
+                && chosen.next_entry()
+                && let Some(vector) = self.local_apic.timer_vector()
+            {
+                self.post(vector);
             }
             action = self.module.handle_exit(&mut self.hardware, exited);
         }
@@ -251,6 +267,13 @@ impl Host {
                 _ => {}
             }
         }
+    }
+
+    /// Whether L1 left for TDG.VP.ENTER.
+    fn is_entry(&mut self, exit: &HardwareExit) -> bool {
+        let tdcall = matches!(exit, HardwareExit::Exception { vector: 6, .. });
+        let [rax, ..] = self.hardware.general_registers(Vm::L1);
+        tdcall && rax == tdg::VP_ENTER
     }
 
     /// Gives L1 an interrupt.

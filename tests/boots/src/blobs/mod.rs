@@ -16,6 +16,7 @@ mod l1_image;
 mod l1_memory;
 mod modes;
 mod msr;
+mod pending_interrupts;
 mod program;
 mod runtime;
 mod state;
@@ -36,6 +37,7 @@ fn guests() -> impl Iterator<Item = Guest> {
         .chain(tdcalls::guests())
         .chain(state::guests())
         .chain(msr::guests())
+        .chain(pending_interrupts::guests())
         .chain(modes::guests())
         .chain(l1_memory::guests())
         .chain(debugging::guests())

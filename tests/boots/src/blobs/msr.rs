@@ -38,7 +38,7 @@ const CR4_TAKEN: u64 = control::VME
 const DEADLINE_MODE: u32 = 2 << 17;
 const TIMER_VECTOR: u32 = 0x40;
 /// How often the timer's interrupt came.
-const TIMER_COUNT: u64 = place::COUNTS + TIMER_VECTOR as u64 * 8;
+pub(super) const TIMER_COUNT: u64 = place::COUNTS + TIMER_VECTOR as u64 * 8;
 
 pub(super) fn guests() -> Vec<Guest> {
     let mut guests = vec![Guest {
@@ -285,9 +285,19 @@ fn read_leaf(a: &mut CodeAssembler, leaf: u32) -> Result<()> {
 
 /// Has the APIC timer interrupt in `ticks`.
 pub(super) fn arm_timer(a: &mut CodeAssembler, ticks: u32) -> Result<()> {
-    wrmsr(a, X2APIC_SPURIOUS, 0x1FF)?;
-    wrmsr(a, X2APIC_LVT_TIMER, u64::from(DEADLINE_MODE | TIMER_VECTOR))?;
+    enable_timer(a)?;
     a.mov(qword_ptr(TIMER_COUNT), 0)?;
+    set_deadline(a, ticks)
+}
+
+/// Lets the APIC timer interrupt at deadlines.
+pub(super) fn enable_timer(a: &mut CodeAssembler) -> Result<()> {
+    wrmsr(a, X2APIC_SPURIOUS, 0x1FF)?;
+    wrmsr(a, X2APIC_LVT_TIMER, u64::from(DEADLINE_MODE | TIMER_VECTOR))
+}
+
+/// Sets the APIC timer's deadline `ticks` ahead.
+pub(super) fn set_deadline(a: &mut CodeAssembler, ticks: u32) -> Result<()> {
     a.rdtsc()?;
     a.shl(rdx, 32)?;
     a.or(rax, rdx)?;
