@@ -5,7 +5,6 @@ use crate::l2;
 use crate::module::Module;
 use crate::platform::{Platform, Register, SegmentName, Vm};
 use x86_defs::apic::Register as Apic;
-use x86_defs::cr0;
 use x86_defs::exit_reason;
 use x86_defs::msr;
 use x86_defs::xcr0;
@@ -34,7 +33,7 @@ const ULI: Access = Xfam(xcr0::UINTR);
 
 /// First and last MSR, reads, writes. Sorted; what is not listed gives #VE. The x2APIC registers
 /// that hardware would take from the virtual APIC page are emulated.
-const TABLE: [(u32, u32, Access, Access); 60] = [
+const TABLE: [(u32, u32, Access, Access); 68] = [
     (0x10, 0x10, Native, Ve),                     // IA32_TIME_STAMP_COUNTER
     (0x48, 0x49, Native, Native),                 // IA32_SPEC_CTRL, IA32_PRED_CMD
     (0x87, 0x87, Gp, Gp),                         // IA32_MKTME_KEYID_PARTITIONING
@@ -71,10 +70,13 @@ const TABLE: [(u32, u32, Access, Access); 60] = [
     (0x48b, 0x492, Emulated, Gp), // IA32_VMX_PROCBASED_CTLS2 .. IA32_VMX_PROCBASED_CTLS3
     (0x4c1, 0x4c8, Gp, Gp),       // IA32_A_PMCx
     (0x500, 0x500, Gp, Gp),       // IA32_SGX_SVN_STATUS
-    (0x560, 0x572, PT, PT),       // IA32_RTIT_*
+    (0x560, 0x561, PT, PT),       // IA32_RTIT_OUTPUT_BASE, IA32_RTIT_OUTPUT_MASK_PTRS
+    (0x570, 0x572, PT, PT),       // IA32_RTIT_CTL, STATUS, CR3_MATCH
     (0x580, 0x587, PT, PT),       // IA32_RTIT_ADDRx
     (0x600, 0x600, Native, Native), // IA32_DS_AREA
-    (0x6a0, 0x6a8, CET, CET),     // IA32_U_CET .. IA32_INTERRUPT_SSP_TABLE_ADDR
+    (0x6a0, 0x6a0, CET, CET),     // IA32_U_CET
+    (0x6a2, 0x6a2, CET, CET),     // IA32_S_CET
+    (0x6a4, 0x6a8, CET, CET),     // IA32_PL0_SSP .. IA32_INTERRUPT_SSP_TABLE_ADDR
     (0x6e1, 0x6e1, Gp, Gp),       // IA32_PKRS
     (0x800, 0x801, Gp, Gp),       // reserved
     (0x804, 0x807, Gp, Gp),       // reserved
@@ -89,11 +91,16 @@ const TABLE: [(u32, u32, Access, Access); 60] = [
     (0x981, 0x984, Gp, Gp),       // IA32_TME_*
     (0x985, 0x98a, ULI, ULI),     // IA32_UINTR_*
     (0xc80, 0xc80, Native, Ve),   // IA32_DEBUG_INTERFACE
-    (0xd90, 0xd93, Gp, Gp),       // IA32_BNDCFGS, IA32_PASID
+    (0xd90, 0xd90, Gp, Gp),       // IA32_BNDCFGS
+    (0xd93, 0xd93, Gp, Gp),       // IA32_PASID
     (0xda0, 0xda0, Native, Emulated), // IA32_XSS
-    (0x1200, 0x16ff, LBR, LBR),   // IA32_LBR_*
+    (0x1200, 0x12ff, LBR, LBR),   // IA32_LBR_x_INFO
+    (0x14ce, 0x14cf, LBR, LBR),   // IA32_LBR_CTL, IA32_LBR_DEPTH
+    (0x1500, 0x16ff, LBR, LBR),   // IA32_LBR_x_FROM_IP, IA32_LBR_x_TO_IP
+    (0x1b01, 0x1b01, Native, Native), // IA32_UARCH_MISC_CTL
     (0xc000_0080, 0xc000_0080, Native, Emulated), // IA32_EFER
-    (0xc000_0081, 0xc000_0084, Native, Native), // IA32_STAR, LSTAR, CSTAR, FMASK
+    (0xc000_0081, 0xc000_0082, Native, Native), // IA32_STAR, IA32_LSTAR
+    (0xc000_0084, 0xc000_0084, Native, Native), // IA32_FMASK
     (0xc000_0100, 0xc000_0103, Native, Native), // FS, GS, KERNEL_GS base, TSC_AUX
 ];
 
@@ -197,7 +204,6 @@ fn context_register(msr: u32) -> Option<Register> {
         EFER => Register::Efer,
         0xc000_0081 => Register::Star,
         0xc000_0082 => Register::Lstar,
-        0xc000_0083 => Register::Cstar,
         0xc000_0084 => Register::Fmask,
         0xc000_0102 => Register::KernelGsBase,
         0xc000_0103 => Register::TscAux,
@@ -273,19 +279,13 @@ fn write_emulated<P: Platform>(
 /// The components of XFAM that IA32_XSS has: PT, CET, ULI, LBR.
 const XSS_COMPONENTS: u64 = xcr0::PT | xcr0::CET_U | xcr0::CET_S | xcr0::UINTR | xcr0::LBR;
 
-/// SCE and LME are L1's; LMA is the processor's; NXE is fixed.
+/// SCE alone is L1's.
 fn write_efer<P: Platform>(platform: &mut P, value: u64) -> Emulation {
-    use x86_defs::efer::{LMA, LME, NXE, SCE};
     let old = platform.register(Vm::L1, Register::Efer);
-    let paging = platform.register(Vm::L1, Register::Cr0) & cr0::PG != 0;
-    let change = (value ^ old) & !LMA;
-    if value & !(SCE | LME | LMA | NXE) != 0 || change & LME != 0 && paging {
-        return Emulation::GP;
-    }
-    if change & !(SCE | LME) != 0 {
+    if (value ^ old) & !x86_defs::efer::SCE != 0 {
         return Emulation::VirtualizationException(exit_reason::WRMSR, 0);
     }
-    platform.set_register(Vm::L1, Register::Efer, value & !LMA | old & LMA);
+    platform.set_register(Vm::L1, Register::Efer, value);
     Emulation::Done
 }
 

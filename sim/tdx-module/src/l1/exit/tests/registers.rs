@@ -286,12 +286,18 @@ fn msrs_are_native_emulated_refused_or_the_hosts() {
         assert_eq!(write(msr, 0x1234_5678_0000), None, "{msr:#x}");
         assert_eq!(read(msr), Ok(0x1234_5678_0000), "{msr:#x}");
     }
-    // EFER: SCE is free, NXE is fixed, LME cannot change under paging.
+    // EFER: SCE is L1's, everything else the host's.
     assert_eq!(read(0xc000_0080), Ok(0xd01));
     assert_eq!(write(0xc000_0080, 0xd00), None);
-    assert_eq!(write(0xc000_0080, 0x501), VE);
-    assert_eq!(write(0xc000_0080, 0xc01), GP);
-    assert_eq!(write(0xc000_0080, 0x1d01), GP);
+    for value in [0x501, 0xc01, 0x1d01, 0x901, 0] {
+        assert_eq!(write(0xc000_0080, value), VE, "{value:#x}");
+    }
+    assert_eq!(read(0xc000_0080), Ok(0xd00));
+    // CSTAR and the gaps between registers of a feature are not in the module's table.
+    for msr in [0xc000_0083, 0x562, 0x6a1, 0x6a3, 0xd91, 0x1300] {
+        assert_eq!(read(msr), ve, "{msr:#x}");
+        assert_eq!(write(msr, 0), VE, "{msr:#x}");
+    }
     // XSS: nothing that XFAM does not have.
     assert_eq!(write(0xda0, 0), None);
     assert_eq!(write(0xda0, 0x1800), GP);
