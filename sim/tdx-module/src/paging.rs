@@ -200,7 +200,7 @@ mod tests {
     impl Machine {
         fn new(cr0: u64, cr4: u64, efer: u64) -> Machine {
             let mut platform = TestPlatform::default();
-            let mut sept = SecureEpt::default();
+            let mut sept = SecureEpt::new(4);
             let memory = Leaf {
                 gpa: 0,
                 hpa: 0,

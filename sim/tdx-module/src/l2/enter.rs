@@ -4,6 +4,7 @@ use super::event::Ready;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
 use super::state::Entry;
+use crate::leaf::operand::{Memory, READ};
 use crate::leaf::{LeafEnd, LeafResult, invalid};
 use crate::module::Module;
 use crate::platform::{Action, Platform, Register, Vm};
@@ -198,17 +199,10 @@ pub(crate) fn vp_invgla<P: Platform>(
     let first = registers.rdx & 0x1ff;
     let count = registers.rdx >> 52 & 0x3ff;
     let list = registers.rdx & 0x000f_ffff_ffff_f000;
-    if registers.rdx & RESERVED != 0 || first + count > LIST_ENTRIES || !module.td.is_private(list)
-    {
+    if registers.rdx & RESERVED != 0 || first + count > LIST_ENTRIES {
         return Err(invalid(Operand::RDX));
     }
-    let Some(hpa) = module.td.sept.mapped(list) else {
-        return Err(LeafEnd::TdExit(AsynchronousExit::ept_violation(
-            list,
-            0,
-            ExtendedQualification::NONE,
-        )));
-    };
+    let hpa = module.operand(platform, Operand::RDX, list, Memory::Private, READ)?;
     for index in first..first + count {
         let mut entry = [0; 8];
         platform.read(hpa + 8 * index, &mut entry);

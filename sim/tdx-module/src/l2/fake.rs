@@ -52,7 +52,7 @@ impl Fake {
         let mut platform = platform();
         l2.initialize(&mut platform, Fake::VM, shape());
         l2.entry.vapic_hpa = Fake::VAPIC;
-        let mut sept = SecureEpt::default();
+        let mut sept = SecureEpt::new(4);
         sept.insert(
             &mut platform,
             Leaf {

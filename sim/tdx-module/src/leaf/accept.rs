@@ -1,6 +1,6 @@
 //! TDG.MEM.PAGE.ACCEPT.
 
-use crate::leaf::operand::ept_violation;
+use crate::leaf::operand::{WRITE, ept_violation};
 use crate::leaf::{LeafEnd, LeafResult, invalid};
 use crate::module::Module;
 use crate::platform::Platform;
@@ -43,18 +43,21 @@ pub(super) fn mem_page_accept<P: Platform>(
 ) -> LeafResult {
     let (gpa, level) = page(module, registers.rcx, PageLevel::Page2M)?;
     let walk = module.td.sept.walk(gpa, level);
-    let extended = |found: PageLevel, state, leaf| {
-        ExtendedQualification::page(EXTENDED_TYPE, level.number(), found.number(), state, leaf)
+    let extended = |found, state, leaf| {
+        ExtendedQualification::page(EXTENDED_TYPE, level.number(), found, state, leaf)
     };
     // A walk that ends above the level takes no lock.
     let leaf = match walk {
         Walk::Leaf(leaf) if leaf.level > level => {
             return Err(match leaf.state {
                 LeafState::Mapped => already_accepted(leaf.level),
-                state => ept_violation(gpa, extended(leaf.level, state.number(), true)),
+                state => {
+                    let found = leaf.level.number();
+                    ept_violation(gpa, WRITE, extended(found, state.number(), true))
+                }
             });
         }
-        Walk::Free => return Err(ept_violation(gpa, extended(level, 0, false))),
+        Walk::Free(found) => return Err(ept_violation(gpa, WRITE, extended(found, 0, false))),
         Walk::Leaf(leaf) => Some(leaf),
         Walk::NonLeaf => None,
     };
@@ -67,7 +70,10 @@ pub(super) fn mem_page_accept<P: Platform>(
     match leaf.state {
         LeafState::Mapped => return Err(already_accepted(level)),
         LeafState::Pending => {}
-        state => return Err(ept_violation(gpa, extended(level, state.number(), true))),
+        state => {
+            let extended = extended(level.number(), state.number(), true);
+            return Err(ept_violation(gpa, WRITE, extended));
+        }
     }
     if level != PageLevel::Page4K && module.faults.take_interrupt(tdg::MEM_PAGE_ACCEPT) {
         return Err(LeafEnd::Interrupted);
@@ -184,8 +190,8 @@ mod tests {
         assert_eq!(seen.len(), 1);
         assert_eq!(seen[0].rax, 48);
         assert_eq!(seen[0].r8, 0x3000);
-        // Type 1, both levels 0, entry free.
-        assert_eq!(seen[0].rdx, 1);
+        // A write; type 1, requested 0; the entry of level 2 is free.
+        assert_eq!((seen[0].rcx, seen[0].rdx), (2, 1 | 2 << 35));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! TDG.MEM.PAGE.ATTR.RD and TDG.MEM.PAGE.ATTR.WR: what of L1's memory the L2 VMs may use.
 
 use crate::leaf::accept::page;
-use crate::leaf::operand::ept_violation;
+use crate::leaf::operand::{READABLE_WRITABLE_EXECUTABLE, WRITE, ept_violation};
 use crate::leaf::{LeafEnd, LeafResult, invalid};
 use crate::module::Module;
 use crate::platform::Platform;
@@ -27,7 +27,7 @@ pub(super) fn mem_page_attr_rd(module: &mut Module, registers: &mut Registers) -
     }
     let leaf = match module.td.sept.find(gpa) {
         Some(leaf) if is_guest_accessible(leaf) => leaf,
-        _ => return Err(ept_violation(gpa, ExtendedQualification::NONE)),
+        _ => return Err(ept_violation(gpa, 0, ExtendedQualification::NONE)),
     };
     if module.faults.take_busy(tdg::MEM_PAGE_ATTR_RD) {
         registers.rcx = 0;
@@ -157,17 +157,21 @@ fn check_attributes(
 
 /// L1's own page at exactly this level.
 fn find_leaf(module: &mut Module, gpa: u64, level: PageLevel) -> Result<Leaf, LeafEnd> {
-    let extended = |found: PageLevel, state, leaf| {
-        ExtendedQualification::page(EXTENDED_TYPE, level.number(), found.number(), state, leaf)
+    let extended = |found, state, leaf| {
+        ExtendedQualification::page(EXTENDED_TYPE, level.number(), found, state, leaf)
     };
     let leaf = match module.td.sept.walk(gpa, level) {
         Walk::NonLeaf => {
             return Err(Status::new(Code::PageSizeMismatch, level.number() as u32).into());
         }
-        Walk::Free => return Err(ept_violation(gpa, extended(level, 0, false))),
+        Walk::Free(found) => return Err(ept_violation(gpa, WRITE, extended(found, 0, false))),
         Walk::Leaf(leaf) if leaf.level > level => {
-            let state = leaf.state.number();
-            return Err(ept_violation(gpa, extended(leaf.level, state, true)));
+            let extended = extended(leaf.level.number(), leaf.state.number(), true);
+            let allowed = match leaf.state {
+                LeafState::Mapped => READABLE_WRITABLE_EXECUTABLE,
+                _ => 0,
+            };
+            return Err(ept_violation(gpa, WRITE | allowed, extended));
         }
         Walk::Leaf(leaf) => leaf,
     };
@@ -175,8 +179,8 @@ fn find_leaf(module: &mut Module, gpa: u64, level: PageLevel) -> Result<Leaf, Le
         return Err(Status::operand_busy(Operand::RCX).into());
     }
     if !is_guest_accessible(&leaf) {
-        let state = leaf.state.number();
-        return Err(ept_violation(gpa, extended(level, state, true)));
+        let extended = extended(level.number(), leaf.state.number(), true);
+        return Err(ept_violation(gpa, WRITE, extended));
     }
     Ok(leaf)
 }
@@ -194,7 +198,7 @@ fn require_l2_page(
     let found = level.number() + 1;
     if module.td.l2_walk_failure_exits {
         let extended = ExtendedQualification::l2_walk(vm.get(), level.number(), found);
-        return Err(ept_violation(gpa, extended));
+        return Err(ept_violation(gpa, 0, extended));
     }
     let details = u32::from(vm.get()) << 16 | level.number() as u32;
     Err(Status::new(Code::L2SeptWalkFailed, details).into())

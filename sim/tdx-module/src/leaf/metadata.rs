@@ -1,6 +1,6 @@
 //! TDG.VM.RD, TDG.VM.WR, TDG.VP.RD, TDG.VP.WR, TDG.SYS.RD and TDG.SYS.RDALL.
 
-use crate::leaf::operand::Memory;
+use crate::leaf::operand::{Memory, READ, WRITE};
 use crate::leaf::{LeafEnd, LeafResult, invalid};
 use crate::metadata::{require_single, sys, td, vp};
 use crate::module::Module;
@@ -135,7 +135,7 @@ pub(super) fn sys_rdall<P: Platform>(
         registers.r8 = FieldId::NONE.0;
         return Err(invalid(Operand::RDX));
     }
-    let hpa = match module.operand(platform, Operand::RDX, list, Memory::Private) {
+    let hpa = match module.operand(platform, Operand::RDX, list, Memory::Private, READ | WRITE) {
         Ok(hpa) => hpa,
         Err(end) => {
             registers.r8 = FieldId::NONE.0;

@@ -7,7 +7,7 @@ mod accept;
 mod attributes;
 mod info;
 mod metadata;
-mod operand;
+pub(crate) mod operand;
 mod report;
 mod rtmr;
 mod veinfo;

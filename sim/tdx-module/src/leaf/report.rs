@@ -1,6 +1,6 @@
 //! TDG.MR.REPORT and TDG.MR.VERIFYREPORT.
 
-use crate::leaf::operand::Memory;
+use crate::leaf::operand::{Memory, READ, WRITE};
 use crate::leaf::{LeafEnd, LeafResult, invalid};
 use crate::module::Module;
 use crate::platform::Platform;
@@ -28,7 +28,7 @@ pub(super) fn mr_report<P: Platform>(
         return Err(invalid(Operand::RDX));
     }
     let memory = Memory::PrivateOrShared;
-    let data = module.operand(platform, Operand::RDX, registers.rdx, memory)?;
+    let data = module.operand(platform, Operand::RDX, registers.rdx, memory, READ)?;
     if registers.r8 != 0 {
         return Err(invalid(Operand::R8));
     }
@@ -40,7 +40,7 @@ pub(super) fn mr_report<P: Platform>(
     }
     let mut report_data = [0; 64];
     platform.read(data, &mut report_data);
-    let report = module.operand(platform, Operand::RCX, registers.rcx, memory)?;
+    let report = module.operand(platform, Operand::RCX, registers.rcx, memory, READ | WRITE)?;
     platform.write(report, module.report(report_data).as_bytes());
     Ok(())
 }
@@ -57,7 +57,7 @@ pub(super) fn mr_verifyreport<P: Platform>(
     if !registers.rcx.is_multiple_of(REPORT_MAC_ALIGNMENT) {
         return Err(invalid(Operand::RCX));
     }
-    let hpa = module.operand(platform, Operand::RCX, registers.rcx, Memory::Private)?;
+    let hpa = module.operand(platform, Operand::RCX, registers.rcx, Memory::Private, READ)?;
     let mut bytes = [0; size_of::<ReportMac>()];
     platform.read(hpa, &mut bytes);
     let Ok(report_mac) = ReportMac::read_from_bytes(&bytes) else {

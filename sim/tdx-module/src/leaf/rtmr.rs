@@ -1,6 +1,6 @@
 //! TDG.MR.RTMR.EXTEND.
 
-use crate::leaf::operand::Memory;
+use crate::leaf::operand::{Memory, READ};
 use crate::leaf::{LeafResult, invalid};
 use crate::measurement::RTMR_COUNT;
 use crate::module::Module;
@@ -20,7 +20,7 @@ pub(super) fn mr_rtmr_extend<P: Platform>(
     if !registers.rcx.is_multiple_of(DATA_ALIGNMENT) {
         return Err(invalid(Operand::RCX));
     }
-    let hpa = module.operand(platform, Operand::RCX, registers.rcx, Memory::Private)?;
+    let hpa = module.operand(platform, Operand::RCX, registers.rcx, Memory::Private, READ)?;
     let index = match usize::try_from(registers.rdx) {
         Ok(index) if index < RTMR_COUNT => index,
         _ => return Err(invalid(Operand::RDX)),

@@ -6,7 +6,7 @@ use crate::metadata::VALUE_NOT_VALID;
 use crate::module::Module;
 use crate::platform::Platform;
 use crate::td::params::TdParams;
-use crate::td::sept::{Leaf, LeafState, Walk};
+use crate::td::sept::{Leaf, LeafState, SecureEpt, Walk};
 use crate::td::{OpState, seamcall};
 use crate::vcpu::{Vcpu, VcpuState};
 use tdx_defs::PageLevel;
@@ -36,6 +36,7 @@ impl Module {
             *word = bytes.iter().rev().fold(0, |w, &b| w << 8 | u64::from(b));
         }
         self.td.params = params.clone();
+        self.td.sept = SecureEpt::new(params.ept_levels());
         self.td.td_ctls =
             TdCtls::new().with_pending_ve_disable(self.td.attributes().sept_ve_disable());
         self.td.op_state = OpState::Initialized;
@@ -203,7 +204,7 @@ impl Module {
 
     pub(super) fn require_free(&self, gpa: u64, level: PageLevel) -> Result<(), Status> {
         match self.td.sept.walk(gpa, level) {
-            Walk::Free => Ok(()),
+            Walk::Free(_) => Ok(()),
             Walk::Leaf(_) | Walk::NonLeaf => Err(entry_state_incorrect()),
         }
     }

@@ -1,4 +1,4 @@
-//! A running TD's memory: TDH.MEM.PAGE.AUG, TDH.MEM.RANGE.BLOCK and UNBLOCK, TDH.MEM.TRACK,
+//! A running TD's memory: TDH.MEM.PAGE.AUG, TDH.MEM.SEPT.ADD, TDH.MEM.RANGE.BLOCK and UNBLOCK, TDH.MEM.TRACK,
 //! TDH.MEM.PAGE.REMOVE.
 
 use crate::module::Module;
@@ -8,7 +8,7 @@ use crate::td::sept::{Leaf, LeafState, Walk};
 use crate::td::{OpState, seamcall};
 use tdx_defs::PageLevel;
 use tdx_defs::attributes::VmAttributes;
-use tdx_defs::status::{Operand, Status};
+use tdx_defs::status::{Code, Operand, Status};
 
 impl Module {
     /// TDH.MEM.PAGE.AUG: offers the TD a page of 4 KiB or 2 MiB, which it has to accept.
@@ -44,6 +44,30 @@ impl Module {
             },
         );
         Ok(())
+    }
+
+    /// TDH.MEM.SEPT.ADD: adds an empty page of the secure EPT under the entry of `level` at `gpa`.
+    ///
+    /// # Errors
+    ///
+    /// OP_STATE_INCORRECT, OPERAND_INVALID (RCX), EPT_WALK_FAILED (RCX), EPT_ENTRY_STATE_INCORRECT
+    /// (RCX).
+    pub fn tdh_mem_sept_add(&mut self, gpa: u64, level: PageLevel) -> Result<(), Status> {
+        if self.td.op_state == OpState::Uninitialized {
+            return Err(Status::new(seamcall::OP_STATE_INCORRECT, 0));
+        }
+        if level == PageLevel::Page4K {
+            return Err(Status::operand_invalid(Operand::RCX));
+        }
+        self.require_private_page(gpa, level)?;
+        match self.td.sept.walk(gpa, level) {
+            Walk::Free(found) if found == level.number() => {
+                self.td.sept.insert_table(gpa, found);
+                Ok(())
+            }
+            Walk::Free(_) => Err(Status::new(Code::EptWalkFailed, Operand::RCX.0)),
+            Walk::Leaf(_) | Walk::NonLeaf => Err(entry_state_incorrect()),
+        }
     }
 
     /// TDH.MEM.RANGE.BLOCK: no new translations of the page from now on, in any VM.

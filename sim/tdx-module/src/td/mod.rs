@@ -55,7 +55,7 @@ impl Td {
             build: BuildMeasurement::default(),
             mrtd: [0; 48],
             rtmrs: RuntimeMeasurements::default(),
-            sept: SecureEpt::default(),
+            sept: SecureEpt::new(4),
             l2_walk_failure_exits: false,
             num_vcpus: 0,
             epoch: 0,

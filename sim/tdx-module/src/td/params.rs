@@ -75,6 +75,11 @@ impl TdParams {
         self
     }
 
+    /// Levels of the secure EPT, 4 or 5.
+    pub(crate) fn ept_levels(&self) -> u64 {
+        (self.eptp_controls >> 3 & 7) + 1
+    }
+
     /// The checks of TDH.MNG.INIT, in its order.
     pub(crate) fn check(&self) -> Result<(), Status> {
         let require = |holds: bool, operand: Operand| {

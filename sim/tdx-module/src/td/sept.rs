@@ -1,12 +1,13 @@
 //! The secure EPT: what each private GPA of the TD is, for L1 and for every L2 VM.
 //!
-//! The tree's own pages are not modelled: a level is an attribute of a leaf, and the host's
-//! TDH.MEM.SEPT.ADD always has been done. A GPA has one leaf, which carries the L2 aliases of the
-//! same page (an alias has no address of its own: L2's GPAs are L1's).
+//! The tree's pages below its root are known by level and GPA, so that a walk ends where the real
+//! one does; a page that the host gives brings those above it along, as if the host had called
+//! TDH.MEM.SEPT.ADD for each. A GPA has one leaf, which carries the L2 aliases of the same page (an
+//! alias has no address of its own: L2's GPAs are L1's).
 
 use crate::platform::{Permissions, Platform, Vm};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::cell::Cell;
 use tdx_defs::attributes::VmAttributes;
 use tdx_defs::{PageLevel, VmIndex};
@@ -72,13 +73,19 @@ pub(crate) enum Walk {
     Leaf(Leaf),
     /// At an entry of the level asked for that has smaller pages under it.
     NonLeaf,
-    /// At an entry with nothing under it.
-    Free,
+    /// At a free entry of this level, which is the one asked for or a higher one.
+    Free(u64),
 }
 
+/// A page of the tree: the level of its entries, and the first GPA that they map.
+type Table = (u64, u64);
+
 /// All private pages of the TD.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SecureEpt {
+    /// Level of the root's entries: 3 with four levels of tables, 4 with five.
+    root: u64,
+    tables: BTreeSet<Table>,
     leaves: BTreeMap<u64, Leaf>,
     cache: TranslationCache,
 }
@@ -129,7 +136,27 @@ impl TranslationCache {
     }
 }
 
+/// What an entry of this level maps, in bytes.
+const fn entry_size(level: u64) -> u64 {
+    0x1000 << (9 * level)
+}
+
+/// The page of the tree whose entries are of this level, where `gpa` is.
+const fn table(level: u64, gpa: u64) -> Table {
+    (level, gpa & !(entry_size(level + 1) - 1))
+}
+
 impl SecureEpt {
+    /// An empty tree of `levels` levels, 4 or 5.
+    pub(crate) fn new(levels: u64) -> SecureEpt {
+        SecureEpt {
+            root: levels - 1,
+            tables: BTreeSet::new(),
+            leaves: BTreeMap::new(),
+            cache: TranslationCache::default(),
+        }
+    }
+
     /// The page that covers `gpa`, in whatever state.
     pub(crate) fn find(&self, gpa: u64) -> Option<&Leaf> {
         let (_, leaf) = self.leaves.range(..=gpa).next_back()?;
@@ -138,17 +165,31 @@ impl SecureEpt {
 
     /// Walks to `level` at `gpa`, which is aligned to it.
     pub(crate) fn walk(&self, gpa: u64, level: PageLevel) -> Walk {
-        match self.find(gpa) {
-            Some(leaf) if leaf.level >= level => Walk::Leaf(*leaf),
-            Some(_) => Walk::NonLeaf,
-            None if self.leaves.range(gpa..gpa + level.size()).next().is_some() => Walk::NonLeaf,
-            None => Walk::Free,
+        let level = level.number();
+        let leaf = self.find(gpa).filter(|leaf| leaf.level.number() >= level);
+        if let Some(leaf) = leaf {
+            return Walk::Leaf(*leaf);
         }
+        let missing = (level..self.root)
+            .rev()
+            .find(|&level| !self.tables.contains(&table(level, gpa)));
+        match (missing, level.checked_sub(1)) {
+            (Some(missing), _) => Walk::Free(missing + 1),
+            (None, Some(below)) if self.tables.contains(&table(below, gpa)) => Walk::NonLeaf,
+            (None, _) => Walk::Free(level),
+        }
+    }
+
+    /// Adds the page of the tree under the entry of `level` at `gpa`, and those above it.
+    pub(crate) fn insert_table(&mut self, gpa: u64, level: u64) {
+        self.tables
+            .extend((level - 1..self.root).map(|level| table(level, gpa)));
     }
 
     /// Adds a page where [`walk`](Self::walk) finds nothing.
     pub(crate) fn insert<P: Platform>(&mut self, platform: &mut P, leaf: Leaf) {
         self.cache.empty();
+        self.insert_table(leaf.gpa, leaf.level.number() + 1);
         self.leaves.insert(leaf.gpa, leaf);
         apply(platform, &leaf);
     }
@@ -275,12 +316,12 @@ mod tests {
             offset in 0..0x1000_u64,
         ) {
             let mut platform = TestPlatform::default();
-            let mut sept = SecureEpt::default();
+            let mut sept = SecureEpt::new(4);
             let mut inserted: Vec<Leaf> = Vec::new();
             for (gpa, level) in pages {
                 let new = leaf(gpa, level);
                 let free = !inserted.iter().any(|other| overlap(&new, other));
-                prop_assert_eq!(sept.walk(gpa, level) == Walk::Free, free);
+                prop_assert_eq!(matches!(sept.walk(gpa, level), Walk::Free(_)), free);
                 if free {
                     sept.insert(&mut platform, new);
                     inserted.push(new);
@@ -295,7 +336,7 @@ mod tests {
             let expected = match inserted.iter().find(|leaf| overlap(leaf, &wanted)) {
                 Some(leaf) if leaf.level >= level => Walk::Leaf(*leaf),
                 Some(_) => Walk::NonLeaf,
-                None => Walk::Free,
+                None => return Ok(()),
             };
             prop_assert_eq!(sept.walk(gpa, level), expected);
 
@@ -319,7 +360,7 @@ mod tests {
             // Two neighbours, and as many pages that have their places in the cache.
             const SAME_PLACE: u64 = 0x1000 * TranslationCache::ENTRIES as u64;
             let mut platform = TestPlatform::default();
-            let mut sept = SecureEpt::default();
+            let mut sept = SecureEpt::new(4);
             for (index, neighbour, offset, change) in steps {
                 let gpa = index * SAME_PLACE + neighbour * 0x1000;
                 let known = sept.find(gpa).copied();
@@ -354,7 +395,7 @@ mod tests {
     fn pages_that_share_a_place_in_the_cache_keep_their_own_addresses() {
         const SAME_PLACE: u64 = 0x1000 * TranslationCache::ENTRIES as u64;
         let mut platform = TestPlatform::default();
-        let mut sept = SecureEpt::default();
+        let mut sept = SecureEpt::new(4);
         sept.insert(&mut platform, leaf(0, PageLevel::Page1G));
         for gpa in [
             0x5123,
@@ -374,7 +415,7 @@ mod tests {
     #[test]
     fn hardware_has_what_is_mapped_and_nothing_that_is_not() {
         let mut platform = TestPlatform::default();
-        let mut sept = SecureEpt::default();
+        let mut sept = SecureEpt::new(4);
         let alias = VmIndex::FIRST;
         sept.insert(&mut platform, leaf(0, PageLevel::Page4K));
         sept.update(&mut platform, 0, |leaf| {
