@@ -98,7 +98,7 @@ pub(super) fn emulate<P: Platform>(module: &mut Module, platform: &mut P) -> Emu
         0 => (l1.cpuid_supervisor_ve, 1),
         _ => (l1.cpuid_user_ve, 2),
     };
-    if everything || l1.cpuid_control[index] & control_bit != 0 {
+    if everything & 1 != 0 || l1.cpuid_control[index] & control_bit != 0 {
         return refused;
     }
     let result = virtualize(module, platform, leaf, subleaf);

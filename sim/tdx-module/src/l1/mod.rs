@@ -38,8 +38,14 @@ pub(crate) struct VeInfo {
 pub(crate) struct L1 {
     /// Valid from the #VE until TDG.VP.VEINFO.GET.
     pub(crate) ve_info: Option<VeInfo>,
-    pub(crate) cpuid_supervisor_ve: bool,
-    pub(crate) cpuid_user_ve: bool,
+    /// CPUID_SUPERVISOR_VE; bit 0 counts.
+    pub(crate) cpuid_supervisor_ve: u8,
+    /// CPUID_USER_VE; bit 0 counts.
+    pub(crate) cpuid_user_ve: u8,
+    /// Element 0 of L2_CTLS, without effect.
+    pub(crate) l2_ctls: u64,
+    /// Element 0 of TSC_DEADLINE, without effect.
+    pub(crate) tsc_deadline: u64,
     /// CPUID_CONTROL: bit 0 supervisor #VE, bit 1 user #VE, by entry of the CPUID table.
     pub(crate) cpuid_control: [u8; 128],
     pub(crate) apic: VirtualApic,
@@ -51,8 +57,10 @@ impl L1 {
     pub(crate) fn new() -> L1 {
         L1 {
             ve_info: None,
-            cpuid_supervisor_ve: false,
-            cpuid_user_ve: false,
+            cpuid_supervisor_ve: 0,
+            cpuid_user_ve: 0,
+            l2_ctls: 0,
+            tsc_deadline: u64::MAX,
             cpuid_control: [0; 128],
             apic: VirtualApic::default(),
             event: None,

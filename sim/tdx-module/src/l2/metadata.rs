@@ -5,81 +5,80 @@ use super::control_registers::ControlRegister;
 use super::guest::Guest;
 use super::state::{MSR_BITMAP_QWORDS, NO_DEADLINE};
 use super::virtual_vmx_msr::{allows, control};
-use super::vmcs_table::{Check, FIELDS, Lookup, NULL_GPA, Row, Storage, full, look_up};
-use crate::metadata::{ID_INCORRECT, NOT_READABLE, NOT_WRITABLE, VALUE_NOT_VALID, merge};
+use super::vmcs_table::{ARRAYS, Check, FIELDS, Lookup, NULL_GPA, Row, Storage, full, look_up};
+use crate::metadata::{
+    self, Field, ID_INCORRECT, NOT_READABLE, NOT_WRITABLE, VALUE_NOT_VALID, merge,
+};
 use crate::module::Module;
 use crate::platform::{Platform, Vm};
 use tdx_defs::VmIndex;
 use tdx_defs::field::{FieldId, L2Ctls};
-use tdx_defs::status::Status;
+use tdx_defs::status::{Code, Status};
 use tdx_defs::vmcs::VmcsField;
 
-/// What a field identifier names, if it is something of an L2 VM.
+/// What a field identifier names, if its class is an L2 VM's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     /// A VMCS field code, which may be none.
     Vmcs(VmIndex, u32),
     /// A quadword of the MSR bitmaps.
     MsrBitmap(VmIndex, usize),
-    /// An element of L2_CTLS; `None` for a VM that is not there.
-    Controls(Option<VmIndex>),
-    /// An element of TSC_DEADLINE.
-    Deadline(Option<VmIndex>),
+    /// A quadword of the bitmaps that the processor uses, which are the module's own.
+    ShadowBitmap,
     /// A class of an L2 VM, but no field of it.
     Nothing,
 }
 
-/// Elements of L2_CTLS and of TSC_DEADLINE: one for each VM, L1 included.
-const PER_VM_ELEMENTS: u32 = 4;
+/// Classes from one L2 VM's VMCS to the next one's.
+const CLASSES: u8 = 8;
 
 fn target(module: &Module, id: FieldId) -> Option<Target> {
-    let l2_ctls = FieldId::l2_ctls(VmIndex::FIRST);
-    let deadline = FieldId::tsc_deadline(VmIndex::FIRST);
-    let of_array = |first: FieldId| {
-        let element = id.code().wrapping_sub(first.code() - 1);
-        (id.class() == first.class() && element < PER_VM_ELEMENTS)
-            .then(|| VmIndex::new(element as u8).filter(|&vm| module.td.has_l2(vm)))
-    };
-    if let Some(vm) = of_array(l2_ctls) {
-        return Some(Target::Controls(vm));
-    }
-    if let Some(vm) = of_array(deadline) {
-        return Some(Target::Deadline(vm));
-    }
     let offset = id.class().checked_sub(FieldId::CLASS_L2_VMCS_1)?;
-    let vm = VmIndex::new(offset / 8 + 1)?;
-    let kind = offset % 8;
-    if kind > 1 {
+    let vm = VmIndex::new(offset / CLASSES + 1)?;
+    let kind = offset % CLASSES;
+    if kind > 2 {
         return None;
     }
     if !module.td.has_l2(vm) {
         return Some(Target::Nothing);
     }
-    Some(match kind {
-        0 => Target::Vmcs(vm, id.code()),
-        _ => match usize::try_from(id.code()) {
-            Ok(qword) if qword < MSR_BITMAP_QWORDS => Target::MsrBitmap(vm, qword),
-            _ => Target::Nothing,
-        },
+    let qword = usize::try_from(id.code())
+        .ok()
+        .filter(|&qword| qword < MSR_BITMAP_QWORDS);
+    Some(match (kind, qword) {
+        (0, _) => Target::Vmcs(vm, id.code()),
+        (1, Some(qword)) => Target::MsrBitmap(vm, qword),
+        (2, Some(_)) => Target::ShadowBitmap,
+        _ => Target::Nothing,
     })
 }
 
-/// TDG.VP.RD. `None` if the field is not an L2 VM's.
+/// TDG.VP.RD: the value, and the identifier of the next field. `None` if the class is not an L2
+/// VM's.
 pub(crate) fn read_field<P: Platform>(
     module: &mut Module,
     platform: &mut P,
     id: FieldId,
-) -> Option<Result<u64, Status>> {
+) -> Option<Result<(u64, FieldId), Status>> {
     Some(match target(module, id)? {
-        Target::Vmcs(vm, code) => Guest::new(module, platform, vm).read_vmcs(code),
-        Target::MsrBitmap(vm, qword) => Ok(module.vcpu.l2(vm).msr_bitmaps[qword]),
-        Target::Controls(vm) => Ok(vm.map_or(0, |vm| module.vcpu.l2(vm).controls.into_bits())),
-        Target::Deadline(vm) => Ok(vm.map_or(NO_DEADLINE, |vm| module.vcpu.l2(vm).tsc_deadline)),
+        Target::Vmcs(vm, code) => Guest::new(module, platform, vm)
+            .read_vmcs(code)
+            .map(|(index, value)| (value, after_vmcs(vm, index, id))),
+        Target::MsrBitmap(vm, qword) => {
+            let value = module.vcpu.l2(vm).msr_bitmaps[qword];
+            let next = metadata::next(&[msr_bitmaps(vm)], 0, qword as u32, id);
+            let next = match (next, VmIndex::new(vm.get() + 1)) {
+                (FieldId::NONE, Some(vm)) => first_field(module, vm),
+                (next, _) => next,
+            };
+            Ok((value, next))
+        }
+        Target::ShadowBitmap => Err(NOT_READABLE),
         Target::Nothing => Err(ID_INCORRECT),
     })
 }
 
-/// TDG.VP.WR: writes the bits in `mask` and returns the old value. `None` if the field is not an
+/// TDG.VP.WR: writes the bits in `mask` and returns the old value. `None` if the class is not an
 /// L2 VM's.
 pub(crate) fn write_field<P: Platform>(
     module: &mut Module,
@@ -99,53 +98,117 @@ pub(crate) fn write_field<P: Platform>(
                 old
             })
         }
-        Target::Controls(vm) => write_controls(module, platform, vm, value, mask),
-        Target::Deadline(vm) => {
-            let old = vm.map_or(NO_DEADLINE, |vm| module.vcpu.l2(vm).tsc_deadline);
-            merge(old, value, mask, u64::MAX).map(|new| {
-                if let Some(vm) = vm {
-                    module.vcpu.l2_mut(vm).tsc_deadline = new;
-                }
-                old
-            })
-        }
+        Target::ShadowBitmap => Err(NOT_WRITABLE),
         Target::Nothing => Err(ID_INCORRECT),
     })
 }
 
-/// The VMCS field that follows in the module's order; the first one after `None`.
-pub(crate) fn next_vmcs_field(after: Option<VmcsField>) -> Option<VmcsField> {
-    FIELDS
-        .iter()
-        .map(|row| row.field)
-        .find(|&field| after.is_none_or(|after| field > after))
+/// The MSR bitmaps of an L2 VM.
+fn msr_bitmaps(vm: VmIndex) -> Field {
+    Field::array(FieldId::l2_msr_bitmap(vm, 0), MSR_BITMAP_QWORDS as u32)
 }
 
-fn write_controls<P: Platform>(
+/// The identifier of a VMCS field as a walk gives it: codes are INC_SIZE apart.
+fn vmcs_id(vm: VmIndex, field: VmcsField) -> FieldId {
+    const INC_SIZE: u64 = 1 << 50;
+    FieldId(FieldId::l2_vmcs(vm, field).0 | INC_SIZE)
+}
+
+/// The first field of an L2 VM; [`FieldId::NONE`] if the TD does not have it.
+pub(crate) fn first_field(module: &Module, vm: VmIndex) -> FieldId {
+    match FIELDS.first() {
+        Some(row) if module.td.has_l2(vm) => vmcs_id(vm, row.field),
+        _ => FieldId::NONE,
+    }
+}
+
+/// What follows `id`, which names the field at `index` of a VMCS: within an array the caller's own
+/// identifier plus 2.
+fn after_vmcs(vm: VmIndex, index: usize, id: FieldId) -> FieldId {
+    let field = FIELDS[index].field;
+    let array = ARRAYS
+        .iter()
+        .map(|&(first, count)| Field {
+            count,
+            step: 2,
+            ..Field::single(FieldId::l2_vmcs(vm, first))
+        })
+        .find_map(|array| Some((array, array.element(FieldId::l2_vmcs(vm, field))?)));
+    match array.map(|(array, element)| metadata::next(&[array], 0, element, id)) {
+        Some(FieldId::NONE) | None => FIELDS
+            .get(index + 1)
+            .map_or(msr_bitmaps(vm).first, |row| vmcs_id(vm, row.field)),
+        Some(next) => next,
+    }
+}
+
+/// The L2 VM of an element of L2_CTLS and TSC_DEADLINE, in which L1 is first.
+fn vm_of(element: u32) -> Option<VmIndex> {
+    u8::try_from(element).ok().and_then(VmIndex::new)
+}
+
+/// An element of L2_CTLS.
+pub(crate) fn controls(module: &Module, element: u32) -> u64 {
+    vm_of(element).map_or(module.vcpu.l1.l2_ctls, |vm| {
+        module.vcpu.l2(vm).controls.into_bits()
+    })
+}
+
+/// Sets an element of L2_CTLS. The bit without effect stays 0 for a VM that is there.
+pub(crate) fn set_controls<P: Platform>(
     module: &mut Module,
     platform: &mut P,
-    vm: Option<VmIndex>,
+    element: u32,
     value: u64,
-    mask: u64,
-) -> Result<u64, Status> {
-    let writable = L2Ctls::new()
-        .with_enable_shared_eptp(true)
-        .with_enable_tdvmcall(true)
-        .into_bits();
-    let old = vm.map_or(0, |vm| module.vcpu.l2(vm).controls.into_bits());
-    let new = merge(old, value, mask, writable)?;
-    if let Some(vm) = vm {
-        let controls = L2Ctls::from_bits(new);
-        module.vcpu.l2_mut(vm).controls = controls;
+) -> Result<(), Status> {
+    let Some(vm) = vm_of(element) else {
+        module.vcpu.l1.l2_ctls = value;
+        return Ok(());
+    };
+    let controls = L2Ctls::from_bits(value);
+    if module.td.has_l2(vm) {
+        if controls.enable_extended_ve() {
+            return Err(VALUE_NOT_VALID);
+        }
         platform.set_shared_access(Vm::L2(vm), controls.enable_shared_eptp());
     }
-    Ok(old)
+    module.vcpu.l2_mut(vm).controls = controls;
+    Ok(())
+}
+
+/// An element of TSC_DEADLINE.
+pub(crate) fn deadline(module: &Module, element: u32) -> u64 {
+    vm_of(element).map_or(module.vcpu.l1.tsc_deadline, |vm| {
+        module.vcpu.l2(vm).tsc_deadline
+    })
+}
+
+/// Sets an element of TSC_DEADLINE. A VM that is there takes none further away than 2^63 ticks,
+/// but all ones, which is none at all.
+pub(crate) fn set_deadline<P: Platform>(
+    module: &mut Module,
+    platform: &mut P,
+    element: u32,
+    value: u64,
+) -> Result<(), Status> {
+    const FURTHEST: u64 = 1 << 63;
+    let Some(vm) = vm_of(element) else {
+        module.vcpu.l1.tsc_deadline = value;
+        return Ok(());
+    };
+    let too_far = value != NO_DEADLINE && value.saturating_sub(platform.tsc()) > FURTHEST;
+    if too_far && module.td.has_l2(vm) {
+        return Err(Status::new(Code::OperandInvalid, 0));
+    }
+    module.vcpu.l2_mut(vm).tsc_deadline = value;
+    Ok(())
 }
 
 impl Guest<'_> {
-    pub(super) fn read_vmcs(&mut self, code: u32) -> Result<u64, Status> {
+    /// The place of a field in the table, and its value.
+    pub(super) fn read_vmcs(&mut self, code: u32) -> Result<(usize, u64), Status> {
         match look_up(code) {
-            Lookup::Found(index) => Ok(self.field(index) & FIELDS[index].read_mask),
+            Lookup::Found(index) => Ok((index, self.field(index) & FIELDS[index].read_mask)),
             Lookup::Hidden => Err(NOT_READABLE),
             Lookup::Unknown => Err(ID_INCORRECT),
         }
@@ -165,7 +228,11 @@ impl Guest<'_> {
             Check::PrivateGpa if shown == NULL_GPA => NULL_GPA & writable,
             _ => shown,
         };
-        let new = merge(current, value, mask, writable)?;
+        if row.write_mask & mask & !writable & (value ^ current) != 0 {
+            // L1's by the table, but not in a TD of this shape.
+            return Err(VALUE_NOT_VALID);
+        }
+        let new = merge(current, value, mask, row.write_mask)?;
         if !self.is_valid(row, new, writable) {
             return Err(VALUE_NOT_VALID);
         }

@@ -41,7 +41,9 @@ mod vmcs_table;
 mod x2apic;
 
 pub(crate) use enter::{vp_enter, vp_invept, vp_invgla};
-pub(crate) use metadata::{next_vmcs_field, read_field, write_field};
+pub(crate) use metadata::{
+    controls, deadline, first_field, read_field, set_controls, set_deadline, write_field,
+};
 pub(crate) use state::L2;
 pub(crate) use transition::{handle_exit, td_entry};
 
@@ -55,10 +57,12 @@ pub(crate) fn initialize<P: Platform>(module: &mut Module, platform: &mut P) {
     let td = &module.td;
     let shape = Shape::new(platform, td.gpaw(), td.attributes(), td.params.xfam);
     for vm in l2_vms() {
-        module
-            .vcpu
-            .l2_mut(vm)
-            .initialize(platform, Vm::L2(vm), shape);
+        let has = module.td.has_l2(vm);
+        let l2 = module.vcpu.l2_mut(vm);
+        l2.initialize(platform, Vm::L2(vm), shape);
+        if !has {
+            l2.tsc_deadline = 0;
+        }
     }
 }
 

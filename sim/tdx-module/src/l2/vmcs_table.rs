@@ -90,7 +90,7 @@ use VmcsField as F;
 /// The fields in the order of their encodings.
 #[rustfmt::skip]
 pub(super) static FIELDS: &[Row] = &[
-    row(F(0x0002), NONE, Cell(0)), // Posted-interrupt notification vector.
+    row(F(0x0002), NONE, Cell(0xffff)), // Posted-interrupt notification vector.
     row(F::HLAT_PREFIX_SIZE, ALL, Cell(0)),
     row(F::GUEST_ES_SELECTOR, ALL, Selector(SegmentName::Es)),
     row(F::GUEST_CS_SELECTOR, ALL, Selector(SegmentName::Cs)),
@@ -102,22 +102,22 @@ pub(super) static FIELDS: &[Row] = &[
     row(F::GUEST_TR_SELECTOR, ALL, Selector(SegmentName::Tr)),
     row(F::GUEST_INTERRUPT_STATUS, ALL, Cell(0)),
     row(F::GUEST_UINV, ALL, Cell(0)),
-    row(F::IO_BITMAP_A, NONE, Cell(0)),
-    row(F::IO_BITMAP_B, NONE, Cell(0)),
+    row(F::IO_BITMAP_A, NONE, Cell(NULL_GPA)),
+    row(F::IO_BITMAP_B, NONE, Cell(NULL_GPA)),
     checked(F::VIRTUAL_APIC_ADDRESS, !0xfff, Cell(NULL_GPA), Check::PrivateGpa),
-    row(F::POSTED_INTERRUPT_DESCRIPTOR, NONE, Cell(0)),
+    row(F::POSTED_INTERRUPT_DESCRIPTOR, NONE, Cell(NULL_GPA)),
     row(F::VM_FUNCTION_CONTROLS, NONE, Cell(0)),
     Row { read_mask: 0xfff0_0000_0000_0fff, ..checked(F::EPT_POINTER, 0x80, Cell(0x1e), Check::EptPointer) },
     row(F::EOI_EXIT_BITMAP_0, ALL, Cell(0)),
     row(F::EOI_EXIT_BITMAP_1, ALL, Cell(0)),
     row(F::EOI_EXIT_BITMAP_2, ALL, Cell(0)),
     row(F::EOI_EXIT_BITMAP_3, ALL, Cell(0)),
-    row(F::VIRTUALIZATION_EXCEPTION_ADDRESS, NONE, Cell(0)),
+    row(F::VIRTUALIZATION_EXCEPTION_ADDRESS, NONE, Cell(NULL_GPA)),
     row(F::XSS_EXITING_BITMAP, ALL, Cell(0)),
     row(F::ENCLS_EXITING_BITMAP, NONE, Cell(ALL)),
     checked(F::TERTIARY_CONTROLS, 0xe, Cell(0x80), Check::Controls(0x492)),
     row(F::ENCLV_EXITING_BITMAP, NONE, Cell(ALL)),
-    checked(F::HLAT_POINTER, 0x000f_ffff_ffff_f018, Cell(NULL_GPA), Check::PrivateGpa),
+    checked(F::HLAT_POINTER, 0x000f_ffff_ffff_f018, Cell(0), Check::PrivateGpa),
     row(F::GUEST_PHYSICAL_ADDRESS, ALL, Cell(0)),
     Row { read_mask: !(1 << 13), ..checked(F::GUEST_DEBUGCTL, 0xffc7, Reg(Register::DebugCtl), Check::DebugCtl) },
     row(F::GUEST_PAT, ALL, Reg(Register::Pat)),
@@ -214,25 +214,37 @@ pub(super) static FIELDS: &[Row] = &[
     row(F::GUEST_INTERRUPT_SSP_TABLE, ALL, Cell(0)),
 ];
 
-/// Fields of the processor's VMCS that L1 can not reach, as inclusive ranges of encodings.
+/// Arrays of fields, by the first and their number. A walk takes them as one field.
+pub(super) const ARRAYS: [(VmcsField, u32); 4] = [
+    (F::IO_BITMAP_A, 2),
+    (F::EOI_EXIT_BITMAP_0, 4),
+    (F::GUEST_PDPTE0, 4),
+    (F::CR3_TARGET_0, 4),
+];
+
+/// Fields of an L2 VMCS that L1 can not reach, as inclusive ranges of encodings. The others of the
+/// processor's VMCS, among them the host state, are none of the module's.
 const HIDDEN: &[(u16, u16)] = &[
     (0x0000, 0x0000), // VPID.
     (0x0004, 0x0004), // EPTP index.
     (0x0812, 0x0812), // PML index.
-    (0x0c00, 0x0c0c), // Host selectors.
     (0x2004, 0x2010), // MSR bitmap, MSR areas, executive VMCS, PML, TSC offset.
     (0x2014, 0x2014), // APIC-access page.
     (0x2024, 0x2028), // EPTP list, VMREAD and VMWRITE bitmaps.
-    (0x2030, 0x2032), // SPP table, TSC multiplier.
+    (0x2032, 0x2032), // TSC multiplier.
+    (0x2038, 0x2038), // Low PASID directory.
+    (0x203a, 0x203a), // High PASID directory.
     (0x203c, 0x203c), // Shared EPTP.
+    (0x203e, 0x203e), // PCONFIG bitmap.
     (0x2800, 0x2800), // VMCS link pointer.
-    (0x2c00, 0x2c06), // Host PAT, EFER, PERF_GLOBAL_CTRL, PKRS.
     (0x400e, 0x4010), // Exit MSR counts.
     (0x4014, 0x4014), // Entry MSR count.
+    (0x4026, 0x4026), // Instruction-timeout control of the host's.
     (0x4828, 0x4828), // SMBASE.
     (0x482e, 0x482e), // Preemption timer.
-    (0x4c00, 0x4c00), // Host SYSENTER_CS.
-    (0x6c00, 0x6c1c), // Host state.
+    (0x6c08, 0x6c08), // Host TR base.
+    (0x6c14, 0x6c16), // Host RSP and RIP.
+    (0x6c1a, 0x6c1a), // Host SSP.
 ];
 
 /// What a field code stands for.

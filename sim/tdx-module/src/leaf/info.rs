@@ -23,8 +23,8 @@ pub(super) fn vp_cpuidve_set(module: &mut Module, registers: &mut Registers) -> 
     if registers.rcx >> 2 != 0 {
         return Err(invalid(Operand::RCX));
     }
-    module.vcpu.l1.cpuid_supervisor_ve = registers.rcx & 1 != 0;
-    module.vcpu.l1.cpuid_user_ve = registers.rcx & 2 != 0;
+    module.vcpu.l1.cpuid_supervisor_ve = registers.rcx as u8 & 1;
+    module.vcpu.l1.cpuid_user_ve = registers.rcx as u8 >> 1;
     Ok(())
 }
 
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(set(4), Status::operand_invalid(Operand::RCX));
         model.with(|module, _| {
             let l1 = &module.vcpu.l1;
-            assert!(l1.cpuid_supervisor_ve && l1.cpuid_user_ve);
+            assert_eq!((l1.cpuid_supervisor_ve, l1.cpuid_user_ve), (1, 1));
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::leaf::operand::{Memory, READ, WRITE};
 use crate::leaf::{LeafEnd, LeafResult, invalid};
-use crate::metadata::{require_single, sys, td, vp};
+use crate::metadata::{ID_INCORRECT, is_first, require_single, sys, td, vp};
 use crate::module::Module;
 use crate::platform::Platform;
 use alloc::vec::Vec;
@@ -34,16 +34,20 @@ fn require_lock(module: &mut Module, leaf: u64) -> Result<(), LeafEnd> {
     }
 }
 
-/// TDG.VM.RD. Version 1 also walks: RDX is the next identifier.
+/// TDG.VM.RD. Version 1 also walks: RDX is the next identifier. Higher ones are refused here, not
+/// with those of other leaves.
 pub(super) fn vm_rd(module: &mut Module, registers: &mut Registers, version: u64) -> LeafResult {
     let id = FieldId(registers.rdx);
     registers.r8 = 0;
     if version != 0 {
         registers.rdx = FieldId::NONE.0;
     }
+    if version > 1 {
+        return Err(invalid(Operand::RAX));
+    }
     require_self(registers)?;
     require_lock(module, tdg::VM_RD)?;
-    if version != 0 && id == FieldId::FIRST {
+    if version != 0 && is_first(id) {
         registers.rdx = td::FIRST.0;
         return Err(FIRST.into());
     }
@@ -78,7 +82,7 @@ pub(super) fn vp_rd<P: Platform>(
     registers.rdx = FieldId::NONE.0;
     require_self(registers)?;
     require_lock(module, tdg::VP_RD)?;
-    if id == FieldId::FIRST {
+    if is_first(id) {
         registers.rdx = vp::FIRST.0;
         return Err(FIRST.into());
     }
@@ -109,7 +113,7 @@ pub(super) fn sys_rd(module: &mut Module, registers: &mut Registers) -> LeafResu
     let id = FieldId(registers.rdx);
     registers.r8 = 0;
     registers.rdx = FieldId::NONE.0;
-    if id == FieldId::FIRST {
+    if is_first(id) {
         registers.rdx = sys::FIRST.0;
         return Err(FIRST.into());
     }
@@ -123,19 +127,19 @@ pub(super) fn sys_rd(module: &mut Module, registers: &mut Registers) -> LeafResu
 /// TDG.SYS.RDALL: a metadata list of all fields from R8 on.
 ///
 /// The list is a header (\[15:0\] bytes used, \[31:16\] number of sequences), then for each sequence
-/// of one element its identifier and its value.
+/// the identifier of its first field, with LAST_FIELD_IN_SEQUENCE, and a value for each field.
 pub(super) fn sys_rdall<P: Platform>(
     module: &mut Module,
     platform: &mut P,
     registers: &mut Registers,
 ) -> LeafResult {
     let mut id = FieldId(registers.r8);
-    let list = registers.rdx;
-    if !list.is_multiple_of(LIST_SIZE as u64) {
+    let gpa = registers.rdx;
+    if !gpa.is_multiple_of(LIST_SIZE as u64) {
         registers.r8 = FieldId::NONE.0;
         return Err(invalid(Operand::RDX));
     }
-    let hpa = match module.operand(platform, Operand::RDX, list, Memory::Private, READ | WRITE) {
+    let hpa = match module.operand(platform, Operand::RDX, gpa, Memory::Private, READ | WRITE) {
         Ok(hpa) => hpa,
         Err(end) => {
             registers.r8 = FieldId::NONE.0;
@@ -143,28 +147,75 @@ pub(super) fn sys_rdall<P: Platform>(
         }
     };
     registers.r8 = FieldId::NONE.0;
-    if id == FieldId::FIRST {
+    if is_first(id) {
         id = sys::FIRST;
     }
     require_single(id)?;
-    let mut bytes = Vec::from([0; 8]);
-    let mut sequences = 0_u16;
-    while id != FieldId::NONE && bytes.len() + 16 <= LIST_SIZE {
-        let (value, next) = sys::read(module, id)?;
-        bytes.extend_from_slice(&id.0.to_le_bytes());
-        bytes.extend_from_slice(&value.to_le_bytes());
-        sequences += 1;
+    let mut list = MetadataList::new();
+    while id != FieldId::NONE && list.has_room() {
+        // A walk can begin at a field that the guest reads, and comes by no other.
+        let (value, next) = sys::read(module, id).map_err(|_| ID_INCORRECT)?;
+        list.push(id, value);
         id = next;
     }
-    let used = bytes.len() as u16;
-    bytes[..2].copy_from_slice(&used.to_le_bytes());
-    bytes[2..4].copy_from_slice(&sequences.to_le_bytes());
-    platform.write(hpa, &bytes);
+    platform.write(hpa, list.bytes());
     registers.r8 = id.0;
     if id == FieldId::NONE {
         Ok(())
     } else {
         Err(Status::new(Code::MetadataListOverflow, 0).into())
+    }
+}
+
+/// A metadata list as it grows.
+struct MetadataList {
+    bytes: Vec<u8>,
+    /// Where the last sequence's header is, its identifier, and its number of fields.
+    last: Option<(usize, FieldId, u64)>,
+    sequences: u16,
+}
+
+impl MetadataList {
+    const WORD: usize = size_of::<u64>();
+    /// LAST_FIELD_IN_SEQUENCE: the number of fields less 1.
+    const LAST_FIELD_SHIFT: u32 = 38;
+
+    fn new() -> MetadataList {
+        MetadataList {
+            bytes: Vec::from([0; Self::WORD]),
+            last: None,
+            sequences: 0,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes.len() + 2 * Self::WORD <= LIST_SIZE
+    }
+
+    /// Adds a field, to the last sequence if its identifier follows.
+    fn push(&mut self, id: FieldId, value: u64) {
+        match &mut self.last {
+            Some((header, first, count)) if first.0 + *count == id.0 => {
+                let identifier = first.0 | *count << Self::LAST_FIELD_SHIFT;
+                *count += 1;
+                self.bytes[*header..*header + Self::WORD]
+                    .copy_from_slice(&identifier.to_le_bytes());
+            }
+            _ => {
+                self.last = Some((self.bytes.len(), id, 1));
+                self.sequences += 1;
+                self.bytes.extend_from_slice(&id.0.to_le_bytes());
+            }
+        }
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// The list with its header.
+    fn bytes(&mut self) -> &[u8] {
+        let used = self.bytes.len() as u16;
+        self.bytes[..2].copy_from_slice(&used.to_le_bytes());
+        self.bytes[2..4].copy_from_slice(&self.sequences.to_le_bytes());
+        &self.bytes
     }
 }
 

@@ -93,8 +93,7 @@ fn dispatch<P: Platform>(
     let leaf = registers.rax & 0xffff;
     let version = registers.rax >> tdg::VERSION_SHIFT & 0xff;
     let reserved = registers.rax >> 24;
-    let highest_version = u64::from(leaf == tdg::VM_RD);
-    if reserved != 0 || version > highest_version {
+    if reserved != 0 || version != 0 && leaf != tdg::VM_RD {
         return Err(invalid(Operand::RAX));
     }
     match leaf {

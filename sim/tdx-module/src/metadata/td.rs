@@ -1,8 +1,6 @@
 //! TD-scope fields: TDG.VM.RD and TDG.VM.WR.
 
-use crate::metadata::{
-    Field, ID_INCORRECT, NOT_WRITABLE, VALUE_NOT_VALID, find, merge, next, qword,
-};
+use crate::metadata::{Field, VALUE_NOT_VALID, find_readable, find_writable, merge, next, qword};
 use crate::module::Module;
 use tdx_defs::field::{FieldId, TdCtls};
 use tdx_defs::status::Status;
@@ -19,21 +17,28 @@ const MROWNERCONFIG: FieldId = FieldId(0x1310_0003_0000_0020);
 const SERVTD_HASH: FieldId = FieldId(0x9910_0003_0000_0000);
 /// SERVTD_NUM.
 const SERVTD_NUM: FieldId = FieldId(0x9910_0001_0000_0006);
+/// SERVTD_BINDINGS_TABLE.
+const SERVTD_BINDINGS_TABLE: FieldId = FieldId(0x9910_0003_0000_0080);
+/// PRE_IMPORT_UUID.
+const PRE_IMPORT_UUID: FieldId = FieldId(0x9810_0003_0000_0040);
 
 /// What of NOTIFY_ENABLES L1 writes: notification of a suspected zero-step attack.
 const NOTIFY_ENABLES_WRITABLE: u64 = 1;
+/// What of TD_CTLS L1 writes.
+const TD_CTLS_WRITABLE: u64 = TdCtls::new().with_pending_ve_disable(true).into_bits();
 
 type Read = fn(&Module, u32) -> u64;
 
-const ROWS: [(Field, Read); 18] = [
+/// What the guest reads, in the module's order.
+const ROWS: [(Field, Read); 20] = [
+    (Field::array(TD_UUID, 4), |module, word| {
+        module.td.uuid[word as usize]
+    }),
     (Field::single(FieldId::NUM_VCPUS), |module, _| {
         module.td.num_vcpus.into()
     }),
     (Field::single(FieldId::NUM_L2_VMS), |module, _| {
         module.td.num_l2_vms().into()
-    }),
-    (Field::array(TD_UUID, 4), |module, word| {
-        module.td.uuid[word as usize]
     }),
     (Field::single(FieldId::ATTRIBUTES), |module, _| {
         module.td.params.attributes
@@ -50,15 +55,17 @@ const ROWS: [(Field, Read); 18] = [
     (Field::single(FieldId::TSC_FREQUENCY), |module, _| {
         module.td.params.tsc_frequency.into()
     }),
-    (Field::single(FieldId::NOTIFY_ENABLES), |module, _| {
-        module.td.notify_enables
-    }),
+    (
+        Field::single(FieldId::NOTIFY_ENABLES).writable(NOTIFY_ENABLES_WRITABLE),
+        |module, _| module.td.notify_enables,
+    ),
     (Field::single(FieldId::CONFIG_FLAGS), |module, _| {
         module.td.params.config_flags
     }),
-    (Field::single(FieldId::TD_CTLS), |module, _| {
-        module.td.td_ctls.into_bits()
-    }),
+    (
+        Field::single(FieldId::TD_CTLS).writable(TD_CTLS_WRITABLE),
+        |module, _| module.td.td_ctls.into_bits(),
+    ),
     (Field::array(FieldId::mrtd(0), 6), |module, word| {
         qword(&module.td.mrtd, word)
     }),
@@ -72,15 +79,52 @@ const ROWS: [(Field, Read); 18] = [
         qword(&module.td.params.mrownerconfig, word)
     }),
     (Field::array(FieldId::rtmr(0, 0), 24), rtmr),
+    (Field::array(PRE_IMPORT_UUID, 4), |_, _| 0),
     (Field::array(SERVTD_HASH, 6), |_, _| 0),
     (Field::single(SERVTD_NUM), |_, _| 0),
+    (Field::array(SERVTD_BINDINGS_TABLE, 16), |_, _| 0),
 ];
 
-const TABLE: [Field; ROWS.len()] = {
-    let mut table = [ROWS[0].0; ROWS.len()];
+/// What only the host has.
+const HIDDEN: [Field; 27] = [
+    Field::hidden(0x0, 0x1, 0x2),
+    Field::hidden(0x0, 0x4, 0x5),
+    Field::hidden(0x0, 0x10, 0x18),
+    Field::hidden(0x1, 0x1, 0x2),
+    Field::hidden(0x2, 0x0, 0x5),
+    Field::hidden(0x10, 0x2, 0x2),
+    Field::hidden(0x10, 0x4, 0x4),
+    Field::hidden(0x11, 0x4, 0x4),
+    Field::hidden(0x11, 0xa, 0xb),
+    Field::hidden(0x11, 0xd, 0xf),
+    Field::hidden(0x11, 0x11, 0x15),
+    Field::hidden(0x11, 0x80, 0xcf),
+    Field::hidden(0x11, 0x800, 0x812),
+    Field::hidden(0x12, 0x0, 0x2),
+    Field::hidden(0x14, 0x0, 0x202),
+    Field::hidden(0x16, 0x10a, 0x10a),
+    Field::hidden(0x16, 0x480, 0x480),
+    Field::hidden(0x16, 0x485, 0x489),
+    Field::hidden(0x16, 0x48b, 0x493),
+    Field::hidden(0x18, 0x1, 0x6),
+    Field::hidden(0x18, 0x10, 0x21),
+    Field::hidden(0x18, 0x30, 0x32),
+    Field::hidden(0x18, 0x34, 0x34),
+    Field::hidden(0x1a, 0x0, 0x1ff),
+    Field::hidden(0x20, 0x0, 0x1ff),
+    Field::hidden(0x21, 0x0, 0x1ff),
+    Field::hidden(0x25, 0x0, 0x1ff),
+];
+
+const TABLE: [Field; ROWS.len() + HIDDEN.len()] = {
+    let mut table = [ROWS[0].0; ROWS.len() + HIDDEN.len()];
     let mut row = 0;
     while row < ROWS.len() {
         table[row] = ROWS[row].0;
+        row += 1;
+    }
+    while row < table.len() {
+        table[row] = HIDDEN[row - ROWS.len()];
         row += 1;
     }
     table
@@ -95,8 +139,9 @@ pub(crate) const FIRST: FieldId = TABLE[0].first;
 
 /// The value of a field, and the identifier of the next one.
 pub(crate) fn read(module: &Module, id: FieldId) -> Result<(u64, FieldId), Status> {
-    let (row, element) = find(&TABLE, id).ok_or(ID_INCORRECT)?;
-    Ok((ROWS[row].1(module, element), next(&TABLE, row, element)))
+    let (row, element) = find_readable(&TABLE, id)?;
+    let value = ROWS[row].1(module, element);
+    Ok((value, next(&TABLE, row, element, id)))
 }
 
 /// Writes a field, and returns its old value.
@@ -106,18 +151,16 @@ pub(crate) fn write(
     value: u64,
     mask: u64,
 ) -> Result<u64, Status> {
-    let (old, _) = read(module, id)?;
+    let (row, element, writable) = find_writable(&TABLE, id)?;
+    let old = ROWS[row].1(module, element);
+    let new = merge(old, value, mask, writable)?;
     if id.is_same_field(FieldId::NOTIFY_ENABLES) {
-        module.td.notify_enables = merge(old, value, mask, NOTIFY_ENABLES_WRITABLE)?;
-    } else if id.is_same_field(FieldId::TD_CTLS) {
-        let writable = TdCtls::new().with_pending_ve_disable(true).into_bits();
-        let new = merge(old, value, mask, writable)?;
+        module.td.notify_enables = new;
+    } else {
         if new != old && !module.td.config_flags().flexible_pending_ve() {
             return Err(VALUE_NOT_VALID);
         }
         module.td.td_ctls = TdCtls::from_bits(new);
-    } else {
-        return Err(NOT_WRITABLE);
     }
     Ok(old)
 }

@@ -64,6 +64,50 @@ fn the_deadline_is_the_modules_and_is_told_when_it_passed() {
     assert_eq!(armed, None);
 }
 
+/// The module takes none that is more than 2^63 ticks away: it gets a near one, and is asked again
+/// when that has passed, as often as it takes.
+#[test]
+fn a_deadline_too_far_for_the_module_is_approached() {
+    const FAR: u64 = 0xC000_0000_0000_0000;
+    const NEAR: u64 = 1 << 31;
+    let mut fixture = Fixture::new(&[0x0F, 0x30, 0x90]);
+    let apic = &mut fixture.platform.vcpu.apic;
+    apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
+    apic.write_msr(Apic::LVT_TIMER, 0x400EC, 0).unwrap();
+    let registers = [
+        (Register::Rcx, 0x6E0),
+        (Register::Rax, 0),
+        (Register::Rdx, FAR >> 32),
+    ];
+    let wrmsr = fixture.exit_with(&registers, HardwareExit::WriteMsr);
+    assert_eq!(wrmsr, Ok(()));
+    for passed in 0..3 {
+        let armed = fixture.look(|platform, _| platform.timer);
+        let near = armed.expect("a deadline");
+        assert!(near > passed * NEAR && near < FAR, "{near:#x}");
+        fixture.model.push_run(move |platform, _| {
+            platform.tsc = near;
+            HardwareExit::Interrupt.into()
+        });
+        assert_eq!(fixture.platform.step(), Ok(()));
+        assert_eq!(fixture.platform.vcpu.apic.status().rvi, 0, "not yet");
+    }
+    // Within the module's reach it is the real one.
+    fixture.model.push_run(|platform, _| {
+        platform.tsc = FAR - 5_000;
+        HardwareExit::Interrupt.into()
+    });
+    assert_eq!(fixture.platform.step(), Ok(()));
+    let armed = fixture.look(|platform, _| platform.timer);
+    assert_eq!(armed, Some(FAR));
+    fixture.model.push_run(|platform, _| {
+        platform.tsc = FAR;
+        HardwareExit::Interrupt.into()
+    });
+    assert_eq!(fixture.platform.step(), Ok(()));
+    assert_eq!(fixture.platform.vcpu.apic.status().rvi, 0xEC);
+}
+
 #[test]
 fn a_deadline_that_passes_in_l1_costs_no_entry() {
     let mut fixture = Fixture::new(&[]);

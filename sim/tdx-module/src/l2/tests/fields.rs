@@ -81,10 +81,14 @@ fn a_write_is_refused_by_right_by_fixed_bit_or_by_value() {
         (0x4002, 0x0000_0004, ALL, NotValid),
         (0x4002, 0, 1 << 2, Success),
         (0x4002, 0, 1 << 7, NotWritable),
-        (0x4002, 0, 1 << 11, NotWritable),
+        (0x4002, 0, 1 << 11, NotValid),
         (0x4002, 1 << 33, 1 << 2 | 1 << 33, NotValid),
         (0x401e, 0x1338_b1fa, ALL, Success),
-        (0x401e, 1 << 26, 1 << 26, NotWritable),
+        (0x401e, 1 << 26, 1 << 26, NotValid),
+        (0x401e, 0, 1 << 26, Success),
+        (0x401e, 1 << 30, 1 << 30, NotWritable),
+        (0x2040, 0x1000, 0xf000, Success),
+        (0x2040, 1 << 47, 1 << 47, NotValid),
         (0x2012, VAPIC, ALL, Success),
         (0x2012, VAPIC | 1, ALL, NotValid),
         (0x2012, 1 << 47, ALL, NotValid),
@@ -135,13 +139,59 @@ fn l2_ctls_and_deadline_take_their_bits() {
         Code::MetadataFieldValueNotValid
     );
     let absent = FieldId::l2_ctls(VmIndex::new(3).unwrap());
-    assert_eq!(l1.write(absent, shared, u64::MAX).rax, 0);
-    assert_eq!(l1.read(absent).r8, 0);
+    assert_eq!(l1.write(absent, extended | shared, u64::MAX).rax, 0);
+    assert_eq!(
+        l1.read(absent).r8,
+        extended | shared,
+        "kept, without effect"
+    );
+    let of_l1 = FieldId(controls.0 - 1);
+    assert_eq!(l1.write(of_l1, extended, u64::MAX).rax, 0);
+    assert_eq!(l1.read(of_l1).r8, extended, "likewise");
+    assert_eq!(l1.read(controls).r8, shared);
     let deadline = FieldId::tsc_deadline(VM);
     assert_eq!(l1.read(deadline).r8, u64::MAX);
     let written = l1.write(deadline, 1 << 40, u64::MAX);
     assert_eq!((written.rax, written.r8), (0, u64::MAX));
     assert_eq!(l1.read(deadline).r8, 1 << 40);
+}
+
+#[test]
+fn a_deadline_is_at_most_2_to_the_63_ticks_away() {
+    const NOW: u64 = 1 << 20;
+    const FURTHEST: u64 = NOW + (1 << 63);
+    let l1 = L1 {
+        model: ModelTdcall::new(&TdParams::default(), 4 << 20),
+    };
+    l1.model.with(|_, platform| {
+        platform.tsc = NOW;
+        platform.tsc_step = 0;
+    });
+    let invalid = Status::new(Code::OperandInvalid, 0).0;
+    let deadline = FieldId::tsc_deadline(VM);
+    for (value, status) in [
+        (FURTHEST, 0),
+        (FURTHEST + 1, invalid),
+        (0xc000_0000_0000_0000, invalid),
+        (u64::MAX - 1, invalid),
+        (u64::MAX, 0),
+        (NOW - 1, 0),
+        (0, 0),
+    ] {
+        let before = l1.read(deadline).r8;
+        assert_eq!(
+            l1.write(deadline, value, u64::MAX).rax,
+            status,
+            "{value:#x}"
+        );
+        let after = if status == 0 { value } else { before };
+        assert_eq!(l1.read(deadline).r8, after, "{value:#x}");
+    }
+    // The elements of L1 and of VMs that are not there have no effect, and take anything.
+    for field in [FieldId(deadline.0 - 1), FieldId(deadline.0 + 1)] {
+        assert_eq!(l1.write(field, u64::MAX - 1, u64::MAX).rax, 0);
+        assert_eq!(l1.read(field).r8, u64::MAX - 1);
+    }
 }
 
 #[test]

@@ -80,7 +80,8 @@ fn a_failed_read_gives_its_leafs_defaults() {
             0x1020_0003_0000_0000,
             (NOT_READABLE, NONE, 0),
         ),
-        (tdg::SYS_RD, 1, 5, (ID_INCORRECT, NONE, 0)),
+        (tdg::SYS_RD, 1, 5, (NOT_READABLE, NONE, 0)),
+        (tdg::SYS_RD, 1, 9, (ID_INCORRECT, NONE, 0)),
     ] {
         assert_eq!(read(&model, leaf, rcx, rdx), expected, "{leaf:#x} {rdx:#x}");
     }
@@ -115,7 +116,7 @@ fn a_failed_write_gives_no_old_value_and_changes_nothing() {
         (tdg::VM_WR, 0, FieldId::TD_CTLS, 0x10, 0x10, NOT_WRITABLE),
         (tdg::VP_WR, 1, supervisor, 0, 1, RCX),
         (tdg::VP_WR, 0, FieldId::VCPU_INDEX, 0, all, NOT_WRITABLE),
-        (tdg::VP_WR, 0, supervisor, 2, all, VALUE_NOT_VALID),
+        (tdg::VP_WR, 0, supervisor, 0x100, all, VALUE_NOT_VALID),
         (
             tdg::VP_WR,
             0,
@@ -219,10 +220,11 @@ fn walk(model: &ModelTdcall, leaf: u64) -> usize {
 #[test]
 fn every_context_is_walked_from_minus_one_to_minus_one() {
     let model = ModelTdcall::new(&TdParams::default(), 0);
-    // TD_UUID; MRTD, MRCONFIGID, MROWNER, MROWNERCONFIG, SERVTD_HASH; RTMR0 to 3.
-    let (single, arrays) = (11, 4 + 5 * 6 + 4 * 6);
+    // TD_UUID, PRE_IMPORT_UUID; MRTD, MRCONFIGID, MROWNER, MROWNERCONFIG, SERVTD_HASH; RTMR0 to 3;
+    // SERVTD_BINDINGS_TABLE.
+    let (single, arrays) = (11, 2 * 4 + 5 * 6 + 4 * 6 + 16);
     assert_eq!(walk(&model, tdg::VM_RD | VERSION_1), single + arrays);
-    assert_eq!(walk(&model, tdg::SYS_RD), 7);
+    assert_eq!(walk(&model, tdg::SYS_RD), 12);
     // VCPU_INDEX, two #VE controls, L2_CTLS and TSC_DEADLINE, CPUID_CONTROL; then of each L2 VM its
     // VMCS and its MSR bitmaps.
     let counts = [0, 1, 2, 3].map(|num_l2_vms| {
@@ -246,7 +248,7 @@ fn elements_are_counted_from_l1() {
     for first in [FieldId::l2_ctls(vm).0 - 1, FieldId::tsc_deadline(vm).0 - 1] {
         let (status, next, _) = read(&model, tdg::VP_RD, 0, first);
         assert_eq!((status, next), (0, first + 1), "{first:#x}");
-        assert_eq!(read(&model, tdg::VP_RD, 0, first - 1).0, ID_INCORRECT);
+        assert_eq!(read(&model, tdg::VP_RD, 0, first - 1).0, NOT_READABLE);
     }
 }
 
@@ -304,12 +306,38 @@ fn rdall_lists_what_rd_gives() {
     let invalid_rdx = Status::operand_invalid(Operand::RDX).0;
     assert_eq!(rdall(LIST + 8, NONE), (invalid_rdx, NONE));
     assert_eq!(rdall(1 << 47, NONE), (invalid_rdx, NONE));
-    assert_eq!(rdall(LIST, 5), (ID_INCORRECT, NONE));
+    assert_eq!(
+        rdall(LIST, 5),
+        (ID_INCORRECT, NONE),
+        "a field that is not the guest's"
+    );
+    assert_eq!(rdall(LIST, 9), (ID_INCORRECT, NONE), "no field");
     assert_eq!(rdall(LIST, NONE), (0, NONE));
     let mut list = [0; 8 + 16];
     model.read(LIST, &mut list);
-    assert_eq!(u16::from_le_bytes([list[0], list[1]]), 8 + 7 * 16);
-    assert_eq!(u16::from_le_bytes([list[2], list[3]]), 7);
+    assert_eq!(u16::from_le_bytes([list[0], list[1]]), 8 + 8 * 8 + 12 * 8);
+    assert_eq!(u16::from_le_bytes([list[2], list[3]]), 8);
     assert_eq!(list[8..16], FieldId::VENDOR_ID.0.to_le_bytes());
     assert_eq!(list[16..24], 0x8086_u64.to_le_bytes());
+    // Every sequence, by its header: fields that follow each other share one.
+    let mut bytes = [0; 0xa8];
+    model.read(LIST, &mut bytes);
+    let words = bytes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .copied()
+        .map(u64::from_le_bytes);
+    let mut words = words.skip(1);
+    let mut fields = 0;
+    while let Some(header) = words.next() {
+        let count = (header >> 38 & 0x1ff) + 1;
+        for field in 0..count {
+            let id = (header & !(0x1ff << 38)) + field;
+            let value = words.next().unwrap();
+            assert_eq!(read(&model, tdg::SYS_RD, 0, id).2, value, "{id:#x}");
+            fields += 1;
+        }
+    }
+    assert_eq!(fields, 12);
 }
