@@ -185,7 +185,13 @@ pub(crate) fn listen(
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 drop(running);
                 let _ = reader.join();
-                let last = console.last().map_or("(nothing)", String::as_str);
+                // What came since, and a line that had not ended.
+                for line in receiver.try_iter() {
+                    on_line(&line);
+                    console.push(line);
+                }
+                let last = console.iter().rfind(|line| !line.is_empty());
+                let last = last.map_or_else(|| "(nothing)".to_owned(), |line| end_of(line));
                 bail!(
                     "the run did not end within {} s; the console's last line: {last}",
                     limit.unwrap_or_default().as_secs()
@@ -201,4 +207,37 @@ pub(crate) fn listen(
         wall: started.elapsed(),
         to_user_space,
     })
+}
+
+/// The end of a line, as one may show it: a program that draws on its screen sends one endless line with control
+/// characters.
+fn end_of(line: &str) -> String {
+    const SHOWN: usize = 160;
+    let skipped = line.chars().count().saturating_sub(SHOWN);
+    let shown = line.chars().skip(skipped);
+    shown
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// memtest86+ draws its screen by cursor movements alone.
+    #[test]
+    fn a_line_without_an_end_is_seen_when_the_limit_ends_a_run() {
+        let mut command = Command::new("sh");
+        command.args(["-c", r"printf 'first\n\033[2Jscreen'; exec sleep 60"]);
+        let mut seen = Vec::new();
+        let heard = listen(command, None, Some(Duration::from_secs(1)), &mut |line| {
+            seen.push(line.to_owned());
+        });
+        assert_eq!(seen, ["first", "\u{1b}[2Jscreen"]);
+        let error = heard.err().map(|error| error.to_string());
+        assert_eq!(
+            error.as_deref(),
+            Some("the run did not end within 1 s; the console's last line:  [2Jscreen")
+        );
+    }
 }
