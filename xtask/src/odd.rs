@@ -70,6 +70,12 @@ pub(crate) fn kernels(setup: &Setup) -> Result<Vec<Kernel>> {
         .collect()
 }
 
+/// memtest86+, a kernel by the Linux boot protocol.
+pub(crate) fn memtest(setup: &Setup) -> Result<PathBuf> {
+    let unpacked = debian::unpacked("memtest86+", &["memtest86+"], &setup.folder)?;
+    Ok(unpacked.join("boot/memtest86+x64.bin"))
+}
+
 /// Packs the usual initrd with kernel modules, which its first program inserts in this order.
 fn initrd_with(modules: &[PathBuf], folder: &Path) -> Result<PathBuf> {
     let files: Vec<(String, PathBuf)> = (1..)

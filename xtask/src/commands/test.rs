@@ -177,7 +177,8 @@ fn whole_compatibility(tally: &mut Tally, setup: &Setup, filter: &str) -> Result
     } else {
         Vec::new()
     };
-    let suite = compatibility::whole_suite(setup, &initrd, &kernels, filter)?;
+    let memtest = odd::memtest(setup)?;
+    let suite = compatibility::whole_suite(setup, &initrd, &kernels, &memtest, filter)?;
     linux_boots(tally, &suite);
     Ok(())
 }

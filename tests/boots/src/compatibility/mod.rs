@@ -50,11 +50,12 @@ pub fn suite<'a>(setup: &'a Setup, initrd: &Path) -> Suite<'a> {
     )
 }
 
-/// Everything whose name contains `filter`, with these kernels too.
+/// Everything whose name contains `filter`, with these kernels and this memtest86+ too.
 pub fn whole_suite<'a>(
     setup: &'a Setup,
     initrd: &Path,
     kernels: &[Kernel],
+    memtest: &Path,
     filter: &str,
 ) -> Result<Suite<'a>> {
     let mut trials: Vec<Trial> = kernels
@@ -79,6 +80,7 @@ pub fn whole_suite<'a>(
     trials.extend([command_lines::longest(), command_lines::with_nul()]);
     trials.extend(command_lines::lengths());
     trials.push(one_byte_initrd(setup)?);
+    trials.push(memtest_on_serial_port(memtest));
     trials.retain(|trial| trial.name.contains(filter));
     ensure!(!trials.is_empty(), "none is named {filter:?}");
     Ok(of(setup, trials))
@@ -123,4 +125,14 @@ fn one_byte_initrd(setup: &Setup) -> Result<Trial> {
         outcome: Outcome::Ends("reboot"),
         ..Trial::new("initrd of 1 byte", "quiet")
     })
+}
+
+/// No Linux, but started as one. Without `nopause` it waits for a key first, by reading the TSC.
+fn memtest_on_serial_port(file: &Path) -> Trial {
+    Trial {
+        kernel: Some(file.to_owned()),
+        memory_mib: 128,
+        outcome: Outcome::GoesOn("Errors: 0 "),
+        ..Trial::new("memtest86+", "console=ttyS0,115200 nopause")
+    }
 }

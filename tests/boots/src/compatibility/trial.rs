@@ -1,9 +1,13 @@
 //! A boot of something odd, and what must come of it.
 
 use crate::{BASE_COMMAND_LINE, Checks, Setup};
-use anyhow::{Context, Result, ensure};
-use simulator::{BootFiles, Run};
+use anyhow::{Context, Result, bail, ensure};
+use simulator::{BootFiles, Run, Simulation};
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a program that never ends is given: of the host's time, with other runs beside it.
+const LONG_ENOUGH: Duration = Duration::from_secs(100);
 
 /// How a run must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +18,8 @@ pub(super) enum Outcome {
     WithoutTpm,
     /// The run's end begins with these words.
     Ends(&'static str),
+    /// It does not end, but has put these words on its console before the limit.
+    GoesOn(&'static str),
 }
 
 /// A boot.
@@ -48,7 +54,10 @@ impl Trial {
     /// The steps that the guest reported, and the whole.
     pub(super) fn check(&self, setup: &Setup) -> Checks {
         let mut checks = Checks::new();
-        let whole = self.run(setup).and_then(|run| {
+        if let Outcome::GoesOn(words) = self.outcome {
+            return vec![(self.name.clone(), self.goes_on(setup, words))];
+        }
+        let whole = self.run(setup, None, &mut |_| {}).and_then(|run| {
             if self.outcome == Outcome::Works {
                 let steps = run.transcript.steps();
                 checks.extend(steps.into_iter().map(|step| {
@@ -88,7 +97,21 @@ impl Trial {
                 ensure!(result.starts_with(words), "it ended so: {result}");
                 Ok(())
             }
+            Outcome::GoesOn(_) => bail!("it ended so: {result}"),
         }
+    }
+
+    fn goes_on(&self, setup: &Setup, words: &str) -> Result<()> {
+        let mut console = String::new();
+        let run = self.run(setup, Some(LONG_ENOUGH), &mut |line| console.push_str(line));
+        if let Ok(run) = run {
+            bail!("it ended so: {}", run.transcript.result());
+        }
+        ensure!(
+            console.contains(words),
+            "its console does not show {words:?}"
+        );
+        Ok(())
     }
 
     /// A name for this trial's files.
@@ -97,15 +120,24 @@ impl Trial {
         self.name.chars().map(plain).collect()
     }
 
-    fn run(&self, setup: &Setup) -> Result<Run> {
+    fn run(
+        &self,
+        setup: &Setup,
+        limit: Option<Duration>,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<Run> {
         let command_line = format!("{BASE_COMMAND_LINE} {}", self.words);
         let boot = BootFiles {
             kernel: self.kernel.as_ref().unwrap_or(&setup.kernel),
             initrd: Some(self.initrd.as_ref().unwrap_or(&setup.initrd)),
             command_line: &command_line,
         };
-        setup
-            .simulation(&self.file_name(), boot, self.memory_mib)
-            .run(&mut |_| {})
+        let name = self.file_name();
+        let usual = setup.simulation(&name, boot, self.memory_mib);
+        Simulation {
+            limit: limit.or(usual.limit),
+            ..usual
+        }
+        .run(on_line)
     }
 }
