@@ -1,7 +1,7 @@
 //! `cargo xtask check-image`: does a finished td-shim image fit?
 
-use anyhow::{Context, Result};
-use std::path::PathBuf;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
 use tdshim_config::check::{self, Verdict};
 use tdshim_config::measurement::mrtd;
 use tdshim_config::metadata::Metadata;
@@ -14,6 +14,24 @@ pub(crate) struct Options {
     /// Print the findings as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// An error that says what is wrong with an image, if it cannot launch the L1 VMM.
+pub(crate) fn require(path: &Path) -> Result<()> {
+    let image = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let findings = check::image(&image);
+    if check::fits(&findings) {
+        return Ok(());
+    }
+    let faults = findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Fail)
+        .map(|finding| format!("\n  {:12} {}", finding.check, finding.text));
+    bail!(
+        "{} cannot launch the L1 VMM:{}\nto boot it nevertheless, add --unchecked-td-shim",
+        path.display(),
+        faults.collect::<String>()
+    )
 }
 
 /// Prints every check and its outcome; true if the image can launch the L1 VMM.
@@ -51,4 +69,24 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         }
     );
     Ok(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_cannot_launch_l1_is_refused_with_what_is_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.bin");
+        std::fs::write(&path, vec![0; 0x100_0000]).unwrap();
+        let error = require(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("cannot launch the L1 VMM:\n  metadata "),
+            "{error}"
+        );
+        assert!(error.ends_with("add --unchecked-td-shim"), "{error}");
+        let absent = require(&folder.path().join("none")).unwrap_err();
+        assert!(absent.to_string().starts_with("cannot read "), "{absent}");
+    }
 }

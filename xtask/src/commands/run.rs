@@ -1,5 +1,6 @@
 //! `cargo xtask run`: boot a guest as L2 and check its TPM.
 
+use super::check_image;
 use super::measure::{mirror, pcr_banks};
 use crate::prepare::{Instead, prepare};
 use crate::{debian, images, report};
@@ -56,6 +57,9 @@ pub(crate) struct Options {
     /// Launch through this finished td-shim image instead of the built-in shim.
     #[arg(long, value_name = "IMAGE")]
     td_shim: Option<PathBuf>,
+    /// Boot the td-shim image even if `check-image` says that it cannot launch L1, or leaves pages unmeasured.
+    #[arg(long, requires = "td_shim")]
+    unchecked_td_shim: bool,
     /// Guest physical address width, and with it the shared bit.
     #[arg(long, default_value = "48", value_parser = words(&Gpaw::WORDS, Gpaw::from_word))]
     gpaw: Gpaw,
@@ -87,6 +91,13 @@ fn words<T: Clone + Send + Sync + 'static>(
 
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    if let Some(image) = options
+        .td_shim
+        .as_deref()
+        .filter(|_| !options.unchecked_td_shim)
+    {
+        check_image::require(image)?;
+    }
     let prepared = prepare(&Instead {
         kernel: options.kernel.as_deref(),
         initrd: options.initrd.as_deref(),
