@@ -7,9 +7,11 @@
 
 mod support;
 
+use std::sync::Mutex;
+
 use attestation::claims::ca_report_data;
 use attestation::digest::sha384;
-use attestation::event_log::Log;
+use attestation::event_log::{Log, SpecId, cc_record};
 use attestation::journal::Record;
 use attestation::tpm::{rh, template};
 use const_oid::ObjectIdentifier;
@@ -30,6 +32,7 @@ use x509_cert::ext::pkix::{
     SubjectDirectoryAttributes, SubjectKeyIdentifier,
 };
 use x509_cert::name::Name;
+use zerocopy::IntoBytes;
 
 const EKS: [u32; 3] = [rh::NV_EK_RSA_2048, rh::NV_EK_P256, rh::NV_EK_P384];
 
@@ -310,6 +313,60 @@ fn a_quote_that_is_too_long_is_left_out() {
         let certificate = authority(&mut session);
         assert_eq!(extension(&certificate, TD_QUOTE), report);
     }
+}
+
+/// Lines that the vTPM has logged about certificates.
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Warnings;
+
+impl log::Log for Warnings {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.level() == log::Level::Warn {
+            WARNINGS.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Firmware with very many events: the chain is not there, the log of L1 says why, once, and
+/// everything else works.
+#[test]
+fn a_certificate_that_its_indices_have_no_room_for_is_told_of_once() {
+    log::set_logger(&Warnings).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let mut firmware = SpecId::new(*b"td-shim").as_bytes().to_vec();
+    for number in 0..800_u32 {
+        let digest = sha384(&number.to_le_bytes());
+        firmware.extend(cc_record(1, 4, digest, &number.to_le_bytes()).unwrap());
+    }
+    let setup = Setup {
+        firmware_log: Some(firmware),
+        ..Setup::default()
+    };
+    let mut session = setup.start();
+    for _ in 0..3 {
+        assert!(authority_der(&mut session).is_empty(), "no part of one");
+    }
+    for index in EKS {
+        read(&mut session, index);
+    }
+    let warnings = WARNINGS.lock().unwrap();
+    let about: Vec<_> = warnings
+        .iter()
+        .filter(|line| line.contains("NV indices"))
+        .collect();
+    assert_eq!(about.len(), 2, "{about:?}");
+    assert!(
+        about[0].contains("with its TD quote, and its NV indices have room for 32768"),
+        "{about:?}"
+    );
+    assert!(about[1].contains("with its TDREPORT"), "{about:?}");
 }
 
 /// What a guest could try to write with, or take away.

@@ -1,6 +1,7 @@
 //! The certificate of the authority, which changes when its quote comes.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use attestation::tpm::rh;
 
@@ -18,13 +19,16 @@ pub(crate) const INDICES: core::ops::Range<u32> = rh::NV_EK_CHAIN..rh::NV_EK_CHA
 /// Bytes of a piece: MAX_NV_INDEX_SIZE of the reference code.
 const PIECE: usize = 2048;
 
+/// Bytes of a certificate at most.
+const LARGEST: usize = PIECE * (INDICES.end - INDICES.start) as usize;
+
 /// What the certificate carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Endorsement {
-    /// The TDREPORT, which only this platform can check.
-    Report,
     /// The TD quote.
     Quote,
+    /// The TDREPORT, which is smaller, and which only this platform can check.
+    Report,
 }
 
 impl EvidenceWindow {
@@ -56,7 +60,7 @@ impl EvidenceWindow {
     /// The certificate with the quote, or else with the report; `None` if that is published already.
     /// A host may answer with a quote that is too long for the indices.
     fn best_certificate(
-        &self,
+        &mut self,
         authority: &CertificateAuthority,
         log: &MeasurementLog,
     ) -> Option<(Endorsement, Vec<u8>)> {
@@ -73,11 +77,30 @@ impl EvidenceWindow {
                 return None;
             }
             let certificate = authority.certificate(evidence, log).ok()?;
-            if certificate.len() <= PIECE * INDICES.len() {
+            let size = certificate.len();
+            if size <= LARGEST {
                 return Some((endorsement, certificate));
+            }
+            // Once for each, and not for the larger one after the smaller.
+            if self.told_too_large < Some(endorsement) {
+                log::warn!(
+                    "the CA's certificate has {size} bytes with its {endorsement}, and its NV indices \
+                     have room for {LARGEST}: the event log, of {} bytes, is too long",
+                    log.len()
+                );
+                self.told_too_large = Some(endorsement);
             }
         }
         None
+    }
+}
+
+impl fmt::Display for Endorsement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Endorsement::Report => "TDREPORT",
+            Endorsement::Quote => "TD quote",
+        })
     }
 }
 

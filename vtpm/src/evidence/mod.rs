@@ -30,6 +30,8 @@ pub(crate) struct EvidenceWindow {
     authority_log: usize,
     /// The certificate of the authority that can be read now.
     published: Option<Endorsement>,
+    /// The smallest certificate of which the log says that the indices have no room for it.
+    told_too_large: Option<Endorsement>,
     /// Length of the CC event log when the relying party's last report was made.
     report_log: Option<usize>,
 }
