@@ -328,3 +328,48 @@ fn the_log_as_a_whole() {
         ],
     );
 }
+
+/// Nothing that a log says is shown as checked before the registers that a quote vouches for are those of the log.
+#[test]
+fn what_a_log_says_is_not_told_as_checked_before_it_is() {
+    use verifier::{About, Account, account::File};
+    type Tell = fn(&mut Evidence);
+    let lies: [(&str, &[u32], Tell); 3] = [
+        ("an unsigned quote", &[0, 1, 2, 3], |lie| {
+            // ECDSA signature of the quote (Intel TDX DCAP Quoting Library API, appendix 3).
+            lie.bundle.td_quote.as_mut().expect("a quote").0[48 + 584 + 4] ^= 1;
+        }),
+        ("the log of another boot", &[3], |lie| {
+            lie.bundle.cc_event_log = crate::subjects::OLDER.bundle.cc_event_log.clone();
+        }),
+        ("claims of nobody's", &[0, 1, 2, 3], |lie| {
+            lie.bundle.td_quote = crate::subjects::OLDER.bundle.td_quote.clone();
+        }),
+    ];
+    for (name, rtmrs, tell) in lies {
+        let mut evidence = HONEST.clone();
+        tell(&mut evidence);
+        let about = About {
+            verifier: "test",
+            time: String::new(),
+            nonce: String::new(),
+            evidence: File::new("evidence", &[]),
+            policy: File::new("policy", &[]),
+            root_sha256: String::new(),
+        };
+        let account = Account::new(evidence.verify(), about, Some(&evidence.bundle));
+        assert!(!account.trusted, "{name}");
+        for event in account.event_logs.iter().flat_map(|log| &log.events) {
+            let of_cc_log = rtmrs
+                .iter()
+                .any(|rtmr| event.register == format!("RTMR{rtmr}"));
+            if of_cc_log || event.register.starts_with("PCR") {
+                let outcome = event.outcome.expect("it is judged");
+                assert!(
+                    ["failed", "not-reached"].contains(&outcome),
+                    "{name}: {event:?}"
+                );
+            }
+        }
+    }
+}
