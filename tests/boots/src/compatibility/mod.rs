@@ -8,6 +8,7 @@ mod command_lines;
 mod kernel_options;
 mod kexec;
 mod memory;
+mod shell;
 mod trial;
 
 use crate::{Setup, Suite};
@@ -48,6 +49,7 @@ pub fn suite<'a>(setup: &'a Setup, initrd: &Path) -> Suite<'a> {
             command_lines::with_nul(),
         ],
     )
+    .and(shell::suite(setup))
 }
 
 /// Everything whose name contains `filter`, with these kernels and this memtest86+ too.
@@ -82,8 +84,12 @@ pub fn whole_suite<'a>(
     trials.push(one_byte_initrd(setup)?);
     trials.push(memtest_on_serial_port(memtest));
     trials.retain(|trial| trial.name.contains(filter));
-    ensure!(!trials.is_empty(), "none is named {filter:?}");
-    Ok(of(setup, trials))
+    let mut suite = of(setup, trials);
+    if shell::NAME.contains(filter) {
+        suite = suite.and(shell::suite(setup));
+    }
+    ensure!(!suite.is_empty(), "none is named {filter:?}");
+    Ok(suite)
 }
 
 fn of(setup: &Setup, trials: Vec<Trial>) -> Suite<'_> {
