@@ -2,7 +2,7 @@
 //! (Intel 8254 data sheet; NMI status and control register of Intel's I/O controller hubs).
 //!
 //! Counter 0 is ISA interrupt 0. Linux uses it only where it has no local APIC timer (`nolapic`, `acpi=off`); its
-//! time, as every timer's here, is the TSC's. Counting in BCD is not emulated: a counter counts in binary.
+//! time, as every timer's here, is the TSC's.
 
 mod counter;
 

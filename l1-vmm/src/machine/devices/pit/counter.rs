@@ -8,6 +8,52 @@ enum Access {
     LowHigh,
 }
 
+/// What a count is written in: the control word's BCD bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Base {
+    /// 16 bits.
+    Binary,
+    /// Four decimal digits.
+    Decimal,
+}
+
+impl Base {
+    const fn from_control(value: u8) -> Self {
+        match value & 1 {
+            0 => Self::Binary,
+            _ => Self::Decimal,
+        }
+    }
+
+    /// How many counts there are. 0 stands for as many.
+    const fn modulus(self) -> u64 {
+        match self {
+            Self::Binary => 1 << 16,
+            Self::Decimal => 10_000,
+        }
+    }
+
+    /// What was written. A digit above 9, of which the data sheet says nothing, counts as what it is worth.
+    fn decode(self, written: u64) -> u64 {
+        let digits = [12, 8, 4, 0].map(|shift| written >> shift & 0xF);
+        match self {
+            Self::Binary => written,
+            Self::Decimal => digits.iter().fold(0, |sum, digit| sum * 10 + digit),
+        }
+    }
+
+    /// What is read.
+    fn encode(self, count: u64) -> u16 {
+        let count = count % self.modulus();
+        match self {
+            Self::Binary => count as u16,
+            Self::Decimal => [1000, 100, 10, 1]
+                .iter()
+                .fold(0, |bits, weight| bits << 4 | (count / weight % 10) as u16),
+        }
+    }
+}
+
 /// What counts: the control word's mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -65,7 +111,8 @@ pub(super) struct Counter {
     control: u8,
     access: Access,
     mode: Mode,
-    /// 1 to 65536.
+    base: Base,
+    /// 1 to the base's modulus; more with digits above 9.
     reload: u64,
     counting: Counting,
     /// Tick at which it next interrupts.
@@ -85,6 +132,7 @@ impl Counter {
             control: 0,
             access: Access::LowHigh,
             mode: Mode::TerminalCount,
+            base: Base::Binary,
             reload: 1 << 16,
             counting: Counting::Stopped,
             expiry: None,
@@ -123,6 +171,7 @@ impl Counter {
         };
         self.control = value & 0x3F;
         self.mode = Mode::from_bits(value >> 1);
+        self.base = Base::from_control(value);
         self.counting = Counting::Stopped;
         self.expiry = None;
         self.written = None;
@@ -223,7 +272,10 @@ impl Counter {
     }
 
     fn load(&mut self, count: u64, tick: u64) {
-        self.reload = if count == 0 { 1 << 16 } else { count };
+        self.reload = match self.base.decode(count) {
+            0 => self.base.modulus(),
+            count => count,
+        };
         match self.mode {
             Mode::GateShot | Mode::GateStrobe => {}
             _ if self.gate => self.start(tick),
@@ -254,15 +306,19 @@ impl Counter {
 
     fn count(&self, tick: u64) -> u16 {
         let Some(elapsed) = self.elapsed(tick) else {
-            return self.reload as u16;
+            return self.base.encode(self.reload);
         };
         let count = match self.mode {
             Mode::Rate => self.reload - elapsed % self.reload,
             // It counts down by two, twice a period.
             Mode::Square => (self.reload - 2 * elapsed % self.reload) & !1,
-            _ => self.reload.wrapping_sub(elapsed),
+            // It goes on from the highest count.
+            _ => {
+                let modulus = self.base.modulus();
+                self.reload % modulus + modulus - elapsed % modulus
+            }
         };
-        count as u16
+        self.base.encode(count)
     }
 }
 
@@ -289,6 +345,37 @@ mod tests {
                 assert_eq!(counter.output(tick), output, "mode {mode}, tick {tick}");
             }
         }
+    }
+
+    #[test]
+    fn a_decimal_count_has_four_digits() {
+        // Mode, count, ticks, what is read then.
+        for (mode, written, ticks, read) in [
+            (2, 0x1234, 0, 0x1234),
+            (2, 0x1234, 35, 0x1199),
+            (2, 0x1234, 1234, 0x1234),
+            (0, 0x0010, 11, 0x9999),
+            (0, 0x0000, 1, 0x9999),
+            (3, 0x1000, 250, 0x0500),
+        ] {
+            let mut counter = Counter::new(true);
+            counter.control(0x31 | mode << 1, 0);
+            for byte in u16::to_le_bytes(written) {
+                counter.write(byte, 0);
+            }
+            let bytes = [counter.read(ticks), counter.read(ticks)];
+            let seen = u16::from_le_bytes(bytes);
+            assert_eq!(
+                seen, read,
+                "mode {mode}, {written:#x}, {ticks} ticks: {seen:#x}"
+            );
+        }
+        let mut counter = Counter::new(true);
+        counter.control(0x11, 0);
+        counter.write(0x42, 100);
+        assert_eq!(counter.expiry(), Some(142));
+        counter.latch_status(100);
+        assert_eq!(counter.read(100), 0x11, "low byte, mode 0, BCD");
     }
 
     #[test]
