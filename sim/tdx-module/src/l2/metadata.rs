@@ -4,7 +4,7 @@
 use super::control_registers::ControlRegister;
 use super::guest::Guest;
 use super::state::{MSR_BITMAP_QWORDS, NO_DEADLINE};
-use super::virtual_vmx_msr::{allows, control};
+use super::virtual_vmx_msr::allows;
 use super::vmcs_table::{ARRAYS, Check, FIELDS, Lookup, NULL_GPA, Row, Storage, full, look_up};
 use crate::metadata::{
     self, Field, ID_INCORRECT, NOT_READABLE, NOT_WRITABLE, VALUE_NOT_VALID, merge,
@@ -221,19 +221,14 @@ impl Guest<'_> {
             Lookup::Unknown => return Err(ID_INCORRECT),
         };
         let row = &FIELDS[index];
-        let writable = self.writable(row);
         let shown = self.field(index) & row.read_mask;
         // An address that was never written counts as zero where it can not be written.
         let current = match row.check {
-            Check::PrivateGpa if shown == NULL_GPA => NULL_GPA & writable,
+            Check::PrivateGpa if shown == NULL_GPA => NULL_GPA & row.write_mask,
             _ => shown,
         };
-        if row.write_mask & mask & !writable & (value ^ current) != 0 {
-            // L1's by the table, but not in a TD of this shape.
-            return Err(VALUE_NOT_VALID);
-        }
         let new = merge(current, value, mask, row.write_mask)?;
-        if !self.is_valid(row, new, writable) {
+        if !self.is_valid(row, new) {
             return Err(VALUE_NOT_VALID);
         }
         self.set_field(index, new);
@@ -241,19 +236,12 @@ impl Guest<'_> {
         Ok(shown)
     }
 
-    fn writable(&self, row: &Row) -> u64 {
-        match row.check {
-            Check::Controls(_) => row.write_mask & control(&self.shape, row.field).1,
-            Check::Cr4 => row.write_mask & self.shape.writable_cr4(),
-            _ => row.write_mask,
-        }
-    }
-
-    fn is_valid(&self, row: &Row, value: u64, writable: u64) -> bool {
+    /// Whether a field may have a value that the write mask lets it have.
+    fn is_valid(&self, row: &Row, value: u64) -> bool {
         match row.check {
             Check::None => true,
             Check::PrivateGpa => self.shape.is_private(value),
-            Check::Controls(msr) => allows(&self.shape, msr, value, writable),
+            Check::Controls(msr) => allows(&self.shape, msr, value, row.write_mask),
             Check::DebugCtl => {
                 const TR: u64 = 1 << 6;
                 const BTS: u64 = 1 << 7;

@@ -1,5 +1,7 @@
 //! TDG.VP.RD and TDG.VP.WR of an L2 VM.
 
+use super::super::control_registers::ControlRegister;
+use super::super::guest::Guest;
 use super::{L1, VAPIC, VM};
 use crate::TdParams;
 use crate::platform::{Platform, Register, SegmentName, Vm};
@@ -8,6 +10,7 @@ use tdx_defs::VmIndex;
 use tdx_defs::field::{FieldId, L2Ctls};
 use tdx_defs::status::{Code, Status};
 use tdx_defs::vmcs::VmcsField;
+use x86_defs::{cr0, cr4};
 
 #[test]
 fn fields_have_their_initial_values_rights_and_masks() {
@@ -98,6 +101,9 @@ fn a_write_is_refused_by_right_by_fixed_bit_or_by_value() {
         (0x2802, 1 << 6, ALL, NotValid),
         (0x2802, 1 << 6 | 1 << 7, ALL, Success),
         (0x201a, 0x80, 0x80, NotValid),
+        (0x201a, 0, 0x80, Success),
+        (0x2802, 0, ALL, Success),
+        (0x2802, 1, ALL, Success),
         (0x2806, 0xd01, ALL, Success),
         (0x2806, 0x501, ALL, NotValid),
         (0x6800, 0x8005_003b, ALL, Success),
@@ -122,6 +128,61 @@ fn a_write_is_refused_by_right_by_fixed_bit_or_by_value() {
         );
     }
     assert_eq!(l1.get(VmcsField::GUEST_CR4), 0x2060);
+    let vmxe = l1
+        .model
+        .with(|_, platform| platform.register(Vm::L2(VM), Register::Cr4) & cr4::VMXE);
+    assert_eq!(vmxe, 0, "the context of a machine that is not VMX has none");
+}
+
+#[test]
+fn l1_sees_the_modules_bits_of_a_control_register_as_they_are_in_a_vmcs() {
+    let l1 = L1 {
+        model: ModelTdcall::new(&TdParams::default(), 4 << 20),
+    };
+    l1.model.with(|_, platform| {
+        platform.set_register(Vm::L2(VM), Register::Cr0, 0x11);
+        platform.set_register(Vm::L2(VM), Register::Cr4, cr4::PAE);
+    });
+    assert_eq!(l1.get(VmcsField::GUEST_CR0), 0x11 | cr0::NE);
+    assert_eq!(
+        l1.get(VmcsField::GUEST_CR4),
+        cr4::PAE | cr4::MCE | cr4::VMXE
+    );
+}
+
+#[test]
+fn l2_reads_control_registers_by_the_masks_and_shadows_that_l1_writes() {
+    let l1 = L1 {
+        model: ModelTdcall::new(&TdParams::default(), 4 << 20),
+    };
+    let rows = [
+        (
+            ControlRegister::Cr0,
+            VmcsField::CR0_GUEST_HOST_MASK,
+            VmcsField::CR0_READ_SHADOW,
+            cr0::TS,
+        ),
+        (
+            ControlRegister::Cr4,
+            VmcsField::CR4_GUEST_HOST_MASK,
+            VmcsField::CR4_READ_SHADOW,
+            cr4::TSD,
+        ),
+    ];
+    for (register, mask, shadow, bit) in rows {
+        let sees = || {
+            l1.model.with(|module, platform| {
+                Guest::new(module, platform, VM).as_l2_sees(register) & bit
+            })
+        };
+        l1.set(mask, bit);
+        for value in [bit, 0, bit] {
+            l1.set(shadow, value);
+            assert_eq!(sees(), value, "{register:?}");
+        }
+        l1.set(mask, 0);
+        assert_eq!(sees(), 0, "{register:?}: the register's own");
+    }
 }
 
 #[test]
