@@ -7,11 +7,10 @@
 
 use super::Device;
 use x86_defs::pc::{PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA};
+use x86_defs::pci::CONFIG_ENABLE;
 
 /// CONFIG_ADDRESS: the bits that are kept; the others are reserved and read as zero.
 const ADDRESS_WRITABLE: u32 = 0x80FF_FFFC;
-/// CONFIG_ADDRESS: CONFIG_DATA is configuration space.
-const ENABLE: u32 = 1 << 31;
 /// CONFIG_ADDRESS: the dword of a function.
 const DWORD: u32 = 0xFC;
 
@@ -40,9 +39,9 @@ impl PciHost {
     /// The dword that the address is of: all ones where no function is.
     fn data(&self) -> u32 {
         match (self.address & !DWORD, self.address & DWORD) {
-            (ENABLE, 0x00) => HOST_BRIDGE,
-            (ENABLE, 0x08) => CLASS,
-            (ENABLE, _) => 0,
+            (CONFIG_ENABLE, 0x00) => HOST_BRIDGE,
+            (CONFIG_ENABLE, 0x08) => CLASS,
+            (CONFIG_ENABLE, _) => 0,
             _ => u32::MAX,
         }
     }

@@ -1,0 +1,100 @@
+//! Our numbers beside those of the crate `virtio-spec`.
+
+use virtio_defs::{block, console, feature, pci, ring, status};
+use virtio_spec::pci::{Cap, CapCfgType, CommonCfg, NotifyCap};
+use virtio_spec::{DeviceStatus, F, Id, blk, virtq};
+
+#[test]
+fn status_bits_are_the_same() {
+    let rows = [
+        (status::ACKNOWLEDGE, DeviceStatus::ACKNOWLEDGE),
+        (status::DRIVER, DeviceStatus::DRIVER),
+        (status::DRIVER_OK, DeviceStatus::DRIVER_OK),
+        (status::FEATURES_OK, DeviceStatus::FEATURES_OK),
+        (status::DEVICE_NEEDS_RESET, DeviceStatus::DEVICE_NEEDS_RESET),
+        (status::FAILED, DeviceStatus::FAILED),
+    ];
+    for (ours, theirs) in rows {
+        assert_eq!(ours, theirs.bits());
+    }
+}
+
+#[test]
+fn feature_bits_are_the_same() {
+    let rows = [
+        (feature::INDIRECT_DESC, F::INDIRECT_DESC),
+        (feature::EVENT_IDX, F::EVENT_IDX),
+        (feature::VERSION_1, F::VERSION_1),
+        (feature::ACCESS_PLATFORM, F::ACCESS_PLATFORM),
+        (feature::RING_PACKED, F::RING_PACKED),
+        (feature::IN_ORDER, F::IN_ORDER),
+        (feature::RING_RESET, F::RING_RESET),
+    ];
+    for (ours, theirs) in rows {
+        assert_eq!(u128::from(ours), theirs.bits().to_ne());
+    }
+    let rows = [
+        (block::FEATURE_SIZE_MAX, blk::F::SIZE_MAX),
+        (block::FEATURE_RO, blk::F::RO),
+        (block::FEATURE_FLUSH, blk::F::FLUSH),
+    ];
+    for (ours, theirs) in rows {
+        assert_eq!(u128::from(ours), theirs.bits().to_ne());
+    }
+    let theirs = virtio_spec::console::F::MULTIPORT.bits().to_ne();
+    assert_eq!(u128::from(console::FEATURE_MULTIPORT), theirs);
+}
+
+#[test]
+fn ring_layouts_are_the_same() {
+    assert_eq!(ring::DESCRIPTOR_LENGTH, size_of::<virtq::Desc>());
+    assert_eq!(ring::USED_ELEMENT_LENGTH, size_of::<virtq::UsedElem>());
+    let rows = [
+        (ring::DESCRIPTOR_NEXT, virtq::DescF::NEXT),
+        (ring::DESCRIPTOR_WRITE, virtq::DescF::WRITE),
+        (ring::DESCRIPTOR_INDIRECT, virtq::DescF::INDIRECT),
+    ];
+    for (ours, theirs) in rows {
+        assert_eq!(ours, theirs.bits().to_ne());
+    }
+    let no_interrupt = virtq::AvailF::NO_INTERRUPT.bits().to_ne();
+    assert_eq!(ring::AVAILABLE_NO_INTERRUPT, no_interrupt);
+    assert_eq!(ring::USED_NO_NOTIFY, virtq::UsedF::NO_NOTIFY.bits().to_ne());
+}
+
+#[test]
+fn pci_structures_are_the_same() {
+    assert_eq!(usize::from(pci::CAP_SIZE), size_of::<Cap>());
+    assert_eq!(usize::from(pci::CAP_NOTIFY_SIZE), size_of::<NotifyCap>());
+    // Theirs has four optional 16-bit fields more.
+    assert_eq!(pci::COMMON_SIZE as usize + 8, size_of::<CommonCfg>());
+    let rows = [
+        (pci::CFG_COMMON, CapCfgType::Common),
+        (pci::CFG_NOTIFY, CapCfgType::Notify),
+        (pci::CFG_ISR, CapCfgType::Isr),
+        (pci::CFG_DEVICE, CapCfgType::Device),
+        (pci::CFG_PCI, CapCfgType::Pci),
+    ];
+    for (ours, theirs) in rows {
+        assert_eq!(ours, u8::from(theirs));
+    }
+    let offset = std::mem::offset_of!(Cap, cfg_type);
+    assert_eq!(usize::from(pci::CAP_TYPE), offset);
+    assert_eq!(usize::from(pci::CAP_BAR), std::mem::offset_of!(Cap, bar));
+    let offset = std::mem::offset_of!(Cap, offset);
+    assert_eq!(usize::from(pci::CAP_OFFSET), offset);
+    let offset = std::mem::offset_of!(Cap, length);
+    assert_eq!(usize::from(pci::CAP_STRUCTURE_LENGTH), offset);
+}
+
+#[test]
+fn device_types_and_requests_are_the_same() {
+    assert_eq!(block::DEVICE_TYPE, u16::from(u8::from(Id::Block)));
+    assert_eq!(console::DEVICE_TYPE, u16::from(u8::from(Id::Console)));
+    assert_eq!(block::TYPE_IN, u32::from(blk::T::In));
+    assert_eq!(block::TYPE_OUT, u32::from(blk::T::Out));
+    assert_eq!(block::TYPE_FLUSH, u32::from(blk::T::Flush));
+    assert_eq!(block::STATUS_OK, u8::from(blk::S::Ok));
+    assert_eq!(block::STATUS_IOERR, u8::from(blk::S::Ioerr));
+    assert_eq!(block::STATUS_UNSUPP, u8::from(blk::S::Unsupp));
+}

@@ -1,0 +1,67 @@
+//! PCI: configuration space of a function, and MSI-X (PCI Local Bus 3.0, "PCI").
+
+/// Vendor ID u16, device ID u16 (PCI 6.2.1). A vendor of all ones: no function.
+pub const VENDOR_DEVICE: u8 = 0x00;
+/// Command u16, status u16 (PCI 6.2.2, 6.2.3).
+pub const COMMAND_STATUS: u8 = 0x04;
+/// Command: the function answers to its memory BARs.
+pub const COMMAND_MEMORY: u16 = 1 << 1;
+/// Command: the function may access memory.
+pub const COMMAND_BUS_MASTER: u16 = 1 << 2;
+/// Status, in the upper half of the doubleword: there is a list of capabilities.
+pub const STATUS_CAPABILITIES: u16 = 1 << 4;
+/// Header type in bits 23:16 of this doubleword (PCI 6.2.1).
+pub const HEADER: u8 = 0x0C;
+/// Header type, without the multi-function bit.
+pub const HEADER_TYPE_MASK: u8 = 0x7F;
+/// First of the six base address registers of header type 0 (PCI 6.2.5).
+pub const BAR: u8 = 0x10;
+/// Number of base address registers of header type 0.
+pub const BARS: u8 = 6;
+/// BAR: of I/O space.
+pub const BAR_IO: u32 = 1 << 0;
+/// BAR of memory: its type.
+pub const BAR_TYPE: u32 = 0b11 << 1;
+/// BAR of memory: anywhere below 4 GiB.
+pub const BAR_TYPE_32: u32 = 0b00 << 1;
+/// BAR of memory: anywhere in 64 bits; the next register has the upper half.
+pub const BAR_TYPE_64: u32 = 0b10 << 1;
+/// BAR of memory: the address.
+pub const BAR_ADDRESS: u32 = !0xF;
+/// First capability, in bits 7:0 (PCI 6.7).
+pub const CAPABILITIES: u8 = 0x34;
+/// The first offset at which a capability can be (PCI 6.7).
+pub const CAPABILITIES_START: u8 = 0x40;
+/// Pointers to capabilities: bits that count.
+pub const CAPABILITY_POINTER: u8 = 0xFC;
+/// Bytes of conventional configuration space.
+pub const CONFIGURATION_SIZE: u16 = 256;
+
+/// Capability: vendor-specific (PCI appendix H).
+pub const CAPABILITY_VENDOR: u8 = 0x09;
+/// Capability: MSI-X.
+pub const CAPABILITY_MSIX: u8 = 0x11;
+
+/// MSI-X capability (PCI 6.8.2): message control in the upper half of the first doubleword. Its number of entries less one.
+pub const MSIX_TABLE_SIZE: u16 = 0x7FF;
+/// Message control: all vectors are masked.
+pub const MSIX_FUNCTION_MASK: u16 = 1 << 14;
+/// Message control: MSI-X is on.
+pub const MSIX_ENABLE: u16 = 1 << 15;
+/// Where the table is: BAR in bits 2:0, offset above them.
+pub const MSIX_TABLE: u8 = 4;
+/// The BAR of a table.
+pub const MSIX_BAR: u32 = 7;
+/// Bytes of the capability.
+pub const MSIX_SIZE: u8 = 12;
+/// Bytes of an entry of the table: address u64, data u32, vector control u32.
+pub const MSIX_ENTRY: u32 = 16;
+/// Entry: message data.
+pub const MSIX_ENTRY_DATA: u32 = 8;
+/// Entry: vector control.
+pub const MSIX_ENTRY_CONTROL: u32 = 12;
+/// Vector control: masked.
+pub const MSIX_MASKED: u32 = 1;
+
+/// CONFIG_ADDRESS (PCI 3.2.2.3.2): CONFIG_DATA is configuration space.
+pub const CONFIG_ENABLE: u32 = 1 << 31;
