@@ -9,6 +9,7 @@
 //! * [`run`]: the loop that runs L2, and its end.
 //! * [`trust_domain`]: measurement registers, reports and quotes, as the vTPM wants them.
 //! * [`shared_buffer`]: parts of the memory shared with the host.
+//! * [`virtio`]: the host's virtio devices, driven by L1.
 //!
 //! The image (the package `l1-image`, in `image/`) brings what needs the machine: entry code, page tables, interrupt and #VE
 //! handlers, the heap, the C runtime of the TPM engine, access to physical memory. The library has no
@@ -32,3 +33,4 @@ pub mod run;
 pub mod shared_buffer;
 pub mod trust_domain;
 pub mod vcpu;
+pub mod virtio;

@@ -1,0 +1,81 @@
+//! Memory shared with a device that can write it between any two reads.
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::fmt;
+
+use tdcall::SharedBuffer;
+
+/// Called before each read with the memory, and where the read is.
+type BeforeRead = Box<dyn FnMut(&mut [u8], usize, usize)>;
+
+/// A piece of memory with its address; clones are the same memory.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    gpa: u64,
+    bytes: Rc<RefCell<Vec<u8>>>,
+    before_read: Rc<RefCell<Option<BeforeRead>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(gpa: u64, length: usize) -> Self {
+        Self {
+            gpa,
+            // What a page that becomes shared has in it is the host's choice.
+            bytes: Rc::new(RefCell::new(vec![0xA5; length])),
+            before_read: Rc::default(),
+        }
+    }
+
+    /// Lets the device write before each of the driver's reads.
+    pub(crate) fn before_read(&self, action: impl FnMut(&mut [u8], usize, usize) + 'static) {
+        *self.before_read.borrow_mut() = Some(Box::new(action));
+    }
+
+    /// The device's read.
+    pub(crate) fn device_read(&self, gpa: u64, length: usize) -> Vec<u8> {
+        let start = (gpa - self.gpa) as usize;
+        self.bytes.borrow()[start..start + length].to_vec()
+    }
+
+    /// The device's write.
+    pub(crate) fn device_write(&self, gpa: u64, from: &[u8]) {
+        let start = (gpa - self.gpa) as usize;
+        self.bytes.borrow_mut()[start..start + from.len()].copy_from_slice(from);
+    }
+
+    pub(crate) fn device_read_u16(&self, gpa: u64) -> u16 {
+        u16::from_le_bytes(self.device_read(gpa, 2).try_into().unwrap())
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "memory at {:#x}", self.gpa)
+    }
+}
+
+impl SharedBuffer for Shared {
+    fn gpa(&self) -> u64 {
+        self.gpa
+    }
+
+    fn length(&self) -> usize {
+        self.bytes.borrow().len()
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        let mut bytes = self.bytes.borrow_mut();
+        if let Some(action) = &mut *self.before_read.borrow_mut() {
+            action(&mut bytes, offset, into.len());
+        }
+        into.copy_from_slice(&bytes[offset..offset + into.len()]);
+    }
+
+    fn write(&self, offset: usize, from: &[u8]) {
+        self.bytes.borrow_mut()[offset..offset + from.len()].copy_from_slice(from);
+    }
+}
