@@ -1,6 +1,8 @@
 //! The host's virtio devices, as L1 drives them (*Virtual I/O Device (VIRTIO) Version 1.2*, "VIRTIO").
 //!
 //! * [`ring`]: the driver's side of a split virtqueue.
+//! * [`pci`]: finding a device on the host's bus, its registers, features, queues and interrupts.
+//! * [`clock`]: bounds on waiting.
 //!
 //! The device is the host's: every index, length, register and byte of it is chosen by whoever attacks L1. Each is
 //! read once, checked against what L1 knows by itself, and never taken as still the same later. What breaks a rule
@@ -9,6 +11,8 @@
 //! Not here: what the bytes mean. A device that answers every request as it should can still answer with bytes of
 //! its own choice: whoever reads them has to know them again.
 
+pub mod clock;
 #[cfg(test)]
 mod model;
+pub mod pci;
 pub mod ring;

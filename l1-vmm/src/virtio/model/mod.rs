@@ -1,4 +1,19 @@
-//! Devices for tests: the memory that they share with L1, and their side of a queue.
+//! Devices for tests: the memory that they share with L1, their side of a queue, and a PCI function around both.
 
+pub(crate) mod device;
 pub(crate) mod memory;
 pub(crate) mod queue;
+
+use crate::virtio::clock::Clock;
+use core::cell::Cell;
+
+/// A clock that goes on by a microsecond each time it is looked at.
+#[derive(Default)]
+pub(crate) struct ModelClock(Cell<u64>);
+
+impl Clock for ModelClock {
+    fn now(&self) -> u64 {
+        self.0.set(self.0.get() + 1_000);
+        self.0.get()
+    }
+}
