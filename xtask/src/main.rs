@@ -20,6 +20,8 @@ mod figures;
 mod host;
 mod images;
 mod initrd;
+#[cfg(test)]
+mod named_tests;
 mod odd;
 mod prepare;
 mod progress;
