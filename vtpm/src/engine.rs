@@ -1,5 +1,9 @@
 //! What a register interface needs of a TPM.
 
+use alloc::vec::Vec;
+
+use zeroize::Zeroizing;
+
 use crate::Locality;
 
 /// The engine could not do what it was asked, and has no response that says so.
@@ -33,4 +37,26 @@ pub trait Engine {
 
     /// Forgets that a dynamic launch has happened. The caller has checked that `locality` is 3 or 4.
     fn reset_establishment(&mut self, locality: Locality) -> Result<(), EngineFailure>;
+
+    /// All of its state now, to go back to; `None` for an engine that cannot.
+    fn save(&self) -> Option<SavedState> {
+        None
+    }
+
+    /// Goes back to a state that [`save`](Self::save) gave, as if nothing had happened since.
+    ///
+    /// # Errors
+    /// The engine is then out of service until it is [reset](Self::reset).
+    fn restore(&mut self, saved: &SavedState) -> Result<(), EngineFailure> {
+        let _ = saved;
+        Err(EngineFailure)
+    }
+}
+
+/// The state of an engine at one moment. Secret; erased when dropped.
+pub struct SavedState {
+    /// What survives a power cycle.
+    pub permanent: Zeroizing<Vec<u8>>,
+    /// What does not.
+    pub volatile: Zeroizing<Vec<u8>>,
 }

@@ -1,6 +1,7 @@
 //! Why the vTPM did not do what L1 asked of it, and why it is in failure mode.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 
 use crate::identity::CertificateError;
 use crate::log::{ContinueError, MeasureError};
@@ -74,6 +75,9 @@ pub enum Failure {
     /// _TPM_Init was done, and what its start is made of was refused.
     #[error("the TPM could not be started after a reset: {0}; launch the TD again")]
     Restart(Box<Error>),
+    /// The permanent state changed, and will never be kept.
+    #[error("the TPM's state cannot be kept any more: {0}")]
+    State(String),
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub mod service;
 pub mod state;
 mod trust_domain;
 
-pub use engine::{Engine, EngineFailure, MAX_RESPONSE};
+pub use engine::{Engine, EngineFailure, MAX_RESPONSE, SavedState};
 pub use error::{Error, Failure};
 pub use locality::Locality;
 pub use provision::CommandError;

@@ -6,6 +6,9 @@ pub(crate) const HEADER_SIZE: usize = 10;
 /// TPM_RC_FAILURE, as a whole response: of a TPM in failure mode, or that has no other.
 pub(crate) const FAILURE: [u8; HEADER_SIZE] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01];
 
+/// TPM_RC_NV_UNAVAILABLE, as a whole response: the command had no effect, and may have one later.
+pub(crate) const NV_UNAVAILABLE: [u8; HEADER_SIZE] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x09, 0x23];
+
 /// The size that a header says its message has; `None` until that many bytes are there.
 pub(crate) fn declared_size(message: &[u8]) -> Option<usize> {
     let size = message.get(2..6)?.first_chunk()?;
@@ -18,12 +21,18 @@ mod tests {
     use attestation::tpm::{Response, ResponseError, rc};
 
     #[test]
-    fn the_failure_is_a_whole_response() {
+    fn responses_without_the_engine_are_whole() {
         assert_eq!(
             Response::parse(&FAILURE).err(),
             Some(ResponseError::Code(rc::FAILURE))
         );
-        assert_eq!(declared_size(&FAILURE), Some(HEADER_SIZE));
+        assert_eq!(
+            Response::parse(&NV_UNAVAILABLE).err(),
+            Some(ResponseError::Code(rc::NV_UNAVAILABLE))
+        );
+        for response in [FAILURE, NV_UNAVAILABLE] {
+            assert_eq!(declared_size(&response), Some(HEADER_SIZE));
+        }
     }
 
     #[test]

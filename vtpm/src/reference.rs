@@ -1,8 +1,9 @@
 //! The TPM 2.0 reference code as an [`Engine`].
 
-use tpm2_ref_sys::Tpm;
+use tpm2_ref_sys::{StateKind, Tpm};
+use zeroize::Zeroizing;
 
-use crate::{Engine, EngineFailure, Locality};
+use crate::{Engine, EngineFailure, Locality, SavedState};
 
 /// A [`Tpm`] that was opened by whoever knows its entropy, its clock and its store.
 pub struct Reference(Tpm);
@@ -47,6 +48,20 @@ impl Engine for Reference {
     fn reset_establishment(&mut self, locality: Locality) -> Result<(), EngineFailure> {
         self.0
             .reset_established(locality.number())
+            .map_err(|_| EngineFailure)
+    }
+
+    fn save(&self) -> Option<SavedState> {
+        let state = |kind| self.0.state(kind).map(Zeroizing::new).ok();
+        Some(SavedState {
+            permanent: state(StateKind::Permanent)?,
+            volatile: state(StateKind::Volatile)?,
+        })
+    }
+
+    fn restore(&mut self, saved: &SavedState) -> Result<(), EngineFailure> {
+        self.0
+            .set_state(&saved.permanent, Some(&saved.volatile))
             .map_err(|_| EngineFailure)
     }
 }

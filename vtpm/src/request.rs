@@ -96,6 +96,10 @@ pub(crate) enum Action<'a> {
 /// A command, as far as it matters to journal, identity and evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request<'a> {
+    /// TPM_CC; `None` when the command is shorter than its header.
+    pub(crate) code: Option<u32>,
+    /// Whether it has an authorization.
+    pub(crate) authorized: bool,
     pub(crate) touches: Touches,
     pub(crate) action: Action<'a>,
 }
@@ -105,6 +109,8 @@ impl<'a> Request<'a> {
     pub(crate) fn parse(command: &'a [u8]) -> Self {
         let command = Command(command);
         Self {
+            code: command.code(),
+            authorized: u16_at(command.0, 0) == Some(SESSIONS),
             touches: command.touches(),
             action: command.action().unwrap_or(Action::Other),
         }

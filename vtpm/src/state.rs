@@ -1,22 +1,67 @@
-//! The TPM's permanent state, as the journal sees it: a digest of each one that was committed.
+//! The TPM's permanent state: a digest of each one that was committed for the journal, and what keeps it beyond the
+//! TD's life.
+//!
+//! The engine commits as often as it likes while one command of the guest's runs, L1's own commands before and after
+//! it included. A [`Keeper`] is given the last of these states, once, before the response is out: see
+//! [`attested`](crate::attested).
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use sha2::{Digest, Sha384};
 use spin::Mutex;
 use tpm2_ref_sys::{NvError, NvStore};
+use zeroize::Zeroizing;
 
-#[derive(Debug, Default)]
-struct Digests {
+/// Where the TPM's permanent state is kept beyond the TD's life.
+///
+/// The state is secret: what leaves the TD is the keeper's to seal.
+pub trait Keeper {
+    /// Keeps `state`. When this returns `Ok`, the state is the one that the TPM is next started from; on an error the
+    /// former is, or this one if its acknowledgement was lost.
+    ///
+    /// # Errors
+    /// See [`NotKept`].
+    fn keep(&mut self, state: &[u8]) -> Result<(), NotKept>;
+}
+
+/// Why a state was not kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotKept {
+    /// It may be kept later: the guest is told TPM_RC_NV_UNAVAILABLE.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It never will be: another machine has the state, or it has no room. The vTPM goes into failure mode.
+    #[error("{0}")]
+    Never(String),
+}
+
+#[derive(Default)]
+struct Seen {
     loaded: Option<[u8; 48]>,
     committed: Option<[u8; 48]>,
+    /// The last state that was committed and not yet kept.
+    unkept: Option<Zeroizing<Vec<u8>>>,
+    /// Whether there is a keeper to take it.
+    kept_elsewhere: bool,
 }
 
 /// What a [`WatchedStore`] has seen. Clones see the same store.
-#[derive(Clone, Debug, Default)]
-pub struct Commits(Arc<Mutex<Digests>>);
+#[derive(Clone, Default)]
+pub struct Commits(Arc<Mutex<Seen>>);
+
+impl core::fmt::Debug for Commits {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let seen = self.0.lock();
+        f.debug_struct("Commits")
+            .field("loaded", &seen.loaded)
+            .field("committed", &seen.committed)
+            .field("unkept", &seen.unkept.is_some())
+            .finish()
+    }
+}
 
 impl Commits {
     /// SHA-384 of the state that the TPM started from; `None` for one that was manufactured.
@@ -28,9 +73,25 @@ impl Commits {
     pub fn take(&self) -> Option<[u8; 48]> {
         self.0.lock().committed.take()
     }
+
+    /// The last state that was committed, if it was not yet kept. It stays one that was not until
+    /// [`kept`](Self::kept).
+    pub(crate) fn unkept(&self) -> Option<Zeroizing<Vec<u8>>> {
+        self.0.lock().unkept.clone()
+    }
+
+    /// Whether nothing is left to be kept.
+    pub(crate) fn all_kept(&self) -> bool {
+        self.0.lock().unkept.is_none()
+    }
+
+    /// Nothing is left to be kept any more.
+    pub(crate) fn kept(&self) {
+        self.0.lock().unkept = None;
+    }
 }
 
-/// A store that notes the digest of what it is given before it passes it on.
+/// A store that notes what it is given before it passes it on.
 pub struct WatchedStore {
     store: Box<dyn NvStore>,
     commits: Commits,
@@ -46,6 +107,14 @@ impl WatchedStore {
         };
         (watched, commits)
     }
+
+    /// For a TPM with a [`Keeper`]: begins with `state`, or with a new TPM without one, and holds each state that is
+    /// committed for the keeper.
+    pub fn kept_elsewhere(state: Option<Zeroizing<Vec<u8>>>) -> (Self, Commits) {
+        let (watched, commits) = Self::new(Box::new(Restored(state)));
+        commits.0.lock().kept_elsewhere = true;
+        (watched, commits)
+    }
 }
 
 impl NvStore for WatchedStore {
@@ -56,8 +125,25 @@ impl NvStore for WatchedStore {
     }
 
     fn store(&mut self, state: &[u8]) -> Result<(), NvError> {
-        self.commits.0.lock().committed = Some(digest(state));
+        let mut seen = self.commits.0.lock();
+        seen.committed = Some(digest(state));
+        if seen.kept_elsewhere {
+            seen.unkept = Some(Zeroizing::new(state.to_vec()));
+        }
         self.store.store(state)
+    }
+}
+
+/// Begins with a state, and keeps none.
+struct Restored(Option<Zeroizing<Vec<u8>>>);
+
+impl NvStore for Restored {
+    fn load(&mut self) -> Result<Option<Vec<u8>>, NvError> {
+        Ok(self.0.take().map(|state| state.to_vec()))
+    }
+
+    fn store(&mut self, _state: &[u8]) -> Result<(), NvError> {
+        Ok(())
     }
 }
 
@@ -91,5 +177,39 @@ mod tests {
         assert!(store.store(&[3]).is_err());
         assert_eq!(commits.take(), Some(digest(&[3])));
         assert_eq!(commits.take(), None);
+    }
+
+    #[test]
+    fn the_last_state_is_held_until_it_is_kept() {
+        let (mut store, commits) = WatchedStore::kept_elsewhere(Some(Zeroizing::new(vec![1, 2])));
+        assert_eq!(store.load().unwrap(), Some(vec![1, 2]));
+        assert!(commits.unkept().is_none());
+        store.store(&[3]).unwrap();
+        store.store(&[4]).unwrap();
+        for _ in 0..2 {
+            assert_eq!(commits.unkept().unwrap().as_slice(), [4]);
+        }
+        commits.kept();
+        assert!(commits.unkept().is_none());
+        assert_eq!(commits.take(), Some(digest(&[4])));
+    }
+
+    #[test]
+    fn what_is_not_shown_is_the_state() {
+        let (mut store, commits) = WatchedStore::kept_elsewhere(None);
+        assert_eq!(store.load().unwrap(), None);
+        store.store(&[0xAB; 8]).unwrap();
+        let shown = std::format!("{commits:?}");
+        assert!(
+            shown.contains("unkept: true") && !shown.contains("171"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_held_without_a_keeper() {
+        let (mut store, commits) = WatchedStore::new(Box::new(Kept(vec![])));
+        assert!(store.store(&[3]).is_err());
+        assert!(commits.unkept().is_none());
     }
 }

@@ -78,6 +78,7 @@ pub(crate) fn start(
         banks: options.banks,
         identity: IdentityTime::FirstNeed,
         commits: Some(commits),
+        keeper: None,
     };
     let attested =
         Attested::start(Reference::new(tpm), domain, log, config, launch).or_fatal(FatalCode::Tpm);

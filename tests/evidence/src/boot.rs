@@ -120,6 +120,7 @@ impl Boot {
             banks: self.banks,
             identity: IdentityTime::FirstNeed,
             commits: Some(commits),
+            keeper: None,
         };
         let tpm = Attested::start(Reference::new(engine), td, log, config, &launch)
             .expect("the TPM starts");

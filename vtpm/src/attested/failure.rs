@@ -1,5 +1,8 @@
 //! Failure mode, and what a response is withheld for.
 
+use alloc::string::String;
+
+use crate::state::NotKept;
 use crate::{CommandError, Error, Failure};
 
 /// Whether the TPM answers commands.
@@ -23,6 +26,18 @@ pub(super) enum Withheld {
     /// The report that the command asks for could not be made; the one before it stays.
     #[error("no report was made: {0}")]
     NoReport(Error),
+    /// What it changed could not be kept: the guest is told TPM_RC_NV_UNAVAILABLE.
+    #[error("the TPM's state could not be kept: {0}")]
+    Unkept(String),
+}
+
+impl From<NotKept> for Withheld {
+    fn from(error: NotKept) -> Self {
+        match error {
+            NotKept::Unavailable(why) => Self::Unkept(why),
+            NotKept::Never(why) => Self::Failure(Failure::State(why)),
+        }
+    }
 }
 
 impl From<Error> for Withheld {

@@ -11,6 +11,7 @@
 //! `docs/measurement.md` is the specification of everything that is written here.
 
 mod failure;
+mod keeping;
 mod launch;
 mod start;
 
@@ -22,14 +23,18 @@ use attestation::tpm::{Name, Public};
 use attestation::window::{NV_SELECTOR, NV_USER_DATA, SELECTOR_SIZE, USER_DATA_SIZE};
 
 use self::failure::{Service, Withheld};
+use self::keeping::Keeping;
 use crate::evidence::EvidenceWindow;
 use crate::identity::Identity;
 use crate::journal::Journal;
 use crate::log::MeasurementLog;
-use crate::message::FAILURE;
+use crate::message::{FAILURE, NV_UNAVAILABLE};
 use crate::provision::{NvAttributes, Provisioner};
 use crate::request::{Action, Answer, Request, Touches};
-use crate::{CommandError, Engine, EngineFailure, Error, Failure, Locality, TrustDomain};
+use crate::state::NotKept;
+use crate::{
+    CommandError, Engine, EngineFailure, Error, Failure, Locality, SavedState, TrustDomain,
+};
 
 pub use self::start::{Config, IdentityTime, LaunchMeasurements};
 
@@ -45,6 +50,8 @@ pub struct Attested<E, T> {
     launch: Vec<(u8, Measurement)>,
     tcg_log: Vec<u8>,
     service: Service,
+    /// `None` for a TPM whose state dies with the TD.
+    keeping: Option<Keeping>,
 }
 
 /// An attested TPM that has its identity, in its parts.
@@ -181,8 +188,17 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         command: &[u8],
         response: &mut [u8],
     ) -> Result<usize, Withheld> {
-        let Request { touches, action } = Request::parse(command);
+        let request = Request::parse(command);
+        let Request {
+            touches, action, ..
+        } = request;
+        let all_kept = self.all_kept();
         self.prepare(touches)?;
+        if all_kept {
+            // The guest may see what was made for it.
+            self.keep()?;
+        }
+        let saved = self.save_before(&request)?;
         let undefined = self.attributes_of_undefined(action);
         let length = self
             .tpm
@@ -190,13 +206,69 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             .execute(locality, command, response)
             .map_err(CommandError::from)?;
         let answer = Answer::parse(response.get(..length).unwrap_or_default());
-        self.follow(action, answer, undefined).inspect_err(|_| {
+        // A command that changes nothing goes on while something is left to be kept.
+        let keeps = all_kept || saved.is_some();
+        let kept = match keeps {
+            true => self.keep_or_go_back(answer, saved),
+            false => Ok(()),
+        };
+        let attended = match kept {
+            Ok(()) => self.follow(action, answer, undefined),
+            Err(withheld) => Err(withheld),
+        };
+        attended.inspect_err(|_| {
             // What the guest must not learn.
             if let Some(answer) = response.get_mut(..length) {
                 answer.fill(0);
             }
         })?;
+        // L1's own commands behind it: what they change is made anew if it is lost, and kept with the next command.
+        if keeps && let Err(error) = self.keep() {
+            log::warn!("the TPM's state was not kept: {error}");
+        }
         Ok(length)
+    }
+
+    /// Whether everything is kept that is to be.
+    fn all_kept(&self) -> bool {
+        self.keeping.as_ref().is_none_or(Keeping::all_kept)
+    }
+
+    /// Keeps what was committed.
+    fn keep(&mut self) -> Result<(), NotKept> {
+        self.keeping.as_mut().map_or(Ok(()), Keeping::keep)
+    }
+
+    /// All of the engine, before a command that may change what is kept; everything before it is.
+    fn save_before(&mut self, request: &Request<'_>) -> Result<Option<SavedState>, Withheld> {
+        let Some(keeping) = &mut self.keeping else {
+            return Ok(None);
+        };
+        if !keeping.may_change(request) {
+            return Ok(None);
+        }
+        keeping.keep()?;
+        Ok(self.tpm.engine().save())
+    }
+
+    /// Keeps what a command changed. If that cannot be done now and the command succeeded, it never was.
+    fn keep_or_go_back(
+        &mut self,
+        answer: Answer<'_>,
+        saved: Option<SavedState>,
+    ) -> Result<(), Withheld> {
+        let Some(keeping) = &mut self.keeping else {
+            return Ok(());
+        };
+        let Err(error) = keeping.keep() else {
+            return Ok(());
+        };
+        if let (NotKept::Unavailable(_), Answer::Succeeded { .. }, Some(saved)) =
+            (&error, answer, saved)
+        {
+            keeping.go_back(&mut self.tpm, &saved)?;
+        }
+        Err(error.into())
     }
 
     /// Before a command that touches this: what it may see is made.
@@ -301,7 +373,15 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         // The owner may have evicted it; firmware brings it back.
         self.bring_back_ak();
         self.journal.forget_commits();
-        Ok(())
+        match self.keep() {
+            Ok(()) => Ok(()),
+            // Tried again with the next command that changes something.
+            Err(NotKept::Unavailable(why)) => {
+                log::warn!("the TPM's state was not kept: {why}");
+                Ok(())
+            }
+            Err(NotKept::Never(why)) => Err(Failure::State(why)),
+        }
     }
 
     fn start_again(&mut self) -> Result<(), Error> {
@@ -320,17 +400,21 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
         response: &mut [u8],
     ) -> Result<usize, EngineFailure> {
         if let Service::Failed(_) = self.service {
-            return put_failure(response);
+            return put(&FAILURE, response);
         }
         match self.attend(locality, command, response) {
             Ok(length) => return Ok(length),
             Err(Withheld::Failure(failure)) => self.fail(failure),
             Err(Withheld::Command(CommandError::Engine(failure))) => return Err(failure),
+            Err(withheld @ Withheld::Unkept(_)) => {
+                log::warn!("a command of L2 had no effect: {withheld}");
+                return put(&NV_UNAVAILABLE, response);
+            }
             Err(withheld @ (Withheld::Command(_) | Withheld::NoReport(_))) => {
                 log::warn!("a command of L2 failed: {withheld}");
             }
         }
-        put_failure(response)
+        put(&FAILURE, response)
     }
 
     /// _TPM_Init, and then what firmware does: TPM2_Startup(CLEAR) and the measurements of the launch.
@@ -357,10 +441,11 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
     }
 }
 
-fn put_failure(response: &mut [u8]) -> Result<usize, EngineFailure> {
+/// A response of L1's own.
+fn put(answer: &[u8], response: &mut [u8]) -> Result<usize, EngineFailure> {
     response
-        .get_mut(..FAILURE.len())
+        .get_mut(..answer.len())
         .ok_or(EngineFailure)?
-        .copy_from_slice(&FAILURE);
-    Ok(FAILURE.len())
+        .copy_from_slice(answer);
+    Ok(answer.len())
 }

@@ -1,5 +1,7 @@
 //! From an engine that had its _TPM_Init to a TPM that the guest may speak to.
 
+use alloc::boxed::Box;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use attestation::digest::Digests;
@@ -10,17 +12,17 @@ use tdx_defs::report::TdReport;
 
 use super::Attested;
 use super::failure::Service;
+use super::keeping::Keeping;
 use super::launch::{measure, power_up};
 use crate::evidence::EvidenceWindow;
 use crate::identity::log_time;
 use crate::journal::{Description, Journal};
 use crate::log::MeasurementLog;
 use crate::provision::Provisioner;
-use crate::state::Commits;
-use crate::{Engine, Error, TrustDomain};
+use crate::state::{Commits, Keeper};
+use crate::{Engine, Error, Failure, TrustDomain};
 
 /// What the vTPM says of itself.
-#[derive(Clone, Debug)]
 pub struct Config<'a> {
     /// Of L1: the S-CRTM's version.
     pub version: &'a str,
@@ -38,6 +40,9 @@ pub struct Config<'a> {
     pub identity: IdentityTime,
     /// What the engine's store sees; without it commits are not in the journal.
     pub commits: Option<Commits>,
+    /// Where the state is kept beyond the TD's life; the engine's store is then
+    /// [`WatchedStore::kept_elsewhere`](crate::state::WatchedStore::kept_elsewhere), and `commits` are its own.
+    pub keeper: Option<Box<dyn Keeper>>,
 }
 
 /// When keys and certificates are made, and with them the journal is begun.
@@ -110,6 +115,11 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             begin,
             &trust_domain,
         );
+        let keeping = match (config.keeper, &config.commits) {
+            (Some(keeper), Some(commits)) => Some(Keeping::new(keeper, commits.clone(), &mut tpm)?),
+            (Some(_), None) => return Err(Failure::State("nobody sees it".into()).into()),
+            (None, _) => None,
+        };
         let description = Description {
             engine: config.engine.into(),
             interface: config.interface.into(),
@@ -126,6 +136,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             launch: launch.pcr_events(),
             tcg_log: launch.tcg_log(config.banks).into_bytes(),
             service: Service::Running,
+            keeping,
         };
         let at_start = config.identity == IdentityTime::Start || config.mirror == PcrMirror::Full;
         if at_start {
@@ -138,6 +149,10 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             &mut attested.trust_domain,
         )?;
         attested.journal.forget_commits();
+        // A guest that saw a TPM which nobody has kept would find another one the next time.
+        attested
+            .keep()
+            .map_err(|error| Failure::State(error.to_string()))?;
         Ok(attested)
     }
 }

@@ -11,6 +11,15 @@ use super::{CommandError, Provisioner, password, unreadable};
 use crate::Engine;
 use crate::identity::TpmIdentity;
 
+/// TPM_CAP_COMMANDS.
+const CAP_COMMANDS: u32 = 2;
+/// TPMA_CC's bits of the command's code: commandIndex and V (TPM 2.0 Library, part 2, table "TPMA_CC").
+const CC_CODE: u32 = 0x2000_FFFF;
+/// TPMA_CC.nv: the command may write to NV.
+const CC_NV: u32 = 1 << 22;
+/// More commands than there are.
+const ALL_COMMANDS: u32 = 0x1000;
+
 /// TPM_CAP_PCRS.
 const CAP_PCRS: u32 = 5;
 /// TPM_CAP_TPM_PROPERTIES.
@@ -68,6 +77,30 @@ impl<E: Engine> Provisioner<E> {
             level: value(property::LEVEL),
             revision: value(property::REVISION),
         })
+    }
+
+    /// TPM_CCs of the commands that say that they may write NV.
+    pub(crate) fn commands_that_write_nv(&mut self) -> Result<Vec<u32>, CommandError> {
+        let mut fields = self
+            .run(cc::GET_CAPABILITY, |command| {
+                command.u32(CAP_COMMANDS).u32(0).u32(ALL_COMMANDS)
+            })?
+            .parameters;
+        let mut codes = Vec::new();
+        let mut read = || {
+            // moreData and the capability.
+            fields.u8()?;
+            fields.u32()?;
+            for _ in 0..fields.u32()? {
+                let attributes = fields.u32()?;
+                if attributes & CC_NV != 0 {
+                    codes.push(attributes & CC_CODE);
+                }
+            }
+            Ok(())
+        };
+        read().map_err(unreadable(cc::GET_CAPABILITY))?;
+        Ok(codes)
     }
 
     /// The PCR banks that are allocated; `None` if they are none that L1 chooses.

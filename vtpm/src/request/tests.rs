@@ -241,11 +241,12 @@ fn each_command_touches_and_does_what_the_library_says() {
         ),
     ];
     for (name, command, touches, action) in table {
-        let expected = Request {
-            touches: *touches,
-            action: *action,
-        };
-        assert_eq!(Request::parse(command), expected, "{name}");
+        let request = Request::parse(command);
+        assert_eq!(
+            (request.touches, request.action),
+            (*touches, *action),
+            "{name}"
+        );
     }
 }
 
@@ -340,12 +341,27 @@ fn command() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => built, 1 => prop::collection::vec(any::<u8>(), 0..60)]
 }
 
+#[test]
+fn a_command_says_who_it_is_and_whether_it_is_authorized() {
+    let said = |command: &[u8]| {
+        let request = Request::parse(command);
+        (request.code, request.authorized)
+    };
+    assert_eq!(
+        said(&commands::get_random(8)),
+        (Some(cc::GET_RANDOM), false)
+    );
+    assert_eq!(said(&commands::clear()), (Some(cc::CLEAR), true));
+    assert_eq!(said(&commands::clear()[..9]), (None, true));
+    assert_eq!(said(&[]), (None, false));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_parsed(command in command(), cut in any::<prop::sample::Index>()) {
         let cut = &command[..cut.index(command.len() + 1)];
         for command in [&command, cut] {
-            let Request { touches, action } = Request::parse(command);
+            let Request { touches, action, .. } = Request::parse(command);
             prop_assert!(!touches.contains(Touches::CERTIFICATE_FIRST | Touches::CERTIFICATE_PIECE));
             // What is told in a record but for a PCR's change, the identity comes before.
             let blind = matches!(

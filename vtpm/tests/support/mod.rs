@@ -20,8 +20,9 @@ use tpm2_ref_sys::{Ephemeral, NoEntropy, NvStore, Tpm};
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements};
 use vtpm::log::MeasurementLog;
 use vtpm::reference::Reference;
-use vtpm::state::WatchedStore;
+use vtpm::state::{Keeper, WatchedStore};
 use vtpm::{Engine, Error, Locality};
+use zeroize::Zeroizing;
 
 pub mod command;
 pub mod trust_domain;
@@ -68,6 +69,12 @@ pub struct Session<E = Reference> {
     _turn: MutexGuard<'static, ()>,
 }
 
+/// Where the state is kept, and the one that is there.
+pub struct Kept {
+    pub state: Option<Vec<u8>>,
+    pub keeper: Box<dyn Keeper>,
+}
+
 pub struct Setup {
     pub td: ScriptedTd,
     pub mirror: PcrMirror,
@@ -76,6 +83,8 @@ pub struct Setup {
     pub capacity: usize,
     pub firmware_log: Option<Vec<u8>>,
     pub store: Box<dyn NvStore>,
+    /// In place of the store.
+    pub keeper: Option<Kept>,
     pub launch: LaunchMeasurements,
 }
 
@@ -89,6 +98,7 @@ impl Default for Setup {
             capacity: 1 << 20,
             firmware_log: None,
             store: Box::new(Ephemeral),
+            keeper: None,
             launch: launch(),
         }
     }
@@ -112,7 +122,13 @@ impl Setup {
         wrap: impl FnOnce(Reference) -> E,
     ) -> Result<Session<E>, Error> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let (store, commits) = WatchedStore::new(self.store);
+        let (keeper, (store, commits)) = match self.keeper {
+            Some(Kept { state, keeper }) => {
+                let state = state.map(Zeroizing::new);
+                (Some(keeper), WatchedStore::kept_elsewhere(state))
+            }
+            None => (None, WatchedStore::new(self.store)),
+        };
         let engine = Tpm::open(tpm2_ref_sys::Config {
             entropy,
             clock: still,
@@ -130,6 +146,7 @@ impl Setup {
             banks: self.banks,
             identity: self.identity,
             commits: Some(commits),
+            keeper,
         };
         let engine = wrap(Reference::new(engine));
         let tpm = Attested::start(engine, self.td.clone(), log, config, &self.launch)?;

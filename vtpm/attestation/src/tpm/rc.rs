@@ -24,3 +24,5 @@ pub const TESTING: u32 = 0x90A;
 pub const LOCKOUT: u32 = 0x921;
 /// The TPM asks for the command again.
 pub const RETRY: u32 = 0x922;
+/// NV cannot be written now.
+pub const NV_UNAVAILABLE: u32 = 0x923;
