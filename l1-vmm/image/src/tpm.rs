@@ -8,7 +8,7 @@ use attestation::journal::Mode;
 use l1_vmm::launch::options::Options;
 use l1_vmm::run::{Device, Services};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
-use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements};
+use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, MeasuredLaunch};
 use vtpm::log::MeasurementLog;
 use vtpm::ptp::{Interface, fifo};
 use vtpm::reference::Reference;
@@ -60,6 +60,8 @@ pub(crate) fn start(
     options: Options,
     launch: &LaunchMeasurements,
 ) -> Window {
+    let measured = MeasuredLaunch::new(domain, log, env!("CARGO_PKG_VERSION"), launch)
+        .or_fatal(FatalCode::Tpm);
     let begin = clock::nanoseconds();
     let (store, commits) = WatchedStore::new(Box::new(Ephemeral));
     let tpm = Tpm::open(tpm2_ref_sys::Config {
@@ -70,7 +72,6 @@ pub(crate) fn start(
     .or_fatal(FatalCode::Tpm);
     let opened = clock::nanoseconds();
     let config = Config {
-        version: env!("CARGO_PKG_VERSION"),
         engine: tpm2_ref_sys::ENGINE,
         interface: fifo::NAME,
         mode: Mode::Ephemeral,
@@ -80,8 +81,7 @@ pub(crate) fn start(
         commits: Some(commits),
         keeper: None,
     };
-    let attested =
-        Attested::start(Reference::new(tpm), domain, log, config, launch).or_fatal(FatalCode::Tpm);
+    let attested = Attested::start(Reference::new(tpm), measured, config).or_fatal(FatalCode::Tpm);
     let started = clock::nanoseconds();
     log::info!(
         "TPM: {} at 0xfed40000, {}, ephemeral",

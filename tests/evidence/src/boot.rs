@@ -12,7 +12,7 @@ use tdx_module::TdParams;
 use tdx_module::test_platform::ModelTdcall;
 use tpm2_ref_sys::{Ephemeral, Tpm};
 use verifier::{Bundle, Collateral, Policy, Report};
-use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements};
+use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, MeasuredLaunch};
 use vtpm::log::MeasurementLog;
 use vtpm::reference::Reference;
 use vtpm::state::WatchedStore;
@@ -112,7 +112,6 @@ impl Boot {
         })
         .expect("the engine opens");
         let config = Config {
-            version: env!("CARGO_PKG_VERSION"),
             engine: self.engine,
             interface: vtpm::ptp::fifo::NAME,
             mode: self.mode,
@@ -122,8 +121,10 @@ impl Boot {
             commits: Some(commits),
             keeper: None,
         };
-        let tpm = Attested::start(Reference::new(engine), td, log, config, &launch)
-            .expect("the TPM starts");
+        let measured = MeasuredLaunch::new(td, log, env!("CARGO_PKG_VERSION"), &launch)
+            .expect("the launch is measured");
+        let tpm =
+            Attested::start(Reference::new(engine), measured, config).expect("the TPM starts");
         Machine { tpm, turn, model }
     }
 

@@ -36,7 +36,7 @@ use crate::{
     CommandError, Engine, EngineFailure, Error, Failure, Locality, SavedState, TrustDomain,
 };
 
-pub use self::start::{Config, IdentityTime, LaunchMeasurements};
+pub use self::start::{Config, IdentityTime, LaunchMeasurements, MeasuredLaunch};
 
 /// An engine whose life is measured into the trust domain.
 pub struct Attested<E, T> {

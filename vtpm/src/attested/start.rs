@@ -1,7 +1,7 @@
 //! From an engine that had its _TPM_Init to a TPM that the guest may speak to.
 
 use alloc::boxed::Box;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use attestation::digest::Digests;
@@ -24,8 +24,6 @@ use crate::{Engine, Error, Failure, TrustDomain};
 
 /// What the vTPM says of itself.
 pub struct Config<'a> {
-    /// Of L1: the S-CRTM's version.
-    pub version: &'a str,
     /// The engine and its version.
     pub engine: &'a str,
     /// The register interface in front of it.
@@ -68,35 +66,39 @@ pub struct LaunchMeasurements {
     pub initrd: Option<Digests>,
 }
 
-impl<E: Engine, T: TrustDomain> Attested<E, T> {
-    /// Measures the launch, starts the TPM, and gives it its identity when the configuration says.
-    /// `engine` has had its _TPM_Init and nothing more; `log` is the firmware's, continued.
+/// A launch that RTMR1 and RTMR2 tell, of a TPM that was not started yet: what is attested so far is enough to be
+/// given the TPM's state.
+pub struct MeasuredLaunch<T> {
+    trust_domain: T,
+    log: MeasurementLog,
+    /// As the firmware left the TD.
+    firmware: Box<[u8; 1024]>,
+    version: String,
+    launch: LaunchMeasurements,
+    begin: u64,
+}
+
+impl<T: TrustDomain> MeasuredLaunch<T> {
+    /// Measures the launch of L1's `version`. `log` is the firmware's, continued.
     ///
-    /// On an error there is no vTPM, and L2 must not be launched.
-    pub fn start(
-        engine: E,
+    /// # Errors
+    /// There is no vTPM, and L2 must not be launched.
+    pub fn new(
         mut trust_domain: T,
         mut log: MeasurementLog,
-        config: Config<'_>,
+        version: &str,
         launch: &LaunchMeasurements,
     ) -> Result<Self, Error> {
         let begin = trust_domain.now();
         let firmware = trust_domain.report(&[0; 64])?;
-        let firmware: &TdReport = zerocopy::transmute_ref!(&*firmware);
-        let [rtmr0, .., rtmr3] = &firmware.td_info.rtmr;
+        let report: &TdReport = zerocopy::transmute_ref!(&*firmware);
+        let [.., rtmr3] = &report.td_info.rtmr;
         if log.rtmr(journal::RTMR) != Some(rtmr3) {
             return Err(Error::Journal);
         }
-        let launch = Launch {
-            version: config.version,
-            mrtd: &firmware.td_info.mrtd,
-            rtmr0,
-            kernel: launch.kernel,
-            command_line: &launch.command_line,
-            initrd: launch.initrd,
-        };
         trust_domain.publish_log(0, log.bytes());
-        for (rtmr, event) in launch.rtmr_events() {
+        let events = description(report, version, launch).rtmr_events();
+        for (rtmr, event) in events {
             let digest = &event.digests.sha384;
             log.measure(
                 &mut trust_domain,
@@ -106,7 +108,64 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
                 &event.data,
             )?;
         }
+        Ok(Self {
+            trust_domain,
+            log,
+            firmware,
+            version: version.into(),
+            launch: launch.clone(),
+            begin,
+        })
+    }
 
+    /// The trust domain.
+    pub fn trust_domain_mut(&mut self) -> &mut T {
+        &mut self.trust_domain
+    }
+
+    /// The CC event log so far.
+    pub fn log(&self) -> &MeasurementLog {
+        &self.log
+    }
+}
+
+fn description<'a>(
+    firmware: &'a TdReport,
+    version: &'a str,
+    launch: &'a LaunchMeasurements,
+) -> Launch<'a> {
+    let [rtmr0, ..] = &firmware.td_info.rtmr;
+    Launch {
+        version,
+        mrtd: &firmware.td_info.mrtd,
+        rtmr0,
+        kernel: launch.kernel,
+        command_line: &launch.command_line,
+        initrd: launch.initrd,
+    }
+}
+
+impl<E: Engine, T: TrustDomain> Attested<E, T> {
+    /// Starts the TPM, and gives it its identity when the configuration says. `engine` has had its _TPM_Init and
+    /// nothing more.
+    ///
+    /// # Errors
+    /// There is no vTPM, and L2 must not be launched.
+    pub fn start(
+        engine: E,
+        measured: MeasuredLaunch<T>,
+        config: Config<'_>,
+    ) -> Result<Self, Error> {
+        let MeasuredLaunch {
+            mut trust_domain,
+            log,
+            firmware,
+            version,
+            launch,
+            begin,
+        } = measured;
+        let firmware: &TdReport = zerocopy::transmute_ref!(&*firmware);
+        let launch = description(firmware, &version, &launch);
         let mut tpm = Provisioner::new(engine);
         power_up(&mut tpm, &mut trust_domain, config.banks)?;
         log_time(

@@ -17,7 +17,7 @@ use attestation::journal::{self, Mode, PcrMirror, Record};
 use attestation::pcr::{Bank, PcrBanks};
 use attestation::tpm::{Response, response_code};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, NvStore, Tpm};
-use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements};
+use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, MeasuredLaunch};
 use vtpm::log::MeasurementLog;
 use vtpm::reference::Reference;
 use vtpm::state::{Keeper, WatchedStore};
@@ -138,7 +138,6 @@ impl Setup {
         let log = MeasurementLog::continuing(self.firmware_log.as_deref(), self.capacity)
             .expect("the firmware's log can be continued");
         let config = Config {
-            version: "1.2.3",
             engine: tpm2_ref_sys::ENGINE,
             interface: vtpm::ptp::fifo::NAME,
             mode: Mode::Ephemeral,
@@ -149,7 +148,8 @@ impl Setup {
             keeper,
         };
         let engine = wrap(Reference::new(engine));
-        let tpm = Attested::start(engine, self.td.clone(), log, config, &self.launch)?;
+        let measured = MeasuredLaunch::new(self.td.clone(), log, "1.2.3", &self.launch)?;
+        let tpm = Attested::start(engine, measured, config)?;
         Ok(Session {
             tpm,
             td: self.td,
