@@ -3,7 +3,7 @@
 //! * [`status`], [`feature`]: the device status field and the feature bits that no device type owns.
 //! * [`ring`]: the split virtqueue.
 //! * [`pci`]: identities, capabilities and registers of the PCI transport.
-//! * [`block`], [`console`]: two device types.
+//! * [`block`], [`console`], [`net`]: device types.
 //!
 //! Offsets are in bytes from the start of the structure; all fields are little-endian.
 //!
@@ -14,6 +14,7 @@
 pub mod block;
 pub mod console;
 pub mod feature;
+pub mod net;
 pub mod pci;
 pub mod ring;
 pub mod status;

@@ -72,3 +72,8 @@ pub const COMMON_SIZE: u32 = 0x38;
 
 /// VIRTIO_MSI_NO_VECTOR: no vector, or none could be had (VIRTIO 4.1.5.1.2).
 pub const NO_VECTOR: u16 = 0xFFFF;
+
+/// ISR status (VIRTIO 4.1.4.5): the used ring of a queue has changed. Reading clears it.
+pub const ISR_QUEUE: u8 = 1;
+/// ISR status: the configuration has changed.
+pub const ISR_CONFIGURATION: u8 = 2;

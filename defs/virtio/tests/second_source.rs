@@ -1,6 +1,6 @@
 //! Our numbers beside those of the crate `virtio-spec`.
 
-use virtio_defs::{block, console, feature, pci, ring, status};
+use virtio_defs::{block, console, feature, net, pci, ring, status};
 use virtio_spec::pci::{Cap, CapCfgType, CommonCfg, NotifyCap};
 use virtio_spec::{DeviceStatus, F, Id, blk, virtq};
 
@@ -37,6 +37,18 @@ fn feature_bits_are_the_same() {
         (block::FEATURE_SIZE_MAX, blk::F::SIZE_MAX),
         (block::FEATURE_RO, blk::F::RO),
         (block::FEATURE_FLUSH, blk::F::FLUSH),
+        (block::FEATURE_SEG_MAX, blk::F::SEG_MAX),
+        (block::FEATURE_BLK_SIZE, blk::F::BLK_SIZE),
+        (block::FEATURE_DISCARD, blk::F::DISCARD),
+        (block::FEATURE_WRITE_ZEROES, blk::F::WRITE_ZEROES),
+    ];
+    for (ours, theirs) in rows {
+        assert_eq!(u128::from(ours), theirs.bits().to_ne());
+    }
+    let rows = [
+        (net::FEATURE_MTU, virtio_spec::net::F::MTU),
+        (net::FEATURE_MAC, virtio_spec::net::F::MAC),
+        (net::FEATURE_STATUS, virtio_spec::net::F::STATUS),
     ];
     for (ours, theirs) in rows {
         assert_eq!(u128::from(ours), theirs.bits().to_ne());
@@ -94,6 +106,13 @@ fn device_types_and_requests_are_the_same() {
     assert_eq!(block::TYPE_IN, u32::from(blk::T::In));
     assert_eq!(block::TYPE_OUT, u32::from(blk::T::Out));
     assert_eq!(block::TYPE_FLUSH, u32::from(blk::T::Flush));
+    assert_eq!(block::TYPE_GET_ID, u32::from(blk::T::GetId));
+    assert_eq!(block::TYPE_DISCARD, u32::from(blk::T::Discard));
+    assert_eq!(block::TYPE_WRITE_ZEROES, u32::from(blk::T::WriteZeroes));
+    assert_eq!(net::DEVICE_TYPE, u16::from(u8::from(Id::Net)));
+    assert_eq!(net::HEADER_LENGTH, size_of::<virtio_spec::net::Hdr>());
+    let link_up = virtio_spec::net::S::LINK_UP.bits().to_ne();
+    assert_eq!(net::STATUS_LINK_UP, link_up);
     assert_eq!(block::STATUS_OK, u8::from(blk::S::Ok));
     assert_eq!(block::STATUS_IOERR, u8::from(blk::S::Ioerr));
     assert_eq!(block::STATUS_UNSUPP, u8::from(blk::S::Unsupp));

@@ -10,6 +10,8 @@ pub const COMMAND_MEMORY: u16 = 1 << 1;
 pub const COMMAND_BUS_MASTER: u16 = 1 << 2;
 /// Status, in the upper half of the doubleword: there is a list of capabilities.
 pub const STATUS_CAPABILITIES: u16 = 1 << 4;
+/// Revision u8, class code of 24 bits above it (PCI 6.2.1).
+pub const CLASS_REVISION: u8 = 0x08;
 /// Header type in bits 23:16 of this doubleword (PCI 6.2.1).
 pub const HEADER: u8 = 0x0C;
 /// Header type, without the multi-function bit.
@@ -26,8 +28,12 @@ pub const BAR_TYPE: u32 = 0b11 << 1;
 pub const BAR_TYPE_32: u32 = 0b00 << 1;
 /// BAR of memory: anywhere in 64 bits; the next register has the upper half.
 pub const BAR_TYPE_64: u32 = 0b10 << 1;
+/// BAR of memory: reads have no side effects (PCI 6.2.5.1).
+pub const BAR_PREFETCHABLE: u32 = 1 << 3;
 /// BAR of memory: the address.
 pub const BAR_ADDRESS: u32 = !0xF;
+/// Subsystem vendor ID u16, subsystem ID u16 (PCI 6.2.4).
+pub const SUBSYSTEM: u8 = 0x2C;
 /// First capability, in bits 7:0 (PCI 6.7).
 pub const CAPABILITIES: u8 = 0x34;
 /// The first offset at which a capability can be (PCI 6.7).
@@ -50,6 +56,8 @@ pub const MSIX_FUNCTION_MASK: u16 = 1 << 14;
 pub const MSIX_ENABLE: u16 = 1 << 15;
 /// Where the table is: BAR in bits 2:0, offset above them.
 pub const MSIX_TABLE: u8 = 4;
+/// Where the array of pending bits is, as for the table.
+pub const MSIX_PENDING: u8 = 8;
 /// The BAR of a table.
 pub const MSIX_BAR: u32 = 7;
 /// Bytes of the capability.
