@@ -2,7 +2,8 @@
 //!
 //! * [`ring`]: the driver's side of a split virtqueue.
 //! * [`pci`]: finding a device on the host's bus, its registers, features, queues and interrupts.
-//! * [`clock`]: bounds on waiting.
+//! * [`slots`]: buffers for requests; [`clock`]: bounds on waiting.
+//! * [`block`]: the block device.
 //!
 //! The device is the host's: every index, length, register and byte of it is chosen by whoever attacks L1. Each is
 //! read once, checked against what L1 knows by itself, and never taken as still the same later. What breaks a rule
@@ -11,8 +12,10 @@
 //! Not here: what the bytes mean. A device that answers every request as it should can still answer with bytes of
 //! its own choice: whoever reads them has to know them again.
 
+pub mod block;
 pub mod clock;
 #[cfg(test)]
 mod model;
 pub mod pci;
 pub mod ring;
+pub mod slots;

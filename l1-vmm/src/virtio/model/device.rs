@@ -13,6 +13,7 @@ use crate::virtio::pci::{BarWindow, Function, HostPci};
 use crate::virtio::ring::Areas;
 use tdcall::tdvmcall::VmcallError;
 use tdx_defs::ghci::MmioWidth;
+use virtio_defs::feature;
 
 pub(crate) const FUNCTION: Function = Function {
     bus: 0,
@@ -41,6 +42,17 @@ pub(crate) struct QueueRegisters {
     enable: u16,
     addresses: [u64; 3],
     pub(crate) side: Option<DeviceQueue>,
+}
+
+/// A stream of numbers from a seed.
+pub(crate) fn numbers(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed | 1;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    }
 }
 
 type RegisterLie = Box<dyn FnMut(u64, u64) -> u64>;
@@ -212,13 +224,22 @@ impl Model {
     /// Does what is available on a queue.
     pub(crate) fn serve(&mut self, index: u16) {
         let Some(queue) = self.queues.get_mut(usize::from(index)) else {
-            panic!("a notification of no queue");
+            return;
         };
-        let side = queue.side.as_mut().expect("a queue that is set up");
-        while let Some(request) = side.pop() {
+        let Some(side) = &mut queue.side else {
+            return;
+        };
+        // What the index in shared memory says may be anything.
+        for _ in 0..side.areas.size {
+            let Some(request) = side.pop() else {
+                break;
+            };
             if let Some(length) = (self.work)(&self.memory, index, &request) {
                 (self.answer)(side, &request, length);
             }
+        }
+        if self.settled & feature::EVENT_IDX != 0 {
+            side.ask();
         }
     }
 }

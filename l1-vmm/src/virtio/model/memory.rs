@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt;
+use core::ops::Range;
 
 use tdcall::SharedBuffer;
 
@@ -35,16 +36,26 @@ impl Shared {
         *self.before_read.borrow_mut() = Some(Box::new(action));
     }
 
-    /// The device's read.
-    pub(crate) fn device_read(&self, gpa: u64, length: usize) -> Vec<u8> {
-        let start = (gpa - self.gpa) as usize;
-        self.bytes.borrow()[start..start + length].to_vec()
+    /// Where `length` bytes at `gpa` are, if all of them are here.
+    fn place(&self, gpa: u64, length: usize) -> Option<Range<usize>> {
+        let start = usize::try_from(gpa.checked_sub(self.gpa)?).ok()?;
+        let end = start.checked_add(length)?;
+        (end <= self.length()).then_some(start..end)
     }
 
-    /// The device's write.
+    /// The device's read. Of what is not here it gets ones.
+    pub(crate) fn device_read(&self, gpa: u64, length: usize) -> Vec<u8> {
+        match self.place(gpa, length) {
+            Some(place) => self.bytes.borrow()[place].to_vec(),
+            None => vec![0xFF; length.min(self.length())],
+        }
+    }
+
+    /// The device's write. It reaches nothing that is not here.
     pub(crate) fn device_write(&self, gpa: u64, from: &[u8]) {
-        let start = (gpa - self.gpa) as usize;
-        self.bytes.borrow_mut()[start..start + from.len()].copy_from_slice(from);
+        if let Some(place) = self.place(gpa, from.len()) {
+            self.bytes.borrow_mut()[place].copy_from_slice(from);
+        }
     }
 
     pub(crate) fn device_read_u16(&self, gpa: u64) -> u16 {

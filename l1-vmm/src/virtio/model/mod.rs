@@ -5,11 +5,12 @@ pub(crate) mod memory;
 pub(crate) mod queue;
 
 use crate::virtio::clock::Clock;
+use alloc::rc::Rc;
 use core::cell::Cell;
 
-/// A clock that goes on by a microsecond each time it is looked at.
-#[derive(Default)]
-pub(crate) struct ModelClock(Cell<u64>);
+/// A clock that goes on by a microsecond each time it is looked at; clones are the same clock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ModelClock(Rc<Cell<u64>>);
 
 impl Clock for ModelClock {
     fn now(&self) -> u64 {

@@ -35,7 +35,8 @@ impl Request {
     }
 
     pub(crate) fn writable_length(&self) -> u32 {
-        self.writable.iter().map(|part| part.length).sum()
+        let lengths = self.writable.iter().map(|part| part.length);
+        lengths.fold(0, u32::saturating_add)
     }
 }
 
@@ -58,7 +59,8 @@ impl DeviceQueue {
         }
     }
 
-    /// The next request that the driver made available.
+    /// The next request that the driver made available; none if its descriptors make no sense, which only the
+    /// device itself can have done.
     pub(crate) fn pop(&mut self) -> Option<Request> {
         let index = self.memory.device_read_u16(self.areas.available + 2);
         if index == self.seen {
@@ -72,7 +74,9 @@ impl DeviceQueue {
         let (mut readable, mut writable) = (Vec::new(), Vec::new());
         let mut at = head;
         for _ in 0..self.areas.size {
-            assert!(at < self.areas.size, "a descriptor that is not there");
+            if at >= self.areas.size {
+                return None;
+            }
             let gpa = self.areas.descriptors + 16 * u64::from(at);
             let bytes = self.memory.device_read(gpa, 16);
             let segment = Segment {
@@ -81,10 +85,8 @@ impl DeviceQueue {
             };
             let flags = u16::from_le_bytes(bytes[12..14].try_into().unwrap());
             match flags & 2 {
-                0 => {
-                    assert!(writable.is_empty(), "readable parts come first");
-                    readable.push(segment);
-                }
+                0 if !writable.is_empty() => return None,
+                0 => readable.push(segment),
                 _ => writable.push(segment),
             }
             if flags & 1 == 0 {
@@ -96,7 +98,7 @@ impl DeviceQueue {
             }
             at = u16::from_le_bytes(bytes[14..].try_into().unwrap());
         }
-        panic!("a chain that is longer than the queue")
+        None
     }
 
     /// Says that a request is done: any id and length.
@@ -119,6 +121,11 @@ impl DeviceQueue {
     pub(crate) fn used_event(&self) -> u16 {
         let gpa = self.areas.available + 4 + 2 * u64::from(self.areas.size);
         self.memory.device_read_u16(gpa)
+    }
+
+    /// Asks to be notified of the next request.
+    pub(crate) fn ask(&self) {
+        self.set_available_event(self.seen);
     }
 
     /// Writes avail_event, behind the used ring.

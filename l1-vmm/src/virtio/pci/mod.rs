@@ -43,6 +43,15 @@ pub struct Doorbell {
     queue: u16,
 }
 
+/// A device that a driver did not take, for another use.
+#[derive(Debug)]
+pub struct Returned<H, E> {
+    /// Why.
+    pub error: E,
+    /// The device.
+    pub device: Device<H>,
+}
+
 /// A device that was found. It works when it was started, its queues were set up, and it was told to run.
 #[derive(Debug)]
 pub struct Device<H> {
