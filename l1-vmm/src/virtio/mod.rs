@@ -3,7 +3,7 @@
 //! * [`ring`]: the driver's side of a split virtqueue.
 //! * [`pci`]: finding a device on the host's bus, its registers, features, queues and interrupts.
 //! * [`slots`]: buffers for requests; [`clock`]: bounds on waiting.
-//! * [`block`]: the block device.
+//! * [`block`], [`console`]: drivers of L1's own.
 //!
 //! The device is the host's: every index, length, register and byte of it is chosen by whoever attacks L1. Each is
 //! read once, checked against what L1 knows by itself, and never taken as still the same later. What breaks a rule
@@ -14,6 +14,7 @@
 
 pub mod block;
 pub mod clock;
+pub mod console;
 #[cfg(test)]
 mod model;
 pub mod pci;

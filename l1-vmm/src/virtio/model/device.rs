@@ -5,6 +5,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{RefCell, RefMut};
 use core::fmt;
+use core::iter;
 
 use super::memory::Shared;
 use super::queue::{DeviceQueue, Request};
@@ -42,7 +43,12 @@ pub(crate) struct QueueRegisters {
     enable: u16,
     addresses: [u64; 3],
     pub(crate) side: Option<DeviceQueue>,
+    /// Requests that were not answered.
+    stay: Vec<Request>,
 }
+
+/// How a device tells that a request is done.
+pub(crate) type Lie = fn(&mut DeviceQueue, &Request, u32);
 
 /// A stream of numbers from a seed.
 pub(crate) fn numbers(seed: u64) -> impl FnMut() -> u64 {
@@ -221,6 +227,22 @@ impl Model {
         }
     }
 
+    /// Looks again at the requests of a queue that stayed.
+    pub(crate) fn retry(&mut self, index: u16) {
+        let queue = &mut self.queues[usize::from(index)];
+        let side = queue.side.as_mut().unwrap();
+        let mut stay = core::mem::take(&mut queue.stay).into_iter();
+        while let Some(request) = stay.next() {
+            match (self.work)(&self.memory, index, &request) {
+                Some(length) => (self.answer)(side, &request, length),
+                None => {
+                    queue.stay = iter::once(request).chain(stay).collect();
+                    break;
+                }
+            }
+        }
+    }
+
     /// Does what is available on a queue.
     pub(crate) fn serve(&mut self, index: u16) {
         let Some(queue) = self.queues.get_mut(usize::from(index)) else {
@@ -234,8 +256,9 @@ impl Model {
             let Some(request) = side.pop() else {
                 break;
             };
-            if let Some(length) = (self.work)(&self.memory, index, &request) {
-                (self.answer)(side, &request, length);
+            match (self.work)(&self.memory, index, &request) {
+                Some(length) => (self.answer)(side, &request, length),
+                None => queue.stay.push(request),
             }
         }
         if self.settled & feature::EVENT_IDX != 0 {
