@@ -52,6 +52,34 @@ impl<B: SharedBuffer> SharedBuffer for Part<B> {
     }
 }
 
+/// Bytes of a page.
+const PAGE: usize = 4096;
+
+/// Shared memory that is given out in whole pages, and never comes back: what a device of the host's was told of, it
+/// may write for ever.
+#[derive(Debug)]
+pub struct Pool<B> {
+    buffer: B,
+    given: usize,
+}
+
+impl<B: SharedBuffer + Clone> Pool<B> {
+    /// All of `buffer`, which starts at a page.
+    pub const fn new(buffer: B) -> Self {
+        Self { buffer, given: 0 }
+    }
+
+    /// As many whole pages as `length` bytes take, if they are there.
+    pub fn take(&mut self, length: usize) -> Option<Part<B>> {
+        let end = length
+            .checked_next_multiple_of(PAGE)?
+            .checked_add(self.given)?;
+        let part = Part::new(self.buffer.clone(), self.given..end)?;
+        self.given = end;
+        Some(part)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +125,18 @@ mod tests {
         assert_eq!(read, [2; 4]);
         high.read(5, &mut read);
         assert_eq!(read, [2; 4]);
+    }
+
+    #[test]
+    fn a_pool_gives_each_page_once() {
+        let whole = Whole(RefCell::new(vec![0; 3 * PAGE]));
+        let mut pool = Pool::new(&whole);
+        let first = pool.take(1).unwrap();
+        assert_eq!((first.gpa(), first.length()), (0x1000, PAGE));
+        assert!(pool.take(2 * PAGE + 1).is_none());
+        let rest = pool.take(PAGE + 1).unwrap();
+        assert_eq!((rest.gpa(), rest.length()), (0x2000, 2 * PAGE));
+        assert!(pool.take(1).is_none() && pool.take(usize::MAX).is_none());
     }
 
     #[test]

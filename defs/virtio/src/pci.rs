@@ -4,6 +4,11 @@
 pub const VENDOR: u16 = 0x1AF4;
 /// Device ID of a device that is not transitional, less its type (VIRTIO 4.1.2).
 pub const DEVICE_BASE: u16 = 0x1040;
+/// Device IDs of transitional devices, which have a legacy interface beside the other: the type is the subsystem's
+/// device ID (VIRTIO 4.1.2.1).
+pub const TRANSITIONAL: core::ops::RangeInclusive<u16> = 0x1000..=0x103F;
+/// Device IDs of devices that are not transitional.
+pub const MODERN: core::ops::RangeInclusive<u16> = 0x1040..=0x107F;
 
 /// Capability: cap_len u8 (VIRTIO 4.1.4, `struct virtio_pci_cap`).
 pub const CAP_LENGTH: u8 = 2;

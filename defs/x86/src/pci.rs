@@ -16,6 +16,12 @@ pub const CLASS_REVISION: u8 = 0x08;
 pub const HEADER: u8 = 0x0C;
 /// Header type, without the multi-function bit.
 pub const HEADER_TYPE_MASK: u8 = 0x7F;
+/// Header type: there are functions 1 to 7 beside function 0.
+pub const HEADER_MULTI_FUNCTION: u8 = 0x80;
+/// Devices of a bus.
+pub const DEVICES: u8 = 32;
+/// Functions of a device.
+pub const FUNCTIONS: u8 = 8;
 /// First of the six base address registers of header type 0 (PCI 6.2.5).
 pub const BAR: u8 = 0x10;
 /// Number of base address registers of header type 0.

@@ -4,6 +4,7 @@
 //! * [`pci`]: finding a device on the host's bus, its registers, features, queues and interrupts.
 //! * [`slots`]: buffers for requests; [`clock`]: bounds on waiting.
 //! * [`block`], [`console`]: drivers of L1's own.
+//! * [`devices`]: all devices of the bus, and which of them are L1's own.
 //!
 //! The device is the host's: every index, length, register and byte of it is chosen by whoever attacks L1. Each is
 //! read once, checked against what L1 knows by itself, and never taken as still the same later. What breaks a rule
@@ -15,6 +16,7 @@
 pub mod block;
 pub mod clock;
 pub mod console;
+pub mod devices;
 #[cfg(test)]
 mod model;
 pub mod pci;

@@ -155,6 +155,13 @@ impl ModelHost {
 }
 
 impl Model {
+    /// Whether the function answers at an address.
+    pub(crate) fn answers_at(&self, gpa: u64) -> bool {
+        let registers = u64::from(self.bar(4) & !0xF) | u64::from(self.bar(5)) << 32;
+        let table = u64::from(self.bar(1) & !0xF);
+        (registers..registers + 0x4000).contains(&gpa) || (table..table + 0x1000).contains(&gpa)
+    }
+
     fn bar(&self, index: usize) -> u32 {
         let at = 0x10 + 4 * index;
         u32::from_le_bytes(self.config[at..at + 4].try_into().unwrap())

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::error::PciError;
 use super::host::{Function, HostPci};
+use crate::launch::e820::E820Map;
 use crate::launch::gpa_range::GpaRange;
 use x86_defs::pci;
 
@@ -15,6 +16,10 @@ pub struct BarWindow {
     taken: Vec<GpaRange>,
 }
 
+/// Where a PC decodes addresses for PCI whatever else it has: above the RAM that it may have below 4 GiB and the
+/// memory-mapped configuration space, below the I/O APIC and the flash.
+const DECODED: (u64, u64) = (0xC000_0000, 0xFE00_0000);
+
 impl BarWindow {
     /// All of `range` is free.
     pub const fn new(range: GpaRange) -> Self {
@@ -22,6 +27,32 @@ impl BarWindow {
             range,
             taken: Vec::new(),
         }
+    }
+
+    /// The largest range that a PC decodes for PCI, with nothing in it of the memory map and of `others`.
+    ///
+    /// Nobody has given the BARs addresses: td-shim knows no PCI. The host has, of what it tells, no table of its
+    /// windows that could be believed, but the memory map is measured, and none of it may be taken for a register.
+    pub fn beside_memory(e820: &E820Map, others: &[GpaRange]) -> Self {
+        let (lowest, end) = DECODED;
+        let memory = || e820.entries().map(|entry| entry.range);
+        let occupied = || memory().chain(others.iter().copied());
+        let starts = occupied().map(|range| range.end());
+        let range = starts
+            .chain([lowest])
+            .filter(|start| (lowest..end).contains(start))
+            .filter_map(|start| {
+                let behind = |range: &GpaRange| range.end() > start;
+                let next = occupied().filter(behind).map(|range| range.start()).min();
+                GpaRange::new(start, next.unwrap_or(end).min(end))
+            })
+            .max_by_key(GpaRange::length);
+        Self::new(range.unwrap_or(GpaRange::EMPTY))
+    }
+
+    /// Where it is.
+    pub const fn range(&self) -> GpaRange {
+        self.range
     }
 
     /// Takes `range`, if it is free.
@@ -180,4 +211,69 @@ fn probe<H: HostPci>(host: &H, function: Function, index: u8) -> Result<(u32, u3
 fn size(mask: u64) -> Option<u64> {
     let size = (!mask).checked_add(1)?;
     size.is_power_of_two().then_some(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::e820::{E820Entry, E820Kind};
+    use proptest::prelude::*;
+
+    fn map(ranges: &[(u64, u64)]) -> E820Map {
+        let mut map = E820Map::new();
+        for (start, end) in ranges {
+            let range = GpaRange::new(*start, *end).unwrap();
+            let kind = E820Kind::Memory;
+            map.push(E820Entry { range, kind }).unwrap();
+        }
+        map
+    }
+
+    #[test]
+    fn the_window_is_beside_memory() {
+        for (memory, others, window) in [
+            (
+                &[(0, 0x8000_0000), (1 << 32, 2 << 32)][..],
+                &[][..],
+                (0xC000_0000, 0xFE00_0000),
+            ),
+            (&[(0, 0xE000_0000)], &[], (0xE000_0000, 0xFE00_0000)),
+            (
+                &[(0, 0x8000_0000)],
+                &[(0xE000_0000, 0xF000_0000)],
+                (0xC000_0000, 0xE000_0000),
+            ),
+            (
+                &[(0xC000_0000, 0xC100_0000), (0xC000_1000, 0xC080_0000)],
+                &[],
+                (0xC100_0000, 0xFE00_0000),
+            ),
+            (&[(0, 1 << 40)], &[], (0, 0)),
+        ] {
+            let others: Vec<_> = others
+                .iter()
+                .map(|(start, end)| GpaRange::new(*start, *end).unwrap())
+                .collect();
+            let range = BarWindow::beside_memory(&map(memory), &others).range();
+            assert_eq!((range.start(), range.end()), window);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_map_puts_registers_into_memory(
+            ranges in prop::collection::vec((0xB000_u64..0x1_0010, 0_u64..0x3000), 0..20),
+            size in 12..24_u32,
+        ) {
+            let ranges: Vec<_> = ranges.iter().map(|(s, l)| (s << 16, (s + l) << 16)).collect();
+            let map = map(&ranges);
+            let mut window = BarWindow::beside_memory(&map, &[]);
+            for _ in 0..4 {
+                if let Some(place) = window.place(1 << size) {
+                    prop_assert!(map.entries().all(|entry| !entry.range.overlaps(&place)));
+                    prop_assert!(place.start() >= DECODED.0 && place.end() <= DECODED.1);
+                }
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The host's PCI bus and the registers behind its BARs, by TDVMCALLs.
 
+use core::fmt;
 use tdcall::tdvmcall::VmcallError;
 use tdcall::{RawTdcall, Td};
 use tdx_defs::Gpa;
@@ -8,12 +9,19 @@ use x86_defs::pc::{PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA};
 use x86_defs::pci::CONFIG_ENABLE;
 
 /// A PCI function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Function {
     /// Bus.
     pub bus: u8,
     /// Device, 0 to 31, in bits 7:3, and function, 0 to 7, in bits 2:0.
     pub device_function: u8,
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (device, function) = (self.device_function >> 3, self.device_function & 7);
+        write!(f, "{:02x}:{device:02x}.{function}", self.bus)
+    }
 }
 
 /// What the host does for L1 on its PCI bus. Each answer is whatever the host likes.
@@ -29,11 +37,19 @@ pub trait HostPci {
 }
 
 /// The host as a TD has it: configuration mechanism 1 and `#VE.RequestMMIO`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct TdPci<'a, R> {
     td: &'a Td<R>,
     shared_bit: u64,
 }
+
+impl<R> Clone for TdPci<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for TdPci<'_, R> {}
 
 impl<'a, R> TdPci<'a, R> {
     /// The host of `td`, whose SHARED bit `shared_bit` is (a mask).

@@ -1,4 +1,4 @@
-//! A virtio device on the host's PCI bus (VIRTIO 4.1), modern only.
+//! A virtio device on the host's PCI bus (VIRTIO 4.1), without its legacy interface.
 //!
 //! What the host says of the device is followed as far as it can do no harm: capabilities are read with a bound,
 //! BARs go only where no memory is, a structure has to be inside its BAR and apart from the others. Of several
@@ -72,12 +72,12 @@ impl<H: HostPci> Device<H> {
         kind: u16,
         window: &mut BarWindow,
     ) -> Result<Self, PciError> {
-        let identity = host.config_read(function, pci::VENDOR_DEVICE)?;
-        let expected = u32::from(virtio::DEVICE_BASE + kind) << 16 | u32::from(virtio::VENDOR);
-        match identity {
-            u32::MAX => return Err(PciError::Absent),
-            _ if identity != expected => return Err(PciError::Identity(identity)),
-            _ => {}
+        match device_type(&host, function)? {
+            Some(found) if found == kind => {}
+            _ => {
+                let identity = host.config_read(function, pci::VENDOR_DEVICE)?;
+                return Err(PciError::Identity(identity));
+            }
         }
         let [_, _, header, _] = host.config_read(function, pci::HEADER)?.to_le_bytes();
         if header & pci::HEADER_TYPE_MASK != 0 {
@@ -321,6 +321,26 @@ impl<H: HostPci> Device<H> {
     fn write_common(&self, offset: u32, width: MmioWidth, value: u64) -> Result<(), PciError> {
         self.common.write(&self.host, offset, width, value)
     }
+}
+
+/// The type of the virtio device that is at `function`, if one is.
+///
+/// A transitional device counts: it has the legacy interface only beside the one that L1 uses.
+pub fn device_type<H: HostPci>(host: &H, function: Function) -> Result<Option<u16>, PciError> {
+    let identity = host.config_read(function, pci::VENDOR_DEVICE)?;
+    if identity == u32::MAX {
+        return Err(PciError::Absent);
+    }
+    let (vendor, device) = (identity as u16, (identity >> 16) as u16);
+    if vendor != virtio::VENDOR {
+        return Ok(None);
+    }
+    if virtio::TRANSITIONAL.contains(&device) {
+        let subsystem = host.config_read(function, pci::SUBSYSTEM)? >> 16;
+        return Ok(u16::try_from(subsystem).ok());
+    }
+    let modern = virtio::MODERN.contains(&device);
+    Ok(modern.then(|| device - virtio::DEVICE_BASE))
 }
 
 /// Refuses structures that share an address.
