@@ -96,6 +96,8 @@ ids! {
     JournalFormat = "journal-format", needs [Rtmr3];
     /// The journal begins with one start that policy accepts.
     JournalStart = "journal-start", needs [JournalFormat];
+    /// What unlocked the TPM's state is accepted, if it is one that is kept across boots.
+    StateUnlock = "state-unlock", needs [JournalStart];
     /// The claims name the journal's head and length.
     JournalHead = "journal-head", needs [JournalFormat];
     /// The journal was not ended for want of room.

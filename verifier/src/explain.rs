@@ -140,6 +140,23 @@ pub(crate) fn record(record: &Record) -> String {
         Record::LogFull { records } => {
             format!("no room for more records after {records}: the journal ends here")
         }
+        Record::Unlock(unlock) => {
+            let broker = match &unlock.broker {
+                Some(broker) => format!("broker {}…", short(broker)),
+                None => "no broker".into(),
+            };
+            format!(
+                "state of machine {}… unlocked: {broker}, key {}, rollback protection {}, epoch {}, commit {}",
+                short(&unlock.machine),
+                unlock.key.name(),
+                unlock.rollback.name(),
+                unlock.epoch,
+                unlock.counter
+            )
+        }
+        Record::StateRefused { reason } => {
+            format!("state refused: {}", crate::text::printable(reason))
+        }
         _ => "a record that this version cannot explain".into(),
     }
 }

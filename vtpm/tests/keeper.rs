@@ -9,7 +9,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 
 use attestation::digest::{Algorithm, Digest};
-use attestation::journal::Record;
+use attestation::journal::{KeyHalves, Mode, Record, Rollback, StartupType, Unlock};
 use attestation::tpm::{Command as Build, Fields, NvPublic, rc, rh};
 use sha2::{Digest as _, Sha384};
 use support::{Kept, Session, Setup, command};
@@ -55,6 +55,7 @@ impl Shared {
 
     fn setup(&self) -> Setup {
         Setup {
+            unlock: Some(UNLOCK),
             keeper: Some(Kept {
                 state: self.last(),
                 keeper: Box::new(self.clone()),
@@ -78,6 +79,15 @@ impl Keeper for Shared {
         }
     }
 }
+
+const UNLOCK: Unlock = Unlock {
+    machine: [1; 32],
+    broker: Some([2; 32]),
+    key: KeyHalves::Both,
+    rollback: Rollback::Ledger,
+    epoch: 3,
+    counter: 4,
+};
 
 /// TPM2_NV_Increment.
 const NV_INCREMENT: u32 = 0x134;
@@ -126,6 +136,19 @@ fn a_command_that_changes_the_state_is_answered_when_it_is_kept_and_once() {
     session.ok(&command::pcr_event(9, b"event"));
     counter(&mut session);
     assert_eq!(disk.asked(), asked);
+}
+
+#[test]
+fn the_journal_tells_what_unlocked_the_state() {
+    let disk = Shared::default();
+    let session = disk.setup().start();
+    let journal = session.journal();
+    let [Record::Start(start), unlock, startup] = &journal[..] else {
+        panic!("{journal:?}");
+    };
+    assert_eq!(start.mode, Mode::Persistent);
+    assert_eq!(*unlock, Record::Unlock(UNLOCK));
+    assert_eq!(*startup, Record::Startup(StartupType::Clear));
 }
 
 #[test]
@@ -223,7 +246,11 @@ fn a_state_that_another_machine_has_ends_the_service() {
     let mut session = with_counter(&disk);
     disk.set(Storage::Over);
     session.ok(&command::get_random(8));
-    assert_eq!(session.code(&increment()), rc::FAILURE);
+    let records = session.records_of(|session| {
+        assert_eq!(session.code(&increment()), rc::FAILURE);
+    });
+    let reason = "another machine has it".into();
+    assert_eq!(records, [Record::StateRefused { reason }]);
     assert_eq!(
         session.tpm.failure(),
         Some(&Failure::State("another machine has it".into()))

@@ -4,7 +4,6 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use attestation::journal::Mode;
 use l1_vmm::launch::options::Options;
 use l1_vmm::run::{Device, Services};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
@@ -74,7 +73,7 @@ pub(crate) fn start(
     let config = Config {
         engine: tpm2_ref_sys::ENGINE,
         interface: fifo::NAME,
-        mode: Mode::Ephemeral,
+        unlock: None,
         mirror: options.mirror,
         banks: options.banks,
         identity: IdentityTime::FirstNeed,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use attestation::digest::{Digests, sha384};
-use attestation::journal::{Mode, PcrMirror};
+use attestation::journal::{PcrMirror, Unlock};
 use attestation::launch::kernel_digests;
 use attestation::pcr::PcrBanks;
 use attestation::tpm::{commands, rh, template};
@@ -56,7 +56,7 @@ pub struct Boot {
     /// What the journal says that the engine is.
     pub engine: &'static str,
     /// Where the journal says that the engine's state comes from.
-    pub mode: Mode,
+    pub unlock: Option<Unlock>,
     /// The host's quoting service.
     pub host: QuotingHost,
     /// The most that the CC event log may become.
@@ -78,7 +78,7 @@ impl Default for Boot {
             mirror: PcrMirror::Summary,
             banks: PcrBanks::ALL,
             engine: tpm2_ref_sys::ENGINE,
-            mode: Mode::Ephemeral,
+            unlock: None,
             host: QuotingHost::default(),
             log_capacity: CC_LOG_CAPACITY,
         }
@@ -114,7 +114,7 @@ impl Boot {
         let config = Config {
             engine: self.engine,
             interface: vtpm::ptp::fifo::NAME,
-            mode: self.mode,
+            unlock: self.unlock,
             mirror: self.mirror,
             banks: self.banks,
             identity: IdentityTime::FirstNeed,
@@ -145,16 +145,29 @@ impl Boot {
             Some(initrd) => format!("[\"{}\"]", digest(initrd)),
             None => "\"none\"".into(),
         };
-        let mode = match self.mode {
-            Mode::Ephemeral => "ephemeral",
-            Mode::Persistent => "persistent",
+        let mode = match &self.unlock {
+            None => "modes = [\"ephemeral\"]".into(),
+            Some(unlock) => format!(
+                "modes = [\"persistent\"]\nmachine = [\"{}\"]\nbroker = {}\nkey = [\"{}\"]\nrollback = [\"{}\"]",
+                hex::encode(unlock.machine),
+                match unlock.broker {
+                    Some(broker) => format!("[\"{}\"]", hex::encode(broker)),
+                    None => "\"none\"".into(),
+                },
+                unlock.key.name(),
+                unlock.rollback.name(),
+            ),
+        };
+        let ek = match &self.unlock {
+            None => "ephemeral",
+            Some(_) => "any",
         };
         format!(
             "[td]\nmrtd = [\"{mrtd}\"]\nattributes = \"{attributes:x}\"\nxfam = \"{xfam:x}\"\n\
              mrconfigid = [\"{mrconfigid}\"]\nmrowner = [\"{mrowner}\"]\nmrownerconfig = [\"{mrownerconfig}\"]\n\
              [firmware]\ntd_hob = [\"{td_hob}\"]\n\
              [launch]\nkernel = [\"{kernel}\"]\ncommand_line = [\"{command_line}\"]\ninitrd = {initrd}\n\
-             [vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"PTP FIFO\"]\nmodes = [\"{mode}\"]\nmirror = [\"{mirror}\"]\nek = \"ephemeral\"\n\
+             [vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"PTP FIFO\"]\n{mode}\nmirror = [\"{mirror}\"]\nek = \"{ek}\"\n\
              allow_hierarchy_changes = false\nmax_resets = 0\n\
              [pcr]\nbeyond_log = [10]\n[pcr.sha256]\n17 = [\"{ones}\"]\n",
             mrtd = hex::encode(self.firmware.mrtd()),

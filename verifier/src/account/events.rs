@@ -160,6 +160,7 @@ fn of_record(record: Option<&Record>) -> &'static [Id] {
             | Record::PcrValue { .. }
             | Record::PcrSummary { .. },
         ) => &[Id::JournalFormat, Id::PcrJournal],
+        Some(Record::Unlock(_)) => &[Id::JournalFormat, Id::JournalStart, Id::StateUnlock],
         Some(Record::LogFull { .. }) => &[Id::JournalFormat, Id::JournalComplete],
         Some(_) => &[Id::JournalFormat, Id::JournalPolicy],
     }

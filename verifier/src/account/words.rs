@@ -3,7 +3,7 @@
 use crate::cc_event::CcEvent;
 use attestation::{
     event_log::Event,
-    journal::{Mode, Record, StartupType},
+    journal::{Mode, Record, Rollback, StartupType},
     launch,
 };
 
@@ -76,6 +76,16 @@ fn of_record(record: &Record) -> String {
         Record::PcrReset { .. } => "A PCR that the guest may reset was set to zero.".into(),
         Record::PcrValue { .. } => "The value that a PCR kept over a restart.".into(),
         Record::PcrSummary { .. } => "How many times PCRs changed so far, and a digest of all of them: it must be that of the PCR values in this evidence."
+            .into(),
+        Record::Unlock(unlock) => {
+            let rollback = match unlock.rollback {
+                Rollback::Ledger => "The broker counts every change, so it is the last state that there was",
+                Rollback::Lazy => "The broker counts changes, and may lack the last ones",
+                Rollback::None => "Nothing says whether it is the last state that there was, or an older one that the host put in its place",
+            };
+            format!("The kept state was unlocked, for this machine and no other. {rollback}.")
+        }
+        Record::StateRefused { .. } => "The TPM's kept state was refused, or another machine has taken it: this TPM serves nobody any more."
             .into(),
         Record::LogFull { .. } => "There was no room for more. What became of the TPM afterwards is not known.".into(),
         _ => "A record that this version of the verifier cannot explain.".into(),

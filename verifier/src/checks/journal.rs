@@ -1,6 +1,6 @@
 //! The journal in RTMR3: what the vTPM is, and its life.
 
-use super::{any, broken, by_policy, certificates, event_log::rtmrs, same, together};
+use super::{any, broken, by_policy, certificates, event_log::rtmrs, same, state, together};
 use crate::{
     check::{Checked, Finding, Outcome},
     evidence::Evidence,
@@ -12,7 +12,7 @@ use attestation::{
     tpm::cc,
 };
 
-fn records<'a>(evidence: &'a Evidence<'_>) -> Result<&'a [Record], Finding> {
+pub(super) fn records<'a>(evidence: &'a Evidence<'_>) -> Result<&'a [Record], Finding> {
     evidence
         .journal
         .as_deref()
@@ -43,12 +43,26 @@ pub(super) fn start(evidence: &Evidence<'_>) -> Checked {
             ));
         }
     }
-    let second = records.get(1);
-    if second != Some(&Record::Startup(StartupType::Clear)) {
+    let unlocks = records
+        .iter()
+        .filter(|record| matches!(record, Record::Unlock(_)))
+        .count();
+    let (expected, startup) = match start.mode {
+        Mode::Ephemeral => (0, records.get(1)),
+        Mode::Persistent => (1, records.get(2)),
+    };
+    if unlocks != expected || expected == 1 && state::record(records).is_none() {
+        return Err(Finding::failed(
+            "a state that is kept across boots is unlocked once, behind the start, and no other is",
+            format!("{}, {expected} unlocks", mode_name(start.mode)),
+            format!("{unlocks} unlocks"),
+        ));
+    }
+    if startup != Some(&Record::Startup(StartupType::Clear)) {
         return Err(Finding::failed(
             "L1 did not start the TPM up itself before the guest could",
             explain::record(&Record::Startup(StartupType::Clear)),
-            second
+            startup
                 .map(explain::record)
                 .unwrap_or_else(|| "nothing".into()),
         ));
@@ -111,7 +125,7 @@ fn mode_name(mode: Mode) -> &'static str {
 }
 
 /// Compares a member of `start` with policy.
-fn one_of<T: PartialEq>(
+pub(super) fn one_of<T: PartialEq>(
     key: &str,
     found: &T,
     allowed: &Allowed<T>,
@@ -205,6 +219,9 @@ pub(super) fn policy(evidence: &Evidence<'_>) -> Checked {
                 }
                 _ => "a change of a hierarchy (vtpm.allow_hierarchy_changes)",
             },
+            Record::StateRefused { .. } => {
+                "a state that was refused, or that another machine has taken"
+            }
             Record::Reset => {
                 resets += 1;
                 match policy.max_resets {

@@ -10,6 +10,7 @@ mod launch;
 mod order;
 mod pcr;
 mod quote;
+mod state;
 mod td;
 mod tpm_quote;
 
@@ -49,6 +50,7 @@ pub(crate) fn make(id: Id, evidence: &Evidence<'_>) -> Checked {
         Id::TdPartition => td::partition(evidence),
         Id::JournalFormat => journal::format(evidence),
         Id::JournalStart => journal::start(evidence),
+        Id::StateUnlock => state::unlock(evidence),
         Id::JournalHead => journal::head(evidence),
         Id::JournalComplete => journal::complete(evidence),
         Id::JournalPolicy => journal::policy(evidence),

@@ -8,7 +8,7 @@ use super::{
 };
 use attestation::{
     digest::Algorithm,
-    journal::{Mode, PcrMirror},
+    journal::{KeyHalves, Mode, PcrMirror, Rollback},
     tpm::Name,
 };
 use sha2::{Digest, Sha384};
@@ -144,6 +144,14 @@ fn vtpm(table: VtpmTable, defaults: VtpmPolicy) -> Result<VtpmPolicy, PolicyErro
         state: match table.state {
             None => defaults.state,
             some => digests("vtpm.state", some)?,
+        },
+        machine: allowed("vtpm.machine", table.machine, array)?,
+        broker: allowed("vtpm.broker", table.broker, array)?,
+        key: allowed("vtpm.key", table.key, KeyHalves::from_name)?,
+        rollback: match table.rollback {
+            // Of this key it is a value, and not the absence of one.
+            Some(Values::Word(word)) if word == "none" => Allowed::OneOf(vec![Rollback::None]),
+            values => allowed("vtpm.rollback", values, Rollback::from_name)?,
         },
         ek: known_eks(table.ek)?,
         allow_clear: table.allow_clear.unwrap_or(defaults.allow_clear),
@@ -351,9 +359,14 @@ fn digest(key: &str, value: &str) -> Result<Sha384Digest, PolicyError> {
 }
 
 fn parse_digest(value: &str) -> Option<Sha384Digest> {
-    let mut digest = [0; 48];
-    hex::decode_to_slice(value, &mut digest).ok()?;
-    Some(digest)
+    array(value)
+}
+
+/// Bytes in hex, as many as there have to be.
+fn array<const N: usize>(value: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    hex::decode_to_slice(value, &mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// `"any"`, or a 64-bit field as a number in hex, most significant digit first.

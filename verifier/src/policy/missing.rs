@@ -11,6 +11,10 @@ pub(super) fn missing(file: &File) -> Vec<&'static str> {
         vtpm,
         ..
     } = file;
+    let persistent = vtpm
+        .modes
+        .as_ref()
+        .is_some_and(|modes| modes.has("persistent"));
     let needed = [
         (
             td.mrtd.is_some() || td.image.is_some(),
@@ -71,6 +75,23 @@ pub(super) fn missing(file: &File) -> Vec<&'static str> {
         (
             vtpm.ek.is_some(),
             "vtpm.ek = \"ephemeral\": EKs made at this boot; or names of EKs",
+        ),
+        (
+            !persistent || vtpm.machine.is_some(),
+            "vtpm.machine = [\"32 bytes of hex\"]: whose state a persistent vTPM has",
+        ),
+        (
+            !persistent || vtpm.broker.is_some(),
+            "vtpm.broker = [\"32 bytes of hex\"]: SHA-256 of the public key of the broker that unlocked it; \
+             \"none\": there is none",
+        ),
+        (
+            !persistent || vtpm.key.is_some(),
+            "vtpm.key = [\"both\"]; or \"broker\", \"hardware\": what the state's key is made of",
+        ),
+        (
+            !persistent || vtpm.rollback.is_some(),
+            "vtpm.rollback = [\"ledger\"]; or \"lazy\", \"none\": what protects it from being an older one",
         ),
     ];
     needed

@@ -10,7 +10,7 @@ pub use dcap_qvl::TcbStatus;
 pub use file::PolicyError;
 
 use attestation::{
-    journal::{Mode, PcrMirror},
+    journal::{KeyHalves, Mode, PcrMirror, Rollback},
     tpm::Name,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -185,6 +185,14 @@ pub struct VtpmPolicy {
     pub mirror: Allowed<PcrMirror>,
     /// SHA-384 of the state that it may have started from; [`Allowed::Absent`]: it must have started from none.
     pub state: Allowed<Sha384Digest>,
+    /// Whose state a persistent vTPM has.
+    pub machine: Allowed<[u8; 32]>,
+    /// SHA-256 of the public key of the broker that unlocked it; [`Allowed::Absent`]: none did.
+    pub broker: Allowed<[u8; 32]>,
+    /// What its key is made of.
+    pub key: Allowed<KeyHalves>,
+    /// What protects it from being an older one.
+    pub rollback: Allowed<Rollback>,
     /// Which vTPM.
     pub ek: KnownEks,
     /// Whether TPM2_Clear may have happened.
@@ -249,6 +257,10 @@ impl Default for VtpmPolicy {
             modes: Allowed::default(),
             mirror: Allowed::default(),
             state: Allowed::Absent,
+            machine: Allowed::default(),
+            broker: Allowed::default(),
+            key: Allowed::default(),
+            rollback: Allowed::default(),
             ek: KnownEks::default(),
             allow_clear: false,
             allow_hierarchy_changes: false,

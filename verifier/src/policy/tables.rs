@@ -11,6 +11,16 @@ pub(super) enum Values {
     List(Vec<String>),
 }
 
+impl Values {
+    /// Whether this word is one of them.
+    pub(super) fn has(&self, word: &str) -> bool {
+        match self {
+            Self::Word(one) => one == word,
+            Self::List(list) => list.iter().any(|one| one == word),
+        }
+    }
+}
+
 /// `"any"`, or a number.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -87,6 +97,10 @@ pub(super) struct VtpmTable {
     pub(super) modes: Option<Values>,
     pub(super) mirror: Option<Values>,
     pub(super) state: Option<Values>,
+    pub(super) machine: Option<Values>,
+    pub(super) broker: Option<Values>,
+    pub(super) key: Option<Values>,
+    pub(super) rollback: Option<Values>,
     pub(super) ek: Option<Values>,
     pub(super) allow_clear: Option<bool>,
     pub(super) allow_hierarchy_changes: Option<bool>,

@@ -176,6 +176,13 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     fn fail(&mut self, failure: Failure) {
         if self.service == Service::Running {
             log::error!("the vTPM is in failure mode: {failure}");
+            if let Failure::State(reason) = &failure {
+                // It is in failure mode whether this is measured or not.
+                let record = Record::StateRefused {
+                    reason: reason.clone(),
+                };
+                let _ = self.journal.record(&record, &mut self.trust_domain);
+            }
             self.service = Service::Failed(failure);
         }
     }

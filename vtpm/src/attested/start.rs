@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use attestation::digest::Digests;
-use attestation::journal::{self, Mode, PcrMirror};
+use attestation::journal::{self, PcrMirror, Unlock};
 use attestation::launch::Launch;
 use attestation::pcr::PcrBanks;
 use tdx_defs::report::TdReport;
@@ -28,8 +28,8 @@ pub struct Config<'a> {
     pub engine: &'a str,
     /// The register interface in front of it.
     pub interface: &'a str,
-    /// Whether the engine's state outlives the TD.
-    pub mode: Mode,
+    /// What unlocked the engine's state, of one that outlives the TD; none for a TPM that is new at each boot.
+    pub unlock: Option<Unlock>,
     /// How PCRs are mirrored in the journal.
     pub mirror: PcrMirror,
     /// The PCR banks that the TPM gets.
@@ -182,7 +182,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         let description = Description {
             engine: config.engine.into(),
             interface: config.interface.into(),
-            mode: config.mode,
+            unlock: config.unlock,
             mirror: config.mirror,
             state: config.commits.as_ref().and_then(Commits::loaded),
         };

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use attestation::claims::pcr_banks_digest;
 use attestation::digest::{Digest, sha384};
 use attestation::event_log::EV_EVENT_TAG;
-use attestation::journal::{self, Mode, PcrMirror, Record, Start, StartupType};
+use attestation::journal::{self, Mode, PcrMirror, Record, Start, StartupType, Unlock};
 use attestation::pcr::{Bank, PcrBanks};
 
 use crate::identity::Identity;
@@ -25,8 +25,8 @@ pub(crate) struct Description {
     pub(crate) engine: String,
     /// The register interface in front of it.
     pub(crate) interface: String,
-    /// Whether the engine's state outlives the TD.
-    pub(crate) mode: Mode,
+    /// What unlocked the engine's state; none if it dies with the TD.
+    pub(crate) unlock: Option<Unlock>,
     /// How PCRs are mirrored.
     pub(crate) mirror: PcrMirror,
     /// SHA-384 of the permanent state that the engine started from.
@@ -79,7 +79,7 @@ impl Journal {
         }
     }
 
-    /// The first records: who this TPM is, its startup by L1, and each reset that has been since. No effect on one
+    /// The first records: who this TPM is, what unlocked its state, its startup by L1, and each reset that has been since. No effect on one
     /// that has begun.
     pub(crate) fn begin(
         &mut self,
@@ -93,7 +93,10 @@ impl Journal {
         let start = Start {
             engine: self.description.engine.clone(),
             interface: self.description.interface.clone(),
-            mode: self.description.mode,
+            mode: match self.description.unlock {
+                Some(_) => Mode::Persistent,
+                None => Mode::Ephemeral,
+            },
             mirror: self.description.mirror,
             banks: self.banks,
             state: self.description.state,
@@ -102,6 +105,9 @@ impl Journal {
             ca: sha384(identity.authority.public_key()),
         };
         self.record(&Record::Start(start), trust_domain)?;
+        if let Some(unlock) = self.description.unlock {
+            self.record(&Record::Unlock(unlock), trust_domain)?;
+        }
         self.record(&Record::Startup(StartupType::Clear), trust_domain)?;
         for _ in 0..resets {
             if self.state == State::Sealed {

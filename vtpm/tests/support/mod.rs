@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use attestation::digest::Digests;
 use attestation::event_log::Log;
-use attestation::journal::{self, Mode, PcrMirror, Record};
+use attestation::journal::{self, PcrMirror, Record, Unlock};
 use attestation::pcr::{Bank, PcrBanks};
 use attestation::tpm::{Response, response_code};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, NvStore, Tpm};
@@ -77,6 +77,7 @@ pub struct Kept {
 
 pub struct Setup {
     pub td: ScriptedTd,
+    pub unlock: Option<Unlock>,
     pub mirror: PcrMirror,
     pub banks: PcrBanks,
     pub identity: IdentityTime,
@@ -92,6 +93,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             td: ScriptedTd::default(),
+            unlock: None,
             mirror: PcrMirror::Summary,
             banks: PcrBanks::ALL,
             identity: IdentityTime::Start,
@@ -140,7 +142,7 @@ impl Setup {
         let config = Config {
             engine: tpm2_ref_sys::ENGINE,
             interface: vtpm::ptp::fifo::NAME,
-            mode: Mode::Ephemeral,
+            unlock: self.unlock,
             mirror: self.mirror,
             banks: self.banks,
             identity: self.identity,

@@ -6,7 +6,7 @@ use attestation::digest::{Digests, sha384};
 use attestation::event_log::{
     EV_COMPACT_HASH, EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_IPL, EV_PLATFORM_CONFIG_FLAGS, EV_SEPARATOR,
 };
-use attestation::journal::{Mode, PcrMirror};
+use attestation::journal::{KeyHalves, PcrMirror, Rollback, Unlock};
 use attestation::launch::{INITRD, Measurement};
 use attestation::tpm::{commands, rh};
 use evidence::guest::Device;
@@ -18,7 +18,8 @@ use verifier::policy::Allowed;
 use zerocopy::IntoBytes;
 
 use crate::clippings::{first_of, rewrite};
-use crate::{OtherBoot, assert_refused, judge};
+use crate::subjects::UNLOCK;
+use crate::{OtherBoot, assert_not_taken_for, assert_refused, judge};
 
 fn idle(_: &mut Machine) {}
 
@@ -242,7 +243,7 @@ fn another_vtpm() {
         OtherBoot {
             name: "a persistent state",
             breaks: Id::JournalStart,
-            boot: |boot| boot.mode = Mode::Persistent,
+            boot: |boot| boot.unlock = Some(UNLOCK),
             act: idle,
         },
         OtherBoot {
@@ -252,6 +253,67 @@ fn another_vtpm() {
             act: idle,
         },
     ]);
+}
+
+fn kept() -> Boot {
+    Boot {
+        unlock: Some(UNLOCK),
+        ..Boot::default()
+    }
+}
+
+#[test]
+fn another_state() {
+    let boots = [
+        OtherBoot {
+            name: "another machine's state",
+            breaks: Id::StateUnlock,
+            boot: |boot| unlock(boot).machine[31] ^= 1,
+            act: idle,
+        },
+        OtherBoot {
+            name: "another broker",
+            breaks: Id::StateUnlock,
+            boot: |boot| unlock(boot).broker = Some([0; 32]),
+            act: idle,
+        },
+        OtherBoot {
+            name: "no broker",
+            breaks: Id::StateUnlock,
+            boot: |boot| {
+                *unlock(boot) = Unlock {
+                    broker: None,
+                    key: KeyHalves::Hardware,
+                    rollback: Rollback::None,
+                    ..UNLOCK
+                };
+            },
+            act: idle,
+        },
+        OtherBoot {
+            name: "half a key",
+            breaks: Id::StateUnlock,
+            boot: |boot| unlock(boot).key = KeyHalves::Broker,
+            act: idle,
+        },
+        OtherBoot {
+            name: "no protection from older states",
+            breaks: Id::StateUnlock,
+            boot: |boot| unlock(boot).rollback = Rollback::None,
+            act: idle,
+        },
+        OtherBoot {
+            name: "no kept state",
+            breaks: Id::JournalStart,
+            boot: |boot| boot.unlock = None,
+            act: idle,
+        },
+    ];
+    assert_not_taken_for(kept, &boots);
+}
+
+fn unlock(boot: &mut Boot) -> &mut Unlock {
+    boot.unlock.as_mut().expect("a kept state")
 }
 
 #[test]

@@ -6,7 +6,7 @@ use attestation::tpm::{cc, rh};
 use verifier::Id;
 
 use crate::forgery::{forge, rewrite_events, rewrite_journal};
-use crate::subjects::{HONEST, MIRRORED};
+use crate::subjects::{HONEST, KEPT, MIRRORED, UNLOCK};
 use crate::{Lie, assert_seen};
 
 #[test]
@@ -82,6 +82,13 @@ fn the_start_in_the_journal() {
                 tell: |lie| rewrite_journal(lie, |records| start(records).mode = Mode::Persistent),
             },
             Lie {
+                name: "an unlock of no state",
+                breaks: Id::JournalStart,
+                tell: |lie| {
+                    rewrite_journal(lie, |records| records.push(Record::Unlock(UNLOCK)));
+                },
+            },
+            Lie {
                 name: "another mirror",
                 breaks: Id::JournalStart,
                 tell: |lie| rewrite_journal(lie, |records| start(records).mirror = PcrMirror::Off),
@@ -90,6 +97,45 @@ fn the_start_in_the_journal() {
                 name: "another CA",
                 breaks: Id::CaCertificate,
                 tell: |lie| rewrite_journal(lie, |records| start(records).ca[0] ^= 1),
+            },
+        ],
+    );
+}
+
+#[test]
+fn the_unlock_in_the_journal() {
+    assert_seen(
+        &KEPT,
+        &[
+            Lie {
+                name: "no unlock",
+                breaks: Id::JournalStart,
+                tell: |lie| rewrite_journal(lie, |records| drop(records.remove(1))),
+            },
+            Lie {
+                name: "two unlocks",
+                breaks: Id::JournalStart,
+                tell: |lie| rewrite_journal(lie, |records| records.push(records[1].clone())),
+            },
+            Lie {
+                name: "an unlock after the startup",
+                breaks: Id::JournalStart,
+                tell: |lie| rewrite_journal(lie, |records| records.swap(1, 2)),
+            },
+            Lie {
+                name: "an ephemeral vTPM with an unlock",
+                breaks: Id::JournalStart,
+                tell: |lie| rewrite_journal(lie, |records| start(records).mode = Mode::Ephemeral),
+            },
+            Lie {
+                name: "a state that was refused",
+                breaks: Id::JournalPolicy,
+                tell: |lie| {
+                    rewrite_journal(lie, |records| {
+                        let reason = "fenced".into();
+                        records.push(Record::StateRefused { reason });
+                    });
+                },
             },
         ],
     );

@@ -77,10 +77,16 @@ fn judge(name: &str, breaks: Id, evidence: &Evidence) -> Option<String> {
 /// Boots each, and verifies it by the policy for the default boot.
 #[track_caller]
 fn assert_refused(boots: &[OtherBoot]) {
-    let policy = Boot::default().policy();
+    assert_not_taken_for(Boot::default, boots);
+}
+
+/// Judges each boot by the policy of the boot that it began as.
+#[track_caller]
+fn assert_not_taken_for(honest: fn() -> Boot, boots: &[OtherBoot]) {
+    let policy = honest().policy();
     let mut wrong = Vec::new();
     for other in boots {
-        let mut boot = Boot::default();
+        let mut boot = honest();
         (other.boot)(&mut boot);
         let mut evidence = boot.evidence_after(other.act);
         evidence.policy = policy.clone();

@@ -1,13 +1,14 @@
 //! Policies that do not say enough, and what is then not trusted.
 
 use attestation::digest::{Algorithm, Digests};
+use attestation::journal::{KeyHalves, Rollback, Unlock};
 use attestation::tpm::{commands, rh};
 use evidence::guest::Device;
 use evidence::{Boot, bz_image};
 use verifier::policy::{Allowed, TdPolicy, VtpmPolicy};
 use verifier::{Id, Outcome, Policy, Report, Verdict};
 
-use crate::subjects::HONEST;
+use crate::subjects::{HONEST, KEPT, UNLOCK};
 use crate::{Lie, assert_seen};
 
 /// Anybody's TD could have made the rest.
@@ -100,6 +101,72 @@ fn what_is_accepted_unseen_is_told() {
         assert_eq!(*found, id, "{key}");
         assert!(by.ends_with(&format!("{key} = \"any\"")), "{key}: {by}");
     }
+}
+
+/// A policy of an ephemeral vTPM says nothing of a state: then no state is accepted, whoever unlocked it.
+#[test]
+fn a_state_that_the_policy_does_not_speak_of_is_not_accepted() {
+    assert_eq!(KEPT.verify().first_failure(), None);
+    let mut evidence = KEPT.clone();
+    let policy = &mut evidence.policy.vtpm;
+    policy.machine = Allowed::default();
+    policy.broker = Allowed::default();
+    policy.key = Allowed::default();
+    policy.rollback = Allowed::default();
+    let failures: Vec<Id> = evidence.verify().failures().collect();
+    assert_eq!(failures, [Id::StateUnlock]);
+
+    let boot = Boot {
+        unlock: Some(UNLOCK),
+        ..Boot::default()
+    };
+    for key in ["machine", "broker", "key", "rollback"] {
+        let text: Vec<String> = boot
+            .policy_file()
+            .lines()
+            .filter(|line| !line.starts_with(&format!("{key} = ")))
+            .map(str::to_owned)
+            .collect();
+        let error = Policy::parse(&text.join("\n"), ".".as_ref()).expect_err("no policy");
+        assert!(
+            error.to_string().contains(&format!("vtpm.{key} = ")),
+            "{error}"
+        );
+        // Told by each key that says "any".
+        let text = format!("{}\n", boot.policy_file());
+        let text: Vec<String> = text
+            .lines()
+            .map(|line| match line.starts_with(&format!("{key} = ")) {
+                true => format!("{key} = \"any\""),
+                false => line.to_owned(),
+            })
+            .collect();
+        let mut evidence = KEPT.clone();
+        evidence.policy = Policy::parse(&text.join("\n"), ".".as_ref()).expect("a policy");
+        let report = evidence.verify();
+        let accepted: Vec<Id> = report.accepted().map(|check| check.id).collect();
+        assert_eq!(accepted, [Id::StateUnlock, Id::EkPolicy], "{key}");
+    }
+}
+
+/// A state without a broker, by a policy that wants none.
+#[test]
+fn a_state_that_the_hardware_alone_unlocked_can_be_accepted() {
+    let unlock = Unlock {
+        broker: None,
+        key: KeyHalves::Hardware,
+        rollback: Rollback::None,
+        ..UNLOCK
+    };
+    let boot = Boot {
+        unlock: Some(unlock),
+        ..Boot::default()
+    };
+    let mut evidence = boot.evidence();
+    assert_eq!(evidence.verify().first_failure(), None);
+    evidence.policy.vtpm.broker = Allowed::OneOf(vec![[0xB0; 32]]);
+    let failures: Vec<Id> = evidence.verify().failures().collect();
+    assert_eq!(failures, [Id::StateUnlock]);
 }
 
 /// What happened to the TPM, and a policy that lets it happen.

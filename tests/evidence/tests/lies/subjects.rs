@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use attestation::digest::Digests;
-use attestation::journal::PcrMirror;
+use attestation::journal::{KeyHalves, PcrMirror, Rollback, Unlock};
 use attestation::tpm::{commands, rh, template};
 use evidence::guest::{self, Device};
 use evidence::{Boot, Evidence, bz_image};
@@ -25,6 +25,25 @@ pub(crate) static MIRRORED: LazyLock<Evidence> = LazyLock::new(|| {
     boot.evidence_after(|machine| {
         machine.ok(&commands::pcr_extend(10, &Digests::of(b"/init").all()));
     })
+});
+
+/// What unlocked the state of [`KEPT`].
+pub(crate) const UNLOCK: Unlock = Unlock {
+    machine: [0x4D; 32],
+    broker: Some([0xB0; 32]),
+    key: KeyHalves::Both,
+    rollback: Rollback::Ledger,
+    epoch: 5,
+    counter: 0,
+};
+
+/// A TPM whose state is kept across boots.
+pub(crate) static KEPT: LazyLock<Evidence> = LazyLock::new(|| {
+    let boot = Boot {
+        unlock: Some(UNLOCK),
+        ..Boot::default()
+    };
+    boot.evidence()
 });
 
 /// The same image, with other keys and an older kernel, for the same nonce.

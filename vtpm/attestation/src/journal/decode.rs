@@ -1,6 +1,6 @@
 //! Records from CBOR.
 
-use super::{Mode, PcrMirror, Record, Start, StartupType, VERSION};
+use super::{KeyHalves, Mode, PcrMirror, Record, Rollback, Start, StartupType, Unlock, VERSION};
 use crate::digest::{Algorithm, Digest};
 use crate::pcr::{self, PcrBanks};
 use crate::tpm::Name;
@@ -60,7 +60,7 @@ fn read(from: &mut Decoder<'_>) -> Result<Record, RecordError> {
     from.array()?.ok_or(RecordError::NotDeterministic)?;
     let code = from.u8()?;
     let version = from.u8()?;
-    if (1..=13).contains(&code) && version != VERSION {
+    if (1..=15).contains(&code) && version != VERSION {
         return Err(RecordError::UnknownVersion { code, version });
     }
     Ok(match code {
@@ -100,6 +100,10 @@ fn read(from: &mut Decoder<'_>) -> Result<Record, RecordError> {
         13 => Record::LogFull {
             records: from.u64()?,
         },
+        14 => Record::Unlock(unlock(from)?),
+        15 => Record::StateRefused {
+            reason: from.str()?.into(),
+        },
         _ => return Err(RecordError::UnknownType(code)),
     })
 }
@@ -111,13 +115,7 @@ fn start(from: &mut Decoder<'_>) -> Result<Start, RecordError> {
         mode: Mode::from_code(from.u8()?).ok_or(RecordError::Field("mode"))?,
         mirror: PcrMirror::from_code(from.u8()?).ok_or(RecordError::Field("mirror"))?,
         banks: banks(from)?,
-        state: match from.datatype()? {
-            Type::Null => {
-                from.null()?;
-                None
-            }
-            _ => Some(array(from, "state")?),
-        },
+        state: array_or_null(from, "state")?,
         eks: {
             if from.array()? != Some(3) {
                 return Err(RecordError::Field("eks"));
@@ -127,6 +125,23 @@ fn start(from: &mut Decoder<'_>) -> Result<Start, RecordError> {
         ak: name(from, "ak")?,
         ca: array(from, "ca")?,
     })
+}
+
+fn unlock(from: &mut Decoder<'_>) -> Result<Unlock, RecordError> {
+    let unlock = Unlock {
+        machine: array(from, "machine")?,
+        broker: array_or_null(from, "broker")?,
+        key: KeyHalves::from_code(from.u8()?).ok_or(RecordError::Field("key"))?,
+        rollback: Rollback::from_code(from.u8()?).ok_or(RecordError::Field("rollback"))?,
+        epoch: from.u64()?,
+        counter: from.u64()?,
+    };
+    // A half of the broker's and a ledger are a broker's.
+    let needs_broker = unlock.key != KeyHalves::Hardware || unlock.rollback != Rollback::None;
+    match needs_broker && unlock.broker.is_none() {
+        true => Err(RecordError::Field("broker")),
+        false => Ok(unlock),
+    }
 }
 
 /// In order, or the record would not be what it is encoded as again.
@@ -156,6 +171,19 @@ fn array<const N: usize>(
 ) -> Result<[u8; N], RecordError> {
     let bytes = from.bytes()?;
     bytes.try_into().map_err(|_| RecordError::Field(field))
+}
+
+fn array_or_null<const N: usize>(
+    from: &mut Decoder<'_>,
+    field: &'static str,
+) -> Result<Option<[u8; N]>, RecordError> {
+    match from.datatype()? {
+        Type::Null => {
+            from.null()?;
+            Ok(None)
+        }
+        _ => array(from, field).map(Some),
+    }
 }
 
 fn pcr_index(from: &mut Decoder<'_>) -> Result<u8, RecordError> {

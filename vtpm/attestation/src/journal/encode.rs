@@ -1,6 +1,6 @@
 //! Records as CBOR.
 
-use super::{Record, Start, VERSION};
+use super::{Record, Start, Unlock, VERSION};
 use crate::digest::{Algorithm, Digest};
 use alloc::vec::Vec;
 use core::convert::Infallible;
@@ -27,9 +27,11 @@ impl Record {
             | Self::Shutdown(_)
             | Self::NvCommit { .. }
             | Self::PcrReset { .. }
+            | Self::StateRefused { .. }
             | Self::LogFull { .. } => 1,
             Self::PcrExtend { .. } | Self::PcrValue { .. } | Self::PcrSummary { .. } => 2,
             Self::Hierarchy { .. } | Self::NvIndex { .. } => 3,
+            Self::Unlock(_) => 6,
         };
         to.array(2 + fields)?.u8(self.code())?.u8(VERSION)?;
         match self {
@@ -52,6 +54,8 @@ impl Record {
             Self::PcrValue { pcr, values } => digests_of(to.u8(*pcr)?, values)?,
             Self::PcrSummary { changes, banks } => drop(to.u64(*changes)?.bytes(banks)?),
             Self::LogFull { records } => drop(to.u64(*records)?),
+            Self::Unlock(unlock) => unlock.write(to)?,
+            Self::StateRefused { reason } => drop(to.str(reason)?),
         }
         Ok(())
     }
@@ -75,6 +79,19 @@ impl Start {
             to.bytes(name.as_bytes())?;
         }
         to.bytes(self.ak.as_bytes())?.bytes(&self.ca)?;
+        Ok(())
+    }
+}
+
+impl Unlock {
+    fn write(&self, to: &mut Encoder<&mut Vec<u8>>) -> Result<()> {
+        to.bytes(&self.machine)?;
+        match &self.broker {
+            Some(broker) => to.bytes(broker)?,
+            None => to.null()?,
+        };
+        to.u8(self.key.code())?.u8(self.rollback.code())?;
+        to.u64(self.epoch)?.u64(self.counter)?;
         Ok(())
     }
 }

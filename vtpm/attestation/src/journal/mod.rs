@@ -98,6 +98,113 @@ impl PcrMirror {
     }
 }
 
+/// Which secrets the key of the permanent state is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyHalves {
+    /// The broker's: whoever it releases it to.
+    Broker,
+    /// The TDX module's sealing key: this image on this machine.
+    Hardware,
+    /// Both of them.
+    Both,
+}
+
+impl KeyHalves {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Broker, Self::Hardware, Self::Both];
+
+    /// As in a record.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Broker => 1,
+            Self::Hardware => 2,
+            Self::Both => 3,
+        }
+    }
+
+    /// As configuration and policy files have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Hardware => "hardware",
+            Self::Both => "both",
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|halves| halves.code() == code)
+    }
+
+    /// The halves of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|halves| halves.name() == name)
+    }
+}
+
+/// What keeps an older state from being put in the place of the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rollback {
+    /// Nothing does.
+    None,
+    /// The broker's ledger: every commit is acknowledged before the command is answered.
+    Ledger,
+    /// The broker's ledger, which may lack the last commits.
+    Lazy,
+}
+
+impl Rollback {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::None, Self::Ledger, Self::Lazy];
+
+    /// As in a record.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Ledger => 1,
+            Self::Lazy => 2,
+        }
+    }
+
+    /// As configuration and policy files have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Ledger => "ledger",
+            Self::Lazy => "lazy",
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|rollback| rollback.code() == code)
+    }
+
+    /// The protection of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|rollback| rollback.name() == name)
+    }
+}
+
+/// What unlocked the permanent state of a vTPM whose state outlives the TD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unlock {
+    /// Whose state it is.
+    pub machine: [u8; 32],
+    /// SHA-256 of the broker's public key (SEC 1, compressed point); none if there is no broker.
+    pub broker: Option<[u8; 32]>,
+    /// What its key is made of.
+    pub key: KeyHalves,
+    /// What protects it from being an older one.
+    pub rollback: Rollback,
+    /// Which opening of the state this is: of two that live at once, the higher one has it.
+    pub epoch: u64,
+    /// The commit that the TPM started from; 0 for a new TPM.
+    pub counter: u64,
+}
+
 /// TPM_SU of TPM2_Startup and TPM2_Shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartupType {
@@ -217,6 +324,13 @@ pub enum Record {
         /// Records before this one.
         records: u64,
     },
+    /// The permanent state was unlocked: the second record of a vTPM whose state outlives the TD.
+    Unlock(Unlock),
+    /// The permanent state was refused, or is another machine's now: the vTPM does not serve any more.
+    StateRefused {
+        /// Why, in a word of the error.
+        reason: String,
+    },
 }
 
 impl Record {
@@ -236,6 +350,8 @@ impl Record {
             Self::PcrValue { .. } => "pcr-value",
             Self::PcrSummary { .. } => "pcr-summary",
             Self::LogFull { .. } => "log-full",
+            Self::Unlock(_) => "unlock",
+            Self::StateRefused { .. } => "state-refused",
         }
     }
 
@@ -255,6 +371,8 @@ impl Record {
             Self::PcrValue { .. } => 11,
             Self::PcrSummary { .. } => 12,
             Self::LogFull { .. } => 13,
+            Self::Unlock(_) => 14,
+            Self::StateRefused { .. } => 15,
         }
     }
 

@@ -28,6 +28,15 @@ fn start(state: Option<[u8; 48]>) -> Start {
     }
 }
 
+const UNLOCK: Unlock = Unlock {
+    machine: [0x4D; 32],
+    broker: Some([0xB0; 32]),
+    key: KeyHalves::Both,
+    rollback: Rollback::Ledger,
+    epoch: 500,
+    counter: 3,
+};
+
 /// Bytes worked out by hand from RFC 8949, section 3, and the CDDL.
 #[test]
 fn records_are_the_cbor_that_the_cddl_says() {
@@ -43,7 +52,7 @@ fn records_are_the_cbor_that_the_cddl_says() {
         interface = "68505450204649464f",
     );
     let sha1 = Algorithm::Sha1.digest(b"x");
-    let cases: [(Record, String); 13] = [
+    let cases: [(Record, String); 16] = [
         (Record::Start(start(None)), start_bytes),
         (Record::Startup(StartupType::Clear), "83020100".into()),
         (Record::Reset, "820301".into()),
@@ -92,6 +101,29 @@ fn records_are_the_cbor_that_the_cddl_says() {
             format!("840c0119012c5820{}", "01".repeat(32)),
         ),
         (Record::LogFull { records: 24 }, "830d011818".into()),
+        (
+            Record::Unlock(UNLOCK),
+            format!(
+                "880e015820{}5820{}03011901f403",
+                "4d".repeat(32),
+                "b0".repeat(32)
+            ),
+        ),
+        (
+            Record::Unlock(Unlock {
+                broker: None,
+                key: KeyHalves::Hardware,
+                rollback: Rollback::None,
+                ..UNLOCK
+            }),
+            format!("880e015820{}f602001901f403", "4d".repeat(32)),
+        ),
+        (
+            Record::StateRefused {
+                reason: "fenced".into(),
+            },
+            "830f016666656e636564".into(),
+        ),
     ];
     let names = [
         "start",
@@ -107,6 +139,9 @@ fn records_are_the_cbor_that_the_cddl_says() {
         "pcr-value",
         "pcr-summary",
         "log-full",
+        "unlock",
+        "unlock",
+        "state-refused",
     ];
     for ((record, bytes), name) in cases.into_iter().zip(names) {
         assert_eq!(record.name(), name);
@@ -130,7 +165,7 @@ fn what_the_cddl_does_not_allow_is_refused_by_name() {
         ("9f0301ff", RecordError::NotDeterministic),
         ("82180301", RecordError::NotDeterministic),
         ("83030100", RecordError::NotDeterministic),
-        ("820e01", RecordError::UnknownType(14)),
+        ("821001", RecordError::UnknownType(16)),
         ("820001", RecordError::UnknownType(0)),
         ("820302", unknown_version),
         ("83020102", RecordError::Field("type")),
@@ -249,6 +284,51 @@ impl Start {
     }
 }
 
+fn unlocks() -> impl Strategy<Value = Unlock> {
+    let numbers = (any::<u64>(), any::<u64>());
+    (0..3usize, 0..3usize, any::<u8>(), numbers).prop_map(
+        |(key, rollback, byte, (epoch, counter))| Unlock {
+            machine: [byte; 32],
+            broker: Some([!byte; 32]),
+            key: KeyHalves::ALL[key],
+            rollback: Rollback::ALL[rollback],
+            epoch,
+            counter,
+        },
+    )
+}
+
+#[test]
+fn what_only_a_broker_gives_is_not_told_without_one() {
+    for key in KeyHalves::ALL {
+        for rollback in Rollback::ALL {
+            let record = Record::Unlock(Unlock {
+                broker: None,
+                key,
+                rollback,
+                ..UNLOCK
+            });
+            let expected = match (key, rollback) {
+                (KeyHalves::Hardware, Rollback::None) => Ok(record.clone()),
+                _ => Err(RecordError::Field("broker")),
+            };
+            assert_eq!(Record::from_cbor(&record.to_cbor()), expected);
+        }
+    }
+}
+
+#[test]
+fn words_of_files_are_read_as_they_are_written() {
+    for key in KeyHalves::ALL {
+        assert_eq!(KeyHalves::from_name(key.name()), Some(key));
+    }
+    for rollback in Rollback::ALL {
+        assert_eq!(Rollback::from_name(rollback.name()), Some(rollback));
+    }
+    assert_eq!(KeyHalves::from_name("none"), None);
+    assert_eq!(Rollback::from_name(""), None);
+}
+
 fn any_record() -> impl Strategy<Value = Record> {
     let pcr = 0..24u8;
     prop_oneof![
@@ -278,6 +358,8 @@ fn any_record() -> impl Strategy<Value = Record> {
         (any::<u64>(), any::<[u8; 32]>())
             .prop_map(|(changes, banks)| Record::PcrSummary { changes, banks }),
         any::<u64>().prop_map(|records| Record::LogFull { records }),
+        unlocks().prop_map(Record::Unlock),
+        "[ -~]{0,40}".prop_map(|reason| Record::StateRefused { reason }),
     ]
 }
 
