@@ -10,6 +10,7 @@
 //! * [`device`]: the disk as a trait, and how often it is asked again.
 //! * [`ledger`]: who keeps count of the commits, as a trait.
 //! * [`open`](mod@open): which slot counts. [`commit`]: how the next one is made to count.
+//! * [`examine`]: what can be told without the key.
 //!
 //! What this is not: no wire protocol, no key release, and nothing of virtio. A state is opened once at a start,
 //! and then only written: L1 is the one who has it.
@@ -24,6 +25,7 @@ extern crate alloc;
 
 pub mod commit;
 pub mod device;
+pub mod examine;
 pub mod key;
 pub mod layout;
 pub mod ledger;

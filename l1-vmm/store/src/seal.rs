@@ -100,6 +100,10 @@ impl Whole {
         }
     }
 
+    pub(crate) fn header(&self) -> &SlotHeader {
+        &self.first.header
+    }
+
     /// The state in it, if its header names this machine and this key, and who has the key sealed it under this
     /// header.
     pub(crate) fn open(self, machine: MachineId, keys: &Keys) -> Result<Sealed, SlotFault> {
