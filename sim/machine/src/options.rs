@@ -138,6 +138,8 @@ pub(crate) struct Options {
     pub(crate) payload_info: Option<u32>,
     /// `test=NAME`: run micro-guests instead of an image.
     pub(crate) test: Option<String>,
+    /// `mrconfigid=HEX`: MRCONFIGID, 48 bytes in hexadecimal.
+    pub(crate) mrconfigid: [u8; 48],
     /// `quote=VALUE`
     pub(crate) quote: Quote,
     /// `fwcfg=NAME:VALUE`, any number of times: files of fw_cfg, as QEMU's
@@ -167,6 +169,7 @@ impl Default for Options {
             unmeasured: Unmeasured::AsAsked,
             payload_info: None,
             test: None,
+            mrconfigid: [0; 48],
             quote: Quote::Ok,
             fw_cfg_files: Vec::new(),
             cpuid: Cpuid::Full,
@@ -224,6 +227,7 @@ impl Options {
             "first" => self.first = Some(number(value)?.try_into().ok()?),
             "unmeasured" => self.unmeasured = Unmeasured::parse(value)?,
             "payload-info" => self.payload_info = Some(number(value)?.try_into().ok()?),
+            "mrconfigid" => self.mrconfigid = bytes(value)?,
             "quote" => self.quote = Quote::parse(value)?,
             "fwcfg" => {
                 let (name, content) = value.split_once(':')?;
@@ -284,6 +288,19 @@ fn parse_fault(text: &str) -> Option<Fault> {
 }
 
 /// A decimal number, or a hexadecimal one after `0x`.
+/// As many bytes as there have to be, in hexadecimal.
+fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let (digits, rest) = text.as_bytes().as_chunks::<2>();
+    if digits.len() != N || !rest.is_empty() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits) {
+        *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 fn number(text: &str) -> Option<u64> {
     match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),

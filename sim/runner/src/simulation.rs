@@ -5,6 +5,7 @@ use crate::options::Gpaw;
 use crate::qemu::{self, Answer, BootFiles, Clock, Run};
 use crate::{pack, ram};
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha384};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Simulation<'a> {
     pub image: &'a [u8],
     /// What boots; `None` with micro-guests.
     pub boot: Option<BootFiles<'a>>,
+    /// The document that the TD is configured with: MRCONFIGID is its SHA-384, and the host shows it to L1 by fw_cfg.
+    pub init_data: Option<&'a Path>,
     /// The TD's memory in MiB.
     pub memory_mib: u64,
     /// The TD's address width.
@@ -70,7 +73,9 @@ impl Simulation<'_> {
         let memory_mib = ram::machine_mib(self.memory_mib, pack.len())?;
         let mut command = qemu::command(cpu, memory_mib, self.clock);
         let mut append = format!("gpaw={} memory={}", self.gpaw.bits(), self.memory_mib);
-        for option in self.options {
+        let mrconfigid = self.mrconfigid()?;
+        // The last one counts.
+        for option in mrconfigid.iter().chain(self.options) {
             append.push(' ');
             append.push_str(option);
         }
@@ -102,6 +107,15 @@ impl Simulation<'_> {
         Ok(heard.into_run(SUCCESS, &String::from_utf8_lossy(&log)))
     }
 
+    /// The simulator's option for the document.
+    fn mrconfigid(&self) -> Result<Option<String>> {
+        let Some(document) = self.init_data else {
+            return Ok(None);
+        };
+        let digest = Sha384::digest(read(document)?);
+        Ok(Some(format!("mrconfigid={}", hex::encode(digest))))
+    }
+
     fn file(&self, extension: &str) -> PathBuf {
         self.folder.join(format!("{}.{extension}", self.name))
     }
@@ -109,14 +123,14 @@ impl Simulation<'_> {
     fn pack(&self) -> Result<Vec<u8>> {
         let mut files = vec![("image", self.image.to_vec())];
         if let Some(boot) = &self.boot {
-            let read = |path: &Path| {
-                std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-            };
             files.push(("kernel", read(boot.kernel)?));
             if let Some(initrd) = boot.initrd {
                 files.push(("initrd", read(initrd)?));
             }
             files.push(("cmdline", boot.command_line.as_bytes().to_vec()));
+        }
+        if let Some(document) = self.init_data {
+            files.push(("initdata", read(document)?));
         }
         let files: Vec<(&str, &[u8])> = files
             .iter()
@@ -124,4 +138,8 @@ impl Simulation<'_> {
             .collect();
         pack::pack(&files)
     }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

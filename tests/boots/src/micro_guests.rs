@@ -21,6 +21,7 @@ pub fn suite(setup: &Setup) -> Suite<'_> {
 fn check(setup: &Setup, gpaw: Gpaw, name: &str, file: &str) -> Checks {
     let options = ["test=all".to_owned()];
     let run = Simulation {
+        init_data: None,
         simulator: &setup.simulator,
         image: &[],
         boot: None,

@@ -55,6 +55,7 @@ impl Setup {
         memory_mib: u64,
     ) -> Simulation<'a> {
         Simulation {
+            init_data: None,
             simulator: &self.simulator,
             image: &self.firmware.accepted,
             boot: Some(boot),

@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// Use this initrd instead of the project's.
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
+    /// Configure the TD with this init-data document (`docs/init-data.md`): MRCONFIGID is its SHA-384.
+    #[arg(long, value_name = "FILE", conflicts_with = "attest")]
+    init_data: Option<PathBuf>,
     /// Words to append to the kernel's command line.
     #[arg(long, value_name = "WORDS", default_value = "")]
     append: String,
@@ -215,6 +218,7 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
     };
     Simulation {
         image: setup.firmware.image(options.window),
+        init_data: options.init_data.as_deref(),
         gpaw: options.gpaw,
         clock,
         console,

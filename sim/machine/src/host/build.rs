@@ -36,6 +36,7 @@ pub(crate) fn parameters(options: &Options) -> TdParams {
         attributes,
         num_l2_vms: options.l2_vms,
         max_vcpus: options.vcpus,
+        mrconfigid: options.mrconfigid,
         ..TdParams::default()
     };
     match options.gpaw {

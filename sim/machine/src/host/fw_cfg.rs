@@ -2,7 +2,6 @@
 //! docs/specs/fw_cfg.rst). Kernel, initrd and command line reach L1 through it.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use tdx_defs::ghci::Width;
@@ -72,6 +71,9 @@ impl Item {
     }
 }
 
+/// The file that L1 reads the document of MRCONFIGID from (`docs/init-data.md`).
+const INIT_DATA: &str = "opt/org.tdp-vtpm/initdata";
+
 /// The device.
 #[derive(Debug)]
 pub(crate) struct FwCfg {
@@ -87,10 +89,16 @@ impl FwCfg {
         if options.faults.contains(&Fault::NoFwCfg) {
             return None;
         }
+        let texts = options.fw_cfg_files.iter();
+        let mut files: Vec<(&str, &[u8])> = texts
+            .map(|(name, text)| (name.as_str(), text.as_bytes()))
+            .collect();
+        let init_data = pack.file("initdata");
+        files.extend(init_data.map(|file| (INIT_DATA, file.bytes)));
         let mut items = BTreeMap::from([
             (key::SIGNATURE, Item::File(b"QEMU")),
             (key::ID, number(ID_TRADITIONAL_AND_DMA)),
-            (key::FILE_DIRECTORY, directory(&options.fw_cfg_files)),
+            (key::FILE_DIRECTORY, directory(&files)),
         ]);
         if let Some(kernel) = pack.file("kernel") {
             let setup_size = setup_size(kernel.bytes);
@@ -110,8 +118,8 @@ impl FwCfg {
         command_line.push(0);
         items.insert(key::CMDLINE_SIZE, size(&command_line));
         items.insert(key::CMDLINE_DATA, Item::Made(command_line));
-        for (key, (_, content)) in (key::FIRST_FILE..).zip(&options.fw_cfg_files) {
-            items.insert(key, Item::Made(content.clone().into_bytes()));
+        for (key, (_, content)) in (key::FIRST_FILE..).zip(files) {
+            items.insert(key, Item::Made(content.to_vec()));
         }
         for fault in &options.faults {
             if let Fault::FwCfgSize { item, value } = fault {
@@ -235,7 +243,7 @@ fn shared(td_memory: &TdMemory, gpa: u64, length: usize) -> Option<u64> {
 }
 
 /// FWCfgFiles: a count, and for each file its size, key and name. Integers are big-endian.
-fn directory(files: &[(String, String)]) -> Item {
+fn directory(files: &[(&str, &[u8])]) -> Item {
     const NAME_SIZE: usize = 56;
     let mut directory = (files.len() as u32).to_be_bytes().to_vec();
     for (key, (name, content)) in (key::FIRST_FILE..).zip(files) {
