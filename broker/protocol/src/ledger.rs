@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for SlotDigest {
 }
 
 /// A state of the machine that was, or may have been, committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Commit {
     /// The epoch that wrote it.
@@ -128,7 +128,7 @@ pub enum Answer {
 }
 
 /// A lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
     /// In every later request, and in the header of every slot that is written.
