@@ -35,13 +35,15 @@ pub const CRITICAL: u8 = 1;
 /// The version of each record that this code writes and knows.
 const RECORD_VERSION: u16 = 1;
 
-/// The template of an endorsement key.
+/// What an endorsement key was made from, and what it is called: a later L1 makes the same key, and sees that it did.
 #[derive(Clone, Debug, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct EkTemplate {
     /// The handle that the key has in the TPM (TCG EK Credential Profile, "Handle Values for EKs").
     pub handle: u32,
-    /// Its TPMT_PUBLIC as the TPM marshals it, at most 65,535 bytes.
+    /// The template's TPMT_PUBLIC as the TPM marshals it, at most 65,535 bytes.
     pub public: Vec<u8>,
+    /// The key's Name (TPM 2.0 Library, part 1, "Names"), at most 65,535 bytes.
+    pub name: Vec<u8>,
 }
 
 /// A record that this code does not know and may leave alone.
@@ -137,12 +139,17 @@ impl State {
     /// The records. `None` if they are more than a slot has room for, or a length has no room in its field.
     pub fn encode(&self) -> Option<Zeroizing<Vec<u8>>> {
         let mut templates = Zeroizing::new(Vec::with_capacity(
-            self.ek_templates.iter().map(|ek| ek.public.len() + 6).sum(),
+            self.ek_templates
+                .iter()
+                .map(|ek| ek.public.len() + ek.name.len() + 8)
+                .sum(),
         ));
         for ek in &self.ek_templates {
             templates.extend(ek.handle.to_le_bytes());
-            templates.extend(u16::try_from(ek.public.len()).ok()?.to_le_bytes());
-            templates.extend(&ek.public);
+            for part in [&ek.public, &ek.name] {
+                templates.extend(u16::try_from(part.len()).ok()?.to_le_bytes());
+                templates.extend(part);
+            }
         }
         let epoch = self.journal_epoch.to_le_bytes();
         let nv_size = self.nv_size.to_le_bytes();
@@ -275,15 +282,22 @@ fn templates(mut bytes: &[u8]) -> Option<Vec<EkTemplate>> {
     let mut templates = Vec::new();
     while !bytes.is_empty() {
         let (handle, rest) = bytes.split_first_chunk()?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let (public, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
+        let (public, rest) = sized(rest)?;
+        let (name, rest) = sized(rest)?;
         templates.push(EkTemplate {
             handle: u32::from_le_bytes(*handle),
             public: public.into(),
+            name: name.into(),
         });
         bytes = rest;
     }
     Some(templates)
+}
+
+/// Bytes behind their number, and what comes after them.
+fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(u16::from_le_bytes(*length).into())
 }
 
 #[cfg(test)]
@@ -299,6 +313,7 @@ mod tests {
             ek_templates: vec![EkTemplate {
                 handle: 0x8101_0001,
                 public: vec![9; 4],
+                name: vec![8; 3],
             }],
             journal_epoch: 7,
             nv_size: 0x1000,
@@ -404,14 +419,14 @@ mod tests {
         #[test]
         fn what_is_encoded_is_decoded(
             engine: Vec<u8>,
-            templates in proptest::collection::vec((any::<u32>(), any::<Vec<u8>>()), 0..4),
+            templates in proptest::collection::vec((any::<u32>(), any::<Vec<u8>>(), any::<Vec<u8>>()), 0..4),
             journal_epoch: u64,
             nv_size: u32,
             policy: String,
         ) {
             let ek_templates = templates
                 .into_iter()
-                .map(|(handle, public)| EkTemplate { handle, public })
+                .map(|(handle, public, name)| EkTemplate { handle, public, name })
                 .collect();
             let state = State { engine, ek_templates, journal_epoch, nv_size, policy, others: vec![] };
             prop_assert_eq!(State::decode(&state.encode().unwrap()), Ok(state));
@@ -419,7 +434,7 @@ mod tests {
 
         /// There is one encoding: what is decoded at all is what would be written.
         #[test]
-        fn bytes_are_a_state_in_one_way(at in 0..110usize, byte: u8) {
+        fn bytes_are_a_state_in_one_way(at in 0..120usize, byte: u8) {
             let mut bytes = state().encode().unwrap().to_vec();
             if let Some(place) = bytes.get_mut(at) {
                 *place = byte;

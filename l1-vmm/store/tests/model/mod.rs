@@ -43,6 +43,7 @@ pub fn state(number: u64, size: usize) -> State {
         ek_templates: vec![EkTemplate {
             handle: 0x8101_0001,
             public: vec![1, 2, 3],
+            name: vec![0, 11, 4],
         }],
         journal_epoch: number,
         nv_size: NV_SIZE,
