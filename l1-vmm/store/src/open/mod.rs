@@ -18,9 +18,9 @@ use crate::ledger::{self, Grant, Ledger, LedgerError, Point, Rollback};
 use crate::record::{RecordError, State, name};
 use crate::seal::Sealed;
 use contents::{Choice, Contents};
+use core::fmt;
 
 /// A state that was opened, or the place for a first one.
-#[derive(Debug)]
 pub enum Opened<D, L> {
     /// There is a state.
     Stored {
@@ -44,6 +44,17 @@ pub enum Opened<D, L> {
     },
     /// Nothing was committed yet, neither by the disk nor by the ledger.
     Fresh(Store<D, L>),
+}
+
+impl<D, L> fmt::Debug for Opened<D, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, store, state) = match self {
+            Self::Stored { store, state, .. } => ("Stored", store, Some(state)),
+            Self::Unacknowledged { store, state, .. } => ("Unacknowledged", store, Some(state)),
+            Self::Fresh(store) => ("Fresh", store, None),
+        };
+        f.debug_tuple(name).field(store).field(&state).finish()
+    }
 }
 
 /// Opens the state of `machine` whose engine has `nv_size` bytes of NV memory.
