@@ -14,6 +14,7 @@
 //! * [`check`]: the checks and what each rests on. Where a link is broken, that check alone fails; what rests on it is *not
 //!   reached*.
 //! * [`policy`]: what a relying party accepts; a TOML file, documented in this crate's README.
+//! * [`verify_launch`]: the part of it that there is before the vTPM starts, for whoever keeps its state's key.
 //! * [`collateral`]: the trusted root and what its owner says of platforms, from files.
 //! * [`account`]: the report, what it is about, and every measured event in words, as data; [`page()`] is that as a page,
 //!   `--json` the same as JSON.
@@ -32,6 +33,7 @@ pub mod collateral;
 mod evidence;
 mod explain;
 pub mod files;
+mod launch;
 mod limits;
 mod page;
 pub mod policy;
@@ -49,6 +51,7 @@ pub use attestation::bundle::Bundle;
 pub use check::{Check, Id, Outcome, Report, Verdict};
 pub use collateral::Collateral;
 pub use explain::explain;
+pub use launch::{LaunchEvidence, verify_launch};
 pub use page::page;
 pub use policy::Policy;
 pub use text::printable;

@@ -16,7 +16,7 @@ use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, Measure
 use vtpm::log::MeasurementLog;
 use vtpm::reference::Reference;
 use vtpm::state::WatchedStore;
-use vtpm::{Engine, Locality};
+use vtpm::{Engine, Locality, TrustDomain};
 
 use crate::domain::{self, Domain};
 use crate::firmware::{self, FirmwareImage};
@@ -86,9 +86,18 @@ impl Default for Boot {
 }
 
 impl Boot {
-    /// Boots, up to where L2 would run.
-    pub fn start(&self) -> Machine {
+    /// Boots, up to where L1 has measured what it launches and started no TPM.
+    pub fn launch(&self) -> Launched {
         let turn = Turn::wait(self.seed);
+        let (measured, model) = self.measured();
+        Launched {
+            measured,
+            _turn: turn,
+            _model: model,
+        }
+    }
+
+    fn measured(&self) -> (MeasuredLaunch<Domain>, ModelTdcall) {
         let model = self.firmware.build_td(&self.td);
         let mut td = domain::domain(model.clone(), self.host.clone());
         let firmware_log = firmware::run(
@@ -104,6 +113,15 @@ impl Boot {
             command_line: self.command_line.clone().into_bytes(),
             initrd: self.initrd.as_deref().map(Digests::of),
         };
+        let measured = MeasuredLaunch::new(td, log, env!("CARGO_PKG_VERSION"), &launch)
+            .expect("the launch is measured");
+        (measured, model)
+    }
+
+    /// Boots, up to where L2 would run.
+    pub fn start(&self) -> Machine {
+        let turn = Turn::wait(self.seed);
+        let (measured, model) = self.measured();
         let (store, commits) = WatchedStore::new(Box::new(Ephemeral));
         let engine = Tpm::open(tpm2_ref_sys::Config {
             entropy: turn::entropy,
@@ -121,8 +139,6 @@ impl Boot {
             commits: Some(commits),
             keeper: None,
         };
-        let measured = MeasuredLaunch::new(td, log, env!("CARGO_PKG_VERSION"), &launch)
-            .expect("the launch is measured");
         let tpm =
             Attested::start(Reference::new(engine), measured, config).expect("the TPM starts");
         Machine { tpm, turn, model }
@@ -211,8 +227,36 @@ impl Boot {
     }
 }
 
+/// A launch that L1 has measured: what it asks for its state's key with.
+pub struct Launched {
+    measured: MeasuredLaunch<Domain>,
+    _turn: Turn,
+    _model: ModelTdcall,
+}
+
+impl Launched {
+    /// A quote of the TD over `report_data`, by the quoting enclave of the committed certificates.
+    pub fn quote(&mut self, report_data: &[u8; 64]) -> Vec<u8> {
+        let domain = self.measured.trust_domain_mut();
+        let report = domain.report(report_data).expect("the TD reports");
+        let enclave = quoting::QuotingEnclave::default();
+        enclave.quote(&report).expect("the report is quoted")
+    }
+
+    /// The CC event log.
+    pub fn log(&self) -> Vec<u8> {
+        self.measured.log().bytes().to_vec()
+    }
+
+    /// An event of RTMR3, as if the vTPM had started.
+    pub fn begin_journal(&mut self) {
+        let domain = self.measured.trust_domain_mut();
+        domain.extend_rtmr(3, &[1; 48]).expect("RTMR3 is extended");
+    }
+}
+
 /// The trusted root of the tests, and what its owner says of platforms.
-fn committed_collateral() -> Collateral {
+pub fn committed_collateral() -> Collateral {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sim/quoting/pki");
     Collateral::read(folder.as_ref()).expect("collateral is committed")
 }

@@ -25,7 +25,7 @@ mod kernel;
 mod quoting_host;
 mod turn;
 
-pub use boot::{Boot, Evidence, Machine, NOW};
+pub use boot::{Boot, Evidence, Launched, Machine, NOW, committed_collateral};
 pub use domain::Domain;
 pub use firmware::FirmwareImage;
 pub use host_tpm::HostTpm;

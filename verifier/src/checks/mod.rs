@@ -7,6 +7,7 @@ mod event_log;
 mod identity;
 mod journal;
 mod launch;
+mod of_launch;
 mod order;
 mod pcr;
 mod quote;
@@ -17,6 +18,7 @@ mod tpm_quote;
 use crate::{
     check::{Checked, Finding, Id, Outcome},
     evidence::Evidence,
+    launch::LaunchEvidence,
     policy::Allowed,
 };
 
@@ -72,6 +74,23 @@ pub(crate) fn make(id: Id, evidence: &Evidence<'_>) -> Checked {
         Id::PcrBanks => pcr::banks(evidence),
         Id::PcrJournal => pcr::journal(evidence),
         Id::PcrPolicy => pcr::policy(evidence),
+    }
+}
+
+/// Makes one check of a launch: quote and CC event log are there, and no vTPM yet.
+pub(crate) fn make_of_launch(
+    id: Id,
+    evidence: &Evidence<'_>,
+    launch: &LaunchEvidence<'_>,
+) -> Checked {
+    match id {
+        Id::BundleFormat => of_launch::format(evidence),
+        Id::ReportData => of_launch::report_data(evidence, launch),
+        Id::TdConfig => of_launch::config(evidence, launch),
+        Id::TdBindings => td::bindings_of_quote(evidence),
+        Id::TdPartition => td::partition_of_quote(evidence),
+        Id::JournalFormat => of_launch::no_journal(evidence),
+        id => make(id, evidence),
     }
 }
 

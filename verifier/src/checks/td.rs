@@ -5,6 +5,7 @@ use crate::{
     check::{Checked, Finding, Outcome},
     evidence::Evidence,
     policy::{Allowed, Bits, MaskedBits},
+    quote::TdQuote,
     td_attributes,
     td_bindings::Bindings,
     td_body,
@@ -130,7 +131,29 @@ fn told(evidence: &Evidence<'_>) -> Result<(Bindings, Bindings), Finding> {
 
 pub(super) fn bindings(evidence: &Evidence<'_>) -> Checked {
     let (quoted, reported) = told(evidence)?;
-    let told = quoted.or(reported);
+    judge_bindings(evidence, quoted, quoted.or(reported))
+}
+
+/// As [`bindings`], where there is no TDREPORT beside the quote.
+pub(super) fn bindings_of_quote(evidence: &Evidence<'_>) -> Checked {
+    let quoted = *quote(evidence)?.bindings();
+    judge_bindings(evidence, quoted, quoted)
+}
+
+/// As [`partition`], where there is no TDREPORT beside the quote.
+pub(super) fn partition_of_quote(evidence: &Evidence<'_>) -> Checked {
+    judge_partition(*quote(evidence)?.bindings())
+}
+
+fn quote<'a>(evidence: &'a Evidence<'_>) -> Result<&'a TdQuote, Finding> {
+    match &evidence.quote {
+        Some(Ok(quote)) => Ok(quote),
+        Some(Err(problem)) => Err(broken(NO_TD)(problem)),
+        None => Err(broken(NO_TD)("no quote")),
+    }
+}
+
+fn judge_bindings(evidence: &Evidence<'_>, quoted: Bindings, told: Bindings) -> Checked {
     let devices = told.devices.filter(|devices| *devices != NOBODY);
     if let Some(devices) = devices {
         return Err(Finding::failed(
@@ -183,7 +206,11 @@ pub(super) fn bindings(evidence: &Evidence<'_>) -> Checked {
 
 pub(super) fn partition(evidence: &Evidence<'_>) -> Checked {
     let (quoted, reported) = told(evidence)?;
-    match quoted.or(reported).vm {
+    judge_partition(quoted.or(reported))
+}
+
+fn judge_partition(told: Bindings) -> Checked {
+    match told.vm {
         Some(0) => Ok(Finding::passed(
             "the report was made for the L1 VMM",
             "VMID 0",
