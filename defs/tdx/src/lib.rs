@@ -18,6 +18,7 @@ pub mod attributes;
 pub mod field;
 pub mod get_quote;
 pub mod ghci;
+pub mod key_request;
 pub mod quote;
 mod registers;
 pub mod report;

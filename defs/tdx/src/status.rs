@@ -172,6 +172,10 @@ codes! {
     InvalidCpusvn = 0xC000_1000,
     /// TDX_INVALID_REPORTMACSTRUCT.
     InvalidReportmacstruct = 0xC000_1001,
+    /// TDX_MR_KEY_GET_NOT_SUPPORTED: TDG.MR.KEY.GET is not enabled for the TD.
+    MrKeyGetNotSupported = 0xC000_1004,
+    /// TDX_SVN_INVALID: a key is asked for with a TCB that the platform does not have.
+    SvnInvalid = 0xC000_1006,
     /// TDX_L2_EXIT_HOST_ROUTED_ASYNC; the low half is the VMX exit reason.
     L2ExitHostRoutedAsync = 0x0000_1100,
     /// TDX_L2_EXIT_HOST_ROUTED_TDVMCALL; the low half is the VMX exit reason.
@@ -228,6 +232,10 @@ impl Operand {
     pub const R15: Self = Self(15);
     /// NUM_L2_VMS in TD_PARAMS.
     pub const NUM_L2_VMS: Self = Self(71);
+    /// KEYNAME in a TDKEYREQUEST.
+    pub const KEYNAME: Self = Self(100);
+    /// KEYSIZE_BITMAP in a TDKEYREQUEST.
+    pub const KEYSIZE_BITMAP: Self = Self(108);
     /// TDR page.
     pub const TDR: Self = Self(128);
     /// TDCS pages.

@@ -25,6 +25,15 @@ pub(crate) enum Cpuid {
     Reduced,
 }
 
+/// Whether the TDX module gives sealing keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sealing {
+    /// As release 1.5.34 and later, on a platform that can.
+    On,
+    /// As earlier releases.
+    Off,
+}
+
 /// `quote=VALUE`: what the host makes of GetQuote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Quote {
@@ -155,6 +164,8 @@ pub(crate) struct Options {
     pub(crate) marks: bool,
     /// `debug=1`: the TD has ATTRIBUTES.DEBUG.
     pub(crate) debug: bool,
+    /// `sealing=on|off`: whether module and platform have TDG.MR.KEY.GET.
+    pub(crate) sealing: Sealing,
 }
 
 impl Default for Options {
@@ -177,6 +188,7 @@ impl Default for Options {
             watchdog: 60_000,
             marks: false,
             debug: false,
+            sealing: Sealing::On,
         }
     }
 }
@@ -243,6 +255,13 @@ impl Options {
             "watchdog" => self.watchdog = number(value)?.checked_mul(1000)?,
             "marks" => self.marks = number(value)? != 0,
             "debug" => self.debug = number(value)? != 0,
+            "sealing" => {
+                self.sealing = match value {
+                    "on" => Sealing::On,
+                    "off" => Sealing::Off,
+                    _ => return None,
+                }
+            }
             _ => return None,
         }
         Some(())

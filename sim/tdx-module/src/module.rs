@@ -7,6 +7,7 @@ use crate::statistics::Statistics;
 use crate::td::Td;
 use crate::vcpu::Vcpu;
 use crate::{l1, l2};
+use sha2::{Digest, Sha256};
 
 /// What the module knows about the platform it was loaded on.
 #[derive(Clone, Debug)]
@@ -15,6 +16,9 @@ pub struct Configuration {
     pub tcb: Tcb,
     /// FEATURES0 bit 8: whether TDG.MR.VERIFYREPORT exists.
     pub local_attestation: bool,
+    /// FEATURES0 bit 12: the processor's secret behind the keys of TDG.MR.KEY.GET. Without one there is no such leaf, as in
+    /// release 1.5.01.
+    pub sealing: Option<[u8; 32]>,
 }
 
 impl Default for Configuration {
@@ -22,6 +26,17 @@ impl Default for Configuration {
         Configuration {
             tcb: Tcb::default(),
             local_attestation: true,
+            sealing: None,
+        }
+    }
+}
+
+impl Configuration {
+    /// A platform and a module that have sealing keys, as from release 1.5.34 on. The secret is no real platform's.
+    pub fn with_sealing() -> Configuration {
+        Configuration {
+            sealing: Some(Sha256::digest(b"simulated platform sealing secret").into()),
+            ..Configuration::default()
         }
     }
 }

@@ -119,7 +119,7 @@ impl Module {
 }
 
 /// HMAC-SHA256 (RFC 2104) with a key of at most one block.
-fn hmac_sha256(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+pub(crate) fn hmac_sha256(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
     let pad = |byte: u8| {
         let mut block = [byte; 64];
         for (pad, key) in block.iter_mut().zip(key) {

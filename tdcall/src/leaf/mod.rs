@@ -2,6 +2,7 @@
 
 mod enter;
 mod info;
+mod key;
 mod measurement;
 mod metadata;
 mod page;
@@ -11,6 +12,7 @@ mod virtualization_exception;
 
 pub use enter::VpEnterError;
 pub use info::{VpInfo, VpInfoError};
+pub use key::KeyGetError;
 pub use measurement::{ReportError, RtmrExtendError, VerifyReportError};
 pub use metadata::{FieldList, FieldValue, MetadataError};
 pub use page::AcceptError;

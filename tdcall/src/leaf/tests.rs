@@ -3,8 +3,8 @@
 use std::vec::Vec;
 
 use crate::leaf::{
-    AcceptError, CpuidVe, GlaList, GlaPages, MetadataError, PageAttrError, ReportError,
-    RtmrExtendError, VmSet,
+    AcceptError, CpuidVe, GlaList, GlaPages, KeyGetError, MetadataError, PageAttrError,
+    ReportError, RtmrExtendError, VmSet,
 };
 use crate::script::Script;
 use crate::td::Td;
@@ -40,7 +40,7 @@ fn operands(rax: u64, rcx: u64, rdx: u64, r8: u64, r9: u64) -> Registers {
 
 #[test]
 fn each_leaf_has_its_operands_and_no_others() {
-    let calls: [(&str, Call, Registers); 21] = [
+    let calls: [(&str, Call, Registers); 22] = [
         (
             "TDG.VP.INFO",
             |td| td.vp_info().is_err(),
@@ -169,6 +169,11 @@ fn each_leaf_has_its_operands_and_no_others() {
             },
             operands(27, VM_2 | 1, PAGE.0 | 7 | 9 << 52, 0, 0),
         ),
+        (
+            "TDG.MR.KEY.GET",
+            |td| td.mr_key_get(PAGE, Gpa(0x40)).is_err(),
+            operands(29, PAGE.0, 0x40, 0, 0),
+        ),
     ];
     for (name, call, expected) in calls {
         // A status after which no leaf is tried again.
@@ -181,9 +186,10 @@ fn each_leaf_has_its_operands_and_no_others() {
 /// A lock that another holds all the time is an error of its own, after the last attempt.
 #[test]
 fn a_leaf_that_stays_busy_says_so() {
-    let calls: [Call; 7] = [
+    let calls: [Call; 8] = [
         |td| td.rtmr_extend(0, PAGE) == Err(RtmrExtendError::Busy),
         |td| td.mr_report(PAGE, PAGE) == Err(ReportError::Busy),
+        |td| td.mr_key_get(PAGE, PAGE) == Err(KeyGetError::Busy),
         |td| td.mem_page_accept(PAGE, PageLevel::Page4K) == Err(AcceptError::Busy),
         |td| td.vp_rd(FIELD) == Err(MetadataError::Busy(Operand::RDX)),
         |td| td.vm_wr(FIELD, 0, 0) == Err(MetadataError::Busy(Operand::RDX)),

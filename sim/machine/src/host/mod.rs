@@ -22,13 +22,13 @@ use alloc::format;
 use alloc::string::String;
 
 use tdx_defs::tdg;
-use tdx_module::{Action, HardwareExit, Module, Platform, TdExit, Vm, VpEnterInput};
+use tdx_module::{Action, Configuration, HardwareExit, Module, Platform, TdExit, Vm, VpEnterInput};
 
 use crate::arch::cpu::rdtsc;
 use crate::console::say;
 use crate::hardware::{Hardware, Timer};
 use crate::json::Object;
-use crate::options::{Fault, Options};
+use crate::options::{Fault, Options, Sealing};
 use crate::pack::Pack;
 pub(crate) use fw_cfg::FwCfg;
 use io_apic::IoApic;
@@ -107,7 +107,10 @@ impl Host {
             .map_err(|error| format!("the TD's memory: {error}"))?;
         let mut host = Self {
             ports: Ports::new(fw_cfg),
-            module: Module::new(Default::default()),
+            module: Module::new(match options.sealing {
+                Sealing::On => Configuration::with_sealing(),
+                Sealing::Off => Configuration::default(),
+            }),
             hardware,
             memory,
             io_apic: IoApic::new(),

@@ -6,6 +6,7 @@
 mod accept;
 mod attributes;
 mod info;
+mod key;
 mod metadata;
 pub(crate) mod operand;
 mod report;
@@ -111,6 +112,7 @@ fn dispatch<P: Platform>(
         tdg::SYS_RD => metadata::sys_rd(module, registers),
         tdg::SYS_RDALL => metadata::sys_rdall(module, platform, registers),
         tdg::MR_VERIFYREPORT => report::mr_verifyreport(module, platform, registers),
+        tdg::MR_KEY_GET => key::mr_key_get(module, platform, registers),
         tdg::MEM_PAGE_ATTR_RD => attributes::mem_page_attr_rd(module, registers),
         tdg::MEM_PAGE_ATTR_WR => attributes::mem_page_attr_wr(module, platform, registers),
         tdg::VP_ENTER => return l2::vp_enter(module, platform, registers).map(Some),

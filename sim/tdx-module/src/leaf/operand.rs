@@ -74,16 +74,16 @@ pub(crate) fn ept_violation(
 
 #[cfg(test)]
 mod tests {
-    use crate::TdParams;
     use crate::platform::Event;
     use crate::test_platform::ModelTdcall;
-    use tdx_defs::field::TdAttributes;
+    use crate::{Configuration, TdParams};
+    use tdx_defs::field::{FieldId, TdAttributes};
     use tdx_defs::{PageLevel, Registers, VmIndex, tdg};
 
     const PENDING: u64 = 0x20_0000;
 
     /// A leaf with an operand in a pending page, and the access that it is.
-    fn calls() -> [(Registers, u64); 6] {
+    fn calls() -> [(Registers, u64); 8] {
         let call = |rax, rcx, rdx, r8| Registers {
             rax,
             rcx,
@@ -98,6 +98,8 @@ mod tests {
             (call(tdg::MR_REPORT, PENDING, 0x1000, 0), 3),
             (call(tdg::MR_VERIFYREPORT, PENDING, 0, 0), 1),
             (call(tdg::SYS_RDALL, 0, PENDING, u64::MAX), 3),
+            (call(tdg::MR_KEY_GET, PENDING, 0x1000, 0), 1),
+            (call(tdg::MR_KEY_GET, 0x1000, PENDING, 0), 3),
             (call(tdg::VP_INVGLA, list, PENDING | 1 << 52, 0), 1),
         ]
     }
@@ -110,7 +112,15 @@ mod tests {
             ..TdParams::default()
         };
         for (call, access) in calls() {
-            let model = ModelTdcall::new(&params, PENDING);
+            let model = ModelTdcall::on(Configuration::with_sealing(), &params, PENDING);
+            let enabled = model.call(Registers {
+                rax: tdg::VM_WR,
+                rdx: FieldId::TD_CTLS.0,
+                r8: 1 << 4,
+                r9: 1 << 4,
+                ..Registers::default()
+            });
+            assert_eq!(enabled.map(|registers| registers.rax), Ok(0));
             model.augment(PENDING, PageLevel::Page2M);
             assert_eq!(model.call(call), Err(Event::VIRTUALIZATION), "{call:x?}");
             assert_eq!(model.call(call), Err(Event::DOUBLE_FAULT), "{call:x?}");

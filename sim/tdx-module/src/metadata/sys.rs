@@ -93,6 +93,7 @@ fn features(module: &Module) -> TdxFeatures0 {
         .with_td_entry_enhancements(true)
         .with_host_priority_locks(true)
         .with_config_ia32_arch_capabilities(true)
+        .with_sealing(module.configuration.sealing.is_some())
         .with_pending_ept_violation_v2(true)
         .with_fms_config(true)
         .with_no_rbp_mod(true)

@@ -27,6 +27,9 @@ const NOTIFY_ENABLES_WRITABLE: u64 = 1;
 /// What of TD_CTLS L1 writes.
 const TD_CTLS_WRITABLE: u64 = TdCtls::new().with_pending_ve_disable(true).into_bits();
 
+/// What of TD_CTLS L1 writes as well where there are sealing keys.
+const ENABLE_HW_KEYS: u64 = TdCtls::new().with_enable_hw_keys(true).into_bits();
+
 type Read = fn(&Module, u32) -> u64;
 
 /// What the guest reads, in the module's order.
@@ -151,13 +154,17 @@ pub(crate) fn write(
     value: u64,
     mask: u64,
 ) -> Result<u64, Status> {
-    let (row, element, writable) = find_writable(&TABLE, id)?;
+    let (row, element, mut writable) = find_writable(&TABLE, id)?;
+    if id.is_same_field(FieldId::TD_CTLS) && module.configuration.sealing.is_some() {
+        writable |= ENABLE_HW_KEYS;
+    }
     let old = ROWS[row].1(module, element);
     let new = merge(old, value, mask, writable)?;
     if id.is_same_field(FieldId::NOTIFY_ENABLES) {
         module.td.notify_enables = new;
     } else {
-        if new != old && !module.td.config_flags().flexible_pending_ve() {
+        let changes_pending_ve = (new ^ old) & !ENABLE_HW_KEYS != 0;
+        if changes_pending_ve && !module.td.config_flags().flexible_pending_ve() {
             return Err(VALUE_NOT_VALID);
         }
         module.td.td_ctls = TdCtls::from_bits(new);

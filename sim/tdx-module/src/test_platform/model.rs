@@ -56,7 +56,16 @@ impl ModelTdcall {
     ///
     /// If the parameters are not ones that TDH.MNG.INIT takes.
     pub fn new(params: &TdParams, memory: u64) -> ModelTdcall {
-        ModelTdcall::built(params, memory, |module, platform| {
+        ModelTdcall::on(Configuration::default(), params, memory)
+    }
+
+    /// As [`new`](Self::new), on this platform.
+    ///
+    /// # Panics
+    ///
+    /// If the parameters are not ones that TDH.MNG.INIT takes.
+    pub fn on(configuration: Configuration, params: &TdParams, memory: u64) -> ModelTdcall {
+        ModelTdcall::built_on(configuration, params, memory, |module, platform| {
             [CODE, PDPT, PML4]
                 .into_iter()
                 .try_for_each(|page| module.tdh_mem_page_add(platform, page, page, page))
@@ -75,12 +84,26 @@ impl ModelTdcall {
         memory: u64,
         build: impl FnOnce(&mut Module, &mut TestPlatform) -> Result<(), Status>,
     ) -> ModelTdcall {
+        ModelTdcall::built_on(Configuration::default(), params, memory, build)
+    }
+
+    /// As [`built`](Self::built), on this platform.
+    ///
+    /// # Panics
+    ///
+    /// If a SEAMCALL that builds the TD fails.
+    pub fn built_on(
+        configuration: Configuration,
+        params: &TdParams,
+        memory: u64,
+        build: impl FnOnce(&mut Module, &mut TestPlatform) -> Result<(), Status>,
+    ) -> ModelTdcall {
         let mut platform = TestPlatform {
             xcr0: 0b111,
             tsc_step: 1,
             ..TestPlatform::default()
         };
-        let mut module = Module::new(Configuration::default());
+        let mut module = Module::new(configuration);
         let built = module
             .tdh_mng_init(&mut platform, params)
             .and_then(|()| build(&mut module, &mut platform))
