@@ -41,6 +41,7 @@ pub mod plan;
 pub mod processors;
 pub mod stopwatch;
 pub mod tcg_log;
+pub mod unlock;
 
 pub use give::give;
 pub use gpa_range::{GpaRange, GpaRanges};

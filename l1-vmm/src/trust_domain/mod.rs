@@ -5,6 +5,7 @@
 //! shared memory that is for nothing else either ([`QuoteBuffer`]).
 
 mod quote;
+mod sealing;
 
 pub use quote::{QuoteBuffer, QuoteBufferError};
 
@@ -13,6 +14,7 @@ use alloc::boxed::Box;
 use attestation::event_log::SPARE;
 use tdcall::{OperandPage, RawTdcall, SharedBuffer, Td};
 use tdx_defs::Gpa;
+use tdx_defs::key_request::TdKeyRequest;
 use tdx_defs::report::TdReport;
 use vtpm::{QuoteError, QuoteStatus, TrustDomain, TrustDomainError};
 
@@ -28,6 +30,10 @@ mod operand {
     pub(super) const REPORT_DATA: usize = 1024;
     /// TDG.MR.RTMR.EXTEND reads the digest here: a multiple of 64.
     pub(super) const EXTEND_DATA: usize = 1088;
+    /// TDG.MR.KEY.GET reads its request here: a multiple of 128.
+    pub(super) const KEY_REQUEST: usize = 1152;
+    /// TDG.MR.KEY.GET writes its key here: a multiple of 32. Zero outside a call.
+    pub(super) const KEY: usize = 1280;
 }
 
 const _: () = assert!(
@@ -36,6 +42,10 @@ const _: () = assert!(
         && operand::REPORT_DATA.is_multiple_of(TdReport::REPORT_DATA_ALIGNMENT as usize)
         && operand::EXTEND_DATA >= operand::REPORT_DATA + 64
         && operand::EXTEND_DATA.is_multiple_of(64)
+        && operand::KEY_REQUEST >= operand::EXTEND_DATA + 48
+        && operand::KEY_REQUEST.is_multiple_of(TdKeyRequest::ALIGNMENT as usize)
+        && operand::KEY >= operand::KEY_REQUEST + size_of::<TdKeyRequest>()
+        && operand::KEY.is_multiple_of(TdKeyRequest::KEY_ALIGNMENT as usize)
 );
 
 /// What the image brings.

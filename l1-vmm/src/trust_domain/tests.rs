@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use tdx_defs::report::TdReport;
 use tdx_defs::tdg;
 use tdx_module::test_platform::{ModelPage, ModelShared, ModelTdcall, SHARED_MEMORY};
-use tdx_module::{TdParams, VpEnterInput};
+use tdx_module::{Configuration, TdParams, VpEnterInput};
 use zerocopy::FromBytes;
 use zerocopy::IntoBytes;
 
@@ -44,7 +44,11 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let model = ModelTdcall::new(&TdParams::default(), MEMORY);
+        Self::on(Configuration::default(), &TdParams::default())
+    }
+
+    fn on(configuration: Configuration, params: &TdParams) -> Self {
+        let model = ModelTdcall::on(configuration, params, MEMORY);
         let shared = ModelShared::new(&model, SHARED..SHARED_END);
         let service = Rc::new(Service::default());
         let host = Rc::clone(&service);
@@ -303,6 +307,86 @@ proptest! {
         if let QuoteStatus::Ready(quote) = fixture.td.poll_quote() {
             prop_assert!(quote.len() <= 0x2000 - 24);
             prop_assert_eq!(quote.len(), length as usize);
+        }
+    }
+}
+
+mod sealing {
+    use super::*;
+    use crate::launch::unlock::{HardwareTcb, Sealing, SealingError};
+    use tdcall::MetadataError;
+    use tdcall::leaf::KeyGetError;
+
+    const SALT: [u8; 32] = [9; 32];
+
+    fn key(fixture: &mut Fixture) -> [u8; 32] {
+        let tcb = fixture.td.tcb().unwrap();
+        *fixture.td.sealing_key(&tcb, &SALT).unwrap()
+    }
+
+    fn sealing() -> Fixture {
+        Fixture::on(Configuration::with_sealing(), &TdParams::default())
+    }
+
+    #[test]
+    fn a_start_finds_the_key_of_the_start_before() {
+        let first = key(&mut sealing());
+        assert_ne!(first, [0; 32]);
+        assert_eq!(key(&mut sealing()), first);
+        let mut fixture = sealing();
+        let tcb = fixture.td.tcb().unwrap();
+        let other = fixture.td.sealing_key(&tcb, &[8; 32]).unwrap();
+        assert_ne!(*other, first);
+    }
+
+    #[test]
+    fn a_debug_td_never_has_a_production_tds_key() {
+        let debug = TdParams {
+            attributes: TdParams::default().attributes | 1,
+            ..TdParams::default()
+        };
+        let mut debug = Fixture::on(Configuration::with_sealing(), &debug);
+        assert_ne!(key(&mut debug), key(&mut sealing()));
+    }
+
+    #[test]
+    fn an_older_tcbs_key_is_found_after_an_update_and_a_newer_one_not_before() {
+        let mut fixture = sealing();
+        let before = fixture.td.tcb().unwrap();
+        let sealed = key(&mut fixture);
+        let mut configuration = Configuration::with_sealing();
+        configuration.tcb.tee_tcb_svn[0] += 1;
+        let mut updated = Fixture::on(configuration, &TdParams::default());
+        let after = updated.td.tcb().unwrap();
+        assert_eq!(after.tee_tcb_svn[0], before.tee_tcb_svn[0] + 1);
+        assert_eq!(*updated.td.sealing_key(&before, &SALT).unwrap(), sealed);
+        assert_ne!(*updated.td.sealing_key(&after, &SALT).unwrap(), sealed);
+        let newer = sealing().td.sealing_key(&after, &SALT).unwrap_err();
+        assert_eq!(newer, SealingError::Module(KeyGetError::Svn));
+    }
+
+    #[test]
+    fn a_module_without_sealing_says_so() {
+        let mut fixture = Fixture::new();
+        let tcb = fixture.td.tcb().unwrap();
+        let refused = fixture.td.sealing_key(&tcb, &SALT).unwrap_err();
+        let not_writable = MetadataError::NotWritable;
+        assert_eq!(refused, SealingError::NotEnabled(Some(not_writable)));
+    }
+
+    #[test]
+    fn the_key_is_erased_from_the_operand_page() {
+        let mut fixture = sealing();
+        let tcb = fixture.td.tcb().unwrap();
+        let none = HardwareTcb {
+            tee_tcb_svn: [0; 16],
+            ..tcb
+        };
+        for tcb in [tcb, none] {
+            let _ = fixture.td.sealing_key(&tcb, &SALT);
+            let mut page = [0; 0x1000];
+            fixture.model.read(OPERANDS, &mut page);
+            assert_eq!(page[1280..1312], [0; 32]);
         }
     }
 }
