@@ -9,6 +9,7 @@
 //! * [`run`]: the loop that runs L2, and its end.
 //! * [`trust_domain`]: measurement registers, reports and quotes, as the vTPM wants them.
 //! * [`shared_buffer`]: parts of the memory shared with the host.
+//! * [`state`]: the TPM's state on the host's disk.
 //! * [`virtio`]: the host's virtio devices, driven by L1.
 //!
 //! The image (the package `l1-image`, in `image/`) brings what needs the machine: entry code, page tables, interrupt and #VE
@@ -31,6 +32,7 @@ pub mod paging;
 pub mod record;
 pub mod run;
 pub mod shared_buffer;
+pub mod state;
 pub mod trust_domain;
 pub mod vcpu;
 pub mod virtio;

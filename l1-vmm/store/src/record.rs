@@ -38,11 +38,11 @@ const RECORD_VERSION: u16 = 1;
 /// What an endorsement key was made from, and what it is called: a later L1 makes the same key, and sees that it did.
 #[derive(Clone, Debug, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct EkTemplate {
-    /// The handle that the key has in the TPM (TCG EK Credential Profile, "Handle Values for EKs").
+    /// The NV index of the key's certificate (TCG EK Credential Profile, section 2.2.1.4).
     pub handle: u32,
     /// The template's TPMT_PUBLIC as the TPM marshals it, at most 65,535 bytes.
     pub public: Vec<u8>,
-    /// The key's Name (TPM 2.0 Library, part 1, "Names"), at most 65,535 bytes.
+    /// The key's Name (TPM 2.0 Library, part 1, "Names"), at most 65,535 bytes; empty if it is not kept.
     pub name: Vec<u8>,
 }
 

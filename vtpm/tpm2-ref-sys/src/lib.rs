@@ -106,4 +106,4 @@ mod tpm;
 pub use error::{ExecuteError, OpenError};
 pub use host::{Clock, Entropy, Ephemeral, Fault, NoEntropy, NvError, NvStore};
 pub use state::{StateError, StateKind};
-pub use tpm::{CancelHandle, Config, MAX_COMMAND, MAX_RESPONSE, Tpm};
+pub use tpm::{CancelHandle, Config, MAX_COMMAND, MAX_RESPONSE, NV_MEMORY_SIZE, Tpm};

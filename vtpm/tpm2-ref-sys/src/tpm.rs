@@ -12,12 +12,15 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::engine::{OPENSSL_cpuid_setup, TPM2Interface, blob, free, result};
 use crate::error::{ExecuteError, OpenError};
 use crate::host::{self, Clock, Entropy, Fault, Host, NvStore};
-use crate::objects::{cancel, dispatch, entropy};
+use crate::objects::{cancel, dispatch, entropy, nv_memory};
 use crate::ownership::{Ownership, power_off, power_on};
 use crate::state::{self, StateError, StateKind};
 
 /// Length of the longest command that the engine takes (TPM_PT_MAX_COMMAND_SIZE).
 pub const MAX_COMMAND: usize = 4096;
+
+/// Bytes of the engine's NV memory. A state fits an engine of the same size only.
+pub const NV_MEMORY_SIZE: u32 = nv_memory::SIZE as u32;
 
 /// Length of the longest response (TPM_PT_MAX_RESPONSE_SIZE).
 pub const MAX_RESPONSE: usize = 4096;

@@ -6,7 +6,7 @@ use core::ffi::{c_int, c_uchar, c_uint, c_void};
 use crate::host::{self, Fault};
 
 /// Size of `s_NV` in libtpms 0.9.2 and 0.10.2 (NV_MEMORY_SIZE).
-const SIZE: usize = 0x2_b2c0;
+pub(crate) const SIZE: usize = 0x2_b2c0;
 
 /// What the libtpms side answers when no store is registered; never the case here.
 const NO_CALLBACKS: c_int = -2;
