@@ -1,0 +1,148 @@
+//! HTTP/1.1 (RFC 9112) as a client that asks one thing after the other.
+//!
+//! What an answer may be is narrow: its head ends with an empty line and has at most [`HEAD_MAX`] bytes and
+//! [`HEADERS_MAX`] fields; its body has a `Content-Length` or is chunked, and is no longer than the caller bounds it. There is
+//! no body that ends with the connection, for the channel has no end, and no transfer coding but `chunked`. Each refusal
+//! is an [`HttpError`] by name. The work on an answer is linear in its bytes, and its bytes are bounded.
+
+mod answer;
+mod error;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{Answer, HEAD_MAX, HEADERS_MAX};
+pub use error::HttpError;
+
+use crate::{Channel, Deadline};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use answer::{Reader, Step};
+
+/// Bytes that are received at once.
+const PIECE: usize = 4096;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// From the first `/` on; of characters that need no escape.
+    pub path: &'a str,
+    /// Further fields of the head.
+    pub fields: &'a [(&'a str, &'a str)],
+    /// What is to be done.
+    pub method: Method<'a>,
+    /// The most bytes of the answer's body.
+    pub body_max: usize,
+}
+
+/// What is to be done with the resource.
+#[derive(Clone, Copy, Debug)]
+pub enum Method<'a> {
+    /// It is read.
+    Get,
+    /// This JSON is for it.
+    Post(&'a [u8]),
+}
+
+/// A client on one channel.
+#[derive(Debug)]
+pub struct Client<C> {
+    channel: C,
+    /// What was received and not yet read.
+    received: Vec<u8>,
+    /// How many of these bytes were read.
+    read: usize,
+}
+
+impl<C: Channel> Client<C> {
+    /// On a channel that nothing is under way on.
+    pub fn new(channel: C) -> Self {
+        Self {
+            channel,
+            received: Vec::new(),
+            read: 0,
+        }
+    }
+
+    /// The channel.
+    pub fn channel(&self) -> &C {
+        &self.channel
+    }
+
+    /// Sends `request` and reads an answer. After an error nobody knows where the stream is: [`restart`](Self::restart) it.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub fn ask(&mut self, request: &Request<'_>, deadline: Deadline) -> Result<Answer, HttpError> {
+        self.channel.send(&head(request), deadline)?;
+        if let Method::Post(body) = request.method {
+            self.channel.send(body, deadline)?;
+        }
+        self.answer(request.body_max, deadline)
+    }
+
+    /// Reads an answer, to whatever it may be.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub fn answer(&mut self, body_max: usize, deadline: Deadline) -> Result<Answer, HttpError> {
+        let mut reader = Reader::new(body_max);
+        loop {
+            let unread = self.received.get(self.read..).unwrap_or_default();
+            let (count, step) = reader.read(unread)?;
+            self.read += count;
+            match step {
+                Step::Done(answer) => return Ok(answer),
+                Step::More => self.receive(deadline)?,
+            }
+        }
+    }
+
+    /// Forgets what was received, and begins an empty stream.
+    ///
+    /// # Errors
+    /// [`HttpError::Channel`].
+    pub fn restart(&mut self) -> Result<(), HttpError> {
+        self.received.clear();
+        self.read = 0;
+        Ok(self.channel.restart()?)
+    }
+
+    /// Receives a piece, in the place of the last one.
+    fn receive(&mut self, deadline: Deadline) -> Result<(), HttpError> {
+        let mut piece = vec![0; PIECE];
+        let count = self.channel.receive(&mut piece, deadline)?;
+        piece.truncate(count);
+        self.received = piece;
+        self.read = 0;
+        // A host that gives a byte at a time has its bytes bounded, and its time here.
+        if self.channel.now() >= deadline.0 {
+            return Err(crate::ChannelError::TimeOut.into());
+        }
+        Ok(())
+    }
+}
+
+/// The head of a request. `Host` is what a server asks for and nothing goes by: the proxy knows where the broker is.
+fn head(request: &Request<'_>) -> Vec<u8> {
+    let (name, length) = match request.method {
+        Method::Get => ("GET", String::new()),
+        Method::Post(body) => (
+            "POST",
+            format!(
+                "Content-Type: application/json\r\nContent-Length: {}\r\n",
+                body.len()
+            ),
+        ),
+    };
+    let mut head = format!(
+        "{name} {} HTTP/1.1\r\nHost: kbs\r\nAccept: application/json\r\n{length}",
+        request.path
+    );
+    for (field, value) in request.fields {
+        head += &format!("{field}: {value}\r\n");
+    }
+    head += "\r\n";
+    head.into_bytes()
+}

@@ -1,0 +1,228 @@
+//! The broker's ledger, as the state store asks it.
+//!
+//! A request whose answer did not come is sent again byte for byte, with the same number: the ledger answers it the same.
+//! Until it was answered no other one is sent. An answer that the session's key did not make, or that is to another
+//! request, is passed over: after a restart of the channel there may still come the answer to an earlier one.
+
+use crate::http::{Answer as HttpAnswer, Client, HttpError, Method, Request as HttpRequest};
+use crate::{Channel, Deadline};
+use broker_protocol::ledger::{
+    Answer, Commit, Envelope, MAC_HEADER, PATH, Request, Sealed, Slot, SlotDigest, code_from_text,
+    code_text, open_answer, seal_request,
+};
+use broker_protocol::release::Session;
+use broker_protocol::{Error, MachineId, limits};
+use state_store::{Grant, Ledger, LedgerError, Point, Refusal};
+
+/// How many answers that are not this request's are passed over.
+const STALE_MAX: u32 = 4;
+
+/// Why there is no answer of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerFault {
+    /// None at all.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// One that nobody vouches for.
+    #[error("status {0} that the ledger does not vouch for")]
+    Status(u16),
+    /// Only answers that the ledger does not vouch for, or that are to other requests.
+    #[error("an answer that is not the ledger's: {0}")]
+    NotTheLedgers(Error),
+    /// The ledger's answer is to something else than was asked.
+    #[error("the ledger answers something else than was asked")]
+    OtherAnswer,
+}
+
+/// The ledger, in the session that the broker released.
+#[derive(Debug)]
+pub struct BrokerLedger<C> {
+    client: Client<C>,
+    machine: MachineId,
+    session: Session,
+    /// Nanoseconds that an answer may take.
+    patience: u64,
+    /// Of the last request.
+    sequence: u64,
+    /// The last request, if its answer has not come.
+    unanswered: Option<(Request, Sealed)>,
+    /// Whether the stream is where it should be.
+    stream: Stream,
+    fault: Option<LedgerFault>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Between,
+    Lost,
+}
+
+impl<C: Channel> BrokerLedger<C> {
+    /// In this session, of which nothing was asked yet. An answer has `patience` nanoseconds to come.
+    pub fn new(client: Client<C>, machine: MachineId, session: Session, patience: u64) -> Self {
+        Self {
+            client,
+            machine,
+            session,
+            patience,
+            sequence: 0,
+            unanswered: None,
+            stream: Stream::Between,
+            fault: None,
+        }
+    }
+
+    /// Why the last request had no answer.
+    pub fn fault(&self) -> Option<LedgerFault> {
+        self.fault
+    }
+
+    /// Tells the ledger that L1 refused what it found, for the audit trail: the broker's operator learns of it where the
+    /// host's log would be the only one to say so.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unreachable`], after which nobody need ask again.
+    pub fn note_refusal(&mut self, error: &str, detail: &str) -> Result<(), LedgerError> {
+        let cut = |text: &str, most: usize| text.chars().take(most / 4).collect();
+        let request = Request::Refused {
+            error: cut(error, limits::NAME),
+            detail: cut(detail, limits::TEXT),
+        };
+        match self.ask(&request)? {
+            Answer::Noted {} => Ok(()),
+            _ => Err(self.failed(LedgerFault::OtherAnswer)),
+        }
+    }
+
+    /// Asks, after the request before was answered.
+    fn ask(&mut self, request: &Request) -> Result<Answer, LedgerError> {
+        if let Some((earlier, sealed)) = self.unanswered.take() {
+            let answer = self.settle(earlier.clone(), sealed)?;
+            if earlier == *request {
+                return Ok(answer);
+            }
+        }
+        let sequence = self.sequence.saturating_add(1);
+        let envelope = Envelope {
+            session: self.session.id.clone(),
+            sequence,
+            request: request.clone(),
+        };
+        let sealed = seal_request(&self.session.key, &envelope)
+            .map_err(|error| self.failed(LedgerFault::NotTheLedgers(error)))?;
+        self.sequence = sequence;
+        self.settle(request.clone(), sealed)
+    }
+
+    /// Sends a request, for the first time or again. It stays unanswered if there is no answer.
+    fn settle(&mut self, request: Request, sealed: Sealed) -> Result<Answer, LedgerError> {
+        match self.exchange(&sealed) {
+            Ok(answer) => {
+                self.fault = None;
+                Ok(answer)
+            }
+            Err(fault) => {
+                self.stream = Stream::Lost;
+                self.unanswered = Some((request, sealed));
+                Err(self.failed(fault))
+            }
+        }
+    }
+
+    fn exchange(&mut self, sealed: &Sealed) -> Result<Answer, LedgerFault> {
+        if self.stream == Stream::Lost {
+            self.client.restart()?;
+            self.stream = Stream::Between;
+        }
+        let deadline = self.client.channel().after(self.patience);
+        let code = code_text(&sealed.code);
+        let request = HttpRequest {
+            path: PATH,
+            fields: &[(MAC_HEADER, &code)],
+            method: Method::Post(&sealed.body),
+            body_max: limits::BODY,
+        };
+        let mut answer = self.client.ask(&request, deadline)?;
+        let mut stale = 0;
+        loop {
+            match self.verified(sealed, &answer) {
+                Ok(answer) => return Ok(answer),
+                // It may be to an earlier request, and this one's behind it.
+                Err(error) if stale == STALE_MAX => return Err(LedgerFault::NotTheLedgers(error)),
+                Err(_) if answer.status != 200 => return Err(LedgerFault::Status(answer.status)),
+                Err(_) => stale += 1,
+            }
+            answer = self.next(deadline)?;
+        }
+    }
+
+    fn next(&mut self, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
+        self.client.answer(limits::BODY, deadline)
+    }
+
+    /// The ledger's answer in HTTP's, whatever its status: the code alone says whose it is.
+    fn verified(&self, request: &Sealed, answer: &HttpAnswer) -> Result<Answer, Error> {
+        let mut codes = answer.fields(MAC_HEADER);
+        let (Some(code), None) = (codes.next(), codes.next()) else {
+            return Err(Error::Mac);
+        };
+        let code = code_from_text(code)?;
+        open_answer(
+            &self.session.key,
+            request,
+            self.sequence,
+            &answer.body,
+            &code,
+        )
+    }
+
+    fn failed(&mut self, fault: LedgerFault) -> LedgerError {
+        log::warn!("the broker's ledger: {fault}");
+        self.fault = Some(fault);
+        LedgerError::Unreachable
+    }
+
+    fn slot(&self, point: Point) -> Slot {
+        Slot {
+            machine: self.machine,
+            epoch: point.epoch,
+            counter: point.counter,
+            digest: SlotDigest(point.digest),
+        }
+    }
+}
+
+impl<C: Channel> Ledger for BrokerLedger<C> {
+    fn open(&mut self, disk: [Option<Point>; 2]) -> Result<Grant, LedgerError> {
+        let disk = disk.map(|point| point.map(|point| self.slot(point)));
+        match self.ask(&Request::Open { disk: Some(disk) })? {
+            Answer::Granted(grant) => Ok(Grant {
+                epoch: grant.epoch,
+                latest: grant.latest.map(|commit| Point {
+                    epoch: commit.epoch,
+                    counter: commit.counter,
+                    digest: commit.digest.0,
+                }),
+            }),
+            Answer::Refused(refused) => Err(LedgerError::Refused(Refusal::named(&refused.name))),
+            _ => Err(self.failed(LedgerFault::OtherAnswer)),
+        }
+    }
+
+    fn commit(&mut self, point: Point) -> Result<(), LedgerError> {
+        let commit = Commit {
+            epoch: point.epoch,
+            counter: point.counter,
+            digest: SlotDigest(point.digest),
+        };
+        match self.ask(&Request::Commit(commit))? {
+            Answer::Committed {} => Ok(()),
+            Answer::Refused(refused) => Err(LedgerError::Refused(Refusal::named(&refused.name))),
+            _ => Err(self.failed(LedgerFault::OtherAnswer)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
