@@ -13,25 +13,22 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Device for Block<H, B, C> {
     }
 
     fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), DeviceError> {
-        told("read", Self::read(self, sector, into))
+        told(Self::read(self, sector, into))
     }
 
     fn write(&mut self, sector: u64, from: &[u8]) -> Result<(), DeviceError> {
-        told("write", Self::write(self, sector, from))
+        told(Self::write(self, sector, from))
     }
 
     fn flush(&mut self) -> Result<(), DeviceError> {
-        told("flush", Self::flush(self))
+        told(Self::flush(self))
     }
 }
 
-/// What the store has to know of an error; the log has the rest.
-fn told(what: &str, result: Result<(), BlockError>) -> Result<(), DeviceError> {
-    result.map_err(|error| {
-        log::warn!("the state disk: {what}: {error}");
-        match error {
-            BlockError::GivenUp | BlockError::Changed | BlockError::ReadOnly => DeviceError::Gone,
-            _ => DeviceError::Failed,
-        }
+/// What the store has to know of an error; the device has told the log why it fails, once.
+fn told<T>(result: Result<T, BlockError>) -> Result<T, DeviceError> {
+    result.map_err(|error| match error {
+        BlockError::GivenUp | BlockError::Changed | BlockError::ReadOnly => DeviceError::Gone,
+        _ => DeviceError::Failed,
     })
 }

@@ -210,7 +210,8 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Block<H, B, C> {
         }
     }
 
-    /// Makes durable what was written.
+    /// Makes durable what was written. It is not repeated: if it fails, nobody knows what of that is there, and it has
+    /// to be written again.
     pub fn flush(&mut self) -> Result<(), BlockError> {
         match self.geometry.durability {
             Durability::Flush => self.perform(0, Transfer::Flush),
@@ -237,10 +238,11 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Block<H, B, C> {
 
     /// Tries until it is done, or as often as the limits say.
     fn perform(&mut self, sector: u64, mut transfer: Transfer<'_>) -> Result<(), BlockError> {
-        let mut left = match self.health {
-            Health::Working => self.limits.attempts.max(1),
-            Health::Failing => 1,
-            Health::GivenUp => return Err(BlockError::GivenUp),
+        let mut left = match (self.health, &transfer) {
+            (Health::GivenUp, _) => return Err(BlockError::GivenUp),
+            // What a flush that failed has dropped is told once: the next one is of what was written since.
+            (_, Transfer::Flush) | (Health::Failing, _) => 1,
+            (Health::Working, _) => self.limits.attempts.max(1),
         };
         loop {
             left -= 1;

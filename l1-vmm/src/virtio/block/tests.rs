@@ -3,8 +3,8 @@
 use super::*;
 use crate::virtio::model::ModelClock;
 use crate::virtio::model::device::{FUNCTION, ModelHost, numbers, window};
+use crate::virtio::model::disk::{self, Disk, OFFERED, SECTORS, serve};
 use crate::virtio::model::memory::Shared;
-use crate::virtio::model::queue::Request;
 use crate::virtio::pci::PciError;
 use crate::virtio::ring::Broken;
 use alloc::boxed::Box;
@@ -14,13 +14,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use proptest::prelude::*;
 
-const SECTORS: usize = 256;
 const BASE: u64 = 0x10_0000;
-const OFFERED: u64 = feature::VERSION_1
-    | feature::ACCESS_PLATFORM
-    | feature::EVENT_IDX
-    | block::FEATURE_FLUSH
-    | 1 << 40;
 const LIMITS: Limits = Limits {
     attempt: 10_000_000,
     reset: 1_000_000,
@@ -28,44 +22,7 @@ const LIMITS: Limits = Limits {
     faults: 100,
 };
 
-type Disk = Rc<RefCell<Vec<u8>>>;
 type Driver = Block<ModelHost, Shared, ModelClock>;
-
-/// What an honest disk does with a request.
-fn serve(disk: &mut [u8], memory: &Shared, request: &Request) -> u32 {
-    let bytes = request.read(memory);
-    let (header, data) = bytes.split_at(16);
-    let kind = u32::from_le_bytes(header[..4].try_into().unwrap());
-    let sector = u64::from_le_bytes(header[8..].try_into().unwrap());
-    let at = sector as usize * 512;
-    match kind {
-        0 => {
-            let length = request.writable_length() as usize - 1;
-            let mut answer = disk[at..at + length].to_vec();
-            answer.push(0);
-            request.write(memory, &answer)
-        }
-        1 => {
-            disk[at..at + data.len()].copy_from_slice(data);
-            request.write(memory, &[0])
-        }
-        4 => request.write(memory, &[0]),
-        _ => request.write(memory, &[2]),
-    }
-}
-
-/// A host with a disk, and its disk.
-fn host(memory: &Shared) -> (ModelHost, Disk) {
-    let host = ModelHost::new(2, 1, OFFERED, memory);
-    let disk: Disk = Rc::new(RefCell::new(vec![0; SECTORS * 512]));
-    let theirs = disk.clone();
-    let mut model = host.model();
-    model.device_config[..8].copy_from_slice(&(SECTORS as u64).to_le_bytes());
-    model.work =
-        Box::new(move |memory, _, request| Some(serve(&mut theirs.borrow_mut(), memory, request)));
-    drop(model);
-    (host, disk)
-}
 
 fn open_with(host: &ModelHost, memory: &Shared) -> Result<Driver, BlockError> {
     let device = Device::find(host.clone(), FUNCTION, 2, &mut window())?;
@@ -77,7 +34,7 @@ fn open_with(host: &ModelHost, memory: &Shared) -> Result<Driver, BlockError> {
 
 fn open() -> (Driver, ModelHost, Disk) {
     let memory = Shared::new(BASE, 0x8000);
-    let (host, disk) = host(&memory);
+    let (host, disk) = disk::host(&memory);
     (open_with(&host, &memory).unwrap(), host, disk)
 }
 
@@ -92,12 +49,8 @@ fn lie(change: impl FnOnce(&ModelHost), expected: BlockError) {
     let mut model = host.model();
     model.lie = None;
     model.gone = false;
-    model.answer = Box::new(|queue, request, length| queue.push(request.head.into(), length));
-    model.work = Box::new({
-        let disk = disk.clone();
-        move |memory, _, request| Some(serve(&mut disk.borrow_mut(), memory, request))
-    });
     drop(model);
+    disk::honest(&host, &disk);
     disk.borrow_mut()[512..1024].fill(7);
     assert_eq!(block.read(1, &mut sector), Ok(()));
     assert_eq!(sector, [7; 512]);
@@ -290,7 +243,7 @@ fn a_device_that_fails_is_tried_once_a_call_until_it_works() {
         None
     });
     for expected in [LIMITS.attempts, LIMITS.attempts + 1, LIMITS.attempts + 2] {
-        assert_eq!(block.flush(), Err(BlockError::TimeOut));
+        assert_eq!(block.read(0, &mut [0; 512]), Err(BlockError::TimeOut));
         assert_eq!(requests.get(), expected);
     }
     // Silence is no broken rule, however long it lasts.
@@ -298,10 +251,7 @@ fn a_device_that_fails_is_tried_once_a_call_until_it_works() {
         assert_eq!(block.flush(), Err(BlockError::TimeOut));
     }
     assert_eq!((block.faults, block.health), (0, Health::Failing));
-    host.model().work = Box::new({
-        let disk = disk.clone();
-        move |memory, _, request| Some(serve(&mut disk.borrow_mut(), memory, request))
-    });
+    disk::honest(&host, &disk);
     assert_eq!(block.flush(), Ok(()));
     assert_eq!(block.health, Health::Working);
 }
@@ -314,19 +264,63 @@ fn a_device_that_goes_on_breaking_rules_is_given_up() {
     let broken = BlockError::Broken(Broken::UsedId { id: 99, size: 16 });
     // Three attempts, and then one a call: the ninth fault is one too many.
     for _ in 0..7 {
-        assert_eq!(block.flush(), Err(broken));
+        assert_eq!(block.write(0, &[0; 512]), Err(broken));
     }
     assert_eq!(host.model().status, 128, "FAILED");
     let before = host.model().accesses;
-    host.model().answer = Box::new(|queue, request, length| {
-        queue.push(request.head.into(), length);
-    });
+    disk::honest(&host, &disk);
     for _ in 0..3 {
         assert_eq!(block.flush(), Err(BlockError::GivenUp));
         assert_eq!(block.read(0, &mut [0; 512]), Err(BlockError::GivenUp));
     }
     assert_eq!(host.model().accesses, before, "it is not asked again");
-    drop(disk);
+}
+
+#[test]
+fn a_flush_that_failed_is_not_repeated() {
+    let (mut block, host, disk) = open();
+    let flushes = Rc::new(Cell::new(0));
+    let seen = flushes.clone();
+    host.model().work = Box::new(move |memory, _, request| {
+        match request.read(memory)[0] {
+            // What it could not write is dropped, and told once, as by Linux' fsync.
+            4 => {
+                seen.set(seen.get() + 1);
+                Some(request.write(memory, &[u8::from(seen.get() == 1)]))
+            }
+            _ => Some(serve(&mut disk.borrow_mut(), memory, request)),
+        }
+    });
+    block.write(0, &[1; 512]).unwrap();
+    assert_eq!(block.flush(), Err(BlockError::Io));
+    assert_eq!(flushes.get(), 1);
+    assert_eq!(block.flush(), Ok(()));
+}
+
+#[test]
+fn the_store_is_told_whether_to_ask_again() {
+    use state_store::{Device, DeviceError};
+    let (mut block, host, disk) = open();
+    assert_eq!(Device::sectors(&block), SECTORS as u64);
+    let bytes = [3; 1024];
+    Device::write(&mut block, 5, &bytes).unwrap();
+    Device::flush(&mut block).unwrap();
+    assert_eq!(disk.borrow()[5 * 512..7 * 512], bytes);
+    let mut read = [0; 1024];
+    Device::read(&mut block, 5, &mut read).unwrap();
+    assert_eq!(read, bytes);
+    host.model().work = Box::new(|_, _, _| None);
+    let failed = Err(DeviceError::Failed);
+    assert_eq!(Device::flush(&mut block), failed);
+    assert_eq!(Device::read(&mut block, 5, &mut read), failed);
+    assert_eq!(Device::write(&mut block, 5, &bytes), failed);
+    // Beyond its end nothing will ever be, and yet the device is there.
+    assert_eq!(Device::write(&mut block, 300, &bytes), failed);
+    host.model().device_config[0] ^= 1;
+    let gone = Err(DeviceError::Gone);
+    assert_eq!(Device::flush(&mut block), gone);
+    assert_eq!(Device::flush(&mut block), gone);
+    assert_eq!(Device::read(&mut block, 5, &mut read), gone);
 }
 
 #[test]
@@ -387,7 +381,7 @@ fn a_device_that_becomes_another_one_is_refused() {
 #[test]
 fn absurd_configurations_are_bounded() {
     let memory = Shared::new(BASE, 0x8000);
-    let (all, _) = host(&memory);
+    let (all, _) = disk::host(&memory);
     all.model().device_config[..8].fill(0xFF);
     let mut block = open_with(&all, &memory).unwrap();
     assert_eq!(block.sectors(), u64::MAX / 512);
@@ -402,7 +396,7 @@ fn absurd_configurations_are_bounded() {
         (1500, Some(1024)),
         (u32::MAX, Some(4096)),
     ] {
-        let (sized, _) = host(&memory);
+        let (sized, _) = disk::host(&memory);
         sized.model().offered |= block::FEATURE_SIZE_MAX;
         sized.model().device_config[8..12].copy_from_slice(&most.to_le_bytes());
         let opened = open_with(&sized, &memory);
@@ -416,20 +410,20 @@ fn absurd_configurations_are_bounded() {
         }
     }
     for (size, works) in [(1, false), (2, false), (4, true), (32768, true)] {
-        let (sized, _) = host(&memory);
+        let (sized, _) = disk::host(&memory);
         sized.model().queues[0].most = size;
         let mut block = open_with(&sized, &memory).unwrap();
         assert_eq!(block.read(0, &mut [1; 65536]).is_ok(), works, "{size}");
     }
     let small = Shared::new(BASE, Driver::MEMORY_MIN - 1);
-    let (host, _) = host(&small);
+    let (host, _) = disk::host(&small);
     assert_eq!(open_with(&host, &small).unwrap_err(), BlockError::Memory);
 }
 
 #[test]
 fn a_device_says_what_it_can_do() {
     let memory = Shared::new(BASE, 0x8000);
-    let (host, _) = host(&memory);
+    let (host, _) = disk::host(&memory);
     host.model().offered = feature::VERSION_1 | feature::ACCESS_PLATFORM | block::FEATURE_RO;
     let mut block = open_with(&host, &memory).unwrap();
     assert_eq!(block.write(0, &[0; 512]), Err(BlockError::ReadOnly));
@@ -497,7 +491,7 @@ fn hostile(host: &ModelHost, memory: &Shared, disk: &Disk, seed: u64) {
 /// Calls against such a host: each ends, and all buffers are there after each.
 fn run(seed: u64, calls: u32) {
     let memory = Shared::new(BASE, 0x8000);
-    let (host, disk) = host(&memory);
+    let (host, disk) = disk::host(&memory);
     let mut block = open_with(&host, &memory).unwrap();
     block.limits.attempt = 200_000;
     block.limits.reset = 50_000;

@@ -4,42 +4,26 @@ use super::*;
 use crate::virtio::model::ModelClock;
 use crate::virtio::model::device::{FUNCTION, ModelHost, numbers, window};
 use crate::virtio::model::memory::Shared;
+use crate::virtio::model::port::{self, honest};
 use crate::virtio::ring::Broken;
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
-use alloc::rc::Rc;
 use alloc::vec;
-use core::cell::RefCell;
 use proptest::prelude::*;
 
 const BASE: u64 = 0x10_0000;
-const OFFERED: u64 =
-    feature::VERSION_1 | feature::ACCESS_PLATFORM | feature::EVENT_IDX | console::FEATURE_MULTIPORT;
-
 type Driver = Console<ModelHost, Shared, ModelClock>;
-
-/// The far end of the port.
-#[derive(Default)]
-struct Peer {
-    /// What L1 has sent.
-    received: Vec<u8>,
-    /// What L1 shall receive, a message a buffer.
-    to_send: VecDeque<Vec<u8>>,
-}
 
 struct Port {
     console: Driver,
     host: ModelHost,
     memory: Shared,
-    peer: Rc<RefCell<Peer>>,
+    peer: port::Port,
     clock: ModelClock,
 }
 
 fn open_with(length: usize) -> Result<Port, ConsoleError> {
     let memory = Shared::new(BASE, length);
-    let host = ModelHost::new(3, 2, OFFERED, &memory);
-    let peer = Rc::<RefCell<Peer>>::default();
-    honest(&host, &peer);
+    let (host, peer) = port::host(&memory);
     let clock = ModelClock::default();
     let device = Device::find(host.clone(), FUNCTION, 3, &mut window())?;
     let console = Console::open(device, memory.clone(), clock.clone(), "console");
@@ -54,23 +38,6 @@ fn open_with(length: usize) -> Result<Port, ConsoleError> {
 
 fn open() -> Port {
     open_with(Driver::MEMORY_MAX).unwrap()
-}
-
-/// What an honest port does: takes what is sent, and writes into what is there to write to.
-fn honest(host: &ModelHost, peer: &Rc<RefCell<Peer>>) {
-    let peer = peer.clone();
-    let mut model = host.model();
-    model.answer = Box::new(|queue, request, length| queue.push(request.head.into(), length));
-    model.work = Box::new(move |memory, queue, request| {
-        let mut peer = peer.borrow_mut();
-        match queue {
-            console::QUEUE_TRANSMIT => {
-                peer.received.extend(request.read(memory));
-                Some(0)
-            }
-            _ => Some(request.write(memory, &peer.to_send.pop_front()?)),
-        }
-    });
 }
 
 impl Port {

@@ -39,7 +39,7 @@ pub(crate) fn window() -> BarWindow {
 pub(crate) struct QueueRegisters {
     pub(crate) most: u16,
     size: u16,
-    vector: u16,
+    pub(crate) vector: u16,
     enable: u16,
     addresses: [u64; 3],
     pub(crate) side: Option<DeviceQueue>,
@@ -88,6 +88,8 @@ pub(crate) struct Model {
     pub(crate) answer: Answer,
     /// Every access fails.
     pub(crate) gone: bool,
+    /// All accesses after so many read as ones and write nothing, as those to a device that was pulled out.
+    pub(crate) pulled_after: Option<u64>,
 }
 
 /// The host: clones are the same one.
@@ -146,6 +148,7 @@ impl ModelHost {
             work: Box::new(|_, _, _| None),
             answer: Box::new(|queue, request, length| queue.push(request.head.into(), length)),
             gone: false,
+            pulled_after: None,
         })))
     }
 
@@ -155,6 +158,12 @@ impl ModelHost {
 }
 
 impl Model {
+    /// Counts an access; whether there still is a device for it.
+    fn is_there(&mut self) -> bool {
+        self.accesses += 1;
+        self.pulled_after.is_none_or(|last| self.accesses <= last)
+    }
+
     /// Whether the function answers at an address.
     pub(crate) fn answers_at(&self, gpa: u64) -> bool {
         let registers = u64::from(self.bar(4) & !0xF) | u64::from(self.bar(5)) << 32;
@@ -277,8 +286,7 @@ impl Model {
 impl HostPci for ModelHost {
     fn config_read(&self, function: Function, offset: u8) -> Result<u32, VmcallError> {
         let mut model = self.model();
-        model.accesses += 1;
-        if function != FUNCTION || model.gone {
+        if !model.is_there() || function != FUNCTION || model.gone {
             return Ok(u32::MAX);
         }
         let at = usize::from(offset);
@@ -289,6 +297,9 @@ impl HostPci for ModelHost {
 
     fn config_write(&self, _: Function, offset: u8, value: u32) -> Result<(), VmcallError> {
         let mut model = self.model();
+        if !model.is_there() {
+            return Ok(());
+        }
         let at = usize::from(offset);
         let value = match at {
             0x10..0x28 => {
@@ -310,9 +321,12 @@ impl HostPci for ModelHost {
 
     fn register_read(&self, gpa: u64, width: MmioWidth) -> Result<u64, VmcallError> {
         let mut model = self.model();
-        model.accesses += 1;
+        let is_there = model.is_there();
         if model.gone {
             return Err(VmcallError::InvalidOperand);
+        }
+        if !is_there {
+            return Ok(u64::MAX);
         }
         let base = u64::from(model.bar(4) & !0xF) | u64::from(model.bar(5)) << 32;
         let offset = gpa.checked_sub(base).expect("an address in BAR 4");
@@ -335,8 +349,12 @@ impl HostPci for ModelHost {
 
     fn register_write(&self, gpa: u64, width: MmioWidth, value: u64) -> Result<(), VmcallError> {
         let mut model = self.model();
+        let is_there = model.is_there();
         if model.gone {
             return Err(VmcallError::InvalidOperand);
+        }
+        if !is_there {
+            return Ok(());
         }
         let base = u64::from(model.bar(4) & !0xF) | u64::from(model.bar(5)) << 32;
         let table = u64::from(model.bar(1) & !0xF);

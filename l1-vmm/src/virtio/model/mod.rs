@@ -1,7 +1,9 @@
 //! Devices for tests: the memory that they share with L1, their side of a queue, and a PCI function around both.
 
 pub(crate) mod device;
+pub(crate) mod disk;
 pub(crate) mod memory;
+pub(crate) mod port;
 pub(crate) mod queue;
 
 use crate::virtio::clock::Clock;
