@@ -18,6 +18,8 @@ pub mod clock;
 pub mod console;
 pub mod devices;
 #[cfg(test)]
+mod hostile_host;
+#[cfg(test)]
 mod model;
 pub mod pci;
 pub mod ring;

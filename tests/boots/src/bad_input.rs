@@ -219,6 +219,13 @@ fn cases() -> Vec<Case> {
                 "fatal-error: fw_cfg port access: TDVMCALL: the host answered 0x123456789abcde",
             )
         },
+        Case {
+            options: &["fault=tdvmcall-nonsense:mapgpa"],
+            ..Case::new(
+                "host answers TDVMCALL<MapGPA> with nonsense",
+                "fatal-error: MapGPA: failed at 0x8000",
+            )
+        },
     ]
 }
 
