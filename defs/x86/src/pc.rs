@@ -32,6 +32,10 @@ pub const POST: u16 = 0x80;
 pub const COM1: u16 = 0x3F8;
 /// ISA interrupt of COM1.
 pub const COM1_IRQ: u8 = 4;
+/// First of the eight ports of COM2 (16550).
+pub const COM2: u16 = 0x2F8;
+/// ISA interrupt of COM2.
+pub const COM2_IRQ: u8 = 3;
 /// CONFIG_ADDRESS (PCI Local Bus 3.0, section 3.2.2.3.2).
 pub const PCI_CONFIG_ADDRESS: u16 = 0xCF8;
 /// CONFIG_DATA, four bytes.

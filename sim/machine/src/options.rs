@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use tdx_defs::Gpaw;
+use virtio_host::PlannedLie;
 
 /// How the TPM window is backed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,51 @@ impl Unmeasured {
     }
 }
 
+/// Where a disk's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backing {
+    /// `ram:BYTES`: in the simulator's memory, zero at first and lost at the end.
+    Ram,
+    /// `pci:DEVICE:BYTES`: in the file of the ivshmem-plain at this device number of QEMU's bus 0.
+    File { device: u8 },
+}
+
+/// A disk of the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Disk {
+    pub(crate) backing: Backing,
+    /// Bytes.
+    pub(crate) length: u64,
+}
+
+impl Disk {
+    fn parse(text: &str) -> Option<Self> {
+        let (kind, rest) = text.split_once(':')?;
+        let (backing, length) = match (kind, rest.split_once(':')) {
+            ("ram", None) => (Backing::Ram, rest),
+            ("pci", Some((device, length))) => {
+                let device = number(device)?
+                    .try_into()
+                    .ok()
+                    .filter(|&device| device < 32)?;
+                (Backing::File { device }, length)
+            }
+            _ => return None,
+        };
+        let length = number(length)?;
+        Some(Self { backing, length })
+    }
+}
+
+/// What the console is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// `com2`: QEMU's second serial port.
+    Com2,
+    /// `echo`: itself.
+    Echo,
+}
+
 /// Something the host or the module does wrong on purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -123,6 +169,8 @@ pub(crate) enum Fault {
     FwCfgSize { item: u16, value: u32 },
     /// `no-fwcfg`: there is no fw_cfg device.
     NoFwCfg,
+    /// `virtio:DEVICE:LIE`: a virtio device lies.
+    Virtio { device: String, lie: PlannedLie },
 }
 
 /// All options.
@@ -154,6 +202,12 @@ pub(crate) struct Options {
     /// `fwcfg=NAME:VALUE`, any number of times: files of fw_cfg, as QEMU's
     /// `-fw_cfg name=NAME,string=VALUE`.
     pub(crate) fw_cfg_files: Vec<(String, String)>,
+    /// `state-disk=DISK`
+    pub(crate) state_disk: Option<Disk>,
+    /// `disk=DISK`, any number of times.
+    pub(crate) disks: Vec<Disk>,
+    /// `console=com2|echo`
+    pub(crate) console: Option<Wire>,
     /// `cpuid=full|reduced`
     pub(crate) cpuid: Cpuid,
     /// `fault=FAULT,...`
@@ -183,6 +237,9 @@ impl Default for Options {
             mrconfigid: [0; 48],
             quote: Quote::Ok,
             fw_cfg_files: Vec::new(),
+            state_disk: None,
+            disks: Vec::new(),
+            console: None,
             cpuid: Cpuid::Full,
             faults: Vec::new(),
             watchdog: 60_000,
@@ -246,6 +303,15 @@ impl Options {
                 self.fw_cfg_files
                     .push((name.to_string(), content.to_string()));
             }
+            "state-disk" => self.state_disk = Some(Disk::parse(value)?),
+            "disk" => self.disks.push(Disk::parse(value)?),
+            "console" => {
+                self.console = Some(match value {
+                    "com2" => Wire::Com2,
+                    "echo" => Wire::Echo,
+                    _ => return None,
+                });
+            }
             "test" => self.test = Some(value.to_string()),
             "fault" => {
                 for fault in value.split(',') {
@@ -269,6 +335,13 @@ impl Options {
 }
 
 fn parse_fault(text: &str) -> Option<Fault> {
+    if let Some(rest) = text.strip_prefix("virtio:") {
+        let (device, lie) = rest.split_once(':')?;
+        return Some(Fault::Virtio {
+            device: device.to_string(),
+            lie: PlannedLie::parse(lie)?,
+        });
+    }
     let mut parts = text.split(':');
     let name = parts.next()?;
     let mut next = || parts.next();

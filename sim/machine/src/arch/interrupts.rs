@@ -11,11 +11,14 @@ use super::memory::Mmio;
 use super::port::Port;
 
 const TIMER_VECTOR: u8 = 0x30;
+const COM2_VECTOR: u8 = 0x33;
 const UART_VECTOR: u8 = 0x34;
 const SPURIOUS_VECTOR: u8 = 0xFF;
 
 /// COM1's input of QEMU's IOAPIC.
-const UART_PIN: u32 = 4;
+const UART_PIN: u32 = x86_defs::pc::COM1_IRQ as u32;
+/// COM2's.
+const COM2_PIN: u32 = x86_defs::pc::COM2_IRQ as u32;
 
 const LOCAL_APIC: Mmio = Mmio::new(0xFEE0_0000);
 const IO_APIC: Mmio = Mmio::new(0xFEC0_0000);
@@ -33,6 +36,7 @@ mod local_apic {
 
 const TIMER: u8 = 1;
 const UART: u8 = 2;
+const COM2: u8 = 4;
 
 static NOTED: AtomicU8 = AtomicU8::new(0);
 
@@ -41,9 +45,10 @@ static NOTED: AtomicU8 = AtomicU8::new(0);
 pub(crate) struct Noted {
     pub(crate) timer: bool,
     pub(crate) uart: bool,
+    pub(crate) com2: bool,
 }
 
-/// Switches the old interrupt controller off, the local APIC and COM1's interrupt on.
+/// Switches the old interrupt controller off, the local APIC and the interrupts of COM1 and COM2 on.
 pub(crate) fn start() {
     Port::PIC_MASTER_MASK.write8(0xFF);
     Port::PIC_SLAVE_MASK.write8(0xFF);
@@ -51,8 +56,10 @@ pub(crate) fn start() {
     LOCAL_APIC.write32(local_apic::DIVIDE, local_apic::DIVIDE_BY_1);
     LOCAL_APIC.write32(local_apic::LVT_TIMER, u32::from(TIMER_VECTOR));
     // Redirection entry: edge, active high, fixed, to APIC 0.
-    io_apic_write(0x10 + 2 * UART_PIN + 1, 0);
-    io_apic_write(0x10 + 2 * UART_PIN, u32::from(UART_VECTOR));
+    for (pin, vector) in [(UART_PIN, UART_VECTOR), (COM2_PIN, COM2_VECTOR)] {
+        io_apic_write(0x10 + 2 * pin + 1, 0);
+        io_apic_write(0x10 + 2 * pin, u32::from(vector));
+    }
 }
 
 fn io_apic_write(register: u32, value: u32) {
@@ -65,6 +72,7 @@ pub(super) fn taken(vector: u8) {
     match vector {
         TIMER_VECTOR => _ = NOTED.fetch_or(TIMER, Ordering::Relaxed),
         UART_VECTOR => _ = NOTED.fetch_or(UART, Ordering::Relaxed),
+        COM2_VECTOR => _ = NOTED.fetch_or(COM2, Ordering::Relaxed),
         SPURIOUS_VECTOR => return,
         _ => panic!("interrupt {vector:#x} has no source here"),
     }
@@ -91,6 +99,7 @@ fn noted() -> Noted {
     Noted {
         timer: noted & TIMER != 0,
         uart: noted & UART != 0,
+        com2: noted & COM2 != 0,
     }
 }
 

@@ -33,6 +33,54 @@ impl Mmio {
     }
 }
 
+/// Memory of a device that is no RAM: a file of the host's, one to one.
+#[derive(Debug)]
+pub(crate) struct DeviceMemory {
+    base: u64,
+    length: u64,
+}
+
+impl DeviceMemory {
+    /// The memory at a physical address.
+    ///
+    /// # Safety
+    /// The range is mapped one to one and is memory of a device, which has no effect but to keep what is written. Nothing
+    /// else of this program is there, and no second value is made of it.
+    pub(super) const unsafe fn new(base: u64, length: u64) -> Self {
+        Self { base, length }
+    }
+
+    /// Bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    #[track_caller]
+    fn address(&self, offset: u64, length: usize) -> u64 {
+        let end = offset.checked_add(length as u64);
+        assert!(
+            end.is_some_and(|end| end <= self.length),
+            "device memory {offset:#x} + {length:#x} of {:#x}",
+            self.length
+        );
+        self.base + offset
+    }
+
+    #[track_caller]
+    pub(crate) fn read(&self, offset: u64, into: &mut [u8]) {
+        let from = self.address(offset, into.len()) as *const u8;
+        // SAFETY: the range is inside the memory, by `address` and by who made the value; no Rust object is there.
+        unsafe { core::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
+    }
+
+    #[track_caller]
+    pub(crate) fn write(&mut self, offset: u64, from: &[u8]) {
+        let to = self.address(offset, from.len()) as *mut u8;
+        // SAFETY: as in `read`.
+        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+    }
+}
+
 /// The machine's RAM that the TD and the host may use.
 struct Ram {
     ranges: Vec<Range<u64>>,

@@ -2,9 +2,11 @@
 //! nothing else. What the modules offer is safe to use from the rest of the program.
 
 mod boot;
+pub(crate) mod com2;
 pub(crate) mod cpu;
 pub(crate) mod descriptors;
 pub(crate) mod interrupts;
 pub(crate) mod memory;
+pub(crate) mod pci;
 pub(crate) mod port;
 pub(crate) mod pvh;

@@ -16,6 +16,15 @@ impl Port {
     pub(crate) const PIC_MASTER_MASK: Self = Self(0x21);
     pub(crate) const PIC_SLAVE_MASK: Self = Self(0xA1);
 
+    /// Configuration mechanism 1 of QEMU's PCI bus, which [`super::pci`] uses.
+    pub(super) const PCI_ADDRESS: Self = Self(x86_defs::pc::PCI_CONFIG_ADDRESS);
+    pub(super) const PCI_DATA: Self = Self(x86_defs::pc::PCI_CONFIG_DATA);
+
+    /// The register of COM2 at an offset below 8.
+    pub(super) const fn com2(offset: u16) -> Self {
+        Self(x86_defs::pc::COM2 + (offset & 7))
+    }
+
     /// One of the eight registers of COM1; None if `port` is none of them.
     pub(crate) fn com1(port: u16) -> Option<Self> {
         (0x3F8..=0x3FF).contains(&port).then_some(Self(port))
@@ -30,6 +39,19 @@ impl Port {
         let value: u8;
         // SAFETY: as for writing.
         unsafe { asm!("in al, dx", in("dx") self.0, out("al") value, options(nomem, nostack)) };
+        value
+    }
+
+    pub(super) fn write32(self, value: u32) {
+        // SAFETY: only `super::pci` has ports of doublewords. It puts BARs where no RAM is, and lets no device of its bus
+        // access memory by itself.
+        unsafe { asm!("out dx, eax", in("dx") self.0, in("eax") value, options(nomem, nostack)) };
+    }
+
+    pub(super) fn read32(self) -> u32 {
+        let value: u32;
+        // SAFETY: as for writing.
+        unsafe { asm!("in eax, dx", in("dx") self.0, out("eax") value, options(nomem, nostack)) };
         value
     }
 }

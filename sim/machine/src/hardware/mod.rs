@@ -132,7 +132,8 @@ impl Hardware {
                 _ if ended.resume => continue,
                 HardwareExit::Interrupt => {
                     self.note(interrupts::take());
-                    if ended.exited.vectoring.is_none() && !self.noted.uart && !self.expired() {
+                    let outside = self.noted.uart || self.noted.com2;
+                    if ended.exited.vectoring.is_none() && !outside && !self.expired() {
                         continue;
                     }
                 }
@@ -169,6 +170,7 @@ impl Hardware {
     fn note(&mut self, noted: Noted) {
         self.noted.timer |= noted.timer;
         self.noted.uart |= noted.uart;
+        self.noted.com2 |= noted.com2;
         if noted.timer {
             self.armed = None;
         }

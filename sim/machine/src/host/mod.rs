@@ -4,9 +4,11 @@
 //! * [`build`], [`memory`]: the TD and its memory.
 //! * [`tdvmcall`]: requests of the TD, on [`ports`], [`fw_cfg`], [`io_apic`], [`local_apic`] and
 //!   [`quote`].
+//! * [`devices`]: virtio devices on a PCI bus.
 //! * [`summary`]: what is printed of a run.
 
 pub(crate) mod build;
+mod devices;
 pub(crate) mod fw_cfg;
 mod hostile;
 mod io_apic;
@@ -30,6 +32,7 @@ use crate::hardware::{Hardware, Timer};
 use crate::json::Object;
 use crate::options::{Fault, Options, Sealing};
 use crate::pack::Pack;
+use devices::Devices;
 pub(crate) use fw_cfg::FwCfg;
 use io_apic::IoApic;
 use local_apic::LocalApic;
@@ -61,6 +64,8 @@ pub(crate) enum End {
     },
     /// A TDVMCALL of an interface that is not the GHCI's, by its number (R10).
     VendorCall(u64),
+    /// A fault cut the power at a write to a disk.
+    PowerCut,
     /// The run cannot go on.
     Stuck(String),
 }
@@ -84,6 +89,7 @@ pub(crate) struct Host {
     io_apic: IoApic,
     local_apic: LocalApic,
     quotes: QuoteService,
+    devices: Devices,
     /// L2 exits so far; requests for host-routed ones that were made.
     l2_exits: u64,
     routes_requested: u64,
@@ -103,8 +109,9 @@ impl Host {
         frames: Frames,
         hardware: Hardware,
     ) -> Result<Self, String> {
-        let memory = TdMemory::new(options.memory, frames)
+        let mut memory = TdMemory::new(options.memory, frames)
             .map_err(|error| format!("the TD's memory: {error}"))?;
+        let devices = Devices::new(&options, &mut memory)?;
         let mut host = Self {
             ports: Ports::new(fw_cfg),
             module: Module::new(match options.sealing {
@@ -116,6 +123,7 @@ impl Host {
             io_apic: IoApic::new(),
             local_apic: LocalApic::new(),
             quotes: QuoteService::default(),
+            devices,
             l2_exits: 0,
             routes_requested: 0,
             pending_interrupts: None,
@@ -249,6 +257,7 @@ impl Host {
     /// Marks and faults that go by L2 exits.
     fn l2_exited(&mut self, exit: &HardwareExit) {
         self.l2_exits += 1;
+        self.count_exit_for_devices();
         if self.options.marks {
             self.mark(exit);
         }
@@ -292,6 +301,10 @@ impl Host {
             if let Some(vector) = self.io_apic.raise(io_apic::COM1_PIN) {
                 self.post(vector);
             }
+        }
+        if noted.com2 {
+            self.ports.note_progress();
+            self.poll_devices();
         }
         self.finish_quotes();
         if noted.timer {
@@ -422,7 +435,7 @@ impl Host {
         Ok(())
     }
 
-    /// Whether an interrupt can still come: a deadline, a quote, or input on COM1.
+    /// Whether an interrupt can still come: a deadline, a quote, input on COM1 or for a device.
     fn can_wake(&self) -> bool {
         let quote = self
             .quotes
@@ -430,6 +443,7 @@ impl Host {
             .and(self.hardware.deadline(Timer::Quote));
         self.hardware.deadline(Timer::LocalApic).or(quote).is_some()
             || self.io_apic.is_open(io_apic::COM1_PIN)
+            || self.devices.can_wake()
     }
 }
 

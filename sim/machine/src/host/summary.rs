@@ -81,11 +81,15 @@ impl Host {
         self.print_statistics();
         self.print_profile();
         self.print_report();
+        if let Some(figures) = self.devices.figures() {
+            Object::new().object("virtio", figures).print();
+        }
         let (reason, ok) = match end {
             End::PowerOff => ("poweroff", true),
             End::Reboot => ("reboot", false),
             End::FatalError { .. } => ("fatal-error", false),
             End::VendorCall(_) => ("vendor-call", false),
+            End::PowerCut => ("power-cut", false),
             End::Stuck(_) => ("stuck", false),
         };
         let result = Object::new()
@@ -93,7 +97,7 @@ impl Host {
             .flag("ok", ok)
             .number("tsc", rdtsc());
         let result = match end {
-            End::PowerOff | End::Reboot | End::VendorCall(_) => {
+            End::PowerOff | End::Reboot | End::VendorCall(_) | End::PowerCut => {
                 say!("the TD ended: {reason}");
                 result
             }

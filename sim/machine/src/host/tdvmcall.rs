@@ -32,6 +32,7 @@ impl Host {
     /// Serves the TDVMCALL whose registers the TD exit gave.
     pub(super) fn serve_tdvmcall(&mut self, call: &Registers) -> Served {
         let mut answer = *call;
+        self.count_exit_for_devices();
         if call.r10 != STANDARD {
             if self.options.test.is_some() {
                 return Served::End(End::VendorCall(call.r10));
@@ -68,6 +69,9 @@ impl Host {
             // Service among them: this host has none to offer.
             _ => CompletionStatus::InvalidOperand,
         };
+        if let Some(end) = self.power_cut() {
+            return Served::End(end);
+        }
         answer.r10 = status.r10();
         Served::Answer(answer)
     }
@@ -176,9 +180,15 @@ impl Host {
             return Ok(CompletionStatus::InvalidOperand);
         };
         match call.r13 {
-            DIRECTION_READ => answer.r11 = self.ports.read(port, width).into(),
+            DIRECTION_READ => {
+                let value = self.devices.port_read(port, width.bytes() as u32);
+                answer.r11 = value.unwrap_or_else(|| self.ports.read(port, width)).into();
+            }
             DIRECTION_WRITE => {
                 let value = call.r15 as u32 & width.mask();
+                if self.device_port_write(port, width.bytes() as u32, value) {
+                    return Ok(CompletionStatus::Success);
+                }
                 let shared_bit = self.shared_bit();
                 if let Some(request) =
                     self.ports
@@ -235,8 +245,11 @@ impl Host {
             .checked_sub(io_apic::BASE)
             .filter(|&offset| offset < io_apic::SIZE);
         match (call.r13, io_apic) {
-            (DIRECTION_READ, None) => answer.r11 = width.mask(),
-            (DIRECTION_WRITE, None) => {}
+            (DIRECTION_READ, None) => {
+                let value = self.device_read(gpa, width.bytes() as u32);
+                answer.r11 = value.unwrap_or(width.mask());
+            }
+            (DIRECTION_WRITE, None) => self.device_write(gpa, width.bytes() as u32, call.r15),
             (DIRECTION_READ, Some(offset)) => match self.io_apic.read(offset, width) {
                 Some(value) => answer.r11 = value.into(),
                 None => return CompletionStatus::InvalidOperand,

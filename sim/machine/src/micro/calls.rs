@@ -22,7 +22,7 @@ pub(super) fn call(what: &'static str, function: u64, status: CompletionStatus) 
         .want(Gpr::R10, status.r10())
 }
 
-fn io(what: &'static str, width: u64, direction: u64, port: u64, value: u64) -> Step {
+pub(super) fn io(what: &'static str, width: u64, direction: u64, port: u64, value: u64) -> Step {
     call(what, sub_function::IO, CompletionStatus::Success)
         .set(Gpr::R12, width)
         .set(Gpr::R13, direction)

@@ -18,6 +18,7 @@ mod quotes;
 mod record;
 mod script;
 mod state;
+mod virtio;
 mod virtualization;
 
 use alloc::boxed::Box;
@@ -58,6 +59,8 @@ struct Test {
     faults: Vec<Fault>,
     quote: Quote,
     fw_cfg_files: Vec<(String, String)>,
+    /// Changes the options further.
+    options: fn(&mut Options),
     ending: Ending,
 }
 
@@ -70,6 +73,7 @@ impl Test {
             faults: Vec::new(),
             quote: Quote::Ok,
             fw_cfg_files: Vec::new(),
+            options: |_| {},
             ending: |end| *end == End::VendorCall(layout::DONE),
         }
     }
@@ -98,6 +102,12 @@ impl Test {
         self
     }
 
+    /// With further options.
+    fn with_options(mut self, options: fn(&mut Options)) -> Self {
+        self.options = options;
+        self
+    }
+
     /// The run does not get to the last step, but ends otherwise.
     fn ending(mut self, ending: Ending) -> Self {
         self.ending = ending;
@@ -118,6 +128,7 @@ pub(crate) fn run(name: &str, options: &Options, frames: Frames, hardware: Hardw
         interrupts::tests(),
         exits::tests(),
         state::tests(),
+        virtio::tests(),
     ];
     for test in tests.into_iter().flatten() {
         if name != "all" && name != test.name {
@@ -165,6 +176,7 @@ fn run_one(
     options.watchdog = LIMIT;
     options.quote = test.quote;
     options.fw_cfg_files.clone_from(&test.fw_cfg_files);
+    (test.options)(&mut options);
     options.faults.extend(test.faults.iter().cloned());
     let setup = Setup {
         shared_bit: options.gpaw.shared_bit(),

@@ -1,0 +1,287 @@
+//! The host's virtio devices (`virtio-host`): where their bytes are, and how their interrupts get to L1.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use virtio_host::{Block, Bus, Channel, Console, Function, Lie, Memory, NotShared, Store};
+
+use super::memory::TdMemory;
+use super::{End, Host};
+use crate::arch::com2::Com2;
+use crate::arch::memory::{self, DeviceMemory};
+use crate::arch::pci::Window;
+use crate::json::Object;
+use crate::options::{Backing, Disk, Fault, Options, Wire};
+
+/// Device numbers on the bus that L1 sees.
+const STATE_DISK: u8 = 1;
+const CONSOLE: u8 = 2;
+const FIRST_DISK: u8 = 4;
+const LAST_DISK: u8 = 31;
+
+/// What GET_ID says of the state disk; of the guest's disks, `disk` and a number.
+const STATE_DISK_NAME: &str = "tdp-vtpm-state";
+
+/// The bus with its devices.
+#[derive(Debug)]
+pub(super) struct Devices {
+    bus: Bus,
+    /// Names for options and records.
+    names: Vec<(u8, String)>,
+    /// Exits are counted for a storm of interrupts.
+    storm: bool,
+}
+
+impl Devices {
+    /// The devices that the options ask for.
+    pub(super) fn new(options: &Options, memory: &mut TdMemory) -> Result<Self, String> {
+        let mut devices = Self {
+            bus: Bus::new(),
+            names: Vec::new(),
+            storm: false,
+        };
+        let mut window = Window::new();
+        let mut disk = |disk: &Disk, name: &str| {
+            let content = Content::open(disk, memory, &mut window)?;
+            Ok::<_, String>(Function::new(Block::new(content, name)))
+        };
+        if let Some(state) = &options.state_disk {
+            let function = disk(state, STATE_DISK_NAME)?;
+            devices.add(STATE_DISK, "state".into(), function, options);
+        }
+        for (place, (number, guest)) in
+            (FIRST_DISK..=LAST_DISK).zip(options.disks.iter().enumerate())
+        {
+            let name = format!("disk{number}");
+            let function = disk(guest, &name)?;
+            devices.add(place, name, function, options);
+        }
+        if let Some(wire) = options.console {
+            let function = match wire {
+                Wire::Com2 => Function::new(Console::new(Com2::start())),
+                Wire::Echo => Function::new(Console::new(Echo::default())),
+            };
+            devices.add(CONSOLE, "console".into(), function, options);
+        }
+        for fault in &options.faults {
+            if let Fault::Virtio { device, .. } = fault
+                && !devices.names.iter().any(|(_, name)| name == device)
+            {
+                return Err(format!("there is no virtio device {device:?} to misbehave"));
+            }
+        }
+        Ok(devices)
+    }
+
+    fn add(&mut self, place: u8, name: String, mut function: Function, options: &Options) {
+        for fault in &options.faults {
+            if let Fault::Virtio { device, lie } = fault
+                && *device == name
+            {
+                self.storm |= matches!(lie.lie, Lie::Storm(_));
+                function = function.with_lie(*lie);
+            }
+        }
+        self.bus.add(place, function);
+        self.names.push((place, name));
+    }
+
+    /// IN; none if the port is not the bus's.
+    pub(super) fn port_read(&mut self, port: u16, bytes: u32) -> Option<u32> {
+        self.bus.port_read(port, bytes)
+    }
+
+    /// Whether input may come that has an interrupt.
+    pub(super) fn can_wake(&self) -> bool {
+        self.bus.hears_the_outside()
+    }
+
+    /// What each device did, for the record at the end; none without devices.
+    pub(super) fn figures(&self) -> Option<Object> {
+        let functions = self.names.iter().filter_map(|(place, name)| {
+            let function = self.bus.function(*place)?;
+            Some((name, function.statistics()))
+        });
+        let all = functions.fold(Object::new(), |all, (name, did)| {
+            let figures = Object::new()
+                .number("notifications", did.notifications)
+                .number("requests", did.requests)
+                .number("completions", did.completions)
+                .number("bytes", did.bytes)
+                .number("interrupts", did.interrupts)
+                .number("resets", did.resets)
+                .number("violations", did.violations);
+            all.object(name, figures)
+        });
+        (!self.names.is_empty()).then_some(all)
+    }
+}
+
+impl Host {
+    /// OUT to the bus; false if the port is not the bus's.
+    pub(super) fn device_port_write(&mut self, port: u16, bytes: u32, value: u32) -> bool {
+        let memory = Shared(&self.memory);
+        let written = self.devices.bus.port_write(port, bytes, value, &memory);
+        self.deliver();
+        written.is_some()
+    }
+
+    /// A read of a BAR; none if there is none.
+    pub(super) fn device_read(&mut self, gpa: u64, bytes: u32) -> Option<u64> {
+        self.devices.bus.read(gpa, bytes)
+    }
+
+    /// A write to a BAR, if there is one.
+    pub(super) fn device_write(&mut self, gpa: u64, bytes: u32, value: u64) {
+        let memory = Shared(&self.memory);
+        let written = self.devices.bus.write(gpa, bytes, value, &memory);
+        if written.is_some() {
+            self.ports.note_progress();
+            self.deliver();
+        }
+    }
+
+    /// Something came from outside.
+    pub(super) fn poll_devices(&mut self) {
+        self.devices.bus.poll(&Shared(&self.memory));
+        self.deliver();
+    }
+
+    /// The TD has left to the host.
+    pub(super) fn count_exit_for_devices(&mut self) {
+        if self.devices.storm {
+            self.devices.bus.exited();
+            self.deliver();
+        }
+    }
+
+    /// The end of the run, if a disk has cut the power.
+    pub(super) fn power_cut(&self) -> Option<End> {
+        (!self.devices.bus.has_power()).then_some(End::PowerCut)
+    }
+
+    fn deliver(&mut self) {
+        for message in self.devices.bus.take_messages() {
+            if let Some(vector) = message.vector() {
+                self.post(vector);
+            }
+        }
+    }
+}
+
+/// What the TD shares with the host.
+struct Shared<'a>(&'a TdMemory);
+
+impl Shared<'_> {
+    /// Calls `access` with machine address, offset and length of each piece.
+    fn pieces(
+        &self,
+        gpa: u64,
+        length: usize,
+        mut access: impl FnMut(u64, usize, usize),
+    ) -> Result<(), NotShared> {
+        let mut done = 0;
+        while done < length {
+            let at = gpa.checked_add(done as u64).ok_or(NotShared(gpa))?;
+            let (hpa, room) = self.0.shared(at).ok_or(NotShared(at))?;
+            let piece = (length - done).min(room as usize);
+            access(hpa, done, piece);
+            done += piece;
+        }
+        Ok(())
+    }
+}
+
+impl Memory for Shared<'_> {
+    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), NotShared> {
+        self.pieces(gpa, into.len(), |hpa, at, length| {
+            memory::read(hpa, &mut into[at..at + length]);
+        })
+    }
+
+    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), NotShared> {
+        self.pieces(gpa, from.len(), |hpa, at, length| {
+            memory::write(hpa, &from[at..at + length]);
+        })
+    }
+}
+
+/// Where the bytes of a disk are.
+#[derive(Debug)]
+enum Content {
+    /// In the machine's memory: they are lost with the run.
+    Ram { hpa: u64, length: u64 },
+    /// In a file that QEMU maps.
+    File { memory: DeviceMemory, length: u64 },
+}
+
+impl Content {
+    fn open(disk: &Disk, memory: &mut TdMemory, window: &mut Window) -> Result<Self, String> {
+        let length = disk.length;
+        match disk.backing {
+            Backing::Ram => {
+                let hpa = memory
+                    .take_frames(length)
+                    .map_err(|error| format!("a disk of {length} bytes: {error}"))?;
+                crate::arch::memory::zero(hpa, length);
+                Ok(Self::Ram { hpa, length })
+            }
+            Backing::File { device } => {
+                let memory = window.shared_memory(device);
+                let memory = memory.filter(|memory| memory.length() >= length);
+                let memory = memory.ok_or_else(|| {
+                    format!("QEMU has no ivshmem-plain of {length} bytes at 00:{device:02x}.0")
+                })?;
+                Ok(Self::File { memory, length })
+            }
+        }
+    }
+}
+
+impl Store for Content {
+    fn length(&self) -> u64 {
+        let (Self::Ram { length, .. } | Self::File { length, .. }) = self;
+        *length
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) {
+        match self {
+            Self::Ram { hpa, .. } => memory::read(hpa + offset, into),
+            Self::File { memory, .. } => memory.read(offset, into),
+        }
+    }
+
+    fn write(&mut self, offset: u64, from: &[u8]) {
+        match self {
+            Self::Ram { hpa, .. } => memory::write(*hpa + offset, from),
+            Self::File { memory, .. } => memory.write(offset, from),
+        }
+    }
+}
+
+impl Channel for Com2 {
+    fn send(&mut self, byte: u8) -> bool {
+        self.send(byte)
+    }
+
+    fn receive(&mut self) -> Option<u8> {
+        self.receive()
+    }
+}
+
+/// A wire whose ends are connected.
+#[derive(Debug, Default)]
+struct Echo(VecDeque<u8>);
+
+impl Channel for Echo {
+    fn send(&mut self, byte: u8) -> bool {
+        self.0.push_back(byte);
+        true
+    }
+
+    fn receive(&mut self) -> Option<u8> {
+        self.0.pop_front()
+    }
+}
