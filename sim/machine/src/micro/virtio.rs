@@ -43,7 +43,7 @@ const VALUE: u64 = 0x1122_3344_5566_7788;
 
 pub(super) fn tests() -> Vec<Test> {
     let disk = |options: &mut Options| {
-        // A disk that was asked for is taken: a file that shows what was written.
+        // What was asked for is taken: a file that shows what was written, a console that somebody hears.
         options.state_disk.get_or_insert(Disk {
             backing: Backing::Ram,
             length: 0x1_0000,
@@ -57,8 +57,9 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("virtio-bus", bus).with_options(disk),
         Test::new("virtio-block", write_and_read).with_options(disk),
         Test::new("virtio-private", private).with_options(disk),
-        Test::new("virtio-console", echo)
-            .with_options(|options| options.console = Some(Wire::Echo)),
+        Test::new("virtio-console", echo).with_options(|options| {
+            options.console.get_or_insert(Wire::Echo);
+        }),
     ]);
     tests.extend(power_cut.map(|fault| {
         Test::new("virtio-power-cut", write_twice)
@@ -172,10 +173,12 @@ fn start(setup: &Setup, device: u8, queues: u64) -> Vec<Step> {
     ]);
     for queue in 0..queues {
         let base = MEMORY + queue * 0x400;
+        // The interrupt of a test is for what queue 0 brings.
+        let vector = if queue == 0 { 0 } else { virtio::NO_VECTOR };
         steps.extend([
             common("queue", virtio::COMMON_QUEUE_SELECT, 2, queue),
             common("size", virtio::COMMON_QUEUE_SIZE, 2, QUEUE_SIZE),
-            common("vector", virtio::COMMON_QUEUE_VECTOR, 2, 0),
+            common("vector", virtio::COMMON_QUEUE_VECTOR, 2, vector.into()),
             common("ring", virtio::COMMON_QUEUE_DESC, 8, base + DESCRIPTORS),
             common("ring", virtio::COMMON_QUEUE_DRIVER, 8, base + AVAILABLE),
             common("ring", virtio::COMMON_QUEUE_DEVICE, 8, base + USED),
@@ -270,7 +273,7 @@ fn write_twice(setup: &Setup) -> Vec<Step> {
     steps
 }
 
-/// What the console sends comes back.
+/// What the console sends comes back: one byte, because more may come one by one.
 fn echo(setup: &Setup) -> Vec<Step> {
     let (receive, transmit) = (
         u64::from(console::QUEUE_RECEIVE),
@@ -285,19 +288,13 @@ fn echo(setup: &Setup) -> Vec<Step> {
     steps.extend(descriptor(receive, 0, MEMORY + DATA, 64, writable, 0));
     steps.push(available(receive));
     steps.push(register("notify", NOTIFY, 2, receive));
-    steps.push(store(
-        "hello",
-        ALIAS + HEADER,
-        u64::from_le_bytes(*b"hello..."),
-    ));
+    steps.push(store("a byte", ALIAS + HEADER, b'!'.into()));
     steps.push(store("room", ALIAS + DATA, 0));
-    steps.extend(descriptor(transmit, 0, MEMORY + HEADER, 5, 0, 0));
+    steps.extend(descriptor(transmit, 0, MEMORY + HEADER, 1, 0, 0));
     steps.push(available(transmit));
     steps.push(register("notify", NOTIFY + 4, 2, transmit));
     steps.push(interrupt());
-    let echoed = u64::from_le_bytes(*b"hello\0\0\0");
-    steps.push(expect("it comes back", ALIAS + DATA, echoed));
-    // The head's number is 0, its length five.
-    steps.push(expect("length", ALIAS + USED + 8, 5));
+    steps.push(expect("it comes back", ALIAS + DATA, b'!'.into()));
+    steps.push(expect("length", ALIAS + USED + 8, 1));
     steps
 }
