@@ -26,6 +26,15 @@ pub(crate) fn claim(lock: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// Takes a file for as long as it is open. False if somebody else has it.
+pub(crate) fn is_free(file: &File) -> Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The guest's console as it comes, so that a run that is cut off leaves what it said, and nothing of one before.
 pub(crate) struct ConsoleLog {
     file: File,

@@ -4,11 +4,13 @@
 //!   without the simulator.
 //! * [`Transcript`] is the guest's console, and the simulator's log with its records and L1's: lines of
 //!   `@` and a JSON object, which `docs/simulator.md` lists.
+//! * [`HostDevices`] are the host's disks, and the way to a key broker.
 //! * [`Gpaw`] and [`Window`] are the options that nearly every run chooses.
 //!
 //! Who builds the programs, and what a run must show, is not here: `xtask` and `tests/boots`.
 #![forbid(unsafe_code)]
 
+mod devices;
 mod kept;
 mod names;
 mod options;
@@ -19,6 +21,7 @@ mod ram;
 mod simulation;
 mod transcript;
 
+pub use devices::HostDevices;
 pub use options::{Gpaw, Window};
 pub use plain_qemu::PlainQemu;
 pub use qemu::{Answer, BootFiles, Clock, Run};

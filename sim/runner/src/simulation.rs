@@ -1,5 +1,6 @@
 //! A run of the simulator.
 
+use crate::devices::HostDevices;
 use crate::kept::{self, ConsoleLog};
 use crate::options::Gpaw;
 use crate::qemu::{self, Answer, BootFiles, Clock, Run};
@@ -42,6 +43,8 @@ pub struct Simulation<'a> {
     pub gpaw: Gpaw,
     /// How time passes.
     pub clock: Clock,
+    /// Virtio devices of the host's.
+    pub devices: HostDevices<'a>,
     /// Further words of the simulator's command line: `docs/simulator.md`.
     pub options: &'a [String],
     /// Files are kept here.
@@ -71,8 +74,14 @@ impl Simulation<'_> {
             Gpaw::Bits52 => "max,vendor=GenuineIntel,phys-bits=52",
         };
         let memory_mib = ram::machine_mib(self.memory_mib, pack.len())?;
-        let mut command = qemu::command(cpu, memory_mib, self.clock);
+        let clock = match self.devices.hear_the_outside() {
+            true => Clock::Paced,
+            false => self.clock,
+        };
+        let mut command = qemu::command(cpu, memory_mib, clock);
         let mut append = format!("gpaw={} memory={}", self.gpaw.bits(), self.memory_mib);
+        // Held until the run has ended.
+        let _devices = self.devices.attach(&mut command, &mut append)?;
         let mrconfigid = self.mrconfigid()?;
         // The last one counts.
         for option in mrconfigid.iter().chain(self.options) {

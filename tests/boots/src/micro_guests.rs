@@ -1,9 +1,11 @@
 //! The micro-guests of `sim/machine`, which try the simulated TDX module: each is a check.
 
 use crate::{Checks, Setup, Suite};
-use anyhow::{anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use serde_json::Value;
-use simulator::{Clock, Console, Gpaw, Run, Simulation};
+use simulator::{Clock, Console, Gpaw, HostDevices, Run, Simulation};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 /// All of them, with either shared bit.
@@ -15,27 +17,106 @@ pub fn suite(setup: &Setup) -> Suite<'_> {
     ] {
         suite.add(move |_| check(setup, gpaw, name, file));
     }
+    suite.add(move |_| vec![(DISK.to_owned(), disk(setup))]);
+    suite.add(move |_| vec![(CONSOLE.to_owned(), console(setup))]);
     suite
 }
 
-fn check(setup: &Setup, gpaw: Gpaw, name: &str, file: &str) -> Checks {
-    let options = ["test=all".to_owned()];
-    let run = Simulation {
+/// Checks whose devices are outside.
+const DISK: &str = "micro-guest: a disk is in a file";
+const CONSOLE: &str = "micro-guest: a console is connected to a socket";
+
+/// A run of the micro-guests of this name.
+fn simulation<'a>(
+    setup: &'a Setup,
+    options: &'a [String],
+    gpaw: Gpaw,
+    file: &'a str,
+) -> Simulation<'a> {
+    Simulation {
         init_data: None,
+        devices: HostDevices::default(),
         simulator: &setup.simulator,
         image: &[],
         boot: None,
         memory_mib: 64,
         gpaw,
         clock: Clock::Counted,
-        options: &options,
+        options,
         folder: &setup.folder,
         name: file,
         console: Console::Kept,
         limit: Some(Duration::from_secs(300)),
     }
-    .run(&mut |_| {});
-    match run {
+}
+
+/// What the micro-guest writes to sector 2 is in the file after the run.
+fn disk(setup: &Setup) -> Result<()> {
+    const SECTOR: usize = 512;
+    let options = ["test=virtio-block".to_owned()];
+    let file = setup.folder.join("micro-disk.state");
+    // No power of two.
+    std::fs::write(&file, [0; 9 * SECTOR])?;
+    let run = Simulation {
+        devices: HostDevices {
+            state_disk: Some(&file),
+            ..HostDevices::default()
+        },
+        ..simulation(setup, &options, Gpaw::Bits48, "micro-disk")
+    }
+    .run(&mut |_| {})?;
+    ensure!(run.succeeded, "{}", run.transcript.result());
+    let mut expected = [0; 9 * SECTOR];
+    let value = 0x1122_3344_5566_7788_u64;
+    expected[2 * SECTOR..][..8].copy_from_slice(&value.to_le_bytes());
+    expected[3 * SECTOR - 8..][..8].copy_from_slice(&(!value).to_le_bytes());
+    ensure!(
+        std::fs::read(&file)? == expected,
+        "{} has something else",
+        file.display()
+    );
+    Ok(())
+}
+
+/// What the micro-guest sends comes out of a socket, and what is sent back wakes it up.
+fn console(setup: &Setup) -> Result<()> {
+    let options = ["test=virtio-console".to_owned()];
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("broker");
+    let listener = UnixListener::bind(&socket)?;
+    let other_end = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept()?;
+        let mut heard = Vec::new();
+        let mut bytes = [0; 64];
+        loop {
+            let count = match stream.read(&mut bytes)? {
+                0 => return std::io::Result::Ok(heard),
+                count => count,
+            };
+            heard.extend_from_slice(&bytes[..count]);
+            stream.write_all(&bytes[..count])?;
+        }
+    });
+    let run = Simulation {
+        devices: HostDevices {
+            broker_socket: Some(&socket),
+            ..HostDevices::default()
+        },
+        ..simulation(setup, &options, Gpaw::Bits48, "micro-console")
+    }
+    .run(&mut |_| {})?;
+    // A run that did not get as far as to connect leaves the other end waiting.
+    ensure!(run.succeeded, "{}", run.transcript.result());
+    let heard = other_end
+        .join()
+        .map_err(|_| anyhow!("the other end ended"))??;
+    ensure!(heard == b"!", "{heard:?} came");
+    Ok(())
+}
+
+fn check(setup: &Setup, gpaw: Gpaw, name: &str, file: &str) -> Checks {
+    let options = ["test=all".to_owned()];
+    match simulation(setup, &options, gpaw, file).run(&mut |_| {}) {
         Err(error) => vec![(name.to_owned(), Err(error))],
         Ok(run) => checks(name, &run),
     }

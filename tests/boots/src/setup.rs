@@ -1,6 +1,6 @@
 //! What every boot takes.
 
-use simulator::{BootFiles, Clock, Console, Gpaw, Simulation, Window};
+use simulator::{BootFiles, Clock, Console, Gpaw, HostDevices, Simulation, Window};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ impl Setup {
     ) -> Simulation<'a> {
         Simulation {
             init_data: None,
+            devices: HostDevices::default(),
             simulator: &self.simulator,
             image: &self.firmware.accepted,
             boot: Some(boot),

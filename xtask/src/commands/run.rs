@@ -9,7 +9,7 @@ use attestation::journal::PcrMirror;
 use attestation::pcr::PcrBanks;
 use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, banks_option, mirror_option};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use simulator::{Clock, Console, Gpaw, Run, Simulation, Transcript, Window};
+use simulator::{Clock, Console, Gpaw, HostDevices, Run, Simulation, Transcript, Window};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +42,15 @@ pub(crate) struct Options {
     /// With --attest: keep the evidence in this file.
     #[arg(long, value_name = "FILE", requires = "attest")]
     evidence: Option<PathBuf>,
+    /// Give L1 the disk in this file for its state, of 4 MiB if it does not exist.
+    #[arg(long, value_name = "FILE")]
+    state_disk: Option<PathBuf>,
+    /// Give the guest the disk in this file; any number of times.
+    #[arg(long = "disk", value_name = "FILE")]
+    disks: Vec<PathBuf>,
+    /// Connect L1's console to this Unix socket, on which a key broker or its proxy listens.
+    #[arg(long, value_name = "PATH")]
+    broker_socket: Option<PathBuf>,
     /// Boot this bzImage instead of a stock Debian kernel.
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
@@ -219,6 +228,11 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
     Simulation {
         image: setup.firmware.image(options.window),
         init_data: options.init_data.as_deref(),
+        devices: HostDevices {
+            state_disk: options.state_disk.as_deref(),
+            disks: &options.disks,
+            broker_socket: options.broker_socket.as_deref(),
+        },
         gpaw: options.gpaw,
         clock,
         console,

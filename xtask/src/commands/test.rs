@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// Only the L2 blobs whose name contains this.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator"])]
     blob: Option<String>,
+    /// Only the micro-guests.
+    #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
+    micro_guests: bool,
     /// Only the round trip of evidence.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     attest: bool,
@@ -37,7 +40,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     crate::host::prepare_for_tests()?;
     let mut tally = Tally::default();
     let mut verifier = VerifierBuild::Quick;
-    let part = options.simulator || options.attest || options.blob.is_some();
+    let part =
+        options.simulator || options.attest || options.micro_guests || options.blob.is_some();
     if !part && options.compatibility.is_none() {
         lints(&mut tally);
         unit_tests(&mut tally)?;
@@ -49,6 +53,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         match (&options.blob, &options.compatibility) {
             (Some(name), _) => blobs(&mut tally, setup, name),
             (None, Some(name)) => whole_compatibility(&mut tally, setup, name)?,
+            (None, None) if options.micro_guests => {
+                check(&mut tally, "micro-guests", &micro_guests::suite(setup));
+            }
             (None, None) if options.attest => {
                 let verifier = images::build_verifier(verifier)?;
                 linux_boots(&mut tally, &evidence::suite(setup, &verifier));

@@ -1,0 +1,204 @@
+//! Virtio devices of the simulated host, as arguments of QEMU and options of the simulator.
+
+use crate::kept;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Bytes of a state disk that is made.
+const STATE_DISK: u64 = 4 << 20;
+/// Device number of the state disk on QEMU's own bus; the guest's disks are behind it.
+const FIRST_DEVICE: usize = 0x10;
+/// How many disks there is room for on it: q35 has functions of its own from 0x1F down.
+const DISKS: usize = 8;
+/// The least that a disk's memory is, and of what a disk is a multiple.
+const PAGE: u64 = 4096;
+const SECTOR: u64 = 512;
+
+/// What the host has besides a console and fw_cfg.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostDevices<'a> {
+    /// The file with L1's state; made if it does not exist.
+    pub state_disk: Option<&'a Path>,
+    /// Files with the guest's disks.
+    pub disks: &'a [PathBuf],
+    /// A Unix socket that somebody listens on: the other end of the console. The run's idle time then passes as the
+    /// host's, whatever its clock is.
+    pub broker_socket: Option<&'a Path>,
+}
+
+/// A file that QEMU maps while this lives. Nobody else runs with it meanwhile.
+struct Mapped {
+    file: File,
+    /// What it is cut back to: QEMU maps powers of two.
+    length: u64,
+}
+
+impl Mapped {
+    fn open(path: &Path, new: Option<u64>) -> Result<Self> {
+        let context = || format!("disk {}", path.display());
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(new.is_some())
+            .truncate(false)
+            .open(path)
+            .with_context(context)?;
+        ensure!(
+            kept::is_free(&file).with_context(context)?,
+            "disk {} is in use by another run",
+            path.display()
+        );
+        let mut length = file.metadata().with_context(context)?.len();
+        if let Some(new) = new
+            && length == 0
+        {
+            file.set_len(new).with_context(context)?;
+            length = new;
+        }
+        ensure!(
+            length != 0 && length.is_multiple_of(SECTOR),
+            "disk {} has {length} bytes, which are no whole sectors",
+            path.display()
+        );
+        let mapped = Self { file, length };
+        mapped.file.set_len(mapped.memory()).with_context(context)?;
+        Ok(mapped)
+    }
+
+    /// Bytes of the memory that it is.
+    fn memory(&self) -> u64 {
+        self.length.next_power_of_two().max(PAGE)
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if let Err(error) = self.file.set_len(self.length) {
+            eprintln!("note: a disk keeps zeroes at its end: {error}");
+        }
+    }
+}
+
+/// What a run's devices hold until it has ended.
+pub(crate) struct Attached(#[expect(dead_code, reason = "held")] Vec<Mapped>);
+
+impl HostDevices<'_> {
+    /// Whether somebody outside is waited for.
+    pub(crate) fn hear_the_outside(&self) -> bool {
+        self.broker_socket.is_some()
+    }
+
+    /// Adds them to QEMU's arguments and to the simulator's options.
+    pub(crate) fn attach(&self, command: &mut Command, options: &mut String) -> Result<Attached> {
+        let mut files = Vec::new();
+        if let Some(path) = self.state_disk {
+            files.push((path, "state-disk", Some(STATE_DISK)));
+        }
+        files.extend(self.disks.iter().map(|path| (&**path, "disk", None)));
+        ensure!(files.len() <= DISKS, "more than {DISKS} disks");
+        let mut held = Vec::new();
+        for (number, (path, option, new)) in (FIRST_DEVICE..).zip(files) {
+            let mapped = Mapped::open(path, new)?;
+            let (length, memory) = (mapped.length, mapped.memory());
+            let path = escaped(path)?;
+            command
+                .arg("-object")
+                .arg(format!(
+                    "memory-backend-file,id=disk{number},share=on,mem-path={path},size={memory}"
+                ))
+                .arg("-device")
+                .arg(format!(
+                    "ivshmem-plain,memdev=disk{number},addr={number:#x}"
+                ));
+            options.push_str(&format!(" {option}=pci:{number}:{length}"));
+            held.push(mapped);
+        }
+        if let Some(path) = self.broker_socket {
+            let kind = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+            if !kind.file_type().is_socket() {
+                bail!("{} is no socket", path.display());
+            }
+            let path = escaped(path)?;
+            command
+                .arg("-chardev")
+                .arg(format!("socket,id=broker,path={path}"))
+                .args(["-serial", "chardev:broker"]);
+            options.push_str(" console=com2");
+        }
+        Ok(Attached(held))
+    }
+}
+
+/// A path as a part of a list of QEMU's.
+fn escaped(path: &Path) -> Result<String> {
+    let text = path.to_str();
+    let text = text.with_context(|| format!("{} is no UTF-8", path.display()))?;
+    Ok(text.replace(',', ",,"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(command: &Command) -> Vec<String> {
+        let words = command.get_args();
+        words
+            .map(|word| word.to_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_disk_is_mapped_as_a_power_of_two_and_cut_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("a,b");
+        let disk = folder.path().join("disk");
+        std::fs::write(&disk, [7; 3 * 512]).unwrap();
+        let devices = HostDevices {
+            state_disk: Some(&state),
+            disks: std::slice::from_ref(&disk),
+            broker_socket: None,
+        };
+        let mut command = Command::new("qemu");
+        let mut options = String::new();
+        let held = devices.attach(&mut command, &mut options).unwrap();
+        assert_eq!(options, " state-disk=pci:16:4194304 disk=pci:17:1536");
+        let words = words(&command);
+        assert!(words[1].contains("a,,b,size=4194304"), "{words:?}");
+        assert!(words[5].ends_with("disk,size=4096"), "{words:?}");
+        assert_eq!(words[7], "ivshmem-plain,memdev=disk17,addr=0x11");
+        assert_eq!(std::fs::metadata(&disk).unwrap().len(), 4096);
+        let again = devices.attach(&mut command, &mut options).err().unwrap();
+        assert!(again.to_string().contains("in use"), "{again}");
+        drop(held);
+        assert_eq!(std::fs::read(&disk).unwrap(), [7; 3 * 512]);
+        assert_eq!(std::fs::metadata(&state).unwrap().len(), 4 << 20);
+        drop(devices.attach(&mut command, &mut options).unwrap());
+    }
+
+    #[test]
+    fn what_is_no_disk_or_socket_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, [0; 100]).unwrap();
+        let missing = folder.path().join("missing");
+        let refused = |disks: &[PathBuf], socket: Option<&Path>| {
+            let devices = HostDevices {
+                state_disk: None,
+                disks,
+                broker_socket: socket,
+            };
+            let attached = devices.attach(&mut Command::new("qemu"), &mut String::new());
+            format!("{:#}", attached.err().unwrap())
+        };
+        let length = refused(std::slice::from_ref(&file), None);
+        assert!(length.contains("100 bytes"), "{length}");
+        let nothing = refused(std::slice::from_ref(&missing), None);
+        assert!(nothing.contains("No such file"), "{nothing}");
+        assert!(!missing.exists());
+        let socket = refused(&[], Some(&file));
+        assert!(socket.ends_with("is no socket"), "{socket}");
+    }
+}
