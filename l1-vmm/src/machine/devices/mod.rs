@@ -9,6 +9,7 @@ pub mod pit;
 pub mod pm_timer;
 pub mod power;
 pub mod uart;
+pub mod virtio;
 
 use l2_exit::Width;
 

@@ -349,6 +349,6 @@ impl<B: SharedBuffer, T> Ring<B, T> {
 }
 
 /// Whether an index that went from `old` to `new` passed `event` (VIRTIO 2.7.7.2, `vring_need_event`).
-fn passed(event: u16, new: u16, old: u16) -> bool {
+pub(crate) fn passed(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }

@@ -1,0 +1,500 @@
+//! The queue against drivers that keep the rules, and drivers that do not.
+
+extern crate std;
+
+use super::*;
+use crate::machine::devices::virtio::model::{Driver, Guest, INDIRECT, L1_START, NEXT, Own, WRITE};
+use crate::virtio::ring::{Notification, Ring, Segment};
+use alloc::collections::BTreeMap;
+use proptest::prelude::*;
+
+const BASE: u64 = 0x1_0000;
+const SIZE: u16 = 8;
+const BOUNDS: Bounds = Bounds {
+    readable: 0x2000,
+    writable: 0x3000,
+};
+
+fn terms(suppression: Suppression) -> Terms {
+    Terms {
+        suppression,
+        indirect: true,
+        bounds: BOUNDS,
+    }
+}
+
+fn with(suppression: Suppression) -> (Guest, Driver, Queue) {
+    let guest = Guest::new();
+    let driver = Driver::new(&guest, BASE, SIZE);
+    let queue = Queue::new(driver.places, 256, terms(suppression), &guest).unwrap();
+    (guest, driver, queue)
+}
+
+/// What the queue says to one chain, whose descriptors `describe` writes and whose head is 0.
+fn fault(describe: impl Fn(&Driver)) -> Fault {
+    let (guest, mut driver, mut queue) = with(Suppression::Flags);
+    describe(&driver);
+    driver.offer(0);
+    let fault = queue.take(&guest).unwrap_err();
+    assert_eq!(queue.take(&guest), Err(fault), "and nothing after it");
+    assert!(
+        guest.writes.borrow().is_empty(),
+        "{fault}: nothing is written"
+    );
+    fault
+}
+
+fn foreign_at(gpa: u64, length: u64) -> Fault {
+    Fault::Foreign { gpa, length }
+}
+
+#[test]
+fn a_request_goes_there_and_back() {
+    let (guest, mut driver, mut queue) = with(Suppression::Flags);
+    guest.put(0x4000, b"ques");
+    guest.put(0x5000, b"tion");
+    driver.describe(3, 0x4000, 4, NEXT, 5);
+    driver.describe(5, 0x5000, 4, NEXT, 0);
+    driver.describe(0, 0x6000, 3, NEXT | WRITE, 1);
+    driver.describe(1, 0x7000, 8, WRITE, 0);
+    assert_eq!(queue.take(&guest), Ok(None));
+    driver.offer(3);
+    let chain = queue.take(&guest).unwrap().unwrap();
+    assert_eq!((chain.readable.length(), chain.writable.length()), (8, 11));
+    let mut read = Vec::new();
+    let mut piece = [0; 3];
+    chain
+        .readable
+        .read(&guest, &mut piece, &mut |bytes| {
+            read.extend_from_slice(bytes)
+        })
+        .unwrap();
+    assert_eq!(read, b"question");
+    let mut writer = chain.writable.writer();
+    for bytes in [&b"an"[..], b"swers", b"", b"!"] {
+        writer.write(&guest, bytes).unwrap();
+    }
+    queue.complete(&guest, chain, 8).unwrap();
+    assert_eq!(driver.done(), Some((3, 8)));
+    assert_eq!(
+        (guest.get(0x6000, 4), guest.get(0x7000, 6)),
+        (b"ans\0".to_vec(), b"wers!\0".to_vec())
+    );
+    assert_eq!(queue.interrupts(&guest), Ok(true));
+    assert_eq!(queue.interrupts(&guest), Ok(false), "told once");
+}
+
+#[test]
+fn a_table_of_descriptors_is_a_chain() {
+    let (guest, mut driver, mut queue) = with(Suppression::Flags);
+    // A chain of the queue may end in a table (VIRTIO 2.7.5.3.2), whose own write flag means nothing.
+    driver.describe(0, 0x4000, 4, NEXT, 1);
+    driver.describe(1, 0x8010, 32, INDIRECT | WRITE, 9);
+    guest.put(0x8010, &Driver::bytes(0x5000, 6, NEXT, 1));
+    guest.put(0x8020, &Driver::bytes(0x6000, 7, WRITE, 0));
+    driver.offer(0);
+    let chain = queue.take(&guest).unwrap().unwrap();
+    assert_eq!((chain.readable.length(), chain.writable.length()), (10, 7));
+    assert_eq!(chain.head(), 0);
+}
+
+#[test]
+fn an_area_that_is_not_l2s_memory_makes_no_queue() {
+    let guest = Guest::new();
+    let good = Driver::new(&guest, BASE, SIZE).places;
+    let new = |places| Queue::new(places, 256, terms(Suppression::Flags), &guest).err();
+    assert_eq!(new(good), None);
+    for size in [0, 3, 7, 512, 0x8000, 0xFFFF] {
+        assert_eq!(new(Places { size, ..good }), Some(Fault::Size(size)));
+    }
+    for gpa in [
+        L1_START,
+        L1_START - 16,
+        0xFED4_0000,
+        0xFEE0_0000,
+        1 << 47,
+        !0xF_u64,
+    ] {
+        let rows = [
+            (
+                Places {
+                    descriptors: gpa,
+                    ..good
+                },
+                128,
+            ),
+            (
+                Places {
+                    available: gpa,
+                    ..good
+                },
+                22,
+            ),
+            (Places { used: gpa, ..good }, 70),
+        ];
+        for (places, length) in rows {
+            assert_eq!(new(places), Some(foreign_at(gpa, length)), "{places:x?}");
+        }
+    }
+    for (places, at) in [
+        (
+            Places {
+                descriptors: BASE + 8,
+                ..good
+            },
+            BASE + 8,
+        ),
+        (
+            Places {
+                available: BASE + 1,
+                ..good
+            },
+            BASE + 1,
+        ),
+        (
+            Places {
+                used: BASE + 2,
+                ..good
+            },
+            BASE + 2,
+        ),
+    ] {
+        assert_eq!(new(places), Some(Fault::Alignment(at)));
+    }
+    assert!(guest.reads.borrow().is_empty() && guest.writes.borrow().is_empty());
+}
+
+#[test]
+fn a_chain_without_an_end_breaks_the_queue() {
+    let endless = |driver: &Driver| {
+        for index in 0..SIZE {
+            driver.describe(index, 0x4000, 1, NEXT, (index + 1) % SIZE);
+        }
+    };
+    assert_eq!(fault(endless), Fault::TooLong);
+    assert_eq!(
+        fault(|driver| driver.describe(0, 0x4000, 1, NEXT, 0)),
+        Fault::TooLong
+    );
+    let beyond = |driver: &Driver| driver.describe(0, 0x4000, 1, NEXT, SIZE);
+    assert_eq!(fault(beyond), Fault::Next(SIZE));
+}
+
+#[test]
+fn a_chain_of_all_descriptors_is_none_too_long() {
+    let (guest, mut driver, mut queue) = with(Suppression::Flags);
+    for index in 0..SIZE {
+        let flags = if index + 1 < SIZE { NEXT } else { 0 };
+        driver.describe(index, 0x4000, 1, flags, index + 1);
+    }
+    driver.offer(0);
+    assert_eq!(queue.take(&guest).unwrap().unwrap().readable.length(), 8);
+}
+
+#[test]
+fn a_table_that_is_none_breaks_the_queue() {
+    for length in [0, 17, 16 * (u32::from(SIZE) + 1), u32::MAX] {
+        let table = |driver: &Driver| driver.describe(0, 0x8000, length, INDIRECT, 0);
+        assert_eq!(fault(table), Fault::Table(length));
+    }
+    let nested = |driver: &Driver| {
+        driver.describe(0, 0x8000, 16, INDIRECT, 0);
+        driver
+            .guest
+            .put(0x8000, &Driver::bytes(0x8000, 16, INDIRECT, 0));
+    };
+    assert_eq!(fault(nested), Fault::Nested);
+    let followed = |driver: &Driver| driver.describe(0, 0x8000, 16, INDIRECT | NEXT, 1);
+    assert_eq!(fault(followed), Fault::Nested);
+    let leaves = |driver: &Driver| {
+        driver.describe(0, 0x8000, 16, INDIRECT, 0);
+        driver.guest.put(0x8000, &Driver::bytes(0x4000, 1, NEXT, 1));
+    };
+    assert_eq!(fault(leaves), Fault::Next(1));
+    let endless = |driver: &Driver| {
+        driver.describe(0, 0x8000, 16, INDIRECT, 0);
+        driver.guest.put(0x8000, &Driver::bytes(0x4000, 1, NEXT, 0));
+    };
+    assert_eq!(fault(endless), Fault::TooLong);
+    for gpa in [L1_START - 8, L1_START, u64::MAX - 7] {
+        let table = |driver: &Driver| driver.describe(0, gpa, 16, INDIRECT, 0);
+        assert_eq!(fault(table), foreign_at(gpa, 16));
+    }
+}
+
+#[test]
+fn a_table_that_was_not_agreed_on_breaks_the_queue() {
+    let guest = Guest::new();
+    let mut driver = Driver::new(&guest, BASE, SIZE);
+    let terms = Terms {
+        indirect: false,
+        ..terms(Suppression::Flags)
+    };
+    let mut queue = Queue::new(driver.places, 256, terms, &guest).unwrap();
+    driver.describe(0, 0x8000, 16, INDIRECT, 0);
+    guest.put(0x8000, &Driver::bytes(0x4000, 1, 0, 0));
+    driver.offer(0);
+    assert_eq!(queue.take(&guest), Err(Fault::Nested));
+}
+
+#[test]
+fn a_buffer_that_is_not_l2s_memory_breaks_the_queue() {
+    for (gpa, length) in [
+        (L1_START, 1),
+        (L1_START - 1, 2),
+        (0xFED4_0000, 16),
+        (0xFEC0_0000, 4),
+        (0xFEE0_0000, 4),
+        (1 << 47 | 0x4000, 16),
+        (u64::MAX, 1),
+        (u64::MAX - 3, 8),
+    ] {
+        for flags in [0, WRITE] {
+            let one = |driver: &Driver| driver.describe(0, gpa, length, flags, 0);
+            assert_eq!(fault(one), foreign_at(gpa, length.into()));
+        }
+    }
+}
+
+#[test]
+fn a_request_of_too_many_bytes_is_refused_before_any_is_copied() {
+    assert_eq!(
+        fault(|driver| driver.describe(0, 0x4000, 0, 0, 0)),
+        Fault::Empty
+    );
+    let (guest, mut driver, mut queue) = with(Suppression::Flags);
+    for index in 0..SIZE {
+        driver.describe(index, 0x4000, 0x1000, NEXT, index + 1);
+    }
+    driver.offer(0);
+    let too_many = Fault::Bytes {
+        length: 0x3000,
+        most: 0x2000,
+    };
+    assert_eq!(queue.take(&guest), Err(too_many));
+    let bytes: usize = guest.reads.borrow().iter().map(|(_, length)| length).sum();
+    assert_eq!(bytes, 2 + 2 + 3 * 16, "index, head, three descriptors");
+    let all = |driver: &Driver| driver.describe(0, 0, u32::MAX, WRITE, 0);
+    assert_eq!(fault(all), foreign_at(0, u32::MAX.into()));
+    let mut buffers = Buffers::default();
+    buffers.push(0, u32::MAX, u32::MAX).unwrap();
+    let error = buffers.push(0, u32::MAX, u32::MAX);
+    let length = 2 * u64::from(u32::MAX);
+    assert_eq!(
+        error,
+        Err(Fault::Bytes {
+            length,
+            most: u32::MAX
+        })
+    );
+}
+
+#[test]
+fn readable_buffers_come_first() {
+    let mixed = |driver: &Driver| {
+        driver.describe(0, 0x4000, 1, NEXT | WRITE, 1);
+        driver.describe(1, 0x5000, 1, 0, 0);
+    };
+    assert_eq!(fault(mixed), Fault::Order);
+}
+
+#[test]
+fn an_index_that_jumps_breaks_the_queue() {
+    for index in [SIZE + 1, 0x8000, 0xFFFF] {
+        let (guest, mut driver, mut queue) = with(Suppression::EventIndex);
+        driver.set_available(index);
+        assert_eq!(
+            queue.take(&guest),
+            Err(Fault::AvailableIndex { index, seen: 0 })
+        );
+    }
+}
+
+#[test]
+fn a_head_is_given_back_before_it_is_taken_again() {
+    let (guest, mut driver, mut queue) = with(Suppression::Flags);
+    driver.describe(2, 0x4000, 8, WRITE, 0);
+    driver.offer(2);
+    let chain = queue.take(&guest).unwrap().unwrap();
+    queue.complete(&guest, chain, 0).unwrap();
+    driver.offer(2);
+    queue.take(&guest).unwrap().unwrap();
+    driver.offer(2);
+    assert_eq!(queue.take(&guest), Err(Fault::InFlight(2)));
+    let (guest, mut driver, mut queue) = with(Suppression::Flags);
+    driver.offer(SIZE);
+    assert_eq!(queue.take(&guest), Err(Fault::Head(SIZE)));
+}
+
+#[test]
+fn what_l2_does_to_a_request_that_it_has_handed_over_makes_no_difference() {
+    let (guest, mut driver, mut queue) = with(Suppression::Flags);
+    driver.describe(0, 0x8000, 16, INDIRECT, 0);
+    guest.put(0x8000, &Driver::bytes(0x4000, 4, WRITE, 0));
+    driver.offer(0);
+    // Everything is read once; as soon as it was, L2 puts L1's memory in its place.
+    let mut seen = BTreeMap::new();
+    guest.before_read(move |ram, gpa, length| {
+        assert_eq!(*seen.entry(gpa).or_insert(0), 0, "{gpa:#x} is read again");
+        *seen.get_mut(&gpa).unwrap() += 1;
+        for (at, _) in seen.iter().filter(|(at, _)| **at != gpa) {
+            let at = *at as usize;
+            if (0x8000..0x9000).contains(&at) {
+                ram[at..at + 8].copy_from_slice(&L1_START.to_le_bytes());
+            }
+        }
+        assert!(length <= 16);
+    });
+    let chain = queue.take(&guest).unwrap().unwrap();
+    guest.put(0x8000, &[0xFF; 16]);
+    chain.writable.writer().write(&guest, b"same").unwrap();
+    assert_eq!(guest.get(0x4000, 4), b"same");
+    queue.complete(&guest, chain, u32::MAX).unwrap();
+    assert_eq!(
+        driver.done(),
+        Some((0, 4)),
+        "no more than there was room for"
+    );
+}
+
+#[test]
+fn event_indices_decide_who_is_told() {
+    let (guest, mut driver, mut queue) = with(Suppression::EventIndex);
+    driver.describe(0, 0x4000, 8, WRITE, 0);
+    for round in 0..70_000_u32 {
+        let index = round as u16;
+        assert_eq!(queue.ask_for_notification(&guest), Ok(Pending::No));
+        assert_eq!(driver.available_event(), index);
+        queue.ask_for_none(&guest).unwrap();
+        assert_eq!(driver.available_event(), index.wrapping_sub(1));
+        driver.offer(0);
+        assert_eq!(queue.ask_for_notification(&guest), Ok(Pending::Yes));
+        let chain = queue.take(&guest).unwrap().unwrap();
+        // The driver wants to hear of every third.
+        driver.set_used_event(index / 3 * 3);
+        queue.complete(&guest, chain, 1).unwrap();
+        assert_eq!(
+            queue.interrupts(&guest),
+            Ok(index.is_multiple_of(3)),
+            "{index}"
+        );
+        driver.done().unwrap();
+        guest.reads.borrow_mut().clear();
+        guest.writes.borrow_mut().clear();
+    }
+}
+
+#[test]
+fn flags_decide_where_no_indices_were_agreed_on() {
+    let (guest, mut driver, mut queue) = with(Suppression::Flags);
+    driver.describe(0, 0x4000, 8, WRITE, 0);
+    queue.ask_for_none(&guest).unwrap();
+    assert_eq!(guest.get_u16(driver.places.used), 1);
+    assert_eq!(queue.ask_for_notification(&guest), Ok(Pending::No));
+    assert_eq!(guest.get_u16(driver.places.used), 0);
+    for (flags, told) in [(1, false), (0, true)] {
+        guest.put(driver.places.available, &[flags, 0]);
+        driver.offer(0);
+        let chain = queue.take(&guest).unwrap().unwrap();
+        queue.complete(&guest, chain, 0).unwrap();
+        assert_eq!(queue.interrupts(&guest), Ok(told));
+    }
+}
+
+proptest! {
+    #[test]
+    fn l1s_driver_and_l1s_device_understand_each_other(
+        steps in proptest::collection::vec((0_u8..4, 1_u32..64, 1_u32..64), 0..300), indices: bool,
+    ) {
+        let guest = Guest::new();
+        let suppression = if indices { Suppression::EventIndex } else { Suppression::Flags };
+        let memory = Own { guest: guest.clone(), gpa: BASE, length: 0x4000 };
+        let mut ring = Ring::new(memory, 16, suppression).unwrap();
+        let areas = ring.areas();
+        let places = Places {
+            size: 16,
+            descriptors: areas.descriptors,
+            available: areas.available,
+            used: areas.used,
+        };
+        let mut queue = Queue::new(places, 16, terms(suppression), &guest).unwrap();
+        let mut out = BTreeMap::new();
+        let mut number = 0;
+        for (step, readable, writable) in steps {
+            match step {
+                0 | 1 => {
+                    let out = [Segment { gpa: 0x4000, length: readable }];
+                    let into = [Segment { gpa: 0x5000, length: writable }];
+                    let pending = queue.ask_for_notification(&guest).unwrap();
+                    if ring.post(&out, &into, (number, readable, writable)).is_ok() {
+                        number += 1;
+                        let told = ring.notification();
+                        prop_assert!(pending == Pending::Yes || told == Notification::Needed);
+                    }
+                }
+                2 => if let Some(chain) = queue.take(&guest).unwrap() {
+                    out.insert(chain.head(), chain);
+                },
+                _ => if let Some((_, chain)) = out.pop_first() {
+                    let length = chain.writable.length();
+                    queue.complete(&guest, chain, length).unwrap();
+                    let done = ring.take().unwrap().unwrap();
+                    prop_assert_eq!(done.written, done.token.2);
+                    prop_assert_eq!(done.written, length);
+                },
+            }
+            prop_assert!(out.len() <= 16);
+        }
+    }
+
+    /// Whatever a driver writes, and rewrites before each read: no panic, no access outside of L2's memory (the model
+    /// would have said so by an error), no more work than the bounds allow.
+    #[test]
+    fn no_ring_makes_it_panic_or_work_without_a_bound(
+        noise in proptest::collection::vec(any::<u8>(), 0x300),
+        likely in proptest::collection::vec((0_u16..9, 0_u64..0x12_0000, 0_u32..0x4000, 0_u16..8, 0_u16..9), 0..12),
+        heads in proptest::collection::vec(0_u16..9, 0..9),
+        changes in proptest::collection::vec((0_usize..0x3000, any::<u8>()), 0..40),
+        complete in proptest::collection::vec(any::<u32>(), 0..9),
+    ) {
+        let (guest, mut driver, mut queue) = with(Suppression::EventIndex);
+        guest.put(BASE, &noise[..0x100]);
+        guest.put(BASE + 0x1004, &noise[0x100..0x200]);
+        guest.put(0x8000, &noise[0x200..]);
+        for (index, gpa, length, flags, next) in likely {
+            driver.describe(index, gpa, length, flags, next);
+            guest.put(0x8000 + 16 * u64::from(index), &Driver::bytes(gpa, length, flags & 3, next));
+        }
+        for head in heads {
+            driver.offer(head);
+        }
+        let mut changes = changes.into_iter();
+        guest.before_read(move |ram, _, _| if let Some((at, byte)) = changes.next() {
+            ram[BASE as usize + at] = byte;
+        });
+        let mut chains = Vec::new();
+        for _ in 0..20 {
+            let before = guest.reads.borrow().len();
+            match queue.take(&guest) {
+                Ok(Some(chain)) => chains.push(chain),
+                Ok(None) => break,
+                Err(fault) => {
+                    prop_assert_eq!(queue.take(&guest), Err(fault));
+                    break;
+                }
+            }
+            prop_assert!(guest.reads.borrow().len() - before <= 2 + usize::from(SIZE) + 2);
+        }
+        prop_assert!(chains.len() <= SIZE.into(), "each head once");
+        for (chain, written) in chains.into_iter().zip(complete) {
+            prop_assert!(chain.readable.length() <= BOUNDS.readable);
+            prop_assert!(chain.writable.length() <= BOUNDS.writable);
+            let mut piece = [0; 512];
+            chain.readable.read(&guest, &mut piece, &mut |_| {}).unwrap();
+            chain.writable.writer().write(&guest, &[7; 0x4000]).unwrap();
+            queue.complete(&guest, chain, written).unwrap();
+        }
+        let _ = queue.interrupts(&guest);
+        let _ = queue.ask_for_none(&guest);
+    }
+}
