@@ -3,7 +3,7 @@
 //! * [`status`], [`feature`]: the device status field and the feature bits that no device type owns.
 //! * [`ring`]: the split virtqueue.
 //! * [`pci`]: identities, capabilities and registers of the PCI transport.
-//! * [`block`], [`console`], [`net`]: device types.
+//! * [`block`], [`console`], [`entropy`], [`net`]: device types.
 //!
 //! Offsets are in bytes from the start of the structure; all fields are little-endian.
 //!
@@ -13,6 +13,7 @@
 
 pub mod block;
 pub mod console;
+pub mod entropy;
 pub mod feature;
 pub mod net;
 pub mod pci;

@@ -26,6 +26,10 @@ pub const CAP_SIZE: u8 = 16;
 pub const CAP_NOTIFY_MULTIPLIER: u8 = 16;
 /// Bytes of a notification capability.
 pub const CAP_NOTIFY_SIZE: u8 = 20;
+/// PCI configuration access capability: pci_cfg_data, 4 bytes (VIRTIO 4.1.4.9).
+pub const CAP_ACCESS_DATA: u8 = 16;
+/// Bytes of a PCI configuration access capability.
+pub const CAP_ACCESS_SIZE: u8 = 20;
 /// The largest value of `bar` that is not reserved.
 pub const CAP_BAR_MAX: u8 = 5;
 
@@ -82,3 +86,8 @@ pub const NO_VECTOR: u16 = 0xFFFF;
 pub const ISR_QUEUE: u8 = 1;
 /// ISR status: the configuration has changed.
 pub const ISR_CONFIGURATION: u8 = 2;
+
+/// The least revision ID of a device that is not transitional (VIRTIO 4.1.2.1).
+pub const REVISION: u8 = 1;
+/// The least subsystem ID that keeps the drivers of older versions away (VIRTIO 4.1.2.1).
+pub const SUBSYSTEM: u16 = 0x40;

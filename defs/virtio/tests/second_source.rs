@@ -1,6 +1,6 @@
 //! Our numbers beside those of the crate `virtio-spec`.
 
-use virtio_defs::{block, console, feature, net, pci, ring, status};
+use virtio_defs::{block, console, entropy, feature, net, pci, ring, status};
 use virtio_spec::pci::{Cap, CapCfgType, CommonCfg, NotifyCap};
 use virtio_spec::{DeviceStatus, F, Id, blk, virtq};
 
@@ -103,6 +103,7 @@ fn pci_structures_are_the_same() {
 fn device_types_and_requests_are_the_same() {
     assert_eq!(block::DEVICE_TYPE, u16::from(u8::from(Id::Block)));
     assert_eq!(console::DEVICE_TYPE, u16::from(u8::from(Id::Console)));
+    assert_eq!(entropy::DEVICE_TYPE, u16::from(u8::from(Id::Rng)));
     assert_eq!(block::TYPE_IN, u32::from(blk::T::In));
     assert_eq!(block::TYPE_OUT, u32::from(blk::T::Out));
     assert_eq!(block::TYPE_FLUSH, u32::from(blk::T::Flush));

@@ -192,3 +192,12 @@ pub struct ApicBase {
     #[bits(12)]
     _reserved: u16,
 }
+
+/// A message-signalled interrupt (SDM Vol. 3A, section "Message Address Register Format"): bits 31:20 of its address.
+pub const MESSAGE_ADDRESS: u32 = 0xFEE;
+/// Message address: the destination is logical.
+pub const MESSAGE_LOGICAL: u32 = 1 << 2;
+/// Message address: place of the destination, of 8 bits.
+pub const MESSAGE_DESTINATION: u32 = 12;
+/// Message data: place of the delivery mode, of 3 bits.
+pub const MESSAGE_DELIVERY_MODE: u32 = 8;

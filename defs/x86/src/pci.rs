@@ -8,6 +8,8 @@ pub const COMMAND_STATUS: u8 = 0x04;
 pub const COMMAND_MEMORY: u16 = 1 << 1;
 /// Command: the function may access memory.
 pub const COMMAND_BUS_MASTER: u16 = 1 << 2;
+/// Command: the function raises no interrupt line.
+pub const COMMAND_INTERRUPT_DISABLE: u16 = 1 << 10;
 /// Status, in the upper half of the doubleword: there is a list of capabilities.
 pub const STATUS_CAPABILITIES: u16 = 1 << 4;
 /// Revision u8, class code of 24 bits above it (PCI 6.2.1).
@@ -48,6 +50,22 @@ pub const CAPABILITIES_START: u8 = 0x40;
 pub const CAPABILITY_POINTER: u8 = 0xFC;
 /// Bytes of conventional configuration space.
 pub const CONFIGURATION_SIZE: u16 = 256;
+
+/// Memory-mapped configuration space (PCI Express Base 6.0, section 7.2.2): bytes of a function.
+pub const ECAM_FUNCTION: u64 = 0x1000;
+/// Bytes of a bus there: 32 devices of 8 functions.
+pub const ECAM_BUS: u64 = 0x10_0000;
+
+/// Class code (PCI appendix D): a bridge to the host.
+pub const CLASS_HOST_BRIDGE: u32 = 0x06_0000;
+/// Class code: no device of the other classes.
+pub const CLASS_OTHER: u32 = 0xFF_0000;
+/// Class code: another mass storage controller.
+pub const CLASS_STORAGE: u32 = 0x01_8000;
+/// Class code: an Ethernet controller.
+pub const CLASS_ETHERNET: u32 = 0x02_0000;
+/// Class code: another communications device.
+pub const CLASS_COMMUNICATION: u32 = 0x07_8000;
 
 /// Capability: vendor-specific (PCI appendix H).
 pub const CAPABILITY_VENDOR: u8 = 0x09;

@@ -236,6 +236,7 @@ fn run(this: ThisCpu, ram: L2Ram, tpm: Window, guest: &LoadedGuest, info: VpInfo
         memory: ram,
         vapic,
         tpm,
+        bus: None,
     };
     let mut l2 = L2::new(&td, &layout, parts, &guest.entry).or_fatal(FatalCode::Launch);
     host::set_up_timer(&td).or_fatal(FatalCode::Launch);

@@ -20,6 +20,7 @@ use crate::run::end::Failure;
 use crate::run::environment::Environment;
 use cpuid::{CpuidTable, Described};
 use devices::Devices;
+use devices::pci::Bus;
 use host::HostPorts;
 
 /// The one machine of L2's.
@@ -45,6 +46,7 @@ impl<'t, E: Environment> Machine<'t, E> {
         shared_bit: u64,
         memory: E::Memory,
         tpm: E::Tpm,
+        bus: Option<Bus>,
         cpuid: impl Fn(u32, u32) -> CpuidResult,
     ) -> Result<Self, Failure> {
         let field = |field| {
@@ -62,7 +64,7 @@ impl<'t, E: Environment> Machine<'t, E> {
         Ok(Self {
             td,
             memory,
-            devices: Devices::new(tpm, HostPorts::new(td), tsc_ratio),
+            devices: Devices::new(tpm, HostPorts::new(td), tsc_ratio, bus),
             cpuid: CpuidTable::new(cpuid, &described),
             shared_bit,
             tsc_ratio,

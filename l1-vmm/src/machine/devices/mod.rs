@@ -16,7 +16,7 @@ use l2_exit::Width;
 use crate::machine::map::{self, Id, Row};
 use cmos::{ClockRegisters, Rtc};
 use ioapic::{IoApic, MessageSink};
-use pci::PciHost;
+use pci::{Bus, PciHost};
 use pic::Pic;
 use pit::Pit;
 use pm_timer::PmTimer;
@@ -50,10 +50,11 @@ pub struct Devices<T, H> {
     pub ioapic: IoApic,
     /// The TPM's interface.
     pub tpm: T,
+    /// The PCI bus. Its addresses in memory are none of [`map`]'s: they depend on the memory that the machine has.
+    pub pci: PciHost,
     com1: Com1<H>,
     rtc: Rtc<H>,
     power: Power,
-    pci: PciHost,
     pm_timer: PmTimer,
     pic: Pic,
     pit: Pit,
@@ -62,14 +63,15 @@ pub struct Devices<T, H> {
 
 impl<T: Device, H: HostLines> Devices<T, H> {
     /// Everything as after a reset. `ratio`: TSC ticks per tick of the crystal clock, for the timers.
-    pub fn new(tpm: T, host: H, ratio: u32) -> Self {
+    /// `bus`: the devices on its PCI bus.
+    pub fn new(tpm: T, host: H, ratio: u32, bus: Option<Bus>) -> Self {
         Self {
             ioapic: IoApic::new(),
             tpm,
             com1: Com1::new(host),
             rtc: Rtc::new(host),
             power: Power::default(),
-            pci: PciHost::default(),
+            pci: bus.map(PciHost::new).unwrap_or_default(),
             pm_timer: PmTimer::new(ratio),
             pic: Pic::default(),
             pit: Pit::new(ratio),

@@ -93,7 +93,7 @@ struct Machine<'a> {
 impl<'a> Machine<'a> {
     fn new(host: Host<'a>) -> Self {
         Self {
-            devices: Devices::new(Tpm::default(), host, 40),
+            devices: Devices::new(Tpm::default(), host, 40, None),
             apic: x2apic(),
         }
     }

@@ -36,6 +36,7 @@ impl<E: Environment> L2<'_, E> {
         let mut armed = None;
         loop {
             self.run_timers();
+            self.serve_devices();
             let pending = self.vcpu.apic.interrupt_pending() || self.external_interrupt_pending();
             if self.vcpu.apic.nmi_pending() || enabled && pending {
                 break;

@@ -22,6 +22,8 @@ const STALE_HINTS: u32 = 16;
 pub(super) enum Window {
     /// A device of the machine's.
     Device(&'static Row<u64>),
+    /// The PCI bus: configuration space, and the devices' BARs.
+    Pci,
     /// The virtual processor's own local APIC, in xAPIC mode.
     LocalApic,
 }
@@ -66,17 +68,19 @@ impl<'a, 't, E: Environment> Bus<'a, 't, E> {
         if known == page(gpa) {
             window
         } else {
-            window_of(self.apic, gpa)
+            window_of(self.devices, self.apic, gpa)
         }
     }
 }
 
-fn window_of<P: crate::run::environment::VapicPage>(
+fn window_of<T, H, P: crate::run::environment::VapicPage>(
+    devices: &Devices<T, H>,
     apic: &LocalApic<P>,
     gpa: u64,
 ) -> Option<Window> {
     match map::memory(gpa) {
         Some(row) => Some(Window::Device(row)),
+        None if devices.pci.claims(gpa) => Some(Window::Pci),
         None => apic.has_page(gpa).then_some(Window::LocalApic),
     }
 }
@@ -92,6 +96,7 @@ impl<E: Environment> MmioBus for Bus<'_, '_, E> {
         let gpa = gpa & !self.shared_bit;
         match self.window(gpa) {
             Some(Window::Device(row)) => self.devices.read_memory(row, gpa, into),
+            Some(Window::Pci) => self.devices.pci.read_memory(gpa, into),
             Some(Window::LocalApic) => {
                 self.apic
                     .read_page(gpa & (PAGE_4K - 1), self.processor.tsc(), into);
@@ -104,6 +109,7 @@ impl<E: Environment> MmioBus for Bus<'_, '_, E> {
         let gpa = gpa & !self.shared_bit;
         match self.window(gpa) {
             Some(Window::Device(row)) => self.devices.write_memory(row, gpa, from, self.apic),
+            Some(Window::Pci) => self.devices.pci.write_memory(gpa, from),
             Some(Window::LocalApic) => {
                 let now = self.processor.tsc();
                 let effect = self.apic.write_page(gpa & (PAGE_4K - 1), from, now);
@@ -119,7 +125,7 @@ impl<E: Environment> MmioBus for Bus<'_, '_, E> {
 impl<'t, E: Environment> L2<'t, E> {
     /// What is at `gpa`, without the shared bit.
     fn window(&self, gpa: u64) -> Option<Window> {
-        window_of(&self.vcpu.apic, gpa)
+        window_of(&self.machine.devices, &self.vcpu.apic, gpa)
     }
 
     /// The bus for an access at `gpa`, without the shared bit.

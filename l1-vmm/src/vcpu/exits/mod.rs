@@ -20,6 +20,7 @@ use x86_defs::exception;
 
 use crate::launch::boot::EntryState;
 use crate::machine::Machine;
+use crate::machine::devices::pci::Bus;
 use crate::run::Statistics;
 use crate::run::end::{End, Failure, GuestError, Snapshot};
 use crate::run::environment::{Environment, Layout, Processor};
@@ -37,6 +38,8 @@ pub struct Parts<E: Environment> {
     pub vapic: E::Vapic,
     /// The TPM.
     pub tpm: E::Tpm,
+    /// The devices on its PCI bus, if it has any.
+    pub bus: Option<Bus>,
 }
 
 /// L2: a machine, and the virtual processor that runs on it.
@@ -60,6 +63,7 @@ impl<'t, E: Environment> L2<'t, E> {
             layout.shared_bit,
             parts.memory,
             parts.tpm,
+            parts.bus,
             |leaf, sub| parts.processor.cpuid(leaf, sub),
         )?;
         let mut vcpu = VirtualProcessor::new(&machine, layout.vm, parts.processor, parts.vapic);
@@ -94,10 +98,19 @@ impl<'t, E: Environment> L2<'t, E> {
             self.machine.devices.receive(&mut self.vcpu.apic);
         }
         self.answer(&exit, &outcome)?;
+        self.serve_devices();
         match self.vcpu.vmcs.take_failure() {
             Some(failure) => Err(End::Failure(failure)),
             None => Ok(()),
         }
+    }
+
+    /// Lets the devices on the PCI bus do what L2 or the host has given them to do.
+    fn serve_devices(&mut self) {
+        let Machine {
+            devices, memory, ..
+        } = &mut self.machine;
+        devices.pci.serve(memory, &mut self.vcpu.apic);
     }
 
     /// Counts so far.

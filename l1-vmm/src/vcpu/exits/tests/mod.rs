@@ -246,6 +246,7 @@ impl Fixture {
             },
             vapic: ModelPage::new(&model, VAPIC),
             tpm: Registers(Rc::clone(&seen)),
+            bus: None,
         };
         let layout = Layout {
             vm: VM,

@@ -3,12 +3,15 @@
 extern crate std;
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use super::queue::Places;
+use super::backend::{Backend, Done, Lost, QueueKind, Request, Submission, Ticket};
+use super::queue::{Bounds, Places};
+use crate::entropy::EntropyError;
 use crate::run::environment::{L2Memory, Owner};
 use l2_exit::{GuestMemory, MemoryError};
 use tdcall::SharedBuffer;
@@ -209,5 +212,147 @@ impl Driver {
     pub(crate) fn available_event(&self) -> u16 {
         let size = u64::from(self.places.size);
         self.guest.get_u16(self.places.used + 4 + 8 * size)
+    }
+}
+
+/// What a [`ModelBackend`] has seen and is told to do; clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Behind(pub(crate) Rc<RefCell<State>>);
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// Features that were settled, of each start.
+    pub(crate) starts: Vec<u64>,
+    pub(crate) resets: u32,
+    pub(crate) flushes: u32,
+    /// Requests: ticket, bytes that L2 gave, room that it has.
+    pub(crate) requests: Vec<(Ticket, Vec<u8>, u32)>,
+    /// What is to be told: ticket, and bytes for L2.
+    pub(crate) done: VecDeque<(Ticket, Vec<u8>)>,
+    /// Bytes that are said to be written, if not as many as there are.
+    pub(crate) says: Option<u32>,
+    /// How many requests there is room for.
+    pub(crate) room: usize,
+    /// What each request is answered with by the next flush, if it is.
+    pub(crate) at_once: Option<Vec<u8>>,
+    pub(crate) lost: bool,
+    pub(crate) changed: bool,
+    pub(crate) configuration: Vec<u8>,
+    pub(crate) configured: Vec<(usize, Vec<u8>)>,
+}
+
+/// A backend that does what it is told.
+pub(crate) struct ModelBackend {
+    behind: Behind,
+    configuration: Vec<u8>,
+}
+
+/// A feature of the model's own.
+pub(crate) const FEATURE: u64 = 1 << 5;
+const LOST: Lost = Lost::Entropy(EntropyError::Exhausted);
+
+impl ModelBackend {
+    pub(crate) fn new(behind: &Behind) -> Box<Self> {
+        behind.0.borrow_mut().room = 100;
+        behind.0.borrow_mut().configuration = vec![1, 2, 3, 4, 5, 6, 7, 8];
+        Box::new(Self {
+            behind: behind.clone(),
+            configuration: vec![1, 2, 3, 4, 5, 6, 7, 8],
+        })
+    }
+}
+
+impl Backend for ModelBackend {
+    fn kind(&self) -> u16 {
+        2
+    }
+
+    fn class(&self) -> u32 {
+        0x01_8000
+    }
+
+    fn features(&self) -> u64 {
+        FEATURE
+    }
+
+    fn queues(&self) -> &[QueueKind] {
+        const KIND: QueueKind = QueueKind {
+            size: 16,
+            bounds: Bounds {
+                readable: 0x2000,
+                writable: 0x2000,
+            },
+        };
+        &[KIND; 2]
+    }
+
+    fn configuration(&self) -> &[u8] {
+        &self.configuration
+    }
+
+    fn configure(&mut self, offset: usize, from: &[u8]) {
+        let mut state = self.behind.0.borrow_mut();
+        state.configured.push((offset, from.to_vec()));
+    }
+
+    fn changed(&mut self) -> bool {
+        let mut state = self.behind.0.borrow_mut();
+        self.configuration.clone_from(&state.configuration);
+        core::mem::take(&mut state.changed)
+    }
+
+    fn start(&mut self, features: u64) -> Result<(), Lost> {
+        let mut state = self.behind.0.borrow_mut();
+        state.starts.push(features);
+        if state.lost { Err(LOST) } else { Ok(()) }
+    }
+
+    fn submit(&mut self, request: &Request<'_>) -> Result<Submission, Lost> {
+        let mut state = self.behind.0.borrow_mut();
+        if state.room == 0 {
+            return Ok(Submission::Full);
+        }
+        state.room -= 1;
+        let mut bytes = Vec::new();
+        request.read(&mut [0; 100], &mut |piece| bytes.extend_from_slice(piece))?;
+        assert_eq!(bytes.len(), request.readable() as usize);
+        state
+            .requests
+            .push((request.ticket(), bytes, request.writable()));
+        Ok(Submission::Taken)
+    }
+
+    fn flush(&mut self) -> Result<(), Lost> {
+        let mut state = self.behind.0.borrow_mut();
+        state.flushes += 1;
+        if let Some(bytes) = state.at_once.clone() {
+            let tickets: Vec<_> = state.requests.iter().map(|(ticket, ..)| *ticket).collect();
+            let done = tickets.into_iter().map(|ticket| (ticket, bytes.clone()));
+            state.done.extend(done);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<Option<Done>, Lost> {
+        let state = self.behind.0.borrow_mut();
+        if state.lost {
+            return Err(LOST);
+        }
+        Ok(state.done.front().map(|(ticket, bytes)| Done {
+            ticket: *ticket,
+            written: state.says.unwrap_or(bytes.len() as u32),
+        }))
+    }
+
+    fn give(&mut self, _: &Done, sink: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+        let (_, bytes) = self.behind.0.borrow_mut().done.pop_front().unwrap();
+        bytes.chunks(7).for_each(sink);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        let mut state = self.behind.0.borrow_mut();
+        state.resets += 1;
+        state.done.clear();
     }
 }

@@ -1,0 +1,133 @@
+//! What is behind a virtio device of L2's: the host's device, or L1 itself.
+
+use super::queue::{Bounds, Chain};
+use l2_exit::{GuestMemory, MemoryError};
+
+/// One queue of a device, as its type has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueKind {
+    /// Descriptors that the driver gets at most: a power of two.
+    pub size: u16,
+    /// What a request may have.
+    pub bounds: Bounds,
+}
+
+/// What a backend knows a request by, until it is done with it or reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket {
+    /// Queue.
+    pub queue: u16,
+    /// Head of the chain: of those of the queue that are out, no other has it.
+    pub head: u16,
+}
+
+/// A request of L2's.
+pub struct Request<'a> {
+    memory: &'a dyn GuestMemory,
+    chain: &'a Chain,
+    ticket: Ticket,
+}
+
+impl<'a> Request<'a> {
+    /// The request `chain` of queue `queue`, in L2's memory.
+    pub fn new(memory: &'a dyn GuestMemory, queue: u16, chain: &'a Chain) -> Self {
+        let ticket = Ticket {
+            queue,
+            head: chain.head(),
+        };
+        Self {
+            memory,
+            chain,
+            ticket,
+        }
+    }
+
+    /// What it is known by.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// Bytes that L2 gives.
+    pub fn readable(&self) -> u32 {
+        self.chain.readable.length()
+    }
+
+    /// Bytes that L2 has room for.
+    pub fn writable(&self) -> u32 {
+        self.chain.writable.length()
+    }
+
+    /// Passes on what L2 gives, each byte read once, in pieces as long as `piece`.
+    pub fn read(&self, piece: &mut [u8], sink: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
+        self.chain.readable.read(self.memory, piece, sink)
+    }
+}
+
+/// What became of a request that was submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Submission {
+    /// It is on its way, or done.
+    Taken,
+    /// There is no room now: submit it again after something was done.
+    Full,
+}
+
+/// A request that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Which.
+    pub ticket: Ticket,
+    /// Bytes for L2, from the start of its room: never more than there is.
+    pub written: u32,
+}
+
+/// The backend does not work until it is reset, or at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Lost {
+    /// L1's generator of random numbers failed.
+    #[error(transparent)]
+    Entropy(#[from] crate::entropy::EntropyError),
+    /// A buffer of L2's could not be read.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+/// What answers the requests of a device.
+///
+/// L1 calls it while L2 waits, so no method waits for anything but [`Backend::reset`], and that within a bound. What
+/// it says of a request is compared with what L1 knows of it: a ticket of no request, or one told twice, is a [`Lost`] of
+/// the whole device, and of bytes no more reach L2 than it has room for.
+pub trait Backend {
+    /// Device type.
+    fn kind(&self) -> u16;
+    /// Class code of the PCI function.
+    fn class(&self) -> u32;
+    /// Features of the device type that are offered.
+    fn features(&self) -> u64;
+    /// The device's queues.
+    fn queues(&self) -> &[QueueKind];
+    /// The device's configuration: the same bytes until [`Backend::changed`] says otherwise.
+    fn configuration(&self) -> &[u8];
+    /// L2 writes to the configuration. What the type has nothing writable at is ignored.
+    fn configure(&mut self, _offset: usize, _from: &[u8]) {}
+    /// Whether the configuration has changed since this was last asked.
+    fn changed(&mut self) -> bool {
+        false
+    }
+    /// L2 has chosen these of [`Backend::features`]: from now on requests may come.
+    fn start(&mut self, features: u64) -> Result<(), Lost>;
+    /// Takes a request. Its buffers are L2's again as soon as this returns.
+    fn submit(&mut self, request: &Request<'_>) -> Result<Submission, Lost>;
+    /// What was submitted is all for now.
+    fn flush(&mut self) -> Result<(), Lost> {
+        Ok(())
+    }
+    /// The next request that is done.
+    fn take(&mut self) -> Result<Option<Done>, Lost>;
+    /// Passes on the bytes of the request that [`Backend::take`] has just told, and forgets it.
+    fn give(&mut self, done: &Done, sink: &mut dyn FnMut(&[u8])) -> Result<(), Lost>;
+    /// Forgets all requests: none of them is told any more.
+    fn reset(&mut self);
+}

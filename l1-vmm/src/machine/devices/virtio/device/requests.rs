@@ -1,0 +1,164 @@
+//! How requests get to the backend, and what is done back to L2.
+
+use super::super::backend::{Done, Lost, Request, Submission};
+use super::super::queue::{Queue, Terms};
+use super::{Cause, Device, Failure};
+use crate::run::environment::L2Memory;
+use crate::virtio::ring::{Pending, Suppression};
+use virtio_defs::{feature, pci as registers};
+
+impl Device {
+    /// Moves requests and what is done; says for what there is to interrupt, and by which vector. Bounded: of each
+    /// queue at most as many new requests as it has descriptors.
+    pub(in crate::machine::devices::virtio) fn serve<M: L2Memory>(
+        &mut self,
+        memory: &M,
+        interrupt: &mut dyn FnMut(Cause, u16),
+    ) {
+        if self.works() {
+            if self.backend.changed() {
+                self.generation = self.generation.wrapping_add(1);
+                self.announce = true;
+            }
+            if let Err(failure) = self.move_requests(memory, interrupt) {
+                self.fail(&failure);
+            }
+        }
+        if core::mem::take(&mut self.announce) {
+            self.interrupt_status
+                .set(self.interrupt_status.get() | registers::ISR_CONFIGURATION);
+            interrupt(Cause::Configuration, self.configuration_vector);
+        }
+    }
+
+    fn move_requests<M: L2Memory>(
+        &mut self,
+        memory: &M,
+        interrupt: &mut dyn FnMut(Cause, u16),
+    ) -> Result<(), Failure> {
+        self.take_done(memory)?;
+        let mut submitted = false;
+        for index in 0..self.slots.len() {
+            submitted |= self.submit_new(index, memory)?;
+        }
+        if submitted {
+            self.backend.flush()?;
+            // What is done at once costs no interrupt of the host's.
+            self.take_done(memory)?;
+        }
+        for (index, slot) in (0..).zip(&mut self.slots) {
+            let Some(queue) = &mut slot.queue else {
+                continue;
+            };
+            let due = queue.interrupts(memory);
+            if due.map_err(|fault| Failure::Driver {
+                queue: index,
+                fault,
+            })? {
+                let status = self.interrupt_status.get() | registers::ISR_QUEUE;
+                self.interrupt_status.set(status);
+                interrupt(Cause::Queue, slot.vector);
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits what is new in a queue, and what had no room before. Whether anything was.
+    fn submit_new<M: L2Memory>(&mut self, index: usize, memory: &M) -> Result<bool, Failure> {
+        let Some(slot) = self.slots.get_mut(index) else {
+            return Ok(false);
+        };
+        if !slot.enabled || !core::mem::take(&mut slot.stirred) {
+            return Ok(false);
+        }
+        let number = index as u16;
+        let broken = |fault| Failure::Driver {
+            queue: number,
+            fault,
+        };
+        let queue = match &mut slot.queue {
+            Some(queue) => queue,
+            none => {
+                let terms = Terms {
+                    suppression: match self.driver_features & feature::EVENT_IDX {
+                        0 => Suppression::Flags,
+                        _ => Suppression::EventIndex,
+                    },
+                    indirect: self.driver_features & feature::INDIRECT_DESC != 0,
+                    bounds: slot.kind.bounds,
+                };
+                let queue = Queue::new(slot.places, slot.kind.size, terms, memory);
+                slot.out.resize_with(slot.places.size.into(), || None);
+                none.insert(queue.map_err(broken)?)
+            }
+        };
+        let mut submitted = false;
+        for _ in 0..slot.places.size {
+            let chain = match slot.waiting.take() {
+                Some(chain) => chain,
+                None => match queue.take(memory).map_err(broken)? {
+                    Some(chain) => chain,
+                    None => match queue.ask_for_notification(memory).map_err(broken)? {
+                        Pending::Yes => continue,
+                        Pending::No => return Ok(submitted),
+                    },
+                },
+            };
+            match self.backend.submit(&Request::new(memory, number, &chain))? {
+                Submission::Taken => {
+                    submitted = true;
+                    if let Some(place) = slot.out.get_mut(usize::from(chain.head())) {
+                        *place = Some(chain);
+                    }
+                }
+                // The next completion goes on here.
+                Submission::Full => {
+                    slot.waiting = Some(chain);
+                    queue.ask_for_none(memory).map_err(broken)?;
+                    return Ok(submitted);
+                }
+            }
+        }
+        // There may be more: go on at the next exit.
+        slot.stirred = true;
+        Ok(submitted)
+    }
+
+    /// Gives L2 what the backend is done with.
+    fn take_done<M: L2Memory>(&mut self, memory: &M) -> Result<(), Failure> {
+        while let Some(done) = self.backend.take()? {
+            self.give_back(memory, &done)?;
+            self.requests = self.requests.wrapping_add(1);
+            // There is room for what waits.
+            for slot in self.slots.iter_mut().filter(|slot| slot.waiting.is_some()) {
+                slot.stirred = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn give_back<M: L2Memory>(&mut self, memory: &M, done: &Done) -> Result<(), Failure> {
+        let number = done.ticket.queue;
+        let broken = |fault| Failure::Driver {
+            queue: number,
+            fault,
+        };
+        let slot = self.slots.get_mut(usize::from(number));
+        let (queue, chain) = slot
+            .and_then(|slot| {
+                let chain = slot.out.get_mut(usize::from(done.ticket.head))?.take()?;
+                Some((slot.queue.as_mut()?, chain))
+            })
+            .ok_or(Failure::NoSuchRequest)?;
+        let mut writer = chain.writable.writer();
+        let mut result = Ok(());
+        self.backend.give(done, &mut |bytes| {
+            if result.is_ok() {
+                result = writer.write(memory, bytes);
+            }
+        })?;
+        result.map_err(Lost::from)?;
+        let written = done.written;
+        queue.complete(memory, chain, written).map_err(broken)
+    }
+}
