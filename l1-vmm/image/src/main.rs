@@ -10,7 +10,7 @@
 //! | [`crt`] | the C library of the TPM engine |
 //! | [`heap`] | the allocator |
 //! | [`mod@fatal`], [`debug_port`] | how L1 ends, and its log |
-//! | [`environment`], [`tpm`], [`measurement`] | the machine and the vTPM as the library's traits want them |
+//! | [`environment`], [`tpm`], [`measurement`], [`devices`] | the machine and the vTPM as the library's traits want them |
 #![allow(unsafe_code, reason = "all of L1's, see docs/soundness.md")]
 #![no_std]
 #![no_main]
@@ -22,6 +22,7 @@ extern crate freestanding as _;
 mod arch;
 mod crt;
 mod debug_port;
+mod devices;
 mod environment;
 mod fatal;
 mod heap;
@@ -29,7 +30,7 @@ mod measurement;
 mod per_cpu;
 mod tpm;
 
-use arch::{clock, image, memory, paging, random, td};
+use arch::{Instruction, clock, image, memory, paging, random, td};
 use environment::{Cpu, Image};
 use fatal::{FatalCode, OrFatal, fatal, halt};
 use l1_vmm::launch::firmware_image::{TpmWindow, tpm_window};
@@ -39,8 +40,11 @@ use l1_vmm::launch::options::Options;
 use l1_vmm::launch::stopwatch::Stopwatch;
 use l1_vmm::launch::tcg_log::put_tcg_log;
 use l1_vmm::launch::{
-    GpaRange, GpaRanges, LoadedGuest, MemoryPlan, PayloadHobs, PlanRequest, give, load, processors,
+    Choices, GpaRange, GpaRanges, LoadedGuest, MemoryPlan, PayloadHobs, PlanRequest, give, load,
+    processors,
 };
+use l1_vmm::machine::devices::pci::Bus;
+use l1_vmm::machine::devices::pci::window::PciWindow;
 use l1_vmm::machine::host;
 use l1_vmm::run::{End, L2, Layout, Parts};
 use l1_vmm::shared_buffer::Part;
@@ -91,8 +95,13 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
 
     // SAFETY: `hob` is what td-shim passed; nothing of L1's is there.
     let hobs = unsafe { memory::payload_hobs(hob) }.or_fatal(FatalCode::Configuration);
-    let plan = memory_plan(&hobs, info);
+    let mut plan = memory_plan(&hobs, info);
     let bounce = address_space(&hobs, &plan, info);
+    let (files, quotes) = divide(bounce);
+    let td = td();
+    let fw_cfg = FwCfg::open(&td, &files).or_fatal(FatalCode::Launch);
+    let options = Options::read(&fw_cfg).or_fatal(FatalCode::Launch);
+    let pci = devices::window(&options.devices, &mut plan);
     let ram = l2_ram(&hobs, &plan);
     let window = tpm_window(&Firmware, hobs.payload_volume).or_fatal(FatalCode::Configuration);
     log::info!(
@@ -102,16 +111,16 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
             TpmWindow::HostRouted => "no pages, exits are routed by the host",
         }
     );
-    let (files, quotes) = divide(bounce);
-    let (guest, options) = guest(&plan, &files, &ram);
+    let guest = guest(&plan, &fw_cfg, &ram, &options, pci.as_ref());
 
     let logs = guest.layout.event_logs;
     let shared_bit = info.gpaw.shared_bit();
     let mut domain = measurement::domain(quotes, shared_bit, ram.clone(), logs.cc);
     let log = measurement::event_log(&hobs, &mut domain);
-    let tpm = tpm::start(domain, log, options, &guest.image.measurements());
+    let bus = pci.map(|window| devices::bus(window, &options.devices));
+    let tpm = tpm::start(domain, log, &options, &guest.image.measurements());
     put_tcg_log(&ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
-    run(this, ram, tpm, &guest, info)
+    run(this, ram, tpm, bus, &guest, info)
 }
 
 /// Checks that this is a TD in which L1 can do its work.
@@ -199,14 +208,22 @@ fn divide(bounce: Bounce) -> (Part<Bounce>, Part<Bounce>) {
         .or_fatal(FatalCode::Configuration)
 }
 
-/// Loads the guest's kernel, initrd and command line, and asks the host what it has chosen.
-fn guest(plan: &MemoryPlan, files: &Part<Bounce>, ram: &L2Ram) -> (LoadedGuest, Options) {
-    let td = td();
-    let fw_cfg = FwCfg::open(&td, files).or_fatal(FatalCode::Launch);
-    let options = Options::read(&fw_cfg).or_fatal(FatalCode::Launch);
+/// Loads the guest's kernel, initrd and command line.
+fn guest(
+    plan: &MemoryPlan,
+    fw_cfg: &FwCfg<'_, Instruction, Part<Bounce>>,
+    ram: &L2Ram,
+    options: &Options,
+    pci: Option<&PciWindow>,
+) -> LoadedGuest {
     let begin = clock::nanoseconds();
     let hashing = Stopwatch::new(clock::nanoseconds);
-    let guest = load(&fw_cfg, plan, ram, options.banks, &hashing).or_fatal(FatalCode::Launch);
+    let choices = Choices {
+        banks: options.banks,
+        pci,
+        hashing: &hashing,
+    };
+    let guest = load(fw_cfg, plan, ram, &choices).or_fatal(FatalCode::Launch);
     let loaded = clock::nanoseconds();
     log::info!("kernel: {}", guest.image.kernel);
     if let Some(initrd) = &guest.image.initrd {
@@ -219,11 +236,18 @@ fn guest(plan: &MemoryPlan, files: &Part<Bounce>, ram: &L2Ram) -> (LoadedGuest, 
     ] {
         log::info!(target: "time", of, ns = time; "time to {what}: {time} ns");
     }
-    (guest, options)
+    guest
 }
 
 /// Runs the guest to its end, and ends the TD as the guest asked.
-fn run(this: ThisCpu, ram: L2Ram, tpm: Window, guest: &LoadedGuest, info: VpInfo) -> ! {
+fn run(
+    this: ThisCpu,
+    ram: L2Ram,
+    tpm: Window,
+    bus: Option<Bus>,
+    guest: &LoadedGuest,
+    info: VpInfo,
+) -> ! {
     let td = td();
     let vapic = Vapic::new();
     let layout = Layout {
@@ -236,7 +260,7 @@ fn run(this: ThisCpu, ram: L2Ram, tpm: Window, guest: &LoadedGuest, info: VpInfo
         memory: ram,
         vapic,
         tpm,
-        bus: None,
+        bus,
     };
     let mut l2 = L2::new(&td, &layout, parts, &guest.entry).or_fatal(FatalCode::Launch);
     host::set_up_timer(&td).or_fatal(FatalCode::Launch);

@@ -56,7 +56,7 @@ impl Services for Window {
 pub(crate) fn start(
     domain: Domain,
     log: MeasurementLog,
-    options: Options,
+    options: &Options,
     launch: &LaunchMeasurements,
 ) -> Window {
     let measured = MeasuredLaunch::new(domain, log, env!("CARGO_PKG_VERSION"), launch)

@@ -9,6 +9,7 @@ use super::gpa_range::GpaRange;
 use super::image::{LaunchedFile, LaunchedImage, Measurer};
 use super::plan::MemoryPlan;
 use super::stopwatch::Stopwatch;
+use crate::machine::devices::pci::window::PciWindow;
 use alloc::vec::Vec;
 use attestation::launch::canonical_setup;
 use attestation::pcr::PcrBanks;
@@ -64,19 +65,34 @@ pub struct LoadedGuest {
     pub entry: EntryState,
 }
 
+/// What a launch depends on besides the host's files.
+#[derive(Clone, Copy)]
+pub struct Choices<'a> {
+    /// The TPM's PCR banks.
+    pub banks: PcrBanks,
+    /// Addresses of the PCI bus, if there are devices on it.
+    pub pci: Option<&'a PciWindow>,
+    /// Is told how long the measuring takes.
+    pub hashing: &'a Stopwatch,
+}
+
 /// Loads the host's kernel, initrd and command line into L2's memory, and what the kernel expects
 /// besides.
 ///
 /// Every size is checked before anything is allocated or copied for it. The tables announce the
 /// layout's areas for event logs; the caller puts the logs there before L2 runs. Measures what it
-/// loads for the TPM's `banks` and the TD's registers at once; `hashing` is told how long that takes.
+/// loads for the TPM's banks and the TD's registers at once.
 pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
     fw_cfg: &FwCfg<'_, R, B>,
     plan: &MemoryPlan,
     memory: &M,
-    banks: PcrBanks,
-    hashing: &Stopwatch,
+    choices: &Choices<'_>,
 ) -> Result<LoadedGuest, LoadError> {
+    let &Choices {
+        banks,
+        pci,
+        hashing,
+    } = choices;
     let setup = read_setup(fw_cfg)?;
     let header = SetupHeader::parse(&setup)?;
     let code_length = fw_cfg.size(Item::KernelSize)?;
@@ -106,7 +122,7 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
     for (gpa, bytes) in boot_structures(&header, &layout) {
         memory.write(gpa, &bytes)?;
     }
-    let tables = Tables::build(layout.acpi.start(), &layout.event_logs);
+    let tables = Tables::build(layout.acpi.start(), &layout.event_logs, pci);
     if tables.tables.len() as u64 > layout.acpi.length() {
         return Err(PlaceError::Tables.into());
     }

@@ -46,6 +46,6 @@ pub mod unlock;
 pub use give::give;
 pub use gpa_range::{GpaRange, GpaRanges};
 pub use image::LaunchedImage;
-pub use load::{LoadedGuest, load};
+pub use load::{Choices, LoadedGuest, load};
 pub use payload_hob::PayloadHobs;
 pub use plan::{Grant, MemoryPlan, PlanRequest};

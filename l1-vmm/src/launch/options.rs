@@ -3,6 +3,7 @@
 //! Each choice is told to relying parties, so the host can choose, and cannot lie about it.
 
 use super::fw_cfg::{FwCfg, FwCfgError};
+use alloc::vec::Vec;
 use attestation::journal::PcrMirror;
 use attestation::pcr::PcrBanks;
 use tdcall::{RawTdcall, SharedBuffer};
@@ -12,6 +13,8 @@ use tdcall::{RawTdcall, SharedBuffer};
 pub const PCR_MIRROR: &str = "opt/org.tdp-vtpm/pcr-mirror";
 /// The file that names the TPM's PCR banks, with + between them (`docs/measurement.md`, section 2).
 pub const PCR_BANKS: &str = "opt/org.tdp-vtpm/pcr-banks";
+/// The file that names the devices on L2's PCI bus, with + between them, in their order there.
+pub const DEVICES: &str = "opt/org.tdp-vtpm/devices";
 /// The longest file that is read.
 const LENGTH_MAX: u32 = 64;
 
@@ -30,15 +33,42 @@ pub enum OptionError {
         "fw_cfg {PCR_BANKS} must name sha256 and sha384, and may name sha1 and sha512, with + between them"
     )]
     PcrBanks,
+    /// Not devices that L1 has, or one of them twice.
+    #[error(
+        "fw_cfg {DEVICES} must name devices, each once, with + between them: {}",
+        DeviceKind::NAMES
+    )]
+    Devices,
+}
+
+/// A device that L2's PCI bus can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// The entropy device, answered by L1.
+    Entropy,
+}
+
+impl DeviceKind {
+    const NAMES: &str = "entropy";
+
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "entropy" => Some(Self::Entropy),
+            _ => None,
+        }
+    }
 }
 
 /// What the host has chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// How the vTPM mirrors PCRs in the TD's registers.
     pub mirror: PcrMirror,
     /// The TPM's PCR banks.
     pub banks: PcrBanks,
+    /// The devices on L2's PCI bus. Of these nothing is measured: what a device says to L2 is the word of whoever is
+    /// behind it, whether a name of it is in a log or not.
+    pub devices: Vec<DeviceKind>,
 }
 
 impl Options {
@@ -46,31 +76,47 @@ impl Options {
     pub fn read<R: RawTdcall, B: SharedBuffer>(
         fw_cfg: &FwCfg<'_, R, B>,
     ) -> Result<Self, OptionError> {
+        let directory = fw_cfg.directory()?;
+        let files = &|name| fw_cfg.file_of(&directory, name, LENGTH_MAX);
         Ok(Self {
             mirror: word(
-                fw_cfg,
+                files,
                 PCR_MIRROR,
                 PcrMirror::from_name,
                 OptionError::PcrMirror,
             )?,
             banks: word(
-                fw_cfg,
+                files,
                 PCR_BANKS,
                 PcrBanks::from_names,
                 OptionError::PcrBanks,
             )?,
+            devices: word(files, DEVICES, devices, OptionError::Devices)?,
         })
     }
 }
 
+/// The devices that the words name.
+fn devices(words: &str) -> Option<Vec<DeviceKind>> {
+    let mut found = Vec::new();
+    for word in words.split('+') {
+        let kind = DeviceKind::from_name(word)?;
+        if found.contains(&kind) {
+            return None;
+        }
+        found.push(kind);
+    }
+    Some(found)
+}
+
 /// The value that the file `name` has a word for, or the default if there is no such file.
-fn word<T: Default, R: RawTdcall, B: SharedBuffer>(
-    fw_cfg: &FwCfg<'_, R, B>,
+fn word<T: Default>(
+    files: &dyn Fn(&'static str) -> Result<Option<Vec<u8>>, FwCfgError>,
     name: &'static str,
     value: fn(&str) -> Option<T>,
     unknown: OptionError,
 ) -> Result<T, OptionError> {
-    let Some(word) = fw_cfg.file(name, LENGTH_MAX)? else {
+    let Some(word) = files(name)? else {
         return Ok(T::default());
     };
     str::from_utf8(&word).ok().and_then(value).ok_or(unknown)
@@ -81,7 +127,6 @@ mod tests {
     use super::*;
     use crate::launch::fw_cfg::tests::{Fault, Host};
     use alloc::string::ToString;
-    use alloc::vec::Vec;
     use tdcall::Td;
 
     fn options(files: &[(&'static str, &[u8])]) -> Result<Options, OptionError> {
@@ -98,17 +143,24 @@ mod tests {
     #[test]
     fn the_host_chooses_by_name() {
         let default = Options::default();
-        assert_eq!(options(&[]), Ok(default));
+        assert_eq!(options(&[]), Ok(default.clone()));
+        assert!(default.devices.is_empty());
         assert_eq!(default.mirror, PcrMirror::Summary);
         assert_eq!(default.banks.names(), "sha256+sha384");
         for mirror in [PcrMirror::Off, PcrMirror::Summary, PcrMirror::Full] {
-            let expected = Options { mirror, ..default };
+            let expected = Options {
+                mirror,
+                ..default.clone()
+            };
             let file = (PCR_MIRROR, mirror.name().as_bytes());
             assert_eq!(options(&[file]), Ok(expected));
         }
         for names in ["sha256+sha384", "sha1+sha256+sha384+sha512"] {
             let banks = PcrBanks::from_names(names).unwrap();
-            let expected = Options { banks, ..default };
+            let expected = Options {
+                banks,
+                ..default.clone()
+            };
             assert_eq!(options(&[(PCR_BANKS, names.as_bytes())]), Ok(expected));
         }
         let both = options(&[
@@ -118,8 +170,11 @@ mod tests {
         let expected = Options {
             mirror: PcrMirror::Full,
             banks: PcrBanks::ALL,
+            ..default
         };
         assert_eq!(both, Ok(expected));
+        let one = options(&[(DEVICES, b"entropy")]).unwrap();
+        assert_eq!(one.devices, [DeviceKind::Entropy]);
     }
 
     #[test]
@@ -150,6 +205,20 @@ mod tests {
                 error.to_string(),
                 "fw_cfg opt/org.tdp-vtpm/pcr-banks must name sha256 and sha384, and may name sha1 and sha512, \
                  with + between them"
+            );
+        }
+        for value in [
+            &b""[..],
+            b"Entropy",
+            b"entropy+",
+            b"entropy+entropy",
+            b"gpu",
+            b"\xFF",
+        ] {
+            let error = options(&[(DEVICES, value)]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "fw_cfg opt/org.tdp-vtpm/devices must name devices, each once, with + between them: entropy"
             );
         }
         let error = options(&[(PCR_MIRROR, &[b'x'; 65])]).unwrap_err();

@@ -148,6 +148,27 @@ impl MemoryPlan {
         self.l1_region
     }
 
+    /// Takes one more large page out of L2's memory below 4 GiB, the highest that is left: before any of it is given.
+    pub fn take_large_page(&mut self) -> Result<GpaRange, PlanError> {
+        let too_little = PlanError::TooLittleMemory {
+            available: below_4g(&self.l2),
+            l1: PAGE_2M,
+        };
+        let page = self
+            .l2
+            .iter()
+            .rev()
+            .map(|range| range.intersection(&LOW).align_inward(PAGE_2M))
+            .find(|range| !range.is_empty())
+            .and_then(|range| GpaRange::with_length(range.end() - PAGE_2M, PAGE_2M))
+            .ok_or(too_little)?;
+        self.l2.remove(page)?;
+        match below_4g(&self.l2) < L2_LOW_MINIMUM || !self.l2.contains(&FIRST_MIB) {
+            true => Err(too_little),
+            false => Ok(page),
+        }
+    }
+
     /// L2's memory, whole 4 KiB pages, lowest first.
     pub fn l2(&self) -> &GpaRanges {
         &self.l2
@@ -222,6 +243,17 @@ pub(crate) mod tests {
             ranges(&plan),
             [(0, 0x39C0_0000), (1 << 32, (1 << 32) + 0x4000_0000)]
         );
+    }
+
+    #[test]
+    fn a_page_that_is_taken_is_l2s_no_more() {
+        let mut plan = plan(0x4000_0000, 0x4000_0000, 64 * MIB).unwrap();
+        let page = plan.take_large_page().unwrap();
+        assert_eq!(page, GpaRange::new(0x39A0_0000, 0x39C0_0000).unwrap());
+        assert!(plan.grant(page).is_none() && !plan.l2().overlaps(&page));
+        assert_eq!(plan.l2().length(), 0x39A0_0000 + 0x4000_0000);
+        while plan.take_large_page().is_ok() {}
+        assert!(below_4g(plan.l2()) >= L2_LOW_MINIMUM - PAGE_2M);
     }
 
     #[test]

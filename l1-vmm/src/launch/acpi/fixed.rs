@@ -4,10 +4,12 @@ use super::{OEM_ID, OEM_REVISION, OEM_TABLE_ID, header};
 use crate::launch::gpa_range::GpaRange;
 use acpi_tables::fadt::{FADT, FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
+use acpi_tables::mcfg::MCFG;
 use acpi_tables::sdt::Sdt;
 use uefi_defs::acpi;
 use x86_defs::pc;
 
+use crate::machine::devices::pci::window::PciWindow;
 use crate::machine::map;
 
 /// IAPC_BOOT_ARCH: "VGA Not Present". No 8042, no legacy devices but those in the DSDT; the CMOS
@@ -95,6 +97,13 @@ pub(super) fn tpm2(event_log: GpaRange) -> Sdt {
     tpm2.append_slice(&(event_log.length() as u32).to_le_bytes());
     tpm2.append_slice(&event_log.start().to_le_bytes());
     tpm2
+}
+
+/// MCFG (PCI Firmware Specification 3.3, section 4.1.2): configuration space of bus 0.
+pub(super) fn mcfg(window: &PciWindow) -> MCFG {
+    let mut mcfg = MCFG::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    mcfg.add_ecam(window.configuration().start(), 0, 0, 0);
+    mcfg
 }
 
 /// CCEL revision.

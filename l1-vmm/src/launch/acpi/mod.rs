@@ -19,6 +19,7 @@ use acpi_tables::{Aml, sdt::Sdt};
 use alloc::vec::Vec;
 
 use super::boot::EventLogs;
+use crate::machine::devices::pci::window::PciWindow;
 
 /// OEM ID of every table.
 const OEM_ID: [u8; 6] = *b"TDVTPM";
@@ -37,19 +38,22 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Builds the tables for `address`, a multiple of 64 below 4 GiB, and for areas in which L2
-    /// will find event logs.
-    pub fn build(address: u64, event_logs: &EventLogs) -> Self {
+    /// Builds the tables for `address`, a multiple of 64 below 4 GiB, for areas in which L2
+    /// will find event logs, and for the window of its PCI bus, if there are devices on it.
+    pub fn build(address: u64, event_logs: &EventLogs, pci: Option<&PciWindow>) -> Self {
         let mut placed = Placed {
             address,
             bytes: Vec::new(),
         };
-        let dsdt = placed.put(dsdt::dsdt().as_slice());
+        let dsdt = placed.put(dsdt::dsdt(pci).as_slice());
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         xsdt.add_entry(placed.put(&encoded(&fixed::fadt(dsdt))));
         xsdt.add_entry(placed.put(fixed::madt().as_slice()));
         xsdt.add_entry(placed.put(fixed::tpm2(event_logs.tcg).as_slice()));
         xsdt.add_entry(placed.put(fixed::ccel(event_logs.cc).as_slice()));
+        if let Some(window) = pci {
+            xsdt.add_entry(placed.put(&encoded(&fixed::mcfg(window))));
+        }
         let xsdt = placed.put(&encoded(&xsdt));
         Self {
             rsdp: encoded(&Rsdp::new(OEM_ID, xsdt)),
@@ -101,12 +105,16 @@ mod tests {
     const AT: u64 = 0x39BE_0000;
 
     fn tables() -> Tables {
+        tables_with(None)
+    }
+
+    fn tables_with(pci: Option<&PciWindow>) -> Tables {
         let log = |start, length| GpaRange::with_length(start, length).unwrap();
         let logs = EventLogs {
             tcg: log(0x39C0_0000, 0x1_0000),
             cc: log(0x39BF_0000, 0x10_0000),
         };
-        Tables::build(AT, &logs)
+        Tables::build(AT, &logs, pci)
     }
 
     fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -181,6 +189,21 @@ mod tests {
             4,
             "no VGA, nothing else"
         );
+    }
+
+    #[test]
+    fn a_bus_with_devices_has_its_configuration_space_in_memory() {
+        let range = GpaRange::with_length(0x3980_0000, PciWindow::SIZE).unwrap();
+        let window = PciWindow::new(range).unwrap();
+        let with = tables_with(Some(&window));
+        let mcfg = find(&with, b"MCFG");
+        assert_eq!((mcfg.len(), u64_at(&mcfg, 44)), (60, 0x3980_0000));
+        assert_eq!(
+            mcfg[52..],
+            [0, 0, 0, 0, 0, 0, 0, 0],
+            "segment 0, bus 0 only"
+        );
+        assert!(!tables().tables.windows(4).any(|four| four == b"MCFG"));
     }
 
     #[test]

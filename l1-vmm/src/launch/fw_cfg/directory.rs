@@ -25,16 +25,34 @@ impl Entry {
     }
 }
 
+/// The host's directory of files, as it was once.
+#[derive(Clone, Debug)]
+pub struct Directory(Vec<u8>);
+
 impl<R: RawTdcall, B: SharedBuffer> FwCfg<'_, R, B> {
-    /// The file called `name`, if the host has one, of at most `most` bytes.
-    pub fn file(&self, name: &'static str, most: u32) -> Result<Option<Vec<u8>>, FwCfgError> {
+    /// The names, sizes and keys of the host's files.
+    pub fn directory(&self) -> Result<Directory, FwCfgError> {
         let count = u32::from_be_bytes(self.read_small(Item::FileDirectory)?);
         if count > FILES_MAX {
             return Err(FwCfgError::TooManyFiles(count));
         }
         let length = size_of::<u32>() as u64 + u64::from(count) * size_of::<Entry>() as u64;
-        let directory = self.read_whole(Item::FileDirectory, length)?;
-        let mut entries = directory.get(size_of::<u32>()..).unwrap_or(&[]);
+        self.read_whole(Item::FileDirectory, length).map(Directory)
+    }
+
+    /// The file called `name`, if the host has one, of at most `most` bytes.
+    pub fn file(&self, name: &'static str, most: u32) -> Result<Option<Vec<u8>>, FwCfgError> {
+        self.file_of(&self.directory()?, name, most)
+    }
+
+    /// The same, of a directory that was read before.
+    pub fn file_of(
+        &self,
+        directory: &Directory,
+        name: &'static str,
+        most: u32,
+    ) -> Result<Option<Vec<u8>>, FwCfgError> {
+        let mut entries = directory.0.get(size_of::<u32>()..).unwrap_or(&[]);
         while let Ok((entry, rest)) = Entry::read_from_prefix(entries) {
             entries = rest;
             if entry.name() != name.as_bytes() {

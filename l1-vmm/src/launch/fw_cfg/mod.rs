@@ -11,6 +11,7 @@
 mod directory;
 mod dma;
 
+pub use directory::Directory;
 pub use dma::DmaError;
 
 use self::directory::FILES_MAX;

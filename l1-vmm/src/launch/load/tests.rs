@@ -96,8 +96,11 @@ fn launch(host: &Host) -> (Result<LoadedGuest, LoadError>, Memory) {
                 &device,
                 &plan,
                 &memory,
-                PcrBanks::ALL,
-                &Stopwatch::new(|| 0),
+                &Choices {
+                    banks: PcrBanks::ALL,
+                    pci: None,
+                    hashing: &Stopwatch::new(|| 0),
+                },
             )
         });
     (result, memory)
