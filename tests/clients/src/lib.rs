@@ -6,6 +6,7 @@
 pub mod eventlog_rs;
 pub mod go;
 pub mod openssl;
+pub mod qemu;
 pub mod tpm2_eventlog;
 
 use anyhow::{Context, Result, ensure};
