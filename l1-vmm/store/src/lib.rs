@@ -2,6 +2,7 @@
 //!
 //! The host stores the state. It can neither read nor alter it, and where a [`Ledger`] keeps count it cannot put
 //! an older one, a copy or another machine's in its place: each attempt is an [`OpenError`] of its own.
+//! `docs/state-format.md` has the format byte by byte.
 //!
 //! * [`record`]: what is stored, as named records ([`State`]).
 //! * [`layout`]: the bytes on the disk: a label, two commit records, two slots.
