@@ -5,6 +5,7 @@
 //! * `bench` measures the figures the project promises;
 //! * `measure` predicts a configuration's measurements from files;
 //! * `reproduce` builds the images a second time elsewhere and compares them;
+//! * `state` shows a state disk;
 //! * `check-image` says whether a finished td-shim image can launch the L1 VMM.
 //!
 //! It installs, builds, fetches, runs and prints. The simulator's runs are in `sim/runner`, what a run
@@ -55,6 +56,8 @@ enum Command {
     CheckImage(commands::check_image::Options),
     /// Predict MRTD, RTMR0 to RTMR2 and the PCRs of a configuration, and write a policy of them.
     Measure(commands::measure::Options),
+    /// Say what can be told of a state disk without its key. Nothing is repaired.
+    State(commands::state::Options),
     /// Build the images again from a copy of the checkout elsewhere, and say whether they are the same.
     Reproduce(commands::reproduce::Options),
     /// Build the firmware image (shim, metadata, L1 VMM) and write it to a file.
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => commands::bench::run(&options),
         Command::CheckImage(options) => commands::check_image::run(&options),
         Command::Measure(options) => commands::measure::run(&options),
+        Command::State(options) => commands::state::run(&options),
         Command::Reproduce(options) => commands::reproduce::run(&options),
         Command::Image(options) => commands::image::run(&options),
     };

@@ -54,3 +54,79 @@ pub fn examine<D: Device>(device: &mut D) -> Result<Examined, ExamineError> {
     let slots = [slot(Slot::Even)?, slot(Slot::Odd)?];
     Ok(Examined { label, slots })
 }
+
+/// Which commit counts by the commit records alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// None was made.
+    Nothing,
+    /// This one, and its slot is whole.
+    Commit(Point),
+    /// One whose slot cannot be used.
+    Unusable {
+        /// Its counter.
+        counter: u64,
+        /// What is wrong with its slot.
+        fault: SlotFault,
+    },
+    /// Record and slot are damaged both.
+    Unknown,
+}
+
+impl Counts {
+    /// The slot of the commit that counts.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Commit(Point { counter, .. }) | Self::Unusable { counter, .. } => {
+                Some(Slot::of(*counter))
+            }
+            Self::Nothing | Self::Unknown => None,
+        }
+    }
+}
+
+impl Examined {
+    /// Whether nothing was ever written: no label, no commit record, no slot.
+    pub fn is_blank(&self) -> bool {
+        matches!(self.label, Err(Fault::Blank))
+            && self.slots.iter().all(|slot| {
+                matches!(slot.record, Err(Fault::Blank))
+                    && matches!(slot.slot, Err(SlotFault::Blank))
+            })
+    }
+
+    /// Which commit counts where there is no ledger: as an opener with the key decides, if nobody made up what is
+    /// there.
+    pub fn counts(&self) -> Counts {
+        let mut newest: Option<(u64, Counts)> = None;
+        for SlotExamined { record, slot } in &self.slots {
+            let (counter, counts) = match (record, slot) {
+                (Ok(record), slot) => {
+                    let counter = record.counter.get();
+                    let counts = match slot {
+                        Ok((_, point)) if point.digest == record.slot_digest => {
+                            Counts::Commit(*point)
+                        }
+                        Ok(_) => Counts::Unusable {
+                            counter,
+                            fault: SlotFault::OtherCommit,
+                        },
+                        Err(fault) => Counts::Unusable {
+                            counter,
+                            fault: *fault,
+                        },
+                    };
+                    (counter, counts)
+                }
+                (Err(Fault::Blank), _) => continue,
+                // Torn: its slot was flushed before.
+                (Err(_), Ok((_, point))) => (point.counter, Counts::Commit(*point)),
+                (Err(_), Err(_)) => return Counts::Unknown,
+            };
+            if newest.is_none_or(|(other, _)| other < counter) {
+                newest = Some((counter, counts));
+            }
+        }
+        newest.map_or(Counts::Nothing, |(_, counts)| counts)
+    }
+}

@@ -6,4 +6,5 @@ pub(crate) mod image;
 pub(crate) mod measure;
 pub(crate) mod reproduce;
 pub(crate) mod run;
+pub(crate) mod state;
 pub(crate) mod test;
