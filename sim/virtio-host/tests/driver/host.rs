@@ -158,9 +158,9 @@ impl Channel for Wire {
     }
 }
 
-/// A clock that goes on by a microsecond each time it is looked at.
-#[derive(Default)]
-pub(crate) struct Ticks(Cell<u64>);
+/// A clock that goes on by a microsecond each time it is looked at: clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ticks(Rc<Cell<u64>>);
 
 impl Clock for Ticks {
     fn now(&self) -> u64 {

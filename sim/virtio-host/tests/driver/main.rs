@@ -10,6 +10,7 @@
 mod block;
 mod bus;
 mod console;
+mod drivers;
 mod host;
 mod lies;
 mod power;
