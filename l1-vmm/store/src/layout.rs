@@ -3,6 +3,7 @@
 //! | offset | what |
 //! | --- | --- |
 //! | 0 | [`Label`], written once |
+//! | 0x200 | [`KeyRecord`], where the hardware has a part in the key |
 //! | 0x1000, 0x2000 | [`CommitRecord`] of slot 0 and of slot 1 |
 //! | 0x10_0000, 0x20_0000 | slot 0 and slot 1: a [`SlotSector`], then the ciphertext, zero up to a whole sector |
 //!
@@ -20,6 +21,8 @@ pub const VERSION: u16 = 1;
 pub const SECTORS_MIN: u64 = SLOT_SECTOR + 2 * SLOT_STRIDE;
 /// Where the label is, in sectors.
 pub const LABEL_SECTOR: u64 = 0;
+/// Where the key's record is, in sectors.
+pub const KEY_SECTOR: u64 = 1;
 /// Where the commit record of slot 0 is, in sectors.
 pub const COMMIT_SECTOR: u64 = 8;
 /// From one commit record to the other, in sectors: 4 KiB, so that no physical sector has both.
@@ -35,6 +38,8 @@ pub const CIPHERTEXT_MAX: usize = (SLOT_STRIDE as usize - 1) * SECTOR;
 pub mod magic {
     /// Of the label.
     pub const LABEL: [u8; 8] = *b"TDPVTPML";
+    /// Of the key's record.
+    pub const KEY: [u8; 8] = *b"TDPVTPMK";
     /// Of a commit record.
     pub const COMMIT: [u8; 8] = *b"TDPVTPMC";
     /// Of a slot.
@@ -139,6 +144,28 @@ pub struct CommitRecord {
     pub mac: Sha,
     /// 0x0D0: zero.
     pub rest: [u8; 0x130],
+}
+
+/// Of which TCB the hardware's half of the key is ([`key_record`](crate::key_record)).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct KeyRecord {
+    /// 0x000: [`magic::KEY`].
+    pub magic: [u8; 8],
+    /// 0x008: [`VERSION`].
+    pub version: U16,
+    /// 0x00A: zero.
+    pub reserved: [u8; 6],
+    /// 0x010: CPUSVN of the processor.
+    pub cpusvn: [u8; 16],
+    /// 0x020: TEE_TCB_SVN of the TDX module.
+    pub tee_tcb_svn: [u8; 16],
+    /// 0x030: SHA-384 of the bytes before.
+    pub digest: Sha,
+    /// 0x060: zero.
+    pub rest: [u8; 0x1A0],
 }
 
 /// What is associated data of a slot's AEAD.
@@ -267,6 +294,36 @@ impl Label {
     }
 }
 
+impl KeyRecord {
+    /// The record of this TCB.
+    pub fn new(cpusvn: [u8; 16], tee_tcb_svn: [u8; 16]) -> Self {
+        let mut record = Self {
+            magic: magic::KEY,
+            version: VERSION.into(),
+            reserved: [0; 6],
+            cpusvn,
+            tee_tcb_svn,
+            digest: [0; 48],
+            rest: [0; 0x1A0],
+        };
+        record.digest = record.computed();
+        record
+    }
+
+    fn computed(&self) -> Sha {
+        sha384(&[self.as_bytes().get(..0x30).unwrap_or_default()])
+    }
+
+    /// Reads a sector.
+    pub fn parse(sector: &[u8; SECTOR]) -> Result<Self, Fault> {
+        preamble(sector, magic::KEY)?;
+        let record = Self::read_from_bytes(sector).map_err(|_| Fault::Damaged)?;
+        let whole =
+            record.digest == record.computed() && zero(&record.reserved) && zero(&record.rest);
+        whole.then_some(record).ok_or(Fault::Damaged)
+    }
+}
+
 impl CommitRecord {
     /// What digest and MAC are of.
     pub fn covered(&self) -> &[u8] {
@@ -319,6 +376,7 @@ impl SlotSector {
 
 const _: () = assert!(
     size_of::<Label>() == SECTOR
+        && size_of::<KeyRecord>() == SECTOR
         && size_of::<CommitRecord>() == SECTOR
         && size_of::<SlotHeader>() == 0x100
         && size_of::<SlotSector>() == SECTOR

@@ -141,6 +141,10 @@ pub trait Ledger {
     /// # Errors
     /// See [`LedgerError`].
     fn commit(&mut self, point: Point) -> Result<(), LedgerError>;
+
+    /// Tells it that L1 refused what it found on the disk, by the error's name and text: so its owner learns of it where
+    /// the host has all other logs. Nothing depends on whether it arrives.
+    fn note(&mut self, _error: &str, _text: &str) {}
 }
 
 impl<L: Ledger + ?Sized> Ledger for &mut L {
@@ -149,6 +153,9 @@ impl<L: Ledger + ?Sized> Ledger for &mut L {
     }
     fn commit(&mut self, point: Point) -> Result<(), LedgerError> {
         (**self).commit(point)
+    }
+    fn note(&mut self, error: &str, text: &str) {
+        (**self).note(error, text);
     }
 }
 

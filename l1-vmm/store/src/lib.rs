@@ -6,6 +6,7 @@
 //!
 //! * [`record`]: what is stored, as named records ([`State`]).
 //! * [`layout`]: the bytes on the disk: a label, two commit records, two slots.
+//! * [`key_record`]: what has to be known before there is a key.
 //! * [`key`]: one state key, and the keys for each purpose that follow from it.
 //! * [`seal`]: a state as a slot, and a slot as a state or as what is wrong with it.
 //! * [`device`]: the disk as a trait, and how often it is asked again.
@@ -28,6 +29,7 @@ pub mod commit;
 pub mod device;
 pub mod examine;
 pub mod key;
+pub mod key_record;
 pub mod layout;
 pub mod ledger;
 pub mod open;

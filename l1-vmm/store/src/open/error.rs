@@ -167,7 +167,7 @@ impl OpenError {
     }
 
     /// What is wrong with a version that is not ours.
-    pub(super) fn version(version: u16) -> Self {
+    pub(crate) fn version(version: u16) -> Self {
         if version > VERSION {
             Self::FutureFormat { version }
         } else {

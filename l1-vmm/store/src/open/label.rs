@@ -4,7 +4,7 @@ use super::OpenError;
 use crate::commit::Labelled;
 use crate::device::{self, Device, DeviceError};
 use crate::key::{Keys, MachineId};
-use crate::layout::{Fault, LABEL_SECTOR, Label, SECTOR, SECTORS_MIN};
+use crate::layout::{Fault, KEY_SECTOR, LABEL_SECTOR, Label, SECTOR, SECTORS_MIN, magic};
 use zerocopy::IntoBytes;
 
 /// Whether the disk has our label. It has not yet where it is blank, or its label was torn when it was written.
@@ -41,8 +41,9 @@ pub(super) fn read<D: Device>(
     }
 }
 
-/// Whether all that a state disk uses is zero behind the label: a disk of somebody else's is not written to.
-fn blank<D: Device>(device: &mut D) -> Result<bool, DeviceError> {
+/// Whether all that a state disk uses is zero behind the label and the key's record: a disk of somebody else's is not
+/// written to.
+pub(crate) fn blank<D: Device>(device: &mut D) -> Result<bool, DeviceError> {
     /// Sectors that are read at once.
     const CHUNK: usize = 128;
     const { assert!(SECTORS_MIN.is_multiple_of(CHUNK as u64)) };
@@ -52,6 +53,12 @@ fn blank<D: Device>(device: &mut D) -> Result<bool, DeviceError> {
         device::read(device, at, &mut chunk)?;
         if at == LABEL_SECTOR {
             chunk.iter_mut().take(SECTOR).for_each(|byte| *byte = 0);
+            let (sectors, _) = chunk.as_chunks_mut::<SECTOR>();
+            let key = sectors.get_mut(KEY_SECTOR as usize);
+            // Also one that was torn when it was written.
+            if let Some(key) = key.filter(|key| key.starts_with(&magic::KEY)) {
+                key.fill(0);
+            }
         }
         if chunk != zero {
             return Ok(false);

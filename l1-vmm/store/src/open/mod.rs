@@ -10,14 +10,17 @@ mod error;
 mod label;
 
 pub use error::{OpenError, Seen, SeenCommit};
+pub(crate) use label::blank as is_blank;
 
 use crate::commit::{Found, Labelled, Store};
 use crate::device::Device;
 use crate::key::{Keys, MachineId, StateKey};
+use crate::layout::Sha;
 use crate::ledger::{self, Grant, Ledger, LedgerError, Point, Rollback};
 use crate::record::{RecordError, State, name};
 use crate::seal::Sealed;
-use contents::{Choice, Contents};
+use alloc::string::ToString;
+use contents::{Choice, Chosen, Contents};
 use core::fmt;
 
 /// A state that was opened, or the place for a first one.
@@ -71,16 +74,103 @@ pub fn open<D: Device, L: Ledger>(
     rollback: Rollback,
 ) -> Result<Opened<D, L>, OpenError> {
     let keys = Keys::new(key, machine);
-    let label = label::read(&mut device, machine, &keys)?;
+    let decided = match decide(&mut device, &mut ledger, &keys, machine, nv_size, rollback) {
+        Ok(decided) => decided,
+        Err(error) => {
+            tell(&mut ledger, rollback, &error);
+            return Err(error);
+        }
+    };
+    let found = Found {
+        label: decided.label,
+        rollback,
+        machine,
+        nv_size,
+    };
+    let store = Store::new(device, ledger, keys, found, decided.epoch);
+    Ok(match decided.state {
+        Decided::Nothing => Opened::Fresh(store),
+        Decided::First(state, point) => Opened::Unacknowledged {
+            store: store.ahead(),
+            state,
+            point,
+        },
+        Decided::Stored {
+            chosen,
+            digest,
+            recorded,
+            state,
+            ahead,
+        } => {
+            let store = store.after((chosen, digest), recorded);
+            match ahead {
+                Some(point) => Opened::Unacknowledged {
+                    store: store.ahead(),
+                    state,
+                    point,
+                },
+                None => Opened::Stored {
+                    store,
+                    state,
+                    point: chosen,
+                },
+            }
+        }
+    })
+}
+
+/// Tells the ledger why its state was refused, unless it was the ledger that did.
+fn tell<L: Ledger>(ledger: &mut L, rollback: Rollback, error: &OpenError) {
+    match (rollback, error) {
+        (Rollback::None, _) | (_, OpenError::LedgerUnreachable | OpenError::Refused { .. }) => {}
+        _ => ledger.note(error.name(), &error.to_string()),
+    }
+}
+
+/// What is opened, and as what.
+struct Decision {
+    label: Labelled,
+    epoch: u64,
+    state: Decided,
+}
+
+enum Decided {
+    /// There is no state.
+    Nothing,
+    /// The first state, which the ledger has not acknowledged.
+    First(State, Point),
+    Stored {
+        /// The commit that counts.
+        chosen: Point,
+        /// The keyed digest of its state.
+        digest: Sha,
+        recorded: Option<Point>,
+        /// What is opened.
+        state: State,
+        /// Of which commit it is, if that was not acknowledged.
+        ahead: Option<Point>,
+    },
+}
+
+/// Looks at the disk, takes the lease, and reads what counts.
+fn decide<D: Device, L: Ledger>(
+    device: &mut D,
+    ledger: &mut L,
+    keys: &Keys,
+    machine: MachineId,
+    nv_size: u32,
+    rollback: Rollback,
+) -> Result<Decision, OpenError> {
+    let label = label::read(device, machine, keys)?;
     let mut contents = || match label {
-        Labelled::Yes => Contents::read(&mut device, machine, &keys).map(Some),
+        Labelled::Yes => Contents::read(device, machine, keys).map(Some),
         Labelled::NotYet => Ok(None),
     };
     let grant = match rollback {
         Rollback::None => None,
         Rollback::Ledger | Rollback::Lazy => {
             let before = contents()?;
-            Some(lease(&mut ledger, before.as_ref())?)
+            Some(lease(ledger, before.as_ref())?)
         }
     };
     // From here on no older epoch can commit.
@@ -107,33 +197,34 @@ pub fn open<D: Device, L: Ledger>(
             .checked_add(1)
             .ok_or(OpenError::EpochsEnd)?,
     };
-    let found = Found {
-        label,
-        rollback,
-        machine,
-        nv_size,
-    };
-    let store = Store::new(device, ledger, keys, found, epoch);
-    let chosen = match choice {
-        Choice::Nothing => return Ok(Opened::Fresh(store)),
-        Choice::First(sealed) => {
-            return match rollback {
-                Rollback::Lazy => ahead(store, &sealed, nv_size),
-                Rollback::Ledger | Rollback::None => Ok(Opened::Fresh(store)),
-            };
+    let state = match choice {
+        Choice::Nothing => Decided::Nothing,
+        Choice::First(sealed) if rollback == Rollback::Lazy => {
+            Decided::First(state(&sealed, nv_size)?, sealed.point)
         }
-        Choice::Chosen(chosen) => chosen,
+        Choice::First(_) => Decided::Nothing,
+        Choice::Chosen(chosen) => {
+            let Chosen {
+                sealed,
+                recorded,
+                ahead,
+            } = *chosen;
+            let ahead = ahead.filter(|_| rollback == Rollback::Lazy);
+            let opened = ahead.as_ref().unwrap_or(&sealed);
+            Decided::Stored {
+                chosen: sealed.point,
+                digest: sealed.state_digest,
+                recorded,
+                state: state(opened, nv_size)?,
+                ahead: ahead.map(|sealed| sealed.point),
+            }
+        }
     };
-    let point = chosen.sealed.point;
-    let store = store.after((point, chosen.sealed.state_digest), chosen.recorded);
-    match (rollback, chosen.ahead) {
-        (Rollback::Lazy, Some(sealed)) => ahead(store, &sealed, nv_size),
-        _ => Ok(Opened::Stored {
-            store,
-            state: state(&chosen.sealed, nv_size)?,
-            point,
-        }),
-    }
+    Ok(Decision {
+        label,
+        epoch,
+        state,
+    })
 }
 
 /// A new epoch of the ledger's, for a disk with these contents, or a blank one.
@@ -145,19 +236,6 @@ fn lease<L: Ledger>(ledger: &mut L, disk: Option<&Contents>) -> Result<Grant, Op
             refusal,
             disk: disk.map_or(Seen::BLANK, Contents::seen),
         },
-    })
-}
-
-/// A state that was not acknowledged.
-fn ahead<D: Device, L: Ledger>(
-    store: Store<D, L>,
-    sealed: &Sealed,
-    nv_size: u32,
-) -> Result<Opened<D, L>, OpenError> {
-    Ok(Opened::Unacknowledged {
-        store: store.ahead(),
-        state: state(sealed, nv_size)?,
-        point: sealed.point,
     })
 }
 
