@@ -19,7 +19,7 @@ pub enum ChannelError {
     /// Not before the deadline.
     #[error("the host moved no bytes in time")]
     TimeOut,
-    /// The device is broken, gone or closed.
+    /// The device is broken or gone, or the stream has ended: it is of no use until it is restarted.
     #[error("the channel is closed")]
     Closed,
 }

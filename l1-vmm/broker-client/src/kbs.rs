@@ -165,7 +165,7 @@ impl KbsError {
     /// Whether another attempt, on an empty stream, may end otherwise: the bytes may have been an earlier request's.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Http { error, .. } => !error.is_closed(),
+            Self::Http { .. } => true,
             Self::Protocol { error, .. } => matches!(error, Error::Malformed(_)),
             Self::NoSession => true,
             Self::Refused { status, .. } => *status >= 500,

@@ -2,7 +2,8 @@
 //!
 //! A request whose answer did not come is sent again byte for byte, with the same number: the ledger answers it the same.
 //! Until it was answered no other one is sent. An answer that the session's key did not make, or that is to another
-//! request, is passed over: after a restart of the channel there may still come the answer to an earlier one.
+//! request, is passed over: one that did not come in time may still come, and of a request that was sent twice there come
+//! two.
 
 use crate::http::{Answer as HttpAnswer, Client, HttpError, Method, Request as HttpRequest};
 use crate::{Channel, Deadline};
@@ -47,15 +48,7 @@ pub struct BrokerLedger<C> {
     sequence: u64,
     /// The last request, if its answer has not come.
     unanswered: Option<(Request, Sealed)>,
-    /// Whether the stream is where it should be.
-    stream: Stream,
     fault: Option<LedgerFault>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stream {
-    Between,
-    Lost,
 }
 
 impl<C: Channel> BrokerLedger<C> {
@@ -68,7 +61,6 @@ impl<C: Channel> BrokerLedger<C> {
             patience,
             sequence: 0,
             unanswered: None,
-            stream: Stream::Between,
             fault: None,
         }
     }
@@ -76,23 +68,6 @@ impl<C: Channel> BrokerLedger<C> {
     /// Why the last request had no answer.
     pub fn fault(&self) -> Option<LedgerFault> {
         self.fault
-    }
-
-    /// Tells the ledger that L1 refused what it found, for the audit trail: the broker's operator learns of it where the
-    /// host's log would be the only one to say so.
-    ///
-    /// # Errors
-    /// [`LedgerError::Unreachable`], after which nobody need ask again.
-    pub fn note_refusal(&mut self, error: &str, detail: &str) -> Result<(), LedgerError> {
-        let cut = |text: &str, most: usize| text.chars().take(most / 4).collect();
-        let request = Request::Refused {
-            error: cut(error, limits::NAME),
-            detail: cut(detail, limits::TEXT),
-        };
-        match self.ask(&request)? {
-            Answer::Noted {} => Ok(()),
-            _ => Err(self.failed(LedgerFault::OtherAnswer)),
-        }
     }
 
     /// Asks, after the request before was answered.
@@ -123,7 +98,6 @@ impl<C: Channel> BrokerLedger<C> {
                 Ok(answer)
             }
             Err(fault) => {
-                self.stream = Stream::Lost;
                 self.unanswered = Some((request, sealed));
                 Err(self.failed(fault))
             }
@@ -131,9 +105,9 @@ impl<C: Channel> BrokerLedger<C> {
     }
 
     fn exchange(&mut self, sealed: &Sealed) -> Result<Answer, LedgerFault> {
-        if self.stream == Stream::Lost {
+        // A channel can be restarted a bounded number of times in its life, and a broker that is slow costs none of them.
+        if !self.client.is_between() {
             self.client.restart()?;
-            self.stream = Stream::Between;
         }
         let deadline = self.client.channel().after(self.patience);
         let code = code_text(&sealed.code);
@@ -220,6 +194,20 @@ impl<C: Channel> Ledger for BrokerLedger<C> {
             Answer::Committed {} => Ok(()),
             Answer::Refused(refused) => Err(LedgerError::Refused(Refusal::named(&refused.name))),
             _ => Err(self.failed(LedgerFault::OtherAnswer)),
+        }
+    }
+
+    fn note(&mut self, error: &str, text: &str) {
+        // A character has up to four bytes.
+        let cut = |text: &str, most: usize| text.chars().take(most / 4).collect();
+        let request = Request::Refused {
+            error: cut(error, limits::NAME),
+            detail: cut(text, limits::TEXT),
+        };
+        if let Ok(answer) = self.ask(&request)
+            && answer != (Answer::Noted {})
+        {
+            self.failed(LedgerFault::OtherAnswer);
         }
     }
 }

@@ -47,10 +47,3 @@ pub enum HttpError {
     #[error("there is no end of what is between the chunks of the answer's body")]
     ChunkOverhead,
 }
-
-impl HttpError {
-    /// Whether the channel is of no more use.
-    pub fn is_closed(self) -> bool {
-        self == Self::Channel(ChannelError::Closed)
-    }
-}

@@ -13,7 +13,7 @@ mod tests;
 pub use answer::{Answer, HEAD_MAX, HEADERS_MAX};
 pub use error::HttpError;
 
-use crate::{Channel, Deadline};
+use crate::{Channel, ChannelError, Deadline};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -53,6 +53,16 @@ pub struct Client<C> {
     received: Vec<u8>,
     /// How many of these bytes were read.
     read: usize,
+    place: Place,
+}
+
+/// Where the stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Between two messages, both ways.
+    Between,
+    /// In one that was not sent or not read to its end.
+    Within,
 }
 
 impl<C: Channel> Client<C> {
@@ -62,6 +72,7 @@ impl<C: Channel> Client<C> {
             channel,
             received: Vec::new(),
             read: 0,
+            place: Place::Between,
         }
     }
 
@@ -70,15 +81,25 @@ impl<C: Channel> Client<C> {
         &self.channel
     }
 
-    /// Sends `request` and reads an answer. After an error nobody knows where the stream is: [`restart`](Self::restart) it.
+    /// Whether the stream is between two messages: no byte of an answer was read that is not whole. An answer that did not
+    /// come in time may still come then, before the next one's.
+    pub fn is_between(&self) -> bool {
+        self.place == Place::Between
+    }
+
+    /// Sends `request` and reads an answer. After an error the stream may be [lost](Self::is_between):
+    /// [`restart`](Self::restart) it.
     ///
     /// # Errors
     /// See [`HttpError`].
     pub fn ask(&mut self, request: &Request<'_>, deadline: Deadline) -> Result<Answer, HttpError> {
+        // Until all of it was sent.
+        self.place = Place::Within;
         self.channel.send(&head(request), deadline)?;
         if let Method::Post(body) = request.method {
             self.channel.send(body, deadline)?;
         }
+        self.place = Place::Between;
         self.answer(request.body_max, deadline)
     }
 
@@ -90,10 +111,16 @@ impl<C: Channel> Client<C> {
         let mut reader = Reader::new(body_max);
         loop {
             let unread = self.received.get(self.read..).unwrap_or_default();
+            if !unread.is_empty() {
+                self.place = Place::Within;
+            }
             let (count, step) = reader.read(unread)?;
             self.read += count;
             match step {
-                Step::Done(answer) => return Ok(answer),
+                Step::Done(answer) => {
+                    self.place = Place::Between;
+                    return Ok(answer);
+                }
                 Step::More => self.receive(deadline)?,
             }
         }
@@ -106,19 +133,25 @@ impl<C: Channel> Client<C> {
     pub fn restart(&mut self) -> Result<(), HttpError> {
         self.received.clear();
         self.read = 0;
-        Ok(self.channel.restart()?)
+        self.channel.restart()?;
+        self.place = Place::Between;
+        Ok(())
     }
 
     /// Receives a piece, in the place of the last one.
     fn receive(&mut self, deadline: Deadline) -> Result<(), HttpError> {
         let mut piece = vec![0; PIECE];
-        let count = self.channel.receive(&mut piece, deadline)?;
+        let count = self.channel.receive(&mut piece, deadline);
+        if count == Err(ChannelError::Closed) {
+            self.place = Place::Within;
+        }
+        let count = count?;
         piece.truncate(count);
         self.received = piece;
         self.read = 0;
         // A host that gives a byte at a time has its bytes bounded, and its time here.
         if self.channel.now() >= deadline.0 {
-            return Err(crate::ChannelError::TimeOut.into());
+            return Err(ChannelError::TimeOut.into());
         }
         Ok(())
     }

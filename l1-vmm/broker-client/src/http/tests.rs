@@ -3,7 +3,6 @@
 extern crate std;
 
 use super::*;
-use crate::ChannelError;
 use crate::scripted::Script;
 use alloc::vec::Vec;
 use proptest::prelude::*;

@@ -36,3 +36,8 @@ impl Attester for PlainAttester {
         Ok(())
     }
 }
+
+/// A key as texts of the protocol have it.
+pub fn in_texts(key: &[u8; 32]) -> alloc::string::String {
+    broker_protocol::release::thumbprint_text(key)
+}
