@@ -98,6 +98,7 @@ impl FieldId {
     const L2_MSR_BITMAPS: u64 = 0x2520_0003_0000_0000;
     const CPUID_CONTROL: u64 = 0xA120_0000_0000_0000;
     const MRTD: u64 = 0x1310_0003_0000_0000;
+    const MRCONFIGID: u64 = 0x1310_0003_0000_0010;
     const RTMR: u64 = 0x1310_0003_0000_0040;
     const CLASS_STRIDE: u64 = 8 << 56;
 
@@ -130,6 +131,11 @@ impl FieldId {
     /// Quadword `qword` (0..6) of MRTD.
     pub const fn mrtd(qword: u8) -> Self {
         Self(Self::MRTD + qword as u64)
+    }
+
+    /// Quadword `qword` (0..6) of MRCONFIGID.
+    pub const fn mrconfigid(qword: u8) -> Self {
+        Self(Self::MRCONFIGID + qword as u64)
     }
 
     /// Quadword `qword` (0..6) of RTMR `index` (0..4).

@@ -27,6 +27,7 @@
 
 pub mod acpi;
 pub mod boot;
+pub mod configuration;
 pub mod e820;
 pub mod firmware_image;
 pub mod fw_cfg;

@@ -6,6 +6,7 @@ use super::fw_cfg::{FwCfg, FwCfgError};
 use alloc::vec::Vec;
 use attestation::journal::PcrMirror;
 use attestation::pcr::PcrBanks;
+use init_data::Configuration;
 use tdcall::{RawTdcall, SharedBuffer};
 
 /// The file that says how the vTPM mirrors PCRs in the TD's registers (`docs/measurement.md`,
@@ -39,6 +40,11 @@ pub enum OptionError {
         DeviceKind::NAMES
     )]
     Devices,
+    /// The attested configuration has chosen already.
+    #[error(
+        "fw_cfg {0} chooses what the init-data document chooses as well: leave one of them out"
+    )]
+    GivenTwice(&'static str),
 }
 
 /// A device that L2's PCI bus can have.
@@ -93,6 +99,34 @@ impl Options {
             )?,
             devices: word(files, DEVICES, devices, OptionError::Devices)?,
         })
+    }
+
+    /// As the attested configuration says, then as the host says. What both say is refused, even if they say the same: one
+    /// of them was to be in vain.
+    ///
+    /// # Errors
+    /// See [`OptionError`].
+    pub fn read_beside<R: RawTdcall, B: SharedBuffer>(
+        fw_cfg: &FwCfg<'_, R, B>,
+        configuration: Option<&Configuration>,
+    ) -> Result<Self, OptionError> {
+        let mut options = Self::read(fw_cfg)?;
+        let Some(configuration) = configuration else {
+            return Ok(options);
+        };
+        let once = |name| match fw_cfg.file(name, LENGTH_MAX)? {
+            Some(_) => Err(OptionError::GivenTwice(name)),
+            None => Ok(()),
+        };
+        if let Some(mirror) = configuration.mirror {
+            once(PCR_MIRROR)?;
+            options.mirror = mirror;
+        }
+        if let Some(banks) = configuration.banks {
+            once(PCR_BANKS)?;
+            options.banks = banks;
+        }
+        Ok(options)
     }
 }
 
@@ -175,6 +209,39 @@ mod tests {
         assert_eq!(both, Ok(expected));
         let one = options(&[(DEVICES, b"entropy")]).unwrap();
         assert_eq!(one.devices, [DeviceKind::Entropy]);
+    }
+
+    #[test]
+    fn the_attested_configuration_chooses_and_the_host_not_as_well() {
+        let beside = |files: &[(&'static str, &[u8])], configuration: &Configuration| {
+            let mut host = Host::new(0x1000, Fault::None);
+            let files = files.iter().zip(0x2A..);
+            let files = files.map(|((name, value), key)| (*name, key, *value));
+            host.set_files(&files.collect::<Vec<_>>());
+            let td = Td::new(&host);
+            Options::read_beside(&FwCfg::open(&td, &host)?, Some(configuration))
+        };
+        let mut chosen = Configuration {
+            state: None,
+            banks: Some(PcrBanks::ALL),
+            mirror: Some(PcrMirror::Full),
+        };
+        let options = beside(&[], &chosen).unwrap();
+        assert_eq!(
+            (options.banks, options.mirror),
+            (PcrBanks::ALL, PcrMirror::Full)
+        );
+        for (file, value) in [(PCR_MIRROR, &b"full"[..]), (PCR_BANKS, b"sha256+sha384")] {
+            let twice = beside(&[(file, value)], &chosen);
+            assert_eq!(twice, Err(OptionError::GivenTwice(file)));
+        }
+        // What it leaves open is the host's to choose.
+        chosen.mirror = None;
+        let options = beside(&[(PCR_MIRROR, b"off")], &chosen).unwrap();
+        assert_eq!(
+            (options.banks, options.mirror),
+            (PcrBanks::ALL, PcrMirror::Off)
+        );
     }
 
     #[test]

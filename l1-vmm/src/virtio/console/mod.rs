@@ -132,6 +132,11 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Console<H, B, C> {
         .ok_or(ConsoleError::TimeOut)
     }
 
+    /// What the clock says, in nanoseconds.
+    pub fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
     /// Resets the device and begins an empty stream.
     pub fn restart(&mut self) -> Result<(), ConsoleError> {
         if self.restarts == 0 {

@@ -7,8 +7,6 @@ use tdx_defs::status::Status;
 
 /// TD_UUID.
 const TD_UUID: FieldId = FieldId(0x8010_0003_0000_0020);
-/// MRCONFIGID.
-const MRCONFIGID: FieldId = FieldId(0x1310_0003_0000_0010);
 /// MROWNER.
 const MROWNER: FieldId = FieldId(0x1310_0003_0000_0018);
 /// MROWNERCONFIG.
@@ -72,7 +70,7 @@ const ROWS: [(Field, Read); 20] = [
     (Field::array(FieldId::mrtd(0), 6), |module, word| {
         qword(&module.td.mrtd, word)
     }),
-    (Field::array(MRCONFIGID, 6), |module, word| {
+    (Field::array(FieldId::mrconfigid(0), 6), |module, word| {
         qword(&module.td.params.mrconfigid, word)
     }),
     (Field::array(MROWNER, 6), |module, word| {
