@@ -1,20 +1,14 @@
 //! The guest's initial RAM file system: busybox, tpm2-tools with their libraries, and the scripts
 //! of `tests/guest`. The same inputs give the same bytes.
 
-use anyhow::{Context, Result, bail};
-use cpio::NewcBuilder;
+use crate::file_tree::{self, FileTree};
+use anyhow::{Context, Result};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-
-const REGULAR: u32 = 0o100_000;
-const DIRECTORY: u32 = 0o040_000;
-const SYMLINK: u32 = 0o120_000;
 
 /// What tpm2-tools are called: the program knows by its name which it is.
 const TOOLS_FOLDER: &str = "/usr/bin";
@@ -23,18 +17,6 @@ const TOOLS_PREFIX: &str = "tpm2_";
 const PROGRAMS: &[&str] = &["/usr/bin/tpm2"];
 /// Libraries that those programs load by name at run time.
 const LOADED_LIBRARIES: &[&str] = &["libtss2-tcti-device.so.0"];
-/// Where the host's libraries are.
-const LIBRARY_FOLDER: &str = "/usr/lib/x86_64-linux-gnu";
-
-enum Entry {
-    Folder,
-    File { data: Vec<u8>, mode: u32 },
-    Link(String),
-}
-
-/// What goes into an initrd, by path; the map's order is the archive's.
-struct Tree(BTreeMap<String, Entry>);
-
 /// What an initrd has besides the usual.
 pub(crate) struct More<'a> {
     /// Programs that need no library; they go to `/bin`.
@@ -60,7 +42,7 @@ impl More<'_> {
 
 /// Writes the initrd and returns its path.
 pub(crate) fn build(guest_scripts: &Path, more: &More<'_>, to: &Path) -> Result<PathBuf> {
-    let mut tree = Tree(BTreeMap::new());
+    let mut tree = FileTree::default();
     for folder in ["dev", "proc", "sys", "tmp", "run", "root", "etc", "mnt"] {
         tree.folder(folder);
     }
@@ -77,7 +59,10 @@ pub(crate) fn build(guest_scripts: &Path, more: &More<'_>, to: &Path) -> Result<
         tree.link(&format!("usr/bin/{tool}"), "tpm2");
     }
     for library in LOADED_LIBRARIES {
-        tree.program(&Path::new(LIBRARY_FOLDER).join(library), Path::new("/"))?;
+        tree.program(
+            &Path::new(file_tree::LIBRARY_FOLDER).join(library),
+            Path::new("/"),
+        )?;
     }
     if let Some((folder, programs)) = more.unpacked {
         for program in programs {
@@ -121,7 +106,7 @@ pub(crate) fn build(guest_scripts: &Path, more: &More<'_>, to: &Path) -> Result<
 
 /// Compresses into a file of its own name, which then takes the place of `path` at once: another run that packs or
 /// reads the same archive has a whole one, the old or the new.
-fn write_whole(path: &Path, archive: &[u8], compression: Compression) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, archive: &[u8], compression: Compression) -> Result<()> {
     let folder = path.parent().context("an initrd without a folder")?;
     let file = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o644))
@@ -146,100 +131,6 @@ fn tools() -> Result<Vec<String>> {
         .collect();
     tools.sort();
     Ok(tools)
-}
-
-impl Tree {
-    fn folder(&mut self, path: &str) {
-        let mut so_far = String::new();
-        for part in path.split('/') {
-            if !so_far.is_empty() {
-                so_far.push('/');
-            }
-            so_far.push_str(part);
-            self.0.entry(so_far.clone()).or_insert(Entry::Folder);
-        }
-    }
-
-    fn file(&mut self, path: &str, data: Vec<u8>, mode: u32) {
-        if let Some((folder, _)) = path.rsplit_once('/') {
-            self.folder(folder);
-        }
-        self.0.insert(path.to_owned(), Entry::File { data, mode });
-    }
-
-    fn link(&mut self, path: &str, target: &str) {
-        if let Some((folder, _)) = path.rsplit_once('/') {
-            self.folder(folder);
-        }
-        self.0
-            .insert(path.to_owned(), Entry::Link(target.to_owned()));
-    }
-
-    /// Adds a file of the host at its path below `root`, and the libraries it needs, of which those of
-    /// `root` come first.
-    fn program(&mut self, path: &Path, root: &Path) -> Result<()> {
-        let data = std::fs::read(path).with_context(|| path.display().to_string())?;
-        let place = |path: &Path| {
-            let below = path.strip_prefix(root).unwrap_or(path).to_string_lossy();
-            below.trim_start_matches('/').to_owned()
-        };
-        self.file(&place(path), data, 0o755);
-        let mut ldd = Command::new("ldd");
-        ldd.arg(path);
-        if root != Path::new("/") {
-            let libraries = root.join(LIBRARY_FOLDER.trim_start_matches('/'));
-            ldd.env("LD_LIBRARY_PATH", libraries);
-        }
-        let output = ldd.output().context("cannot run ldd")?;
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
-            // "libx.so.1 => /lib/.../libx.so.1 (0x...)" or "/lib64/ld-linux-x86-64.so.2 (0x...)".
-            let library = match line.split_once("=> ") {
-                Some((name, _)) if line.contains("not found") => {
-                    bail!(
-                        "{} needs {}, which is not installed",
-                        path.display(),
-                        name.trim()
-                    )
-                }
-                Some((_, found)) => found,
-                None => line.trim(),
-            };
-            let Some(library) = library
-                .split_whitespace()
-                .next()
-                .filter(|name| name.starts_with('/'))
-            else {
-                continue;
-            };
-            let place = place(Path::new(library));
-            if !self.0.contains_key(&place) {
-                let data = std::fs::read(library).with_context(|| library.to_owned())?;
-                self.file(&place, data, 0o755);
-            }
-        }
-        Ok(())
-    }
-
-    fn archive(self) -> Result<Vec<u8>> {
-        let mut out = Vec::new();
-        for (inode, (path, entry)) in (1u32..).zip(self.0) {
-            let (mode, data) = match entry {
-                Entry::Folder => (DIRECTORY | 0o755, Vec::new()),
-                Entry::File { data, mode } => (REGULAR | mode, data),
-                Entry::Link(target) => (SYMLINK | 0o777, target.into_bytes()),
-            };
-            let builder = NewcBuilder::new(&path)
-                .ino(inode)
-                .mode(mode)
-                .nlink(1)
-                .mtime(0);
-            let mut writer = builder.write(&mut out, data.len() as u32);
-            writer.write_all(&data)?;
-            writer.finish()?;
-        }
-        cpio::newc::trailer(&mut out)?;
-        Ok(out)
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod debian;
 #[cfg(test)]
 mod definitions;
 mod figures;
+mod file_tree;
 mod host;
 mod images;
 mod initrd;
