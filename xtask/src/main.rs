@@ -31,7 +31,6 @@ mod report;
 mod reproducible;
 #[cfg(test)]
 mod soundness;
-mod swtpm;
 mod tally;
 
 use clap::{Parser, Subcommand};

@@ -1,7 +1,7 @@
 //! Starts the simulator, the program of `sim/machine`, under QEMU, and keeps what it says.
 //!
 //! * [`Simulation`] is what is to run, [`Run`] what came of it; [`PlainQemu`] runs the same guest
-//!   without the simulator.
+//!   without the simulator, with [`Swtpm`] as its TPM.
 //! * [`Transcript`] is the guest's console, and the simulator's log with its records and L1's: lines of
 //!   `@` and a JSON object, which `docs/simulator.md` lists.
 //! * [`HostDevices`] are the host's disks, and the way to a key broker.
@@ -19,6 +19,7 @@ mod plain_qemu;
 mod qemu;
 mod ram;
 mod simulation;
+mod swtpm;
 mod transcript;
 
 pub use devices::HostDevices;
@@ -27,4 +28,5 @@ pub use plain_qemu::PlainQemu;
 pub use qemu::{Answer, BootFiles, Clock, Run};
 pub use ram::td_ram;
 pub use simulation::{Console, Simulation};
+pub use swtpm::Swtpm;
 pub use transcript::{L1Record, Phase, Step, Transcript};

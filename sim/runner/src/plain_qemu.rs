@@ -18,6 +18,9 @@ pub struct PlainQemu<'a> {
     pub clock: Clock,
     /// The control socket of a running swtpm.
     pub tpm_socket: Option<&'a Path>,
+    /// A raw image, which the guest sees as a modern virtio block device and may write to. It answers in the host's
+    /// time: no `Clock::Counted` with it, which would skip the wait and let the guest's time-outs fire.
+    pub disk: Option<&'a Path>,
     /// The run is ended after this much of the host's time.
     pub limit: Duration,
 }
@@ -38,6 +41,15 @@ impl PlainQemu<'_> {
                 .arg(format!("socket,id=tpm,path={}", socket.display()))
                 .args(["-tpmdev", "emulator,id=tpm0,chardev=tpm"])
                 .args(["-device", "tpm-tis,tpmdev=tpm0"]);
+        }
+        if let Some(disk) = self.disk {
+            command
+                .arg("-drive")
+                .arg(format!(
+                    "file={},format=raw,if=none,id=disk",
+                    disk.display()
+                ))
+                .args(["-device", "virtio-blk-pci,drive=disk,disable-legacy=on"]);
         }
         let heard = qemu::listen(command, None, Some(self.limit), on_line)?;
         Ok(heard.into_run(SUCCESS, ""))

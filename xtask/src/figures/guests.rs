@@ -1,10 +1,10 @@
 //! The guests whose runs are measured: on the simulator, and on plain QEMU.
 
 use crate::initrd::More;
-use crate::{images, prepare, swtpm};
+use crate::{images, prepare};
 use anyhow::{Result, ensure};
 use boots::{BASE_COMMAND_LINE, LIMIT, Setup};
-use simulator::{BootFiles, Clock, PlainQemu, Run, Simulation, Window};
+use simulator::{BootFiles, Clock, PlainQemu, Run, Simulation, Swtpm, Window};
 use std::path::{Path, PathBuf};
 
 /// The initrd with the timing program.
@@ -45,7 +45,7 @@ pub(crate) fn on_simulator(
 
 /// The timing program in a guest of plain QEMU with swtpm.
 pub(crate) fn beside_swtpm(setup: &Setup, initrd: &Path) -> Result<Run> {
-    let swtpm = swtpm::start()?;
+    let swtpm = Swtpm::new()?;
     plain(
         setup,
         initrd,
@@ -69,6 +69,7 @@ pub(crate) fn plain(
         },
         memory_mib: 1024,
         clock: Clock::Counted,
+        disk: None,
         tpm_socket: socket,
         limit: LIMIT,
     }
