@@ -6,7 +6,8 @@ cd /tmp || exit 1
 passed=0
 failed=0
 
-# step NAME COMMAND...: runs a command (a function or a program); its output is shown if it fails.
+# step NAME COMMAND...: runs a command (a function or a program); its output is shown if it fails, and
+# its status given back.
 step() {
     name=$1
     shift
@@ -19,6 +20,7 @@ step() {
         echo "@step $name fail"
         echo "  $* (status $status)"
         sed 's/^/  | /' /tmp/log
+        return "$status"
     fi
 }
 steps_done() { echo "@steps $passed passed, $failed failed"; }

@@ -14,6 +14,31 @@ const KERNEL_FILE: &str = "vmlinuz";
 /// modules are inserted.
 const TPM_MODULES: [&str; 4] = ["rng-core.ko", "tpm.ko", "tpm_tis_core.ko", "tpm_tis.ko"];
 
+/// The kernel's drivers of an encrypted root on a virtio disk, in the order in which they are inserted: virtio by PCI,
+/// the mapper with AES-XTS (by the processor's instructions, and without), ext4. They are not built in.
+const ROOT_DISK_MODULES: [&str; 18] = [
+    "virtio_ring.ko",
+    "virtio.ko",
+    "virtio_pci_legacy_dev.ko",
+    "virtio_pci_modern_dev.ko",
+    "virtio_pci.ko",
+    "virtio_blk.ko",
+    "dm-mod.ko",
+    "dm-crypt.ko",
+    "cryptd.ko",
+    "crypto_simd.ko",
+    "aesni-intel.ko",
+    "ecb.ko",
+    "xts.ko",
+    "crc32c_generic.ko",
+    "crc16.ko",
+    "mbcache.ko",
+    "jbd2.ko",
+    "ext4.ko",
+];
+/// Where [`kernel`] keeps those of its kernel, in its cache.
+const MODULES_FOLDER: &str = "vmlinuz.modules";
+
 /// The keys of Debian's archive, of all of its suites.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -39,7 +64,8 @@ pub(crate) struct Kernel {
 /// The path of a stock `vmlinuz`, fetched into `cache` on first use.
 pub(crate) fn kernel(cache: &Path) -> Result<PathBuf> {
     let kept = cache.join(KERNEL_FILE);
-    if kept.exists() {
+    let modules = cache.join(MODULES_FOLDER);
+    if kept.exists() && modules.exists() {
         return Ok(kept);
     }
     std::fs::create_dir_all(cache)?;
@@ -47,9 +73,26 @@ pub(crate) fn kernel(cache: &Path) -> Result<PathBuf> {
         .fetch_kernel(cache)
         .context("pass a kernel with --kernel FILE")?;
     let vmlinuz = find_kernel(download.path()).context("the package holds no kernel")?;
+    let unfinished = tempfile::tempdir_in(cache)?;
+    for name in ROOT_DISK_MODULES {
+        let found = find_below(download.path(), name)
+            .with_context(|| format!("{package} has no {name}"))?;
+        std::fs::rename(found, unfinished.path().join(name))?;
+    }
     std::fs::write(cache.join("vmlinuz.package"), &package)?;
     std::fs::rename(vmlinuz, &kept)?;
+    if modules.exists() {
+        std::fs::remove_dir_all(&modules)?;
+    }
+    std::fs::rename(unfinished.keep(), &modules)?;
     Ok(kept)
+}
+
+/// What [`kernel`]'s kernel needs besides to find its root on an encrypted virtio disk: modules, in the order in which
+/// they are inserted.
+pub(crate) fn root_disk_modules(cache: &Path) -> Vec<PathBuf> {
+    let folder = cache.join(MODULES_FOLDER);
+    ROOT_DISK_MODULES.map(|name| folder.join(name)).into()
 }
 
 /// The name of the package that [`kernel`] unpacked.
@@ -85,34 +128,44 @@ pub(crate) fn kernel_of_suite(suite: &str, cache: &Path) -> Result<Kernel> {
     })
 }
 
-/// Packages of this machine's Debian, unpacked into a folder of `cache` on first use.
+/// Packages of this machine's Debian, unpacked into a folder of `cache` on first use, and again when others are asked for.
 pub(crate) fn unpacked(name: &str, packages: &[&str], cache: &Path) -> Result<PathBuf> {
     let kept = cache.join(name);
-    if kept.exists() {
+    let list_file = cache.join(format!("{name}.packages"));
+    let list = packages.join(" ");
+    if kept.exists() && std::fs::read_to_string(&list_file).is_ok_and(|of| of == list) {
         return Ok(kept);
     }
-    let step = progress::step(format!("fetching Debian packages: {}", packages.join(" ")));
+    std::fs::create_dir_all(cache)?;
+    let step = progress::step(match packages {
+        [_, _, _, _, _, _, _, _, _, _, ..] => {
+            format!("fetching {} Debian packages: {name}", packages.len())
+        }
+        _ => format!("fetching Debian packages: {list}"),
+    });
     let download = tempfile::tempdir_in(cache)?;
     let whole = download.path().join("unpacked");
-    let fetch_all = || -> Result<()> {
-        for package in packages {
-            let deb = Archive::Host.download(package, download.path())?;
-            let status = Command::new("dpkg-deb")
-                .arg("-x")
-                .args([&deb, &whole])
-                .status()
-                .context("cannot run dpkg-deb")?;
-            ensure!(status.success(), "cannot unpack {}", deb.display());
-            std::fs::remove_file(deb)?;
+    let debs = match Archive::Host.download(packages, download.path()) {
+        Ok(debs) => debs,
+        Err(_) => {
+            // The package lists may be older than the archive.
+            Archive::Host.update();
+            Archive::Host.download(packages, download.path())?
         }
-        Ok(())
     };
-    if fetch_all().is_err() {
-        // The package lists may be older than the archive.
-        Archive::Host.update();
-        fetch_all()?;
+    for deb in debs {
+        let status = Command::new("dpkg-deb")
+            .arg("-x")
+            .args([&deb, &whole])
+            .status()
+            .context("cannot run dpkg-deb")?;
+        ensure!(status.success(), "cannot unpack {}", deb.display());
+    }
+    if kept.exists() {
+        std::fs::remove_dir_all(&kept)?;
     }
     std::fs::rename(whole, &kept)?;
+    std::fs::write(list_file, list)?;
     step.done();
     Ok(kept)
 }
@@ -168,23 +221,26 @@ impl Archive<'_> {
         let _ = self.apt("apt-get").args(["update", "-qq"]).output();
     }
 
-    /// Fetches a package into `folder`, and gives its path.
-    fn download(self, package: &str, folder: &Path) -> Result<PathBuf> {
+    /// Fetches packages into `folder`, which has no others, and gives their paths in the order of their names.
+    fn download(self, packages: &[&str], folder: &Path) -> Result<Vec<PathBuf>> {
         let status = self
             .apt("apt-get")
-            .args(["download", "-qq", package])
+            .args(["download", "-qq"])
+            .args(packages)
             .current_dir(folder)
             // apt drops to a user who may not write here, and warns of it.
             .stderr(Stdio::null())
             .status()
             .context("cannot run apt-get")?;
-        let deb = std::fs::read_dir(folder)?
+        let mut debs: Vec<PathBuf> = std::fs::read_dir(folder)?
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"));
-        match deb.filter(|_| status.success()) {
-            Some(deb) => Ok(deb),
-            None => bail!("apt-get download {package} failed"),
+            .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+            .collect();
+        debs.sort();
+        if !status.success() || debs.is_empty() {
+            bail!("apt-get download {} failed", packages.join(" "));
         }
+        Ok(debs)
     }
 
     /// The current kernel's package, and a folder with its `vmlinuz` somewhere below.
@@ -203,8 +259,9 @@ impl Archive<'_> {
         let binary = package.replacen("linux-image-", "linux-binary-", 1);
         for name in [package, binary] {
             let download = tempfile::tempdir_in(cache)?;
-            let deb = self.download(&name, download.path())?;
-            unpack_kernel(&deb, download.path())?;
+            for deb in self.download(&[&name], download.path())? {
+                unpack_kernel(&deb, download.path())?;
+            }
             if find_kernel(download.path()).is_some() {
                 step.done();
                 return Ok((name, download));
@@ -228,7 +285,7 @@ impl Archive<'_> {
     }
 }
 
-/// Unpacks only what is or leads to a kernel, or is its TPM driver.
+/// Unpacks only what is or leads to a kernel, or is one of its drivers.
 fn unpack_kernel(deb: &Path, to: &Path) -> Result<()> {
     let mut archive = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
@@ -242,7 +299,12 @@ fn unpack_kernel(deb: &Path, to: &Path) -> Result<()> {
         .arg("-C")
         .arg(to)
         .args(["-x", "--wildcards", "*/vmlinuz*"])
-        .args(TPM_MODULES.map(|module| format!("*/{module}")))
+        .args(
+            TPM_MODULES
+                .iter()
+                .chain(&ROOT_DISK_MODULES)
+                .map(|module| format!("*/{module}")),
+        )
         .stdin(stdout)
         .stderr(Stdio::null())
         .status()

@@ -45,6 +45,11 @@ impl FileTree {
         self.0.insert(path.to_owned(), Entry::File { data, mode });
     }
 
+    /// Whether something is at this path.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
     /// Adds a symbolic link, and the folders above it.
     pub(crate) fn link(&mut self, path: &str, target: &str) {
         if let Some((folder, _)) = path.rsplit_once('/') {

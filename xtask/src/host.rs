@@ -67,6 +67,7 @@ const NEEDED: &[Needed] = &[
 
 /// What only `cargo xtask test` takes.
 const NEEDED_BY_TESTS: &[Needed] = &[
+    SWTPM,
     Needed {
         package: "golang-go",
         file: "/usr/bin/go",
@@ -80,11 +81,13 @@ const NEEDED_BY_TESTS: &[Needed] = &[
 ];
 
 /// What only `cargo xtask bench` takes.
-const NEEDED_BY_BENCH: &[Needed] = &[Needed {
+const NEEDED_BY_BENCH: &[Needed] = &[SWTPM];
+
+const SWTPM: Needed = Needed {
     package: "swtpm",
     file: "/usr/bin/swtpm",
-    why: "the TPM that QEMU's is compared with",
-}];
+    why: "the TPM of plain QEMU, with which ours is compared",
+};
 
 /// Makes sure that everything for builds and runs is installed.
 pub(crate) fn prepare() -> Result<()> {

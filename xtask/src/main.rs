@@ -29,6 +29,7 @@ mod prepare;
 mod progress;
 mod report;
 mod reproducible;
+mod root_disk;
 #[cfg(test)]
 mod soundness;
 mod tally;

@@ -4,9 +4,11 @@ use crate::images::{self, Images, PACKAGES, VerifierBuild, root};
 use crate::prepare::{Instead, prepare};
 use crate::reproducible::{self, Scope};
 use crate::tally::Tally;
-use crate::{odd, progress};
+use crate::{debian, odd, progress};
 use anyhow::{Context, Result};
+use boots::root_disk::{self, RootDisk};
 use boots::{Setup, Suite, bad_input, blobs, compatibility, evidence, linux, micro_guests};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -28,9 +30,12 @@ pub(crate) struct Options {
     /// Only the round trip of evidence.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     attest: bool,
+    /// Only the Debian root on a LUKS2 disk that the TPM opens, on plain QEMU with swtpm.
+    #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
+    root_disk: bool,
     /// Only what users boot that is odd, and all of it, with kernels of every Debian suite (half an hour), or
     /// the trials whose name contains this. The other tests have a part of it.
-    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob", "attest", "root_disk"])]
     compatibility: Option<String>,
 }
 
@@ -39,6 +44,18 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let started = Instant::now();
     crate::host::prepare_for_tests()?;
     let mut tally = Tally::default();
+    if options.root_disk {
+        crate::host::prepare()?;
+        let folder = images::work_folder()?;
+        debian::kernel(&folder)?;
+        let disk = new_root_disk(&folder)?;
+        check(
+            &mut tally,
+            "enrolling and opening a LUKS2 disk",
+            &root_disk::suite(&disk),
+        );
+        return Ok(tally.conclude());
+    }
     let mut verifier = VerifierBuild::Quick;
     let part =
         options.simulator || options.attest || options.micro_guests || options.blob.is_some();
@@ -169,6 +186,25 @@ fn check(tally: &mut Tally, what: &str, suite: &Suite<'_>) {
     let checks = suite.run();
     step.done();
     tally.count_all(checks);
+}
+
+/// A new encrypted root, with a new TPM.
+fn new_root_disk(folder: &Path) -> Result<RootDisk> {
+    let built = crate::root_disk::build(folder)?;
+    let mine = folder.join("root-disk.boot");
+    let disk = mine.join("plain.disk");
+    built.new_disk(&disk)?;
+    let tpm_state = mine.join("plain.swtpm");
+    if tpm_state.exists() {
+        std::fs::remove_dir_all(&tpm_state)?;
+    }
+    Ok(RootDisk {
+        kernel: debian::kernel(folder)?,
+        initrd: built.initrd,
+        disk,
+        tpm_state,
+        folder: folder.to_owned(),
+    })
 }
 
 fn linux_boots(tally: &mut Tally, suite: &Suite<'_>) {
