@@ -2,7 +2,9 @@
 //! Nothing of it is authenticated, and nothing is repaired.
 
 use crate::device::{self, Device, DeviceError};
-use crate::layout::{CommitRecord, Fault, LABEL_SECTOR, Label, SECTORS_MIN, Slot, SlotHeader};
+use crate::layout::{
+    CommitRecord, Fault, KEY_SECTOR, KeyRecord, LABEL_SECTOR, Label, SECTORS_MIN, Slot, SlotHeader,
+};
 use crate::ledger::Point;
 use crate::seal::{self, SlotFault};
 
@@ -20,6 +22,8 @@ pub struct SlotExamined {
 pub struct Examined {
     /// The label.
     pub label: Result<Label, Fault>,
+    /// The key's record; [`Fault::Blank`] where the hardware has no part in the key.
+    pub key: Result<KeyRecord, Fault>,
     /// Slot 0 and slot 1.
     pub slots: [SlotExamined; 2],
 }
@@ -44,6 +48,7 @@ pub fn examine<D: Device>(device: &mut D) -> Result<Examined, ExamineError> {
         return Err(ExamineError::TooSmall(sectors));
     }
     let label = Label::parse(&device::sector(device, LABEL_SECTOR)?);
+    let key = KeyRecord::parse(&device::sector(device, KEY_SECTOR)?);
     let mut slot = |slot: Slot| -> Result<SlotExamined, DeviceError> {
         let record = device::sector(device, slot.commit_sector())?;
         Ok(SlotExamined {
@@ -52,7 +57,7 @@ pub fn examine<D: Device>(device: &mut D) -> Result<Examined, ExamineError> {
         })
     };
     let slots = [slot(Slot::Even)?, slot(Slot::Odd)?];
-    Ok(Examined { label, slots })
+    Ok(Examined { label, key, slots })
 }
 
 /// Which commit counts by the commit records alone.
@@ -86,7 +91,7 @@ impl Counts {
 }
 
 impl Examined {
-    /// Whether nothing was ever written: no label, no commit record, no slot.
+    /// Whether no state was ever written: no label, no commit record, no slot. There may be a key record.
     pub fn is_blank(&self) -> bool {
         matches!(self.label, Err(Fault::Blank))
             && self.slots.iter().all(|slot| {

@@ -13,7 +13,8 @@
 
 mod model;
 
-use model::{Disk, Kept, Model, Power, Tear, ledger, nonce, parts, start_on, state};
+use model::{Disk, Kept, MACHINE, Model, Power, Tear, ledger, nonce, parts, start_on, state};
+use state_store::key_record::{self, KeyRecord};
 use state_store::layout::{LABEL_SECTOR, SECTOR, Slot};
 use state_store::{Commit, OpenError, Opened, Rollback};
 use std::cell::RefCell;
@@ -94,6 +95,14 @@ fn cases() -> Vec<Case> {
         };
         case("torn-label", (Disk::from([(LABEL_SECTOR, label)]), kept))
     };
+    // A first state whose key the hardware has a part in.
+    let hardware = {
+        let mut device = Model::new(Disk::new(), &Power::default());
+        let record = KeyRecord::new([0xC5; 16], [0x7D; 16]);
+        key_record::write(&mut device, MACHINE, &record).unwrap();
+        let blank = case("blank", (device.crash(Tear::Nothing), Kept::default()));
+        case("hardware", commit(&blank, 1, None))
+    };
     vec![
         first,
         second,
@@ -102,6 +111,7 @@ fn cases() -> Vec<Case> {
         unacknowledged,
         torn_record,
         torn_label,
+        hardware,
     ]
 }
 
@@ -153,6 +163,7 @@ fn version_1_is_read() {
         ),
         ("torn-record", [(Some(3), yes); 3]),
         ("torn-label", [(None, yes); 3]),
+        ("hardware", [(Some(1), yes); 3]),
     ];
     for (case, (name, expected)) in cases().into_iter().zip(expected) {
         assert_eq!(case.name, name);
@@ -183,6 +194,13 @@ fn a_later_version_is_refused_by_its_number() {
         let error = start_on(&disk, None, Rollback::None, &Power::default());
         assert_eq!(error.unwrap_err(), OpenError::FutureFormat { version });
     }
+    let hardware = from_text(&std::fs::read_to_string(file("hardware")).unwrap());
+    let mut device = Model::new(hardware, &Power::default());
+    let record = key_record::read(&mut device, MACHINE).unwrap().unwrap();
+    assert_eq!(
+        (record.cpusvn, record.tee_tcb_svn),
+        ([0xC5; 16], [0x7D; 16])
+    );
     let mut device = Model::new(second, &Power::default());
     let examined = state_store::examine::examine(&mut device).unwrap();
     assert!(examined.label.is_ok() && examined.slots.iter().all(|slot| slot.slot.is_ok()));

@@ -111,7 +111,7 @@ struct Findings {
 impl Findings {
     fn new(path: &Path, bytes: u64, examined: Examined) -> Self {
         let counts = examined.counts();
-        let mut parts = vec![label(&examined)];
+        let mut parts = vec![label(&examined), key_record(&examined)];
         for (slot, found) in Slot::BOTH.into_iter().zip(&examined.slots) {
             parts.push(commit_record(slot, found, &counts));
             parts.push(contents(slot, found, &counts, examined.label.as_ref().ok()));
@@ -187,6 +187,27 @@ fn label(examined: &Examined) -> Part {
         Err(fault) => (Verdict::Wrong, words(*fault), json!({})),
     };
     part("label", verdict, text, details)
+}
+
+fn key_record(examined: &Examined) -> Part {
+    let (verdict, text, details) = match &examined.key {
+        Ok(record) => {
+            let cpusvn = hex::encode(record.cpusvn);
+            let module = hex::encode(record.tee_tcb_svn);
+            (
+                Verdict::Ok,
+                format!("sealed to CPUSVN {cpusvn}, TEE_TCB_SVN {module}"),
+                json!({ "cpusvn": cpusvn, "tee-tcb-svn": module }),
+            )
+        }
+        Err(Fault::Blank) => (
+            Verdict::Ok,
+            "none: the hardware has no part in the key".into(),
+            json!({}),
+        ),
+        Err(fault) => (Verdict::Wrong, words(*fault), json!({})),
+    };
+    part("key", verdict, text, details)
 }
 
 fn part(name: impl Into<String>, verdict: Verdict, text: String, details: Value) -> Part {
@@ -347,23 +368,27 @@ mod tests {
     const SLOT_1: usize = 0x20_0000;
     const RECORD_0: usize = 0x1000;
 
-    /// Label; record and slot 0; record and slot 1; what counts.
+    /// Label and key; record and slot 0; record and slot 1; what counts.
     #[test]
     fn each_golden_disk_is_told() {
         let (ok, note) = ("ok", "note");
         for (name, expected, words) in [
-            ("first", [ok, note, note, ok, ok, ok], "commit 1 in slot 1"),
-            ("second", [ok; 6], "commit 2 in slot 0"),
-            ("third", [ok; 6], "commit 3 in slot 1"),
+            (
+                "first",
+                [ok, ok, note, note, ok, ok, ok],
+                "commit 1 in slot 1",
+            ),
+            ("second", [ok; 7], "commit 2 in slot 0"),
+            ("third", [ok; 7], "commit 3 in slot 1"),
             (
                 "torn-slot",
-                [ok, ok, ok, ok, note, ok],
+                [ok, ok, ok, ok, ok, note, ok],
                 "commit 2 in slot 0",
             ),
-            ("unacknowledged", [ok; 6], "commit 2 in slot 0"),
+            ("unacknowledged", [ok; 7], "commit 2 in slot 0"),
             (
                 "torn-record",
-                [ok, ok, ok, note, ok, ok],
+                [ok, ok, ok, ok, note, ok, ok],
                 "commit 3 in slot 1",
             ),
         ] {
@@ -372,6 +397,16 @@ mod tests {
             assert!(text.contains(words), "{name}: {text}");
             assert!(text.contains("nothing is wrong"), "{name}: {text}");
         }
+        let (verdicts, text) = found(&golden("hardware", &[]));
+        assert_eq!(verdicts, [ok, ok, note, note, ok, ok, ok], "{text}");
+        let sealed = format!(
+            "sealed to CPUSVN {}, TEE_TCB_SVN {}",
+            "c5".repeat(16),
+            "7d".repeat(16)
+        );
+        assert!(text.contains(&sealed), "{text}");
+        let (verdicts, text) = found(&golden("hardware", &[(0x210, 1)]));
+        assert_eq!(verdicts[1], "FAIL", "{text}");
         let (verdicts, text) = found(&golden("torn-label", &[]));
         assert_eq!(verdicts[0], "FAIL", "{text}");
     }
@@ -383,19 +418,19 @@ mod tests {
             (
                 "second",
                 vec![(SLOT_0 + 0x240, 1)],
-                vec![2, 5],
+                vec![3, 6],
                 "commit 2, and its slot cannot be used",
             ),
             (
                 "second",
                 vec![(SLOT_0 + 8, 2)],
-                vec![2, 5],
+                vec![3, 6],
                 "its format has version 3",
             ),
             (
                 "second",
                 vec![(RECORD_0 + 0x40, 1), (SLOT_0 + 0x40, 1)],
-                vec![1, 2, 5],
+                vec![2, 3, 6],
                 "do not tell",
             ),
             ("second", vec![(0, 1)], vec![0], "something else is there"),
@@ -417,7 +452,7 @@ mod tests {
         }
         // The slot that does not count may be anything.
         let (verdicts, text) = found(&golden("second", &[(SLOT_1 + 0x240, 1)]));
-        assert_eq!(verdicts, [ok, ok, ok, ok, "note", ok], "{text}");
+        assert_eq!(verdicts, [ok, ok, ok, ok, ok, "note", ok], "{text}");
     }
 
     #[test]
@@ -427,9 +462,9 @@ mod tests {
         assert_eq!(json["whole"], true);
         assert_eq!(json["bytes"], 3 << 20);
         assert_eq!(json["parts"][0]["machine"], "a5".repeat(32));
-        assert_eq!(json["parts"][2]["counter"], 2);
-        assert_eq!(json["parts"][2]["nv-bytes"], 176_832);
-        assert_eq!(json["parts"][5]["counter"], 2);
+        assert_eq!(json["parts"][3]["counter"], 2);
+        assert_eq!(json["parts"][3]["nv-bytes"], 176_832);
+        assert_eq!(json["parts"][6]["counter"], 2);
     }
 
     #[test]
