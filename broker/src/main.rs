@@ -1,0 +1,433 @@
+//! `tdp-vtpm-broker`: the operator's command, and the server.
+#![forbid(unsafe_code)]
+
+use anyhow::{Context, Result};
+use broker::configuration::{Halves, Wishes};
+use broker::kbs::Kbs;
+use broker::ledger::Ledger;
+use broker::metrics::Metrics;
+use broker::operator::{Place, collateral};
+use broker::seal::OperatorKey;
+use broker::server::{self, Broker};
+use broker::status::time;
+use broker::writer::Writer;
+use broker_ledger::{Recovery, Standing};
+use broker_protocol::ledger::{Commit, SlotDigest};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use init_data::{Otherwise, Rollback};
+use sha2::{Digest, Sha384};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// Key broker of persistent vTPMs.
+///
+/// Gives an L1 the key of its machine's state if the evidence that it shows passes the operator's policy, and keeps the
+/// ledger that says which state is the latest.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The broker's folder.
+    #[arg(long, value_name = "DIR", default_value = "broker", global = true)]
+    directory: PathBuf,
+    /// The file of the operator's key, under which all secrets are; `operator.key` in the folder without it.
+    #[arg(long, value_name = "FILE", global = true)]
+    operator_key: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a broker: its folder, its identity, and the operator's key if the file is not there.
+    Init,
+    /// Serve machines, and the operator's page.
+    Serve(Serve),
+    /// Enrol a machine: prints its identity and an init-data document, whose SHA-384 its host sets as MRCONFIGID.
+    Enrol {
+        /// The operator's name for it.
+        name: String,
+        /// What finds out an older state: the ledger before a command is answered, the ledger after it, or nothing.
+        #[arg(long, value_enum, default_value_t = RollbackName::Ledger)]
+        rollback: RollbackName,
+        /// Where the halves of the state's key come from.
+        #[arg(long, value_enum, default_value_t = KeyName::Broker)]
+        key: KeyName,
+        /// What is done where the state cannot be opened: no guest, or a new TPM.
+        #[arg(long, value_enum, default_value_t = StateName::Require)]
+        state: StateName,
+        /// Write the document to this file.
+        #[arg(long, value_name = "FILE")]
+        init_data: Option<PathBuf>,
+    },
+    /// List machines.
+    List,
+    /// Show what is known of a machine.
+    Show {
+        /// Name or identity.
+        machine: String,
+    },
+    /// Show the audit trail, the newest first.
+    Events {
+        /// How many.
+        #[arg(long, default_value_t = 100)]
+        most: u32,
+    },
+    /// Take a machine out: it gets neither its key nor commits.
+    Revoke {
+        /// Name or identity.
+        machine: String,
+        /// Take the revocation back.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Allow a policy of the verifier for a machine, beside those that it has: a new L1, kernel or command line.
+    Allow {
+        /// Name or identity.
+        machine: String,
+        /// The policy file, as `cargo xtask measure --policy` writes it.
+        policy: PathBuf,
+        /// Its name; that of the file without it. One of the same name is replaced.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Take a policy back.
+    Disallow {
+        /// Name or identity.
+        machine: String,
+        /// The policy's name.
+        policy: String,
+    },
+    /// Have a machine go on that the ledger refuses. The owner must know why it did: see docs/broker.md.
+    Recover {
+        /// Name or identity.
+        machine: String,
+        #[command(subcommand)]
+        how: How,
+    },
+    /// Write a backup of the database. What is restored from it gives no lease until each machine is recovered.
+    Backup {
+        /// Where to; the file must not be there.
+        file: PathBuf,
+    },
+    /// Print the broker's public key, as init-data documents name it.
+    Key,
+    /// Write a machine's key as a resource that another KBS can keep. **It is the key**: hand it over as such.
+    SignResource {
+        /// Name or identity.
+        machine: String,
+        /// Where to; the file must not be there.
+        file: PathBuf,
+    },
+}
+
+/// `rollback` of an init-data document.
+#[derive(Clone, Copy, ValueEnum)]
+enum RollbackName {
+    Ledger,
+    Lazy,
+    None,
+}
+
+/// `key` of an init-data document.
+#[derive(Clone, Copy, ValueEnum)]
+enum KeyName {
+    Broker,
+    Both,
+}
+
+/// `state` of an init-data document.
+#[derive(Clone, Copy, ValueEnum)]
+enum StateName {
+    Require,
+    Ephemeral,
+}
+
+#[derive(Subcommand)]
+enum How {
+    /// Go on from the state that the ledger knows, or from another one.
+    Accept {
+        /// The epoch that wrote the state, its counter and its digest, as `cargo xtask state` shows them.
+        #[arg(long, num_args = 3, value_names = ["EPOCH", "COUNTER", "DIGEST"])]
+        state: Option<Vec<String>>,
+    },
+    /// Begin with no state: the TPM of before is gone.
+    Fresh,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Where machines reach the broker, through their hosts.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// Where the operator's page and /metrics are. For nobody else.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    operator_listen: String,
+    /// Directory with the trusted root and its collateral, as the verifier's; Intel's root alone without it.
+    #[arg(long, value_name = "DIR")]
+    roots: Option<PathBuf>,
+    /// Accept a root whose keys everybody has: for the simulator.
+    #[arg(long)]
+    accept_simulated_platform: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let place = Place {
+        folder: arguments.directory,
+        key: arguments.operator_key,
+    };
+    let mut out = std::io::stdout().lock();
+    if let Command::Init = arguments.command {
+        let opened = place.create()?;
+        let key = hex::encode(opened.identity.identity().to_sec1());
+        writeln!(out, "broker {}\nkey {key}", place.folder.display())?;
+        return Ok(());
+    }
+    let mut broker = place.open()?;
+    match arguments.command {
+        Command::Init => {}
+        Command::Serve(options) => {
+            drop(out);
+            return serve(broker, &options);
+        }
+        Command::Enrol {
+            name,
+            rollback,
+            key,
+            state,
+            init_data,
+        } => {
+            let wishes = Wishes {
+                otherwise: match state {
+                    StateName::Require => Otherwise::Refuse,
+                    StateName::Ephemeral => Otherwise::Ephemeral,
+                },
+                rollback: match rollback {
+                    RollbackName::Ledger => Rollback::Ledger,
+                    RollbackName::Lazy => Rollback::Lazy,
+                    RollbackName::None => Rollback::None,
+                },
+                halves: match key {
+                    KeyName::Broker => Halves::Broker,
+                    KeyName::Both => Halves::Both,
+                },
+            };
+            let enrolment = broker.enrol(&name, wishes)?;
+            writeln!(out, "machine {}", enrolment.machine)?;
+            writeln!(
+                out,
+                "broker {}",
+                hex::encode(broker.identity.identity().to_sec1())
+            )?;
+            writeln!(
+                out,
+                "mrconfigid {}",
+                hex::encode(Sha384::digest(&enrolment.init_data))
+            )?;
+            match init_data {
+                Some(file) => std::fs::write(&file, &enrolment.init_data)
+                    .with_context(|| format!("{}", file.display()))?,
+                None => write!(out, "\n{}", enrolment.init_data)?,
+            }
+        }
+        Command::List => {
+            for machine in broker.machines()? {
+                let standing = standing(machine.entry.standing);
+                let (name, id, entry) = (&machine.name, machine.id, &machine.entry);
+                writeln!(
+                    out,
+                    "{name} {id} {standing} epoch {} counter {}",
+                    entry.epoch,
+                    entry.counter()
+                )?;
+            }
+        }
+        Command::Show { machine } => show(&mut out, &mut broker, &machine)?,
+        Command::Events { most } => {
+            for event in broker.events(most)? {
+                let machine = event
+                    .machine
+                    .map_or_else(|| "-".into(), |id| id.to_string());
+                writeln!(
+                    out,
+                    "{} {machine} {} {}",
+                    time(event.time),
+                    event.event,
+                    event.detail
+                )?;
+            }
+        }
+        Command::Revoke { machine, undo } => {
+            let standing = match undo {
+                true => Standing::Enrolled,
+                false => Standing::Revoked,
+            };
+            broker.set_standing(&machine, standing)?;
+        }
+        Command::Allow {
+            machine,
+            policy,
+            name,
+        } => {
+            let name = broker.allow(&machine, &policy, name.as_deref())?;
+            writeln!(out, "policy {name} is allowed for {machine}")?;
+        }
+        Command::Disallow { machine, policy } => broker.disallow(&machine, &policy)?,
+        Command::Recover { machine, how } => broker.recover(&machine, recovery(how)?)?,
+        Command::Backup { file } => broker.backup(&file)?,
+        Command::Key => {
+            writeln!(out, "{}", hex::encode(broker.identity.identity().to_sec1()))?;
+        }
+        Command::SignResource { machine, file } => {
+            let resource = broker.sign_resource(&machine)?;
+            broker::seal::write_new(&file, resource.as_bytes())
+                .with_context(|| format!("{}", file.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Enrolled => "enrolled",
+        Standing::Revoked => "revoked",
+        Standing::Restored => "restored",
+    }
+}
+
+fn show(out: &mut impl Write, broker: &mut broker::operator::Opened, named: &str) -> Result<()> {
+    let machine = broker.machine(named)?;
+    let (policies, events) = broker.known(&machine.id)?;
+    let entry = &machine.entry;
+    writeln!(out, "name {}\nmachine {}", machine.name, machine.id)?;
+    writeln!(
+        out,
+        "enrolled {}\nstanding {}",
+        time(machine.enrolled),
+        standing(entry.standing)
+    )?;
+    writeln!(
+        out,
+        "rollback {}
+epoch {}",
+        machine.rollback.name(),
+        entry.epoch
+    )?;
+    for (what, commit) in [("latest", &entry.latest), ("pending", &entry.pending)] {
+        if let Some(commit) = commit {
+            writeln!(
+                out,
+                "{what} {} {} {}",
+                commit.epoch, commit.counter, commit.digest
+            )?;
+        }
+    }
+    for policy in policies {
+        writeln!(
+            out,
+            "policy {} allowed {}",
+            policy.name,
+            time(policy.allowed)
+        )?;
+    }
+    for event in events {
+        writeln!(
+            out,
+            "event {} {} {}",
+            time(event.time),
+            event.event,
+            event.detail
+        )?;
+    }
+    Ok(())
+}
+
+fn recovery(how: How) -> Result<Option<Recovery>> {
+    let state = match how {
+        How::Fresh => return Ok(Some(Recovery::Fresh)),
+        How::Accept { state } => state,
+    };
+    let Some(state) = state else {
+        return Ok(None);
+    };
+    let [epoch, counter, digest] = state.as_slice() else {
+        anyhow::bail!("--state has three values");
+    };
+    let mut bytes = [0; 48];
+    hex::decode_to_slice(digest, &mut bytes).context("a digest is 96 hexadecimal digits")?;
+    Ok(Some(Recovery::Accept(Commit {
+        epoch: epoch.parse().context("EPOCH")?,
+        counter: counter.parse().context("COUNTER")?,
+        digest: SlotDigest(bytes),
+    })))
+}
+
+fn serve(opened: broker::operator::Opened, options: &Serve) -> Result<()> {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .init();
+    let collateral = collateral(options.roots.as_deref(), options.accept_simulated_platform)?;
+    if options.accept_simulated_platform {
+        tracing::warn!(
+            "evidence of a simulated platform is accepted: its keys are known to everybody"
+        );
+    }
+    let metrics = Arc::new(Metrics::default());
+    let operator: Arc<OperatorKey> = Arc::new(opened.operator);
+    let writer = Writer::start(Box::new(opened.storage), Arc::clone(&metrics));
+    let kbs = Kbs::new(
+        writer.clone(),
+        Arc::clone(&operator),
+        opened.identity,
+        collateral,
+        Arc::clone(&metrics),
+    );
+    let broker = Broker {
+        kbs: Arc::new(kbs),
+        ledger: Ledger::new(writer.clone(), operator, Arc::clone(&metrics)),
+        writer,
+        metrics,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let machines = bind(&options.listen).await?;
+        let operator = bind(&options.operator_listen).await?;
+        // For whoever started it with port 0.
+        println!(
+            "machines http://{} operator http://{}",
+            machines.local_addr()?,
+            operator.local_addr()?
+        );
+        tokio::select! {
+            () = server::serve(machines, server::machines(broker.clone())) => {}
+            () = server::serve(operator, server::operator(broker)) => {}
+            ended = end() => ended?,
+        }
+        Ok(())
+    })
+}
+
+async fn bind(address: &str) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen at {address}"))
+}
+
+/// Waits for what ends a service. Nothing is to be brought to its end: what was acknowledged is on the disk.
+async fn end() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,398 @@
+//! What the operator's command does, on the database.
+
+use crate::attest::{SIMULATED_ROOT_SHA256, check_policy};
+use crate::configuration::{Wishes, document};
+use crate::now;
+use crate::random;
+use crate::seal::{OperatorKey, Purpose};
+use crate::store::sqlite::Sqlite;
+use crate::store::{Event, Machine, Policy, Storage, StoreError, Transaction, once};
+use anyhow::{Context, Result, bail};
+use broker_ledger::{Entry, Recovery, Standing};
+use broker_protocol::MachineId;
+use broker_protocol::jws::IdentityKey;
+use broker_protocol::limits;
+use broker_protocol::release::{Release, Secret};
+use init_data::Rollback;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use verifier::Collateral;
+use zeroize::Zeroizing;
+
+/// The broker's fact of this name is its identity, sealed.
+const IDENTITY: &str = "identity";
+/// Largest policy file, in bytes.
+const POLICY: u64 = 1 << 20;
+
+/// A broker's folder, and its operator's key.
+pub struct Place {
+    /// The database is `broker.sqlite` in it.
+    pub folder: PathBuf,
+    /// The file of the operator's key; `operator.key` in the folder if none is named.
+    pub key: Option<PathBuf>,
+}
+
+impl Place {
+    fn key_file(&self) -> PathBuf {
+        let own = || self.folder.join("operator.key");
+        self.key.clone().unwrap_or_else(own)
+    }
+
+    fn database(&self) -> PathBuf {
+        self.folder.join("broker.sqlite")
+    }
+
+    /// Makes a broker: folder, operator's key, database, identity.
+    ///
+    /// # Errors
+    /// There is one already, or a file cannot be made.
+    pub fn create(&self) -> Result<Opened> {
+        if self.database().exists() {
+            bail!("{} has a broker already", self.folder.display());
+        }
+        std::fs::create_dir_all(&self.folder)
+            .with_context(|| format!("{}", self.folder.display()))?;
+        restrict(&self.folder)?;
+        let operator = match self.key_file().exists() {
+            true => OperatorKey::read(&self.key_file())?,
+            false => OperatorKey::create(&self.key_file())?,
+        };
+        let identity = random::identity_key()?;
+        let sealed = operator.seal(Purpose::Identity, b"", &*identity.to_bytes())?;
+        let mut storage = Sqlite::open(&self.database())?;
+        once(&mut storage, |transaction| {
+            transaction.set_fact(IDENTITY, &sealed)
+        })?;
+        Ok(Opened {
+            storage,
+            operator,
+            identity,
+        })
+    }
+
+    /// Opens a broker.
+    ///
+    /// # Errors
+    /// There is none, or it is another operator's.
+    pub fn open(&self) -> Result<Opened> {
+        if !self.database().exists() {
+            bail!("{} has no broker: `init` makes one", self.folder.display());
+        }
+        let operator = OperatorKey::read(&self.key_file())?;
+        let mut storage = Sqlite::open(&self.database())?;
+        let sealed = once(&mut storage, |transaction| transaction.fact(IDENTITY))?
+            .context("the database has no identity")?;
+        let identity = operator.open_key(Purpose::Identity, b"", &sealed)?;
+        let identity =
+            IdentityKey::from_random(&identity).context("the database's identity is no key")?;
+        Ok(Opened {
+            storage,
+            operator,
+            identity,
+        })
+    }
+}
+
+/// Secrets in the folder are sealed; what is not is nobody's business either.
+fn restrict(folder: &Path) -> Result<()> {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(folder, mode).with_context(|| format!("{}", folder.display()))
+}
+
+/// Reads the collateral of `--roots`. The root of the simulated platform is taken only by those who say that they want it.
+///
+/// # Errors
+/// It cannot be read, or is that root, and nobody said so.
+pub fn collateral(roots: Option<&Path>, simulated: bool) -> Result<Collateral> {
+    let collateral = match roots {
+        Some(folder) => Collateral::read(folder).context("--roots")?,
+        None => Collateral::intel_root_only(),
+    };
+    let root = hex::encode(Sha256::digest(&collateral.root));
+    if root == SIMULATED_ROOT_SHA256 && !simulated {
+        bail!(
+            "--roots names the root of the simulated platform, whose keys everybody has: whoever wants that says \
+             --accept-simulated-platform"
+        );
+    }
+    Ok(collateral)
+}
+
+/// A broker that was opened.
+pub struct Opened {
+    /// Its database.
+    pub storage: Sqlite,
+    /// Its operator's key.
+    pub operator: OperatorKey,
+    /// Its identity.
+    pub identity: IdentityKey,
+}
+
+/// What a machine's owner needs.
+pub struct Enrolment {
+    /// Its identity.
+    pub machine: MachineId,
+    /// The init-data document.
+    pub init_data: String,
+}
+
+fn told(
+    transaction: &mut dyn Transaction,
+    machine: Option<MachineId>,
+    event: &str,
+    detail: String,
+) -> Result<(), StoreError> {
+    transaction.tell(&Event {
+        time: now(),
+        machine,
+        event: event.into(),
+        detail,
+    })
+}
+
+impl Opened {
+    /// Enrols a machine: a new identity, and a new key.
+    ///
+    /// # Errors
+    /// The name is taken or not one; nothing can be kept.
+    pub fn enrol(&mut self, name: &str, wishes: Wishes) -> Result<Enrolment> {
+        check_name(name)?;
+        let id = MachineId(*random::bytes()?);
+        let key = random::bytes::<32>()?;
+        let sealed = self.operator.seal(Purpose::MachineKey, &id.0, &*key)?;
+        let machine = Machine {
+            id,
+            name: name.into(),
+            key: sealed,
+            rollback: wishes.rollback,
+            entry: Entry::default(),
+            enrolled: now(),
+            verdict: None,
+        };
+        once(&mut self.storage, |transaction| {
+            transaction.add_machine(&machine)?;
+            told(transaction, Some(id), "enrolled", format!("as {name:?}"))
+        })?;
+        Ok(Enrolment {
+            machine: id,
+            init_data: document(&id, &self.identity.identity(), wishes),
+        })
+    }
+
+    /// All machines.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn machines(&mut self) -> Result<Vec<Machine>> {
+        Ok(once(&mut self.storage, |transaction| {
+            transaction.machines()
+        })?)
+    }
+
+    /// A machine by its name or identity.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn machine(&mut self, named: &str) -> Result<Machine> {
+        let found = self
+            .machines()?
+            .into_iter()
+            .find(|machine| machine.name == named || machine.id.to_string() == named);
+        found.with_context(|| format!("there is no machine {named:?}: see `list`"))
+    }
+
+    /// A machine's policies and its last events.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn known(&mut self, machine: &MachineId) -> Result<(Vec<Policy>, Vec<Event>)> {
+        Ok(once(&mut self.storage, |transaction| {
+            Ok((
+                transaction.policies(machine)?,
+                transaction.events(Some(machine), 50)?,
+            ))
+        })?)
+    }
+
+    /// The audit trail, the newest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn events(&mut self, most: u32) -> Result<Vec<Event>> {
+        Ok(once(&mut self.storage, |transaction| {
+            transaction.events(None, most)
+        })?)
+    }
+
+    /// Takes a machine out: it gets neither key nor commits from now on. Or takes that back.
+    ///
+    /// # Errors
+    /// There is no such machine.
+    pub fn set_standing(&mut self, named: &str, standing: Standing) -> Result<()> {
+        let id = self.machine(named)?.id;
+        let event = match standing {
+            Standing::Enrolled => "reinstated",
+            Standing::Revoked => "revoked",
+            Standing::Restored => "restored",
+        };
+        self.change(id, event, String::new(), |entry| {
+            entry.standing = standing;
+            Ok(())
+        })
+    }
+
+    /// Changes what the ledger knows, as it is when the change is made.
+    fn change(
+        &mut self,
+        id: MachineId,
+        event: &str,
+        detail: String,
+        change: impl FnOnce(&mut Entry) -> Result<()>,
+    ) -> Result<()> {
+        once(&mut self.storage, |transaction| {
+            let mut entry = transaction
+                .machine(&id)?
+                .ok_or(StoreError::Content("machine"))?
+                .entry;
+            if let Err(error) = change(&mut entry) {
+                return Ok(Err(error));
+            }
+            transaction.set_entry(&id, &entry)?;
+            told(transaction, Some(id), event, detail)?;
+            Ok(Ok(()))
+        })?
+    }
+
+    /// Allows a policy for a machine, beside those that it has.
+    ///
+    /// # Errors
+    /// The file is no policy, or names files itself; there is no such machine.
+    pub fn allow(&mut self, named: &str, file: &Path, name: Option<&str>) -> Result<String> {
+        let stem = file.file_stem().and_then(|stem| stem.to_str());
+        let name = name
+            .or(stem)
+            .context("the policy needs a --name")?
+            .to_owned();
+        check_name(&name)?;
+        let bytes = verifier::files::read_bounded(file, POLICY)
+            .with_context(|| format!("{}", file.display()))?;
+        let text = String::from_utf8(bytes).context("the policy is no text")?;
+        check_policy(&text).with_context(|| format!("{}", file.display()))?;
+        let id = self.machine(named)?.id;
+        let policy = Policy {
+            name: name.clone(),
+            text,
+            allowed: now(),
+        };
+        let digest = hex::encode(Sha256::digest(&policy.text));
+        once(&mut self.storage, |transaction| {
+            transaction.allow(&id, &policy)?;
+            told(
+                transaction,
+                Some(id),
+                "allowed",
+                format!("policy {:?}, SHA-256 {digest}", policy.name),
+            )
+        })?;
+        Ok(name)
+    }
+
+    /// Takes a policy back.
+    ///
+    /// # Errors
+    /// There is no such machine or policy.
+    pub fn disallow(&mut self, named: &str, name: &str) -> Result<()> {
+        let id = self.machine(named)?.id;
+        let gone = once(&mut self.storage, |transaction| {
+            let gone = transaction.disallow(&id, name)?;
+            if gone {
+                told(
+                    transaction,
+                    Some(id),
+                    "disallowed",
+                    format!("policy {name:?}"),
+                )?;
+            }
+            Ok(gone)
+        })?;
+        match gone {
+            true => Ok(()),
+            false => bail!("{named} has no policy {name:?}"),
+        }
+    }
+
+    /// Has a machine go on that the ledger refuses. `None`: from the state that the ledger knows.
+    ///
+    /// # Errors
+    /// There is no such machine, or it has no state that could be accepted.
+    pub fn recover(&mut self, named: &str, recovery: Option<Recovery>) -> Result<()> {
+        let id = self.machine(named)?.id;
+        let detail = match recovery {
+            Some(Recovery::Accept(commit)) => format!(
+                "commit {} of epoch {}, {}",
+                commit.counter, commit.epoch, commit.digest
+            ),
+            Some(Recovery::Fresh) => "no state".into(),
+            None => "what the ledger knows".into(),
+        };
+        self.change(id, "recovered", detail, |entry| {
+            let latest = entry.latest.map_or(Recovery::Fresh, Recovery::Accept);
+            Ok(entry.recover(recovery.unwrap_or(latest))?)
+        })
+    }
+
+    /// Writes a backup. What is restored from it gives no lease until each machine is recovered.
+    ///
+    /// # Errors
+    /// The file is there already, or cannot be written.
+    pub fn backup(&mut self, path: &Path) -> Result<()> {
+        self.storage.backup(path)?;
+        let detail = format!("to {}", path.display());
+        Ok(once(&mut self.storage, |transaction| {
+            told(transaction, None, "backup", detail)
+        })?)
+    }
+
+    /// The machine's key as a resource that another KBS keeps, signed once: without a session, and so without a ledger.
+    ///
+    /// # Errors
+    /// There is no such machine, or it has a ledger.
+    pub fn sign_resource(&mut self, named: &str) -> Result<Zeroizing<String>> {
+        let machine = self.machine(named)?;
+        if machine.rollback != Rollback::None {
+            bail!(
+                "{named} has a ledger, which another KBS does not keep: enrol a machine with `--rollback none` for that"
+            );
+        }
+        let key = self
+            .operator
+            .open_key(Purpose::MachineKey, &machine.id.0, &machine.key)?;
+        let release = Release {
+            machine: machine.id,
+            key: Secret(*key),
+            nonce: None,
+            tee: None,
+            session: None,
+            ledger: false,
+            policy: None,
+        };
+        once(&mut self.storage, |transaction| {
+            told(
+                transaction,
+                Some(machine.id),
+                "resource-signed",
+                String::new(),
+            )
+        })?;
+        Ok(release.sign(&self.identity)?)
+    }
+}
+
+/// A name is short and can be seen.
+fn check_name(name: &str) -> Result<()> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > limits::NAME.min(64) || !name.bytes().all(plain) {
+        bail!("{name:?} is no name: 1 to 64 letters, digits, '-', '_' and '.'");
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The host's pipe: bytes between a machine's channel, a socket of its QEMU, and the broker's address.
+//!
+//! It reads nothing of what it moves: messages are signed, encrypted and under a session's code, and the host that runs
+//! this could as well replace it. What it does is begin again: a channel or a connection that ends is opened anew.
+//!
+//! The channel has one connection to the broker at a time, made when L1 has something to say. When the broker ends it, the
+//! channel stays: L1's request goes unanswered, L1 asks again, and that makes a new connection. What L1 sends while the
+//! broker is away waits.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+
+/// How long until something that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Where the channel is.
+#[derive(Clone, Debug)]
+pub enum Channel {
+    /// QEMU listens at this socket (`-chardev socket,server=on`).
+    Connect(PathBuf),
+    /// QEMU connects to this socket (`-chardev socket,reconnect=1`).
+    Listen(PathBuf),
+}
+
+/// Moves bytes until it is ended.
+///
+/// # Errors
+/// The socket cannot be listened at.
+pub async fn run(channel: &Channel, broker: &str) -> io::Result<()> {
+    match channel {
+        Channel::Connect(path) => loop {
+            match UnixStream::connect(path).await {
+                Ok(stream) => serve(stream, broker).await,
+                Err(error) => tracing::debug!(%error, "the channel is not there"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        },
+        Channel::Listen(path) => {
+            let listener = listen(path)?;
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => serve(stream, broker).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "the channel could not be accepted");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Listens at a path, in place of a socket that an earlier proxy left.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let left = std::fs::symlink_metadata(path)
+        .is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()));
+    if left && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
+    }
+    UnixListener::bind(path)
+}
+
+/// One life of the channel: as many connections to the broker as it takes.
+async fn serve(mut channel: UnixStream, broker: &str) {
+    // Bytes that L1 sent and the broker has not got: they begin a request, when nothing else was sent.
+    let mut first = vec![0; 16 * 1024];
+    loop {
+        // A connection only when there is something to say: L1 may be silent for days.
+        let length = match channel.read(&mut first).await {
+            Ok(length) if length > 0 => length,
+            _ => return,
+        };
+        let mut connection = loop {
+            match TcpStream::connect(broker).await {
+                Ok(connection) => break connection,
+                Err(error) => {
+                    tracing::debug!(%error, broker, "the broker is not there");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        };
+        let _ = connection.set_nodelay(true);
+        let sent = first.get(..length).unwrap_or_default();
+        if connection.write_all(sent).await.is_err() {
+            continue;
+        }
+        match pipe(&mut channel, &mut connection).await {
+            Ended::Channel => return,
+            Ended::Broker => {}
+        }
+    }
+}
+
+/// Which end ended.
+enum Ended {
+    Channel,
+    Broker,
+}
+
+/// Moves bytes both ways until one end ends. A broker that ends one way ends both.
+async fn pipe(channel: &mut UnixStream, connection: &mut TcpStream) -> Ended {
+    let (mut from_channel, mut to_channel) = channel.split();
+    let (mut from_broker, mut to_broker) = connection.split();
+    tokio::select! {
+        ended = copy(&mut from_channel, &mut to_broker) => match ended {
+            Side::Reader => Ended::Channel,
+            Side::Writer => Ended::Broker,
+        },
+        ended = copy(&mut from_broker, &mut to_channel) => match ended {
+            Side::Reader => Ended::Broker,
+            Side::Writer => Ended::Channel,
+        },
+    }
+}
+
+/// Which side of a copy ended.
+enum Side {
+    Reader,
+    Writer,
+}
+
+async fn copy(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> Side {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let length = match from.read(&mut buffer).await {
+            Ok(length) if length > 0 => length,
+            _ => return Side::Reader,
+        };
+        let bytes = buffer.get(..length).unwrap_or_default();
+        if to.write_all(bytes).await.is_err() {
+            return Side::Writer;
+        }
+    }
+}
