@@ -6,6 +6,7 @@
 //! * `measure` predicts a configuration's measurements from files;
 //! * `reproduce` builds the images a second time elsewhere and compares them;
 //! * `state` shows a state disk;
+//! * `broker` runs the key broker alone;
 //! * `check-image` says whether a finished td-shim image can launch the L1 VMM.
 //!
 //! It installs, builds, fetches, runs and prints. The simulator's runs are in `sim/runner`, what a run
@@ -61,6 +62,8 @@ enum Command {
     State(commands::state::Options),
     /// Build the images again from a copy of the checkout elsewhere, and say whether they are the same.
     Reproduce(commands::reproduce::Options),
+    /// Run the key broker alone, on loopback, for the simulator's machines.
+    Broker(commands::broker::Options),
     /// Build the firmware image (shim, metadata, L1 VMM) and write it to a file.
     Image(commands::image::Options),
 }
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Measure(options) => commands::measure::run(&options),
         Command::State(options) => commands::state::run(&options),
         Command::Reproduce(options) => commands::reproduce::run(&options),
+        Command::Broker(options) => commands::broker::run(&options),
         Command::Image(options) => commands::image::run(&options),
     };
     match result {

@@ -1,6 +1,7 @@
 //! The tasks, one a file.
 
 pub(crate) mod bench;
+pub(crate) mod broker;
 pub(crate) mod check_image;
 pub(crate) mod image;
 pub(crate) mod measure;
