@@ -5,7 +5,28 @@ mod support;
 use attestation::event_log::{Log, replay_pcrs};
 use attestation::journal::{Mode, PcrMirror, Record, StartupType};
 use attestation::tpm::{Public, rh};
-use support::{Setup, command};
+use support::{ScriptedTd, Setup, command};
+use vtpm::attested::MeasuredLaunch;
+use vtpm::log::MeasurementLog;
+
+/// A state that is not given to the TPM is told where a relying party would look, although there is no vTPM.
+#[test]
+fn a_refused_state_is_measured() {
+    let td = ScriptedTd::default();
+    let log = MeasurementLog::continuing(None, 1 << 20).unwrap();
+    let measured = MeasuredLaunch::new(td.clone(), log, "1.2.3", &support::launch()).unwrap();
+    let [.., before] = td.rtmrs();
+    measured.refuse("rolled-back").unwrap();
+    let [.., after] = td.rtmrs();
+    let reason = "rolled-back".into();
+    let event = Record::StateRefused { reason }.to_event();
+    let digest = attestation::digest::sha384(&event);
+    assert_eq!(
+        after,
+        attestation::digest::sha384(&[before, digest].concat())
+    );
+    assert!(td.published().ends_with(&event));
+}
 
 #[test]
 fn the_journal_begins_with_start_and_startup() {

@@ -4,8 +4,9 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use attestation::digest::Digests;
-use attestation::journal::{self, PcrMirror, Unlock};
+use attestation::digest::{Digests, sha384};
+use attestation::event_log::EV_EVENT_TAG;
+use attestation::journal::{self, PcrMirror, Record, Unlock};
 use attestation::launch::Launch;
 use attestation::pcr::PcrBanks;
 use tdx_defs::report::TdReport;
@@ -126,6 +127,28 @@ impl<T: TrustDomain> MeasuredLaunch<T> {
     /// The CC event log so far.
     pub fn log(&self) -> &MeasurementLog {
         &self.log
+    }
+
+    /// The trust domain, and the CC event log so far.
+    pub fn trust_domain_and_log(&mut self) -> (&mut T, &[u8]) {
+        (&mut self.trust_domain, self.log.bytes())
+    }
+
+    /// Measures that the state was refused, for this `reason`: there will be no vTPM.
+    ///
+    /// # Errors
+    /// RTMR3 does not tell it.
+    pub fn refuse(mut self, reason: &str) -> Result<(), Error> {
+        let record = Record::StateRefused {
+            reason: reason.into(),
+        };
+        let event = record.to_event();
+        let digest = sha384(&event);
+        let rtmr = journal::RTMR;
+        let Self {
+            log, trust_domain, ..
+        } = &mut self;
+        Ok(log.measure(trust_domain, rtmr, EV_EVENT_TAG, &digest, &event)?)
     }
 }
 
