@@ -32,6 +32,8 @@ pub(crate) enum FatalCode {
     Tpm = 7,
     /// L2 could not be run on.
     Run = 8,
+    /// The TPM's state was refused, and the configuration wants no guest without it.
+    State = 9,
 }
 
 /// The first failure is the one that is told, whichever processor has it; later ones only halt theirs.

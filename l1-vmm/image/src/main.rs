@@ -10,7 +10,7 @@
 //! | [`crt`] | the C library of the TPM engine |
 //! | [`heap`] | the allocator |
 //! | [`mod@fatal`], [`debug_port`] | how L1 ends, and its log |
-//! | [`environment`], [`tpm`], [`measurement`], [`devices`] | the machine and the vTPM as the library's traits want them |
+//! | [`environment`], [`tpm`], [`state`], [`measurement`], [`devices`], [`own_devices`] | the machine and the vTPM as the library's traits want them |
 #![allow(unsafe_code, reason = "all of L1's, see docs/soundness.md")]
 #![no_std]
 #![no_main]
@@ -27,12 +27,15 @@ mod environment;
 mod fatal;
 mod heap;
 mod measurement;
+mod own_devices;
 mod per_cpu;
+mod state;
 mod tpm;
 
 use arch::{Instruction, clock, image, memory, paging, random, td};
 use environment::{Cpu, Image};
 use fatal::{FatalCode, OrFatal, fatal, halt};
+use l1_vmm::launch::configuration::AttestedConfiguration;
 use l1_vmm::launch::firmware_image::{TpmWindow, tpm_window};
 use l1_vmm::launch::fw_cfg::FwCfg;
 use l1_vmm::launch::give::Given;
@@ -57,6 +60,7 @@ use tdx_defs::field::FieldId;
 use tdx_defs::ghci::Width;
 use tpm::Window;
 use uefi_defs::acpi;
+use vtpm::attested::MeasuredLaunch;
 use x86_defs::pc;
 
 /// Name and version; `cargo xtask check-image` knows the image by its start.
@@ -91,16 +95,20 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     log::info!(target: "start", version = env!("CARGO_PKG_VERSION"); "{MARK} at {base:#x}");
     random::start().or_fatal(FatalCode::Entropy);
     this.thread.start().or_fatal(FatalCode::Entropy);
-    let info = configuration();
+    let info = virtual_processor();
 
     // SAFETY: `hob` is what td-shim passed; nothing of L1's is there.
     let hobs = unsafe { memory::payload_hobs(hob) }.or_fatal(FatalCode::Configuration);
     let mut plan = memory_plan(&hobs, info);
     let bounce = address_space(&hobs, &plan, info);
-    let (files, quotes) = divide(bounce);
+    let [files, own, quotes] = divide(bounce);
     let td = td();
     let fw_cfg = FwCfg::open(&td, &files).or_fatal(FatalCode::Launch);
-    let options = Options::read(&fw_cfg).or_fatal(FatalCode::Launch);
+    let attested = AttestedConfiguration::read(&td, &fw_cfg).or_fatal(FatalCode::Configuration);
+    let configuration = attested
+        .as_ref()
+        .map(|attested| &attested.init_data.configuration);
+    let options = Options::read_beside(&fw_cfg, configuration).or_fatal(FatalCode::Launch);
     let pci = devices::window(&options.devices, &mut plan);
     let ram = l2_ram(&hobs, &plan);
     let window = tpm_window(&Firmware, hobs.payload_volume).or_fatal(FatalCode::Configuration);
@@ -118,13 +126,19 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     let mut domain = measurement::domain(quotes, shared_bit, ram.clone(), logs.cc);
     let log = measurement::event_log(&hobs, &mut domain);
     let bus = pci.map(|window| devices::bus(window, &options.devices));
-    let tpm = tpm::start(domain, log, &options, &guest.image.measurements());
+    let launch = guest.image.measurements();
+    let measured = MeasuredLaunch::new(domain, log, env!("CARGO_PKG_VERSION"), &launch)
+        .or_fatal(FatalCode::Tpm);
+    let (measured, state) = state::open(measured, attested.as_ref(), || {
+        own_devices::find(&hobs.e820, own, shared_bit)
+    });
+    let tpm = tpm::start(measured, &options, &launch, state);
     put_tcg_log(&ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
     run(this, ram, tpm, bus, &guest, info)
 }
 
 /// Checks that this is a TD in which L1 can do its work.
-fn configuration() -> VpInfo {
+fn virtual_processor() -> VpInfo {
     let info = td().vp_info().or_fatal(FatalCode::Configuration);
     processors::check(&info).or_fatal(FatalCode::Configuration);
     let frequency = clock::start().or_fatal(FatalCode::Configuration);
@@ -198,14 +212,16 @@ fn l2_ram(hobs: &PayloadHobs, plan: &MemoryPlan) -> L2Ram {
     unsafe { L2Ram::new(plan, all) }
 }
 
-/// The part of the shared memory for files, and the one for quotes.
-fn divide(bounce: Bounce) -> (Part<Bounce>, Part<Bounce>) {
+/// The parts of the shared memory: for files, for devices that L1 drives for itself, and for quotes.
+fn divide(bounce: Bounce) -> [Part<Bounce>; 3] {
     let length = bounce.length();
-    let border = length.saturating_sub(QUOTES);
-    let parts = Part::new(bounce, 0..border).zip(Part::new(bounce, border..length));
-    parts
-        .ok_or("the shared memory has no room for quotes")
-        .or_fatal(FatalCode::Configuration)
+    let quotes = length.saturating_sub(QUOTES);
+    let own = quotes.saturating_sub(own_devices::MEMORY);
+    [0..own, own..quotes, quotes..length].map(|range| {
+        Part::new(bounce, range)
+            .ok_or("the shared memory has no room for quotes")
+            .or_fatal(FatalCode::Configuration)
+    })
 }
 
 /// Loads the guest's kernel, initrd and command line.

@@ -8,7 +8,6 @@ use l1_vmm::launch::options::Options;
 use l1_vmm::run::{Device, Services};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, MeasuredLaunch};
-use vtpm::log::MeasurementLog;
 use vtpm::ptp::{Interface, fifo};
 use vtpm::reference::Reference;
 use vtpm::service::{Guid, ServiceError};
@@ -17,6 +16,7 @@ use vtpm::state::WatchedStore;
 use crate::arch::{clock, random};
 use crate::fatal::{FatalCode, OrFatal};
 use crate::measurement::Domain;
+use crate::state::State;
 
 /// The device in the TPM window.
 pub(crate) struct Window(Interface<Attested<Reference, Domain>>);
@@ -51,18 +51,31 @@ impl Services for Window {
     }
 }
 
-/// Measures the launch into the TD's registers, and manufactures a new TPM that says so, with
-/// entropy from the processor and nothing kept of it.
+/// Starts the TPM that `state` is of, or manufactures a new one of which nothing is kept, with entropy from the
+/// processor.
 pub(crate) fn start(
-    domain: Domain,
-    log: MeasurementLog,
+    measured: MeasuredLaunch<Domain>,
     options: &Options,
     launch: &LaunchMeasurements,
+    state: Option<State>,
 ) -> Window {
-    let measured = MeasuredLaunch::new(domain, log, env!("CARGO_PKG_VERSION"), launch)
-        .or_fatal(FatalCode::Tpm);
     let begin = clock::nanoseconds();
-    let (store, commits) = WatchedStore::new(Box::new(Ephemeral));
+    let (keeper, unlock, (store, commits)) = match state {
+        Some(State {
+            keeper,
+            engine,
+            unlock,
+        }) => (
+            Some(keeper),
+            Some(unlock),
+            WatchedStore::kept_elsewhere(engine),
+        ),
+        None => (None, None, WatchedStore::new(Box::new(Ephemeral))),
+    };
+    let kept = match keeper {
+        Some(_) => "persistent",
+        None => "ephemeral",
+    };
     let tpm = Tpm::open(tpm2_ref_sys::Config {
         entropy: |into| random::fill(into).map_err(|_| NoEntropy),
         clock: clock::nanoseconds,
@@ -73,17 +86,17 @@ pub(crate) fn start(
     let config = Config {
         engine: tpm2_ref_sys::ENGINE,
         interface: fifo::NAME,
-        unlock: None,
+        unlock,
         mirror: options.mirror,
         banks: options.banks,
         identity: IdentityTime::FirstNeed,
         commits: Some(commits),
-        keeper: None,
+        keeper,
     };
     let attested = Attested::start(Reference::new(tpm), measured, config).or_fatal(FatalCode::Tpm);
     let started = clock::nanoseconds();
     log::info!(
-        "TPM: {} at 0xfed40000, {}, ephemeral",
+        "TPM: {} at 0xfed40000, {}, {kept}",
         fifo::NAME,
         tpm2_ref_sys::ENGINE
     );
