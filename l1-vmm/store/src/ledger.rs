@@ -43,6 +43,8 @@ pub enum Refusal {
     Revoked,
     /// `fenced`: the state was opened again, and the later opening has it.
     Fenced,
+    /// `restored`: the ledger is a backup's, and the owner has not said yet which state is the latest.
+    Restored,
     /// `ledger-behind`: the ledger was restored from an old backup.
     LedgerBehind,
     /// `state-missing`: there was a state, and the disk has none.
@@ -61,8 +63,9 @@ pub enum Refusal {
 
 impl Refusal {
     /// All that have a name of their own.
-    const NAMED: [Self; 8] = [
+    const NAMED: [Self; 9] = [
         Self::Revoked,
+        Self::Restored,
         Self::Fenced,
         Self::LedgerBehind,
         Self::StateMissing,
@@ -76,6 +79,7 @@ impl Refusal {
     pub fn name(self) -> &'static str {
         match self {
             Self::Revoked => "revoked",
+            Self::Restored => "restored",
             Self::Fenced => "fenced",
             Self::LedgerBehind => "ledger-behind",
             Self::StateMissing => "state-missing",
@@ -101,6 +105,9 @@ impl core::fmt::Display for Refusal {
         let text = match self {
             Self::Revoked => "the machine was revoked",
             Self::Fenced => "the state was opened again, and the later opening has it",
+            Self::Restored => {
+                "the owner has not said which state is the latest since the ledger was restored"
+            }
             Self::LedgerBehind => "the ledger was restored from an old backup",
             Self::StateMissing => "there was a state, and the disk has none",
             Self::OtherMachine => "the state on the disk is another machine's",

@@ -1,6 +1,9 @@
-//! A disk that loses power, tears and reorders, and a ledger that loses messages. One power switch for both.
+//! A disk that loses power, tears and reorders, and the broker's ledger, whose messages are lost. One
+//! power switch for both.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
+use broker_ledger::Entry;
+use broker_protocol::ledger as protocol;
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use state_store::layout::{SECTOR, SECTORS_MIN};
@@ -9,7 +12,6 @@ use state_store::{
     Opened, Point, Refusal, Rollback, State, StateKey, Store, open,
 };
 use std::cell::{Cell, RefCell};
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -257,28 +259,35 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Why it does not grant: the latest commit is not on the disk.
-    fn refusal(&self, disk: [Option<Point>; 2]) -> Option<Refusal> {
-        if self.blind
-            || self
-                .latest
-                .is_some_and(|latest| disk.contains(&Some(latest)))
-        {
-            return None;
-        }
-        let newest = disk.into_iter().flatten().max_by_key(|point| point.counter);
-        match (self.latest, newest) {
-            (None, None) => None,
-            (_, Some(disk)) if disk.epoch > self.epoch => Some(Refusal::LedgerBehind),
-            (None, Some(_)) => None,
-            (Some(_), None) => Some(Refusal::StateMissing),
-            (Some(latest), Some(disk)) => Some(match disk.counter.cmp(&latest.counter) {
-                Ordering::Less => Refusal::RolledBack,
-                Ordering::Equal => Refusal::Altered,
-                Ordering::Greater => Refusal::Uncommitted,
-            }),
+    /// The broker's ledger, as far as it goes.
+    fn entry(&self) -> Entry {
+        Entry {
+            epoch: self.epoch,
+            latest: self.latest.map(commit),
+            ..Entry::default()
         }
     }
+}
+
+fn commit(point: Point) -> protocol::Commit {
+    protocol::Commit {
+        epoch: point.epoch,
+        counter: point.counter,
+        digest: protocol::SlotDigest(point.digest),
+    }
+}
+
+fn slot(point: Point) -> protocol::Slot {
+    protocol::Slot {
+        machine: broker_protocol::MachineId(MACHINE.0),
+        epoch: point.epoch,
+        counter: point.counter,
+        digest: protocol::SlotDigest(point.digest),
+    }
+}
+
+fn refused(refusal: broker_ledger::Refusal) -> LedgerError {
+    LedgerError::Refused(Refusal::named(refusal.name()))
 }
 
 /// The ledger of one machine, or none.
@@ -317,10 +326,13 @@ impl Ledger for Witness {
         let kept = self.kept.clone().expect("asked without a ledger");
         self.arrives()?;
         let mut kept = kept.borrow_mut();
-        if let Some(refusal) = kept.refusal(disk) {
-            return Err(LedgerError::Refused(refusal));
-        }
-        kept.epoch += 1;
+        let told = disk.map(|point| point.map(slot));
+        let told = Some(&told).filter(|_| !kept.blind);
+        let mut entry = kept.entry();
+        entry
+            .open(&broker_protocol::MachineId(MACHINE.0), told)
+            .map_err(refused)?;
+        kept.epoch = entry.epoch;
         self.arrives()?;
         Ok(Grant {
             epoch: kept.epoch,
@@ -332,15 +344,8 @@ impl Ledger for Witness {
         let kept = self.kept.clone().expect("asked without a ledger");
         self.arrives()?;
         let mut kept = kept.borrow_mut();
-        if point.epoch != kept.epoch {
-            return Err(LedgerError::Refused(Refusal::Fenced));
-        }
-        if kept.latest != Some(point) {
-            if point.counter != kept.latest.map_or(0, |latest| latest.counter) + 1 {
-                return Err(LedgerError::Refused(Refusal::Other));
-            }
-            kept.latest = Some(point);
-        }
+        kept.entry().commit(commit(point)).map_err(refused)?;
+        kept.latest = Some(point);
         // The acknowledgement.
         if kept.deaf {
             return Err(LedgerError::Unreachable);
