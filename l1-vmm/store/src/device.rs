@@ -62,3 +62,69 @@ pub(crate) fn put<D: Device>(device: &mut D, at: u64, bytes: &[u8]) -> Result<()
         device.flush()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    /// Fails so many times, and notes what it was asked to.
+    struct Failing {
+        failures: u32,
+        error: DeviceError,
+        asked: Vec<&'static str>,
+    }
+
+    impl Failing {
+        fn new(failures: u32, error: DeviceError) -> Self {
+            Self {
+                failures,
+                error,
+                asked: Vec::new(),
+            }
+        }
+
+        fn answer(&mut self, asked: &'static str) -> Result<(), DeviceError> {
+            self.asked.push(asked);
+            if asked != "write" && self.failures > 0 {
+                self.failures -= 1;
+                return Err(self.error);
+            }
+            Ok(())
+        }
+    }
+
+    impl Device for Failing {
+        fn sectors(&self) -> u64 {
+            8
+        }
+        fn read(&mut self, _sector: u64, _into: &mut [u8]) -> Result<(), DeviceError> {
+            self.answer("read")
+        }
+        fn write(&mut self, _sector: u64, _from: &[u8]) -> Result<(), DeviceError> {
+            self.answer("write")
+        }
+        fn flush(&mut self) -> Result<(), DeviceError> {
+            self.answer("flush")
+        }
+    }
+
+    #[test]
+    fn what_failed_is_tried_three_times_in_all() {
+        for (failures, expected) in [(2, Ok(())), (3, Err(DeviceError::Failed))] {
+            let mut device = Failing::new(failures, DeviceError::Failed);
+            assert_eq!(sector(&mut device, 0).map(drop), expected);
+            assert_eq!(device.asked, ["read"; 3]);
+        }
+        let mut gone = Failing::new(1, DeviceError::Gone);
+        assert_eq!(sector(&mut gone, 0), Err(DeviceError::Gone));
+        assert_eq!(gone.asked, ["read"]);
+    }
+
+    #[test]
+    fn what_was_not_flushed_is_written_again() {
+        let mut device = Failing::new(1, DeviceError::Failed);
+        put(&mut device, 0, &[0; SECTOR]).unwrap();
+        assert_eq!(device.asked, ["write", "flush", "write", "flush"]);
+    }
+}

@@ -213,6 +213,21 @@ mod tests {
     }
 
     #[test]
+    fn no_answer_is_asked_for_three_times_and_a_refusal_once() {
+        for (error, expected) in [
+            (LedgerError::Unreachable, 3),
+            (LedgerError::Refused(Refusal::Fenced), 1),
+        ] {
+            let mut asked = 0;
+            let result: Result<(), _> = again(|| {
+                asked += 1;
+                Err(error)
+            });
+            assert_eq!((result, asked), (Err(error), expected));
+        }
+    }
+
+    #[test]
     fn no_ledger_answers_nothing() {
         let mut ledger = NoLedger;
         assert_eq!(ledger.open([None; 2]), Err(LedgerError::Unreachable));
