@@ -12,6 +12,7 @@ mod bus;
 mod console;
 mod drivers;
 mod host;
+mod l1;
 mod lies;
 mod power;
 mod violations;
