@@ -3,7 +3,7 @@
 //! * [`cr0`], [`cr4`], [`efer`], [`rflags`], [`xcr0`], [`debugctl`]: bits of registers; [`msr`]: numbers of MSRs.
 //! * [`exception`]: vectors; [`exit_reason`]: why a virtual machine exits, and the names of that.
 //! * [`paging`]: entries of page tables; [`apic`], [`ioapic`]: registers of the interrupt controllers.
-//! * [`pc`]: ports and windows; [`pci`]: configuration space and MSI-X; [`e820`]: the memory map.
+//! * [`iommu`]: registers and tables of an IOMMU; [`pc`]: ports and windows; [`pci`]: configuration space and MSI-X; [`e820`]: the memory map.
 //!
 //! Not here: VMCS fields, which L1 reaches through the TDX module only (`tdx-defs`), and any decision.
 //!
@@ -17,6 +17,7 @@ pub mod e820;
 pub mod exception;
 pub mod exit_reason;
 pub mod ioapic;
+pub mod iommu;
 pub mod msr;
 pub mod paging;
 pub mod pc;

@@ -208,6 +208,8 @@ pub(crate) struct Options {
     pub(crate) disks: Vec<Disk>,
     /// `console=com2|echo`
     pub(crate) console: Option<Wire>,
+    /// `assign=DEVICE`, any number of times: function 0 of this device of QEMU's bus 0 is the TD's.
+    pub(crate) assigned: Vec<u8>,
     /// `cpuid=full|reduced`
     pub(crate) cpuid: Cpuid,
     /// `fault=FAULT,...`
@@ -240,6 +242,7 @@ impl Default for Options {
             state_disk: None,
             disks: Vec::new(),
             console: None,
+            assigned: Vec::new(),
             cpuid: Cpuid::Full,
             faults: Vec::new(),
             watchdog: 60_000,
@@ -311,6 +314,11 @@ impl Options {
                     "echo" => Wire::Echo,
                     _ => return None,
                 });
+            }
+            "assign" => {
+                let device = number(value)?.try_into().ok()?;
+                self.assigned
+                    .push(Some(device).filter(|&device| device < 32)?);
             }
             "test" => self.test = Some(value.to_string()),
             "fault" => {

@@ -4,7 +4,7 @@
 //! taken at one place, [`take`]. What came is noted and asked for later with [`noted`].
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::cpu::rdtsc;
 use super::memory::Mmio;
@@ -14,6 +14,11 @@ const TIMER_VECTOR: u8 = 0x30;
 const COM2_VECTOR: u8 = 0x33;
 const UART_VECTOR: u8 = 0x34;
 const SPURIOUS_VECTOR: u8 = 0xFF;
+/// The first vector of messages of QEMU's devices.
+const MESSAGE_VECTOR: u8 = 0x40;
+const MESSAGE_VECTOR_LAST: u8 = MESSAGE_VECTOR + MESSAGES - 1;
+/// How many such messages there are.
+pub(crate) const MESSAGES: u8 = 64;
 
 /// COM1's input of QEMU's IOAPIC.
 const UART_PIN: u32 = x86_defs::pc::COM1_IRQ as u32;
@@ -39,6 +44,7 @@ const UART: u8 = 2;
 const COM2: u8 = 4;
 
 static NOTED: AtomicU8 = AtomicU8::new(0);
+static NOTED_MESSAGES: AtomicU64 = AtomicU64::new(0);
 
 /// Interrupts taken since they were last asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +52,8 @@ pub(crate) struct Noted {
     pub(crate) timer: bool,
     pub(crate) uart: bool,
     pub(crate) com2: bool,
+    /// Messages, one bit each.
+    pub(crate) messages: u64,
 }
 
 /// Switches the old interrupt controller off, the local APIC and the interrupts of COM1 and COM2 on.
@@ -73,10 +81,21 @@ pub(super) fn taken(vector: u8) {
         TIMER_VECTOR => _ = NOTED.fetch_or(TIMER, Ordering::Relaxed),
         UART_VECTOR => _ = NOTED.fetch_or(UART, Ordering::Relaxed),
         COM2_VECTOR => _ = NOTED.fetch_or(COM2, Ordering::Relaxed),
+        MESSAGE_VECTOR..=MESSAGE_VECTOR_LAST => {
+            NOTED_MESSAGES.fetch_or(1 << (vector - MESSAGE_VECTOR), Ordering::Relaxed);
+        }
         SPURIOUS_VECTOR => return,
         _ => panic!("interrupt {vector:#x} has no source here"),
     }
     LOCAL_APIC.write32(local_apic::EOI, 0);
+}
+
+/// Address and data of a message, below [`MESSAGES`] (SDM volume 3, "Message Signalled Interrupts").
+pub(crate) fn message(number: u8) -> (u32, u32) {
+    (
+        x86_defs::pc::LOCAL_APIC as u32,
+        (MESSAGE_VECTOR + number).into(),
+    )
 }
 
 /// Takes the interrupts that are pending, and says which came since the last call.
@@ -100,6 +119,7 @@ fn noted() -> Noted {
         timer: noted & TIMER != 0,
         uart: noted & UART != 0,
         com2: noted & COM2 != 0,
+        messages: NOTED_MESSAGES.swap(0, Ordering::Relaxed),
     }
 }
 

@@ -27,9 +27,46 @@ impl Mmio {
         Self(base)
     }
 
-    pub(super) fn write32(self, offset: u64, value: u32) {
+    fn write<T>(self, offset: u64, value: T) {
         // SAFETY: only this module's siblings make an `Mmio`, of registers that are no memory.
-        unsafe { ((self.0 + offset) as *mut u32).write_volatile(value) };
+        unsafe { ((self.0 + offset) as *mut T).write_volatile(value) };
+    }
+
+    fn read<T: Copy>(self, offset: u64) -> T {
+        // SAFETY: as for writing; `T` is an integer.
+        unsafe { ((self.0 + offset) as *const T).read_volatile() }
+    }
+
+    pub(super) fn write8(self, offset: u64, value: u8) {
+        self.write(offset, value);
+    }
+
+    pub(super) fn write16(self, offset: u64, value: u16) {
+        self.write(offset, value);
+    }
+
+    pub(super) fn write32(self, offset: u64, value: u32) {
+        self.write(offset, value);
+    }
+
+    pub(super) fn write64(self, offset: u64, value: u64) {
+        self.write(offset, value);
+    }
+
+    pub(super) fn read8(self, offset: u64) -> u8 {
+        self.read(offset)
+    }
+
+    pub(super) fn read16(self, offset: u64) -> u16 {
+        self.read(offset)
+    }
+
+    pub(super) fn read32(self, offset: u64) -> u32 {
+        self.read(offset)
+    }
+
+    pub(super) fn read64(self, offset: u64) -> u64 {
+        self.read(offset)
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod com2;
 pub(crate) mod cpu;
 pub(crate) mod descriptors;
 pub(crate) mod interrupts;
+pub(crate) mod iommu;
 pub(crate) mod memory;
 pub(crate) mod pci;
 pub(crate) mod port;

@@ -43,8 +43,8 @@ impl Port {
     }
 
     pub(super) fn write32(self, value: u32) {
-        // SAFETY: only `super::pci` has ports of doublewords. It puts BARs where no RAM is, and lets no device of its bus
-        // access memory by itself.
+        // SAFETY: only `super::pci` has ports of doublewords. It puts BARs where no RAM is, and devices of its bus access
+        // what the IOMMU lets them, which is no memory of this program's.
         unsafe { asm!("out dx, eax", in("dx") self.0, in("eax") value, options(nomem, nostack)) };
     }
 

@@ -132,7 +132,8 @@ impl Hardware {
                 _ if ended.resume => continue,
                 HardwareExit::Interrupt => {
                     self.note(interrupts::take());
-                    let outside = self.noted.uart || self.noted.com2;
+                    let devices = self.noted.com2 || self.noted.messages != 0;
+                    let outside = self.noted.uart || devices;
                     if ended.exited.vectoring.is_none() && !outside && !self.expired() {
                         continue;
                     }
@@ -171,6 +172,7 @@ impl Hardware {
         self.noted.timer |= noted.timer;
         self.noted.uart |= noted.uart;
         self.noted.com2 |= noted.com2;
+        self.noted.messages |= noted.messages;
         if noted.timer {
             self.armed = None;
         }

@@ -4,9 +4,14 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
+
+use x86_defs::pc::{PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA};
+use x86_defs::pci;
 
 use virtio_host::{Block, Bus, Channel, Console, Function, Lie, Memory, NotShared, Store};
 
+use super::assigned::AssignedFunctions;
 use super::memory::TdMemory;
 use super::{End, Host};
 use crate::arch::com2::Com2;
@@ -30,6 +35,9 @@ pub(super) struct Devices {
     bus: Bus,
     /// Names for options and records.
     names: Vec<(u8, String)>,
+    assigned: AssignedFunctions,
+    /// CONFIG_ADDRESS, which functions of either kind are found by.
+    address: u32,
     /// Exits are counted for a storm of interrupts.
     storm: bool,
 }
@@ -40,6 +48,8 @@ impl Devices {
         let mut devices = Self {
             bus: Bus::new(),
             names: Vec::new(),
+            assigned: AssignedFunctions::new(&options.assigned, memory)?,
+            address: 0,
             storm: false,
         };
         let mut window = Window::new();
@@ -90,12 +100,40 @@ impl Devices {
 
     /// IN; none if the port is not the bus's.
     pub(super) fn port_read(&mut self, port: u16, bytes: u32) -> Option<u32> {
+        if let Some((device, offset, shift)) = self.assigned_place(port, bytes)
+            && let Some(value) = self.assigned.configuration_read(device, offset)
+        {
+            return Some(value >> shift & (u32::MAX >> (32 - 8 * bytes)));
+        }
         self.bus.port_read(port, bytes)
+    }
+
+    /// Writes configuration space of an assigned function, if the access is one.
+    fn assigned_write(&mut self, port: u16, bytes: u32, value: u32) -> Option<()> {
+        if (port, bytes) == (PCI_CONFIG_ADDRESS, 4) {
+            self.address = value;
+            // The bus keeps it as well.
+            return None;
+        }
+        let (device, offset, shift) = self.assigned_place(port, bytes)?;
+        let now = self.assigned.configuration_read(device, offset)?;
+        let mask = (u32::MAX >> (32 - 8 * bytes)) << shift;
+        let value = now & !mask | value << shift & mask;
+        self.assigned.configuration_write(device, offset, value)
+    }
+
+    /// Device number, offset of the doubleword and bits to shift of an access to CONFIG_DATA.
+    fn assigned_place(&self, port: u16, bytes: u32) -> Option<(u8, u8, u32)> {
+        let at = u32::from(port.checked_sub(PCI_CONFIG_DATA)?);
+        let [offset, device_function, bus, enable] = self.address.to_le_bytes();
+        let enabled = enable == (pci::CONFIG_ENABLE >> 24) as u8;
+        let here = enabled && bus == 0 && device_function & 7 == 0 && at + bytes <= 4;
+        here.then_some((device_function >> 3, offset & !3, 8 * at))
     }
 
     /// Whether input may come that has an interrupt.
     pub(super) fn can_wake(&self) -> bool {
-        self.bus.hears_the_outside()
+        self.bus.hears_the_outside() || self.assigned.can_wake()
     }
 
     /// What each device did, for the record at the end; none without devices.
@@ -122,6 +160,9 @@ impl Devices {
 impl Host {
     /// OUT to the bus; false if the port is not the bus's.
     pub(super) fn device_port_write(&mut self, port: u16, bytes: u32, value: u32) -> bool {
+        if let Some(()) = self.devices.assigned_write(port, bytes, value) {
+            return true;
+        }
         let memory = Shared(&self.memory);
         let written = self.devices.bus.port_write(port, bytes, value, &memory);
         self.deliver();
@@ -130,17 +171,38 @@ impl Host {
 
     /// A read of a BAR; none if there is none.
     pub(super) fn device_read(&mut self, gpa: u64, bytes: u32) -> Option<u64> {
-        self.devices.bus.read(gpa, bytes)
+        let own = self.devices.bus.read(gpa, bytes);
+        own.or_else(|| self.devices.assigned.read(gpa, bytes))
     }
 
     /// A write to a BAR, if there is one.
     pub(super) fn device_write(&mut self, gpa: u64, bytes: u32, value: u64) {
         let memory = Shared(&self.memory);
-        let written = self.devices.bus.write(gpa, bytes, value, &memory);
+        let own = self.devices.bus.write(gpa, bytes, value, &memory);
+        let written = own.or_else(|| self.devices.assigned.write(gpa, bytes, value));
         if written.is_some() {
             self.ports.note_progress();
             self.deliver();
         }
+    }
+
+    /// QEMU's devices sent messages.
+    pub(super) fn pass_messages(&mut self, came: u64) {
+        for message in self.devices.assigned.messages(came) {
+            if let Some(vector) = message.vector() {
+                self.post(vector);
+            }
+        }
+    }
+
+    /// Lets QEMU's devices reach what has become shared of a range.
+    pub(super) fn give_to_devices(&mut self, range: Range<u64>) -> Result<(), String> {
+        self.devices.assigned.shared(range, &mut self.memory)
+    }
+
+    /// Takes from QEMU's devices what is to become private.
+    pub(super) fn take_from_devices(&mut self, range: Range<u64>) -> Result<(), String> {
+        self.devices.assigned.private(range)
     }
 
     /// Something came from outside.

@@ -4,9 +4,10 @@
 //! * [`build`], [`memory`]: the TD and its memory.
 //! * [`tdvmcall`]: requests of the TD, on [`ports`], [`fw_cfg`], [`io_apic`], [`local_apic`] and
 //!   [`quote`].
-//! * [`devices`]: virtio devices on a PCI bus.
+//! * [`devices`]: virtio devices on a PCI bus, of the host's own and ([`assigned`]) QEMU's.
 //! * [`summary`]: what is printed of a run.
 
+mod assigned;
 pub(crate) mod build;
 mod devices;
 pub(crate) mod fw_cfg;
@@ -305,6 +306,10 @@ impl Host {
         if noted.com2 {
             self.ports.note_progress();
             self.poll_devices();
+        }
+        if noted.messages != 0 {
+            self.ports.note_progress();
+            self.pass_messages(noted.messages);
         }
         self.finish_quotes();
         if noted.timer {

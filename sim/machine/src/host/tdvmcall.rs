@@ -116,12 +116,20 @@ impl Host {
             return CompletionStatus::InvalidOperand;
         };
         let step_end = end.min((start / MAP_GPA_MAX + 1) * MAP_GPA_MAX);
+        if !to_shared && let Err(error) = self.take_from_devices(start..step_end) {
+            say!("MapGPA of {start:#x} + {length:#x}: {error}");
+            return CompletionStatus::InvalidOperand;
+        }
         let (module, hardware) = (&mut self.module, &mut self.hardware);
         let converted = if to_shared {
             self.memory.make_shared(module, hardware, start..step_end)
         } else {
             self.memory.make_private(module, hardware, start..step_end)
         };
+        if to_shared && let Err(error) = self.give_to_devices(start..step_end) {
+            say!("MapGPA of {start:#x} + {length:#x}: {error}");
+            return CompletionStatus::InvalidOperand;
+        }
         match converted {
             Ok(()) if step_end < end => {
                 answer.r11 = step_end | (call.r12 & shared_bit);

@@ -115,7 +115,7 @@ impl Test {
     }
 }
 
-/// Runs the test of that name, or with `all` every one. Answers whether they passed.
+/// Runs the tests whose names begin so, or with `all` every one. Answers whether they passed.
 pub(crate) fn run(name: &str, options: &Options, frames: Frames, hardware: Hardware) -> bool {
     let mut hardware = Some(hardware);
     let (mut passed, mut failed) = (0, 0);
@@ -129,9 +129,10 @@ pub(crate) fn run(name: &str, options: &Options, frames: Frames, hardware: Hardw
         exits::tests(),
         state::tests(),
         virtio::tests(),
+        virtio::tests_of_qemu(options),
     ];
     for test in tests.into_iter().flatten() {
-        if name != "all" && name != test.name {
+        if name != "all" && !test.name.starts_with(name) {
             continue;
         }
         let machine = match hardware.take() {

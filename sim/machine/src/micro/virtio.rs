@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use tdx_defs::ghci::{CompletionStatus, DIRECTION_READ, DIRECTION_WRITE, sub_function};
+use tdx_defs::tdg;
 use tdx_defs::vp_enter::Gpr;
 use virtio_defs::{block, console, pci as virtio, ring, status};
 use x86_defs::pc::{PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA};
@@ -25,7 +26,9 @@ const CONSOLE: u8 = 2;
 const REGISTERS: u64 = 0xD000_0000;
 const NOTIFY: u64 = REGISTERS + 0x3000;
 const TABLE: u64 = 0xD001_0000;
+/// Offset of the MSI-X capability: of the host's own devices, and of QEMU's.
 const MSIX: u8 = 0x84;
+const QEMU_MSIX: u8 = 0x98;
 const VECTOR: u8 = 0x52;
 
 /// Shared memory: its GPA, and L1's address of it.
@@ -68,6 +71,25 @@ pub(super) fn tests() -> Vec<Test> {
             .ending(|end| *end == End::PowerCut)
     }));
     tests
+}
+
+/// Tests of a disk of QEMU's, if one was given to the TD.
+pub(super) fn tests_of_qemu(options: &Options) -> Vec<Test> {
+    let disk = options.assigned.first().copied();
+    let tests = disk.map(|disk| {
+        [
+            Test::new("virtio-qemu-block", move |setup| {
+                write_and_read_of(setup, disk, QEMU_MSIX)
+            }),
+            Test::new("virtio-qemu-private", move |setup| {
+                qemu_private(setup, disk)
+            }),
+            Test::new("virtio-qemu-converted", move |setup| {
+                qemu_converted(setup, disk)
+            }),
+        ]
+    });
+    tests.into_iter().flatten().collect()
 }
 
 fn select(device: u8, offset: u8) -> Step {
@@ -133,7 +155,7 @@ fn bus(_: &Setup) -> Vec<Step> {
 }
 
 /// Places the BARs, settles features, and sets queue 0 and, if there are, more up on rings one after the other.
-fn start(setup: &Setup, device: u8, queues: u64) -> Vec<Step> {
+fn start(setup: &Setup, device: u8, msix: u8, queues: u64) -> Vec<Step> {
     let (driver, ready) = (
         status::ACKNOWLEDGE | status::DRIVER,
         status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK,
@@ -152,7 +174,7 @@ fn start(setup: &Setup, device: u8, queues: u64) -> Vec<Step> {
         (pci::BAR + 16, REGISTERS as u32),
         (pci::BAR + 20, 0),
         (pci::COMMAND_STATUS, command.into()),
-        (MSIX, enable),
+        (msix, enable),
     ] {
         steps.extend(configuration(device, offset, value));
     }
@@ -233,7 +255,11 @@ fn interrupt() -> Step {
 }
 
 fn write_and_read(setup: &Setup) -> Vec<Step> {
-    let mut steps = start(setup, STATE_DISK, 1);
+    write_and_read_of(setup, STATE_DISK, MSIX)
+}
+
+fn write_and_read_of(setup: &Setup, device: u8, msix: u8) -> Vec<Step> {
+    let mut steps = start(setup, device, msix, 1);
     steps.push(store("data", ALIAS + DATA, VALUE));
     steps.push(store("data", ALIAS + DATA + 504, !VALUE));
     steps.extend(request(block::TYPE_OUT, 2, MEMORY + DATA, 1));
@@ -253,7 +279,7 @@ fn write_and_read(setup: &Setup) -> Vec<Step> {
 
 /// The host has no access to what is private, whatever L1 tells its device.
 fn private(setup: &Setup) -> Vec<Step> {
-    let mut steps = start(setup, STATE_DISK, 1);
+    let mut steps = start(setup, STATE_DISK, MSIX, 1);
     steps.push(store("private data", layout::DATA, VALUE));
     steps.extend(request(block::TYPE_IN, 0, layout::DATA, 1));
     let place = REGISTERS + u64::from(virtio::COMMON_STATUS);
@@ -264,9 +290,47 @@ fn private(setup: &Setup) -> Vec<Step> {
     steps
 }
 
+/// QEMU's device does as it is told, and the IOMMU does not let it: the device says that all went well.
+fn qemu_private(setup: &Setup, disk: u8) -> Vec<Step> {
+    let mut steps = start(setup, disk, QEMU_MSIX, 1);
+    steps.push(store("private data", layout::DATA, VALUE));
+    steps.extend(request(block::TYPE_IN, 0, layout::DATA, 1));
+    steps.push(interrupt());
+    steps.push(expect("private data", layout::DATA, VALUE));
+    steps
+}
+
+/// A page that was shared, and is private again, is out of a device's reach.
+fn qemu_converted(setup: &Setup, disk: u8) -> Vec<Step> {
+    const OTHER: u64 = MEMORY + (2 << 20);
+    let mut steps = start(setup, disk, QEMU_MSIX, 1);
+    let map = |what, gpa| {
+        call(what, sub_function::MAP_GPA, CompletionStatus::Success)
+            .set(Gpr::R12, gpa)
+            .set(Gpr::R13, 2 << 20)
+    };
+    let alias = layout::SHARED_ALIAS + OTHER;
+    steps.push(map("share more", OTHER | setup.shared_bit));
+    steps.push(store("shared data", alias, VALUE));
+    steps.extend(request(block::TYPE_IN, 0, OTHER, 1));
+    steps.push(interrupt());
+    steps.push(expect("read", alias, 0));
+    steps.push(map("private again", OTHER));
+    steps.push(
+        Step::tdcall("accept", tdg::MEM_PAGE_ACCEPT)
+            .set(Gpr::Rcx, OTHER | 1)
+            .want(Gpr::Rax, 0),
+    );
+    steps.push(store("private data", OTHER, VALUE));
+    steps.extend(request(block::TYPE_IN, 0, OTHER, 2));
+    steps.push(interrupt());
+    steps.push(expect("private data", OTHER, VALUE));
+    steps
+}
+
 /// The power fails at the second request that writes, within the notification.
 fn write_twice(setup: &Setup) -> Vec<Step> {
-    let mut steps = start(setup, STATE_DISK, 1);
+    let mut steps = start(setup, STATE_DISK, MSIX, 1);
     steps.extend(request(block::TYPE_OUT, 2, MEMORY + DATA, 1));
     steps.push(interrupt());
     steps.extend(request(block::TYPE_OUT, 3, MEMORY + DATA, 2));
@@ -283,7 +347,7 @@ fn echo(setup: &Setup) -> Vec<Step> {
         let at = ALIAS + queue * 0x400 + AVAILABLE;
         store("available", at, 1 << 16)
     };
-    let mut steps = start(setup, CONSOLE, 2);
+    let mut steps = start(setup, CONSOLE, MSIX, 2);
     let writable = ring::DESCRIPTOR_WRITE;
     steps.extend(descriptor(receive, 0, MEMORY + DATA, 64, writable, 0));
     steps.push(available(receive));
