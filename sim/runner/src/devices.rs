@@ -11,15 +11,60 @@ use std::process::Command;
 const STATE_DISK: u64 = 4 << 20;
 /// Device number of the state disk on QEMU's own bus; the guest's disks are behind it.
 const FIRST_DEVICE: usize = 0x10;
-/// How many disks there is room for on it: q35 has functions of its own from 0x1F down.
+/// How many disks there is room for.
 const DISKS: usize = 8;
+/// Device numbers of QEMU's own console and network; q35 has functions of its own from 0x1F down.
+const CONSOLE_DEVICE: usize = FIRST_DEVICE + DISKS;
+const NETWORK_DEVICE: usize = CONSOLE_DEVICE + 1;
+/// What QEMU's virtio devices have to be like for a TD: modern, and behind the IOMMU.
+const FOR_TD: &str = "disable-legacy=on,iommu_platform=on";
+/// GET_ID of the state disk.
+const STATE_DISK_NAME: &str = "tdp-vtpm-state";
 /// The least that a disk's memory is, and of what a disk is a multiple.
 const PAGE: u64 = 4096;
 const SECTOR: u64 = 512;
 
+/// Whose virtio devices these are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Models {
+    /// The simulator's, in its host's role: the same in each run, and able to lie.
+    #[default]
+    Own,
+    /// QEMU's, behind its IOMMU, which lets them reach what the TD shares. They take the host's time.
+    Qemu,
+}
+
+impl Models {
+    /// What [`from_word`](Self::from_word) takes.
+    pub const WORDS: [&str; 2] = ["own", "qemu"];
+
+    /// The models that this word names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "own" => Some(Self::Own),
+            "qemu" => Some(Self::Qemu),
+            _ => None,
+        }
+    }
+}
+
+/// The guest's network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// None.
+    #[default]
+    None,
+    /// QEMU's virtio-net and its user-mode network, which lets nothing out: 10.0.2.2 answers.
+    User,
+}
+
 /// What the host has besides a console and fw_cfg.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostDevices<'a> {
+    /// Whose the disks and the console are.
+    pub models: Models,
+    /// The guest's network, of QEMU's.
+    pub network: Network,
     /// The file with L1's state; made if it does not exist.
     pub state_disk: Option<&'a Path>,
     /// Files with the guest's disks.
@@ -34,10 +79,11 @@ struct Mapped {
     file: File,
     /// What it is cut back to: QEMU maps powers of two.
     length: u64,
+    models: Models,
 }
 
 impl Mapped {
-    fn open(path: &Path, new: Option<u64>) -> Result<Self> {
+    fn open(path: &Path, new: Option<u64>, models: Models) -> Result<Self> {
         let context = || format!("disk {}", path.display());
         let file = OpenOptions::new()
             .read(true)
@@ -63,20 +109,29 @@ impl Mapped {
             "disk {} has {length} bytes, which are no whole sectors",
             path.display()
         );
-        let mapped = Self { file, length };
+        let mapped = Self {
+            file,
+            length,
+            models,
+        };
         mapped.file.set_len(mapped.memory()).with_context(context)?;
         Ok(mapped)
     }
 
-    /// Bytes of the memory that it is.
+    /// Bytes that the file has meanwhile.
     fn memory(&self) -> u64 {
-        self.length.next_power_of_two().max(PAGE)
+        match self.models {
+            Models::Own => self.length.next_power_of_two().max(PAGE),
+            Models::Qemu => self.length,
+        }
     }
 }
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        if let Err(error) = self.file.set_len(self.length) {
+        if self.memory() != self.length
+            && let Err(error) = self.file.set_len(self.length)
+        {
             eprintln!("note: a disk keeps zeroes at its end: {error}");
         }
     }
@@ -88,22 +143,49 @@ pub(crate) struct Attached(#[expect(dead_code, reason = "held")] Vec<Mapped>);
 impl HostDevices<'_> {
     /// Whether somebody outside is waited for.
     pub(crate) fn hear_the_outside(&self) -> bool {
-        self.broker_socket.is_some()
+        self.broker_socket.is_some() || self.have_qemus()
+    }
+
+    /// Whether a device is QEMU's.
+    fn have_qemus(&self) -> bool {
+        let any =
+            self.state_disk.is_some() || !self.disks.is_empty() || self.broker_socket.is_some();
+        self.network != Network::None || self.models == Models::Qemu && any
     }
 
     /// Adds them to QEMU's arguments and to the simulator's options.
     pub(crate) fn attach(&self, command: &mut Command, options: &mut String) -> Result<Attached> {
+        if self.have_qemus() {
+            // Before the devices behind it.
+            command.args(["-device", "intel-iommu,intremap=off"]);
+        }
         let mut files = Vec::new();
         if let Some(path) = self.state_disk {
-            files.push((path, "state-disk", Some(STATE_DISK)));
+            files.push((
+                path,
+                "state-disk",
+                STATE_DISK_NAME.to_owned(),
+                Some(STATE_DISK),
+            ));
         }
-        files.extend(self.disks.iter().map(|path| (&**path, "disk", None)));
+        files.extend((0..).zip(self.disks).map(|(number, path)| {
+            let name = format!("disk{number}");
+            (&**path, "disk", name, None)
+        }));
         ensure!(files.len() <= DISKS, "more than {DISKS} disks");
         let mut held = Vec::new();
-        for (number, (path, option, new)) in (FIRST_DEVICE..).zip(files) {
-            let mapped = Mapped::open(path, new)?;
+        for (number, (path, option, name, new)) in (FIRST_DEVICE..).zip(files) {
+            let mapped = Mapped::open(path, new, self.models)?;
             let (length, memory) = (mapped.length, mapped.memory());
             let path = escaped(path)?;
+            if self.models == Models::Qemu {
+                let drive = format!("if=none,id=disk{number},format=raw,discard=unmap,file={path}");
+                command.arg("-drive").arg(drive);
+                let disk = format!("virtio-blk-pci,drive=disk{number},serial={name}");
+                assign(command, options, &disk, number);
+                held.push(mapped);
+                continue;
+            }
             command
                 .arg("-object")
                 .arg(format!(
@@ -124,12 +206,34 @@ impl HostDevices<'_> {
             let path = escaped(path)?;
             command
                 .arg("-chardev")
-                .arg(format!("socket,id=broker,path={path}"))
-                .args(["-serial", "chardev:broker"]);
-            options.push_str(" console=com2");
+                .arg(format!("socket,id=broker,path={path}"));
+            match self.models {
+                Models::Own => {
+                    command.args(["-serial", "chardev:broker"]);
+                    options.push_str(" console=com2");
+                }
+                Models::Qemu => {
+                    let device = "virtio-serial-pci,id=console,max_ports=1";
+                    assign(command, options, device, CONSOLE_DEVICE);
+                    command.args(["-device", "virtconsole,bus=console.0,chardev=broker"]);
+                }
+            }
+        }
+        if self.network == Network::User {
+            command.args(["-netdev", "user,id=network,restrict=on"]);
+            let device = "virtio-net-pci,netdev=network,romfile=";
+            assign(command, options, device, NETWORK_DEVICE);
         }
         Ok(Attached(held))
     }
+}
+
+/// Adds a virtio device of QEMU's at a device number, and gives it to the TD.
+fn assign(command: &mut Command, options: &mut String, device: &str, number: usize) {
+    command
+        .arg("-device")
+        .arg(format!("{device},{FOR_TD},addr={number:#x}"));
+    options.push_str(&format!(" assign={number}"));
 }
 
 /// A path as a part of a list of QEMU's.
@@ -159,7 +263,7 @@ mod tests {
         let devices = HostDevices {
             state_disk: Some(&state),
             disks: std::slice::from_ref(&disk),
-            broker_socket: None,
+            ..HostDevices::default()
         };
         let mut command = Command::new("qemu");
         let mut options = String::new();
@@ -179,6 +283,36 @@ mod tests {
     }
 
     #[test]
+    fn devices_of_qemu_are_behind_the_iommu() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let devices = HostDevices {
+            models: Models::Qemu,
+            network: Network::User,
+            state_disk: Some(&state),
+            ..HostDevices::default()
+        };
+        let mut command = Command::new("qemu");
+        let mut options = String::new();
+        let held = devices.attach(&mut command, &mut options).unwrap();
+        assert_eq!(options, " assign=16 assign=25");
+        assert!(devices.hear_the_outside());
+        let words = words(&command);
+        assert_eq!(words[1], "intel-iommu,intremap=off", "before the others");
+        for device in ["virtio-blk-pci", "virtio-net-pci"] {
+            let word = words.iter().find(|word| word.starts_with(device));
+            assert!(word.unwrap().contains("iommu_platform=on"), "{words:?}");
+        }
+        assert_eq!(std::fs::metadata(&state).unwrap().len(), 4 << 20);
+        drop(held);
+        let none = HostDevices {
+            models: Models::Qemu,
+            ..HostDevices::default()
+        };
+        assert!(!none.hear_the_outside(), "QEMU's, but none");
+    }
+
+    #[test]
     fn what_is_no_disk_or_socket_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
@@ -186,9 +320,9 @@ mod tests {
         let missing = folder.path().join("missing");
         let refused = |disks: &[PathBuf], socket: Option<&Path>| {
             let devices = HostDevices {
-                state_disk: None,
                 disks,
                 broker_socket: socket,
+                ..HostDevices::default()
             };
             let attached = devices.attach(&mut Command::new("qemu"), &mut String::new());
             format!("{:#}", attached.err().unwrap())

@@ -3,7 +3,7 @@
 use crate::{Checks, Setup, Suite};
 use anyhow::{Result, anyhow, ensure};
 use serde_json::Value;
-use simulator::{Clock, Console, Gpaw, HostDevices, Run, Simulation};
+use simulator::{Clock, Console, Gpaw, HostDevices, Models, Run, Simulation};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
@@ -18,12 +18,14 @@ pub fn suite(setup: &Setup) -> Suite<'_> {
         suite.add(move |_| check(setup, gpaw, name, file));
     }
     suite.add(move |_| vec![(DISK.to_owned(), disk(setup))]);
+    suite.add(move |_| vec![(QEMU.to_owned(), disk_of_qemu(setup))]);
     suite.add(move |_| vec![(CONSOLE.to_owned(), console(setup))]);
     suite
 }
 
 /// Checks whose devices are outside.
 const DISK: &str = "micro-guest: a disk is in a file";
+const QEMU: &str = "micro-guests: a disk of QEMU's reaches what is shared";
 const CONSOLE: &str = "micro-guest: a console is connected to a socket";
 
 /// A run of the micro-guests of this name.
@@ -52,17 +54,27 @@ fn simulation<'a>(
 
 /// What the micro-guest writes to sector 2 is in the file after the run.
 fn disk(setup: &Setup) -> Result<()> {
+    disk_of(setup, Models::Own, "virtio-block", "micro-disk")
+}
+
+/// The same with QEMU's own model of a disk, which its IOMMU keeps from private memory.
+fn disk_of_qemu(setup: &Setup) -> Result<()> {
+    disk_of(setup, Models::Qemu, "virtio-qemu", "micro-qemu")
+}
+
+fn disk_of(setup: &Setup, models: Models, tests: &str, name: &str) -> Result<()> {
     const SECTOR: usize = 512;
-    let options = ["test=virtio-block".to_owned()];
-    let file = setup.folder.join("micro-disk.state");
+    let options = [format!("test={tests}")];
+    let file = setup.folder.join(format!("{name}.state"));
     // No power of two.
     std::fs::write(&file, [0; 9 * SECTOR])?;
     let run = Simulation {
         devices: HostDevices {
+            models,
             state_disk: Some(&file),
             ..HostDevices::default()
         },
-        ..simulation(setup, &options, Gpaw::Bits48, "micro-disk")
+        ..simulation(setup, &options, Gpaw::Bits48, name)
     }
     .run(&mut |_| {})?;
     ensure!(run.succeeded, "{}", run.transcript.result());

@@ -9,7 +9,9 @@ use attestation::journal::PcrMirror;
 use attestation::pcr::PcrBanks;
 use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, banks_option, mirror_option};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use simulator::{Clock, Console, Gpaw, HostDevices, Run, Simulation, Transcript, Window};
+use simulator::{
+    Clock, Console, Gpaw, HostDevices, Models, Network, Run, Simulation, Transcript, Window,
+};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,6 +53,12 @@ pub(crate) struct Options {
     /// Connect L1's console to this Unix socket, on which a key broker or its proxy listens.
     #[arg(long, value_name = "PATH")]
     broker_socket: Option<PathBuf>,
+    /// Whose virtio devices --state-disk, --disk and --broker-socket are: the simulator's own, or QEMU's behind its IOMMU.
+    #[arg(long, default_value = "own", value_parser = words(&Models::WORDS, Models::from_word))]
+    device_models: Models,
+    /// Give the guest a network: QEMU's virtio-net, and a user-mode network that lets nothing out.
+    #[arg(long)]
+    network: bool,
     /// Boot this bzImage instead of a stock Debian kernel.
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
@@ -229,6 +237,11 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
         image: setup.firmware.image(options.window),
         init_data: options.init_data.as_deref(),
         devices: HostDevices {
+            models: options.device_models,
+            network: match options.network {
+                true => Network::User,
+                false => Network::None,
+            },
             state_disk: options.state_disk.as_deref(),
             disks: &options.disks,
             broker_socket: options.broker_socket.as_deref(),
