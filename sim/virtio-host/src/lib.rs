@@ -2,8 +2,8 @@
 //!
 //! [`Bus`] answers configuration mechanism 1 and accesses to BARs; a [`Function`] on it is a modern virtio-pci
 //! function with MSI-X (*Virtual I/O Device (VIRTIO) Version 1.2*, "VIRTIO", 4.1) around a [`Device`]: [`Block`] on a
-//! [`Store`], [`Console`] on a [`Channel`]. Devices reach memory through [`Memory`] alone,
-//! which is what the TD shares; their interrupts are [`Message`]s that the bus's owner delivers.
+//! [`Store`], [`Console`] on a [`Channel`], [`Network`] with a [`Station`] on it. Devices reach memory through
+//! [`Memory`] alone, which is what the TD shares; their interrupts are [`Message`]s that the bus's owner delivers.
 //!
 //! What a device does wrong on purpose is a [`Lie`]: the host is untrusted, and the driver's tests need a host that
 //! earns it. Without lies, a device does what the specification says, and refuses a driver that does not.
@@ -24,8 +24,10 @@ mod function;
 mod lie;
 mod memory;
 mod msix;
+mod net;
 mod queue;
 mod requests;
+mod services;
 mod statistics;
 
 pub use block::{Block, Store};
@@ -36,6 +38,8 @@ pub use function::Function;
 pub use lie::{CutLoss, Lie, PlannedLie};
 pub use memory::{Memory, NotShared};
 pub use msix::Message;
+pub use net::{Network, Station};
 pub use queue::{Chain, Violation};
 pub use requests::Requests;
+pub use services::Services;
 pub use statistics::Statistics;

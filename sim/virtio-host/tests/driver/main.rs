@@ -14,5 +14,6 @@ mod drivers;
 mod host;
 mod l1;
 mod lies;
+mod network;
 mod power;
 mod violations;
