@@ -147,6 +147,13 @@ pub(crate) enum Wire {
     Echo,
 }
 
+/// What is on the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// `services`: a computer of the host's that answers.
+    Services,
+}
+
 /// Something the host or the module does wrong on purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -208,6 +215,8 @@ pub(crate) struct Options {
     pub(crate) disks: Vec<Disk>,
     /// `console=com2|echo`
     pub(crate) console: Option<Wire>,
+    /// `network=services`
+    pub(crate) network: Option<Network>,
     /// `assign=DEVICE`, any number of times: function 0 of this device of QEMU's bus 0 is the TD's.
     pub(crate) assigned: Vec<u8>,
     /// `cpuid=full|reduced`
@@ -242,6 +251,7 @@ impl Default for Options {
             state_disk: None,
             disks: Vec::new(),
             console: None,
+            network: None,
             assigned: Vec::new(),
             cpuid: Cpuid::Full,
             faults: Vec::new(),
@@ -312,6 +322,12 @@ impl Options {
                 self.console = Some(match value {
                     "com2" => Wire::Com2,
                     "echo" => Wire::Echo,
+                    _ => return None,
+                });
+            }
+            "network" => {
+                self.network = Some(match value {
+                    "services" => Network::Services,
                     _ => return None,
                 });
             }

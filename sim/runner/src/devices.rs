@@ -54,8 +54,10 @@ pub enum Network {
     /// None.
     #[default]
     None,
+    /// One computer, 10.0.2.2, as `docs/simulator.md` tells of it.
+    Own,
     /// QEMU's virtio-net and its user-mode network, which lets nothing out: 10.0.2.2 answers.
-    User,
+    Qemu,
 }
 
 /// What the host has besides a console and fw_cfg.
@@ -63,7 +65,7 @@ pub enum Network {
 pub struct HostDevices<'a> {
     /// Whose the disks and the console are.
     pub models: Models,
-    /// The guest's network, of QEMU's.
+    /// The guest's network.
     pub network: Network,
     /// The file with L1's state; made if it does not exist.
     pub state_disk: Option<&'a Path>,
@@ -150,7 +152,7 @@ impl HostDevices<'_> {
     fn have_qemus(&self) -> bool {
         let any =
             self.state_disk.is_some() || !self.disks.is_empty() || self.broker_socket.is_some();
-        self.network != Network::None || self.models == Models::Qemu && any
+        self.network == Network::Qemu || self.models == Models::Qemu && any
     }
 
     /// Adds them to QEMU's arguments and to the simulator's options.
@@ -219,10 +221,14 @@ impl HostDevices<'_> {
                 }
             }
         }
-        if self.network == Network::User {
-            command.args(["-netdev", "user,id=network,restrict=on"]);
-            let device = "virtio-net-pci,netdev=network,romfile=";
-            assign(command, options, device, NETWORK_DEVICE);
+        match self.network {
+            Network::None => {}
+            Network::Own => options.push_str(" network=services"),
+            Network::Qemu => {
+                command.args(["-netdev", "user,id=network,restrict=on"]);
+                let device = "virtio-net-pci,netdev=network,romfile=";
+                assign(command, options, device, NETWORK_DEVICE);
+            }
         }
         Ok(Attached(held))
     }
@@ -288,7 +294,7 @@ mod tests {
         let state = folder.path().join("state");
         let devices = HostDevices {
             models: Models::Qemu,
-            network: Network::User,
+            network: Network::Qemu,
             state_disk: Some(&state),
             ..HostDevices::default()
         };
@@ -310,6 +316,14 @@ mod tests {
             ..HostDevices::default()
         };
         assert!(!none.hear_the_outside(), "QEMU's, but none");
+        let own = HostDevices {
+            network: Network::Own,
+            ..HostDevices::default()
+        };
+        let mut options = String::new();
+        own.attach(&mut command, &mut options).unwrap();
+        assert_eq!(options, " network=services");
+        assert!(!own.hear_the_outside());
     }
 
     #[test]

@@ -53,10 +53,10 @@ pub(crate) struct Options {
     /// Connect L1's console to this Unix socket, on which a key broker or its proxy listens.
     #[arg(long, value_name = "PATH")]
     broker_socket: Option<PathBuf>,
-    /// Whose virtio devices --state-disk, --disk and --broker-socket are: the simulator's own, or QEMU's behind its IOMMU.
+    /// Whose virtio devices --state-disk, --disk, --broker-socket and --network are: the simulator's own, or QEMU's behind its IOMMU.
     #[arg(long, default_value = "own", value_parser = words(&Models::WORDS, Models::from_word))]
     device_models: Models,
-    /// Give the guest a network: QEMU's virtio-net, and a user-mode network that lets nothing out.
+    /// Give the guest a network. Nothing on it leads outside; 10.0.2.2 answers.
     #[arg(long)]
     network: bool,
     /// Boot this bzImage instead of a stock Debian kernel.
@@ -238,9 +238,10 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
         init_data: options.init_data.as_deref(),
         devices: HostDevices {
             models: options.device_models,
-            network: match options.network {
-                true => Network::User,
-                false => Network::None,
+            network: match (options.network, options.device_models) {
+                (false, _) => Network::None,
+                (true, Models::Own) => Network::Own,
+                (true, Models::Qemu) => Network::Qemu,
             },
             state_disk: options.state_disk.as_deref(),
             disks: &options.disks,

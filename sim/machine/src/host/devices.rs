@@ -9,22 +9,29 @@ use core::ops::Range;
 use x86_defs::pc::{PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA};
 use x86_defs::pci;
 
-use virtio_host::{Block, Bus, Channel, Console, Function, Lie, Memory, NotShared, Store};
+use virtio_host::{
+    Block, Bus, Channel, Console, Function, Lie, Memory, Network, NotShared, Services, Store,
+};
 
 use super::assigned::AssignedFunctions;
 use super::memory::TdMemory;
 use super::{End, Host};
 use crate::arch::com2::Com2;
+use crate::arch::cpu::rdtsc;
 use crate::arch::memory::{self, DeviceMemory};
 use crate::arch::pci::Window;
 use crate::json::Object;
-use crate::options::{Backing, Disk, Fault, Options, Wire};
+use crate::options::{self, Backing, Disk, Fault, Options, Wire};
 
 /// Device numbers on the bus that L1 sees.
 const STATE_DISK: u8 = 1;
 const CONSOLE: u8 = 2;
+const NETWORK: u8 = 3;
 const FIRST_DISK: u8 = 4;
 const LAST_DISK: u8 = 31;
+
+/// The Ethernet address of the TD's side of the network.
+const ETHERNET: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
 /// What GET_ID says of the state disk; of the guest's disks, `disk` and a number.
 const STATE_DISK_NAME: &str = "tdp-vtpm-state";
@@ -74,6 +81,14 @@ impl Devices {
                 Wire::Echo => Function::new(Console::new(Echo::default())),
             };
             devices.add(CONSOLE, "console".into(), function, options);
+        }
+        match options.network {
+            None => {}
+            Some(options::Network::Services) => {
+                // A tick is a nanosecond.
+                let network = Network::new(Services::new(rdtsc), ETHERNET);
+                devices.add(NETWORK, "network".into(), Function::new(network), options);
+            }
         }
         for fault in &options.faults {
             if let Fault::Virtio { device, .. } = fault
