@@ -6,7 +6,7 @@ use crate::now;
 use crate::random;
 use crate::seal::{OperatorKey, Purpose};
 use crate::store::sqlite::Sqlite;
-use crate::store::{Event, Machine, Policy, Storage, StoreError, Transaction, once};
+use crate::store::{Event, Machine, Policy, RESTORED, Storage, StoreError, Transaction, once};
 use anyhow::{Context, Result, bail};
 use broker_ledger::{Entry, Recovery, Standing};
 use broker_protocol::MachineId;
@@ -230,6 +230,12 @@ impl Opened {
     /// There is no such machine.
     pub fn set_standing(&mut self, named: &str, standing: Standing) -> Result<()> {
         let id = self.machine(named)?.id;
+        // A revocation that is taken back says nothing of what a backup has lost.
+        let restored = once(&mut self.storage, |transaction| transaction.fact(RESTORED))?;
+        let standing = match (standing, restored) {
+            (Standing::Enrolled, Some(_)) => Standing::Restored,
+            (standing, _) => standing,
+        };
         let event = match standing {
             Standing::Enrolled => "reinstated",
             Standing::Revoked => "revoked",

@@ -33,6 +33,8 @@ use verifier::{Collateral, LaunchEvidence};
 const MACHINES: &str = "/kbs/v0/resource/default/tdp-vtpm/";
 /// How many sessions whose evidence passed are remembered; the oldest gives way.
 const SESSIONS: usize = 1024;
+/// How often the audit trail is told of refused evidence of a machine, in seconds.
+const REPEATED_SECONDS: u64 = 60;
 /// Sessions of the ledger that are kept of a machine that does not open.
 const UNOPENED: u32 = 16;
 
@@ -250,7 +252,12 @@ impl Kbs {
         let verdict = serde_json::to_string(&judged).map_err(|_| StoreError::Content("verdict"))?;
         self.writer
             .run(move |transaction| {
+                let known = transaction.machine(&machine)?;
+                let last = known.and_then(|machine| serde_json::from_str(&machine.verdict?).ok());
                 transaction.set_verdict(&machine, &verdict)?;
+                if repeats(&judged, last.as_ref()) {
+                    return Ok(());
+                }
                 transaction.tell(&Event {
                     time: judged.time,
                     machine: Some(machine),
@@ -419,6 +426,14 @@ impl Kbs {
             .open_key(Purpose::MachineKey, &machine.0, &found.key)?;
         Ok(Secret(*key))
     }
+}
+
+/// Whether the trail has been told of a refusal a moment ago: a host can have evidence refused as often as it likes.
+fn repeats(judged: &Judged, last: Option<&Judged>) -> bool {
+    last.is_some_and(|last| {
+        [&judged.verdict, &last.verdict] == ["refused"; 2]
+            && judged.time.saturating_sub(last.time) < REPEATED_SECONDS
+    })
 }
 
 /// A ledger of a backup gives its key, and says at the opening what is wrong: L1 can show that, and tells it in its turn.

@@ -83,6 +83,9 @@ pub struct Session {
     pub made: u64,
 }
 
+/// The fact that a database has which is a backup's.
+pub const RESTORED: &str = "restored";
+
 /// Something that the audit trail tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event {

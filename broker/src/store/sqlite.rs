@@ -2,7 +2,7 @@
 //!
 //! Several processes may have the file open: the server, and the operator's commands beside it.
 
-use super::{Event, Machine, Policy, Session, Storage, StoreError, Transaction, Work};
+use super::{Event, Machine, Policy, RESTORED, Session, Storage, StoreError, Transaction, Work};
 use broker_ledger::{Entry, Standing};
 use broker_protocol::MachineId;
 use broker_protocol::ledger::{Commit, SlotDigest};
@@ -106,6 +106,7 @@ impl Storage for Sqlite {
         let copy = Connection::open(path)?;
         copy.pragma_update(None, "synchronous", "FULL")?;
         let standing = text_of(Standing::Restored);
+        copy.execute("INSERT OR REPLACE INTO fact VALUES (?1, x'01')", [RESTORED])?;
         copy.execute(
             "UPDATE machine SET standing = ?1 WHERE standing = ?2",
             [standing, text_of(Standing::Enrolled)],

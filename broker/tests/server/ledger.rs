@@ -211,6 +211,10 @@ fn a_broker_of_a_backup_gives_no_lease_until_the_owner_has_spoken() {
     let disk = [commit(1, 3), commit(1, 4)].map(|commit| Some(slot(one.machine, commit)));
     let open = |disk| Request::Open { disk: Some(disk) };
     assert_eq!(again.refused(open(disk)), "restored");
+    // To revoke and to take it back is no way around that.
+    place.ok(&["revoke", "one"]);
+    place.ok(&["revoke", "one", "--undo"]);
+    assert_eq!(again.refused(open(disk)), "restored");
     // The owner has looked at the disk, and knows that commit 4 is the last.
     let [epoch, counter, digest] = ["1", "4", &commit(1, 4).digest.to_string()].map(String::from);
     place.ok(&[

@@ -223,6 +223,9 @@ fn another_boot_is_refused_by_the_check_that_it_fails() {
         let expected = (401, "AttestationError".to_owned(), check.to_owned());
         assert_eq!(fixture.refused(start, &attestation), expected);
     }
+    // The trail is told once of what a host can do as often as it likes.
+    let events = fixture.place.ok(&["events"]);
+    assert_eq!(events.matches(" evidence-refused ").count(), 1, "{events}");
     // The page shows the last verdict, which a platform's quote vouches for.
     let page = fixture.broker.look("/");
     assert!(
