@@ -11,13 +11,21 @@ use init_data::Rollback;
 use std::fmt::Write;
 
 const STYLE: &str = "
-:root { color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.4 }
-body { margin: 1.5rem auto; max-width: 76rem; padding: 0 1rem }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem }
-th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8886 }
-code { font-size: .85em; overflow-wrap: anywhere }
-.refused, .failed, .revoked, .restored { color: #c22; font-weight: 600 }
-.accepted, .not-reached { color: #a60 }
+:root { color-scheme: light dark; background: light-dark(#fff, #16181c); color: light-dark(#1b1d21, #e4e6ea);
+  font-family: system-ui, sans-serif; line-height: 1.45 }
+body { margin: 1.5rem auto; max-width: 78rem; padding: 0 1rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 }
+th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid #8886;
+  overflow-wrap: anywhere }
+th, td[class] { overflow-wrap: normal }
+code { font-size: .85em }
+.refused, .failed, .revoked, .restored { color: light-dark(#b00020, #ff8f8f); font-weight: 600 }
+.accepted, .not-reached { color: light-dark(#7a4b00, #f0b860) }
+@media (max-width: 50rem) {
+  table, tbody, tr, td { display: block } thead { position: absolute; clip-path: inset(50%); height: 1px; overflow: hidden; width: 1px }
+  td { border: 0; padding: .1rem 0 } tr { border-bottom: 1px solid #8886; padding: .4rem 0 }
+}
 ";
 
 /// The page.
@@ -52,7 +60,7 @@ fn write(html: &mut String, machines: &[Machine], events: &[Event]) -> std::fmt:
         verdict(html, machine)?;
     }
     html.push_str(
-        "<h2>Last events</h2><table id=\"events\"><thead><tr><th>Time<th>Machine<th>Event<th>Detail</thead><tbody>",
+        "<h2>Last events</h2><table role=\"table\" id=\"events\"><thead role=\"rowgroup\"><tr role=\"row\"><th role=\"columnheader\">Time<th role=\"columnheader\">Machine<th role=\"columnheader\">Event<th role=\"columnheader\">Detail</thead><tbody role=\"rowgroup\">",
     );
     for event in events {
         let machine = event.machine.map_or_else(String::new, |id| id.to_string());
@@ -62,7 +70,7 @@ fn write(html: &mut String, machines: &[Machine], events: &[Event]) -> std::fmt:
         let name = name.map_or(machine.as_str(), |machine| &machine.name);
         write!(
             html,
-            "<tr><td>{}<td>{}<td>{}<td><code>{}</code>",
+            "<tr role=\"row\"><td role=\"cell\">{}<td role=\"cell\">{}<td role=\"cell\">{}<td role=\"cell\"><code>{}</code>",
             time(event.time),
             text(name),
             text(&event.event),
@@ -75,8 +83,8 @@ fn write(html: &mut String, machines: &[Machine], events: &[Event]) -> std::fmt:
 
 fn table(html: &mut String, machines: &[Machine]) -> std::fmt::Result {
     html.push_str(
-        "<table id=\"machines\"><thead><tr><th>Name<th>Machine<th>Standing<th>Live epoch<th>Latest commit<th>Last \
-         verdict</thead><tbody>",
+        "<table role=\"table\" id=\"machines\"><thead role=\"rowgroup\"><tr role=\"row\"><th role=\"columnheader\">Name<th role=\"columnheader\">Machine<th role=\"columnheader\">Standing<th role=\"columnheader\">Live epoch<th role=\"columnheader\">Latest commit<th role=\"columnheader\">Last \
+         verdict</thead><tbody role=\"rowgroup\">",
     );
     for machine in machines {
         let standing = match machine.entry.standing {
@@ -89,7 +97,7 @@ fn table(html: &mut String, machines: &[Machine]) -> std::fmt::Result {
             Rollback::Ledger | Rollback::Lazy => (
                 match machine.entry.epoch {
                     0 => "none yet".into(),
-                    epoch => epoch.to_string(),
+                    epoch => format!("epoch {epoch}"),
                 },
                 machine
                     .entry
@@ -110,7 +118,7 @@ fn table(html: &mut String, machines: &[Machine]) -> std::fmt::Result {
         );
         write!(
             html,
-            "<tr><td>{}<td><code>{}</code><td class=\"{standing}\">{standing}<td>{epoch}<td>{latest}<td>{verdict}",
+            "<tr role=\"row\"><td role=\"cell\">{}<td role=\"cell\"><code>{}</code><td role=\"cell\" class=\"{standing}\">{standing}<td role=\"cell\">{epoch}<td role=\"cell\">{latest}<td role=\"cell\">{verdict}",
             text(&machine.name),
             machine.id,
         )?;
@@ -120,7 +128,7 @@ fn table(html: &mut String, machines: &[Machine]) -> std::fmt::Result {
 }
 
 fn commit(commit: &Commit) -> String {
-    format!("{} of epoch {}", commit.counter, commit.epoch)
+    format!("commit {} of epoch {}", commit.counter, commit.epoch)
 }
 
 fn judged(machine: &Machine) -> Option<Judged> {
@@ -134,7 +142,7 @@ fn verdict(html: &mut String, machine: &Machine) -> std::fmt::Result {
     write!(
         html,
         "<h2>Last verdict on {}</h2><p><span class=\"{verdict}\">{verdict}</span> by policy {}, {}</p>\
-         <table class=\"verdict\"><thead><tr><th>Check<th>Outcome<th>What was found</thead><tbody>",
+         <table role=\"table\" class=\"verdict\"><thead role=\"rowgroup\"><tr role=\"row\"><th role=\"columnheader\">Check<th role=\"columnheader\">Outcome<th role=\"columnheader\">What was found</thead><tbody role=\"rowgroup\">",
         text(&machine.name),
         text(&judged.policy),
         time(judged.time),
@@ -150,7 +158,7 @@ fn verdict(html: &mut String, machine: &Machine) -> std::fmt::Result {
 fn row(html: &mut String, row: &Row) -> std::fmt::Result {
     write!(
         html,
-        "<tr><td>{}<td class=\"{outcome}\">{outcome}<td>{}",
+        "<tr role=\"row\"><td role=\"cell\">{}<td role=\"cell\" class=\"{outcome}\">{outcome}<td role=\"cell\">{}",
         text(&row.check),
         text(&row.sentence),
         outcome = text(&row.outcome),

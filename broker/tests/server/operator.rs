@@ -63,7 +63,7 @@ fn the_page_shows_machines_epochs_and_the_last_verdict() {
     one.start(&broker).open(Some([None, None]));
     let page = broker.look("/");
     assert!(
-        page.contains("<td>1<td>none yet<td><span class=\"checked\">checked</span>"),
+        page.contains("<td>epoch 1<td>none yet<td><span class=\"checked\">checked</span>"),
         "{page}"
     );
     assert!(
