@@ -20,10 +20,16 @@ pub(crate) struct Options {
     /// Only what measurement and evidence cost.
     #[arg(long, conflicts_with = "json")]
     attestation: bool,
+    /// Only the key broker: commits and releases a second, with 1, 16 and 256 clients. Nothing is booted.
+    #[arg(long, conflicts_with_all = ["json", "attestation"])]
+    broker: bool,
 }
 
 /// Measures and prints; true if every goal holds.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    if options.broker {
+        return super::broker::bench();
+    }
     crate::host::prepare_for_bench()?;
     let prepared = prepare(&Instead::default())?;
     let setup = &prepared.setup;

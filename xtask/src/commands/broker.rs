@@ -47,6 +47,17 @@ pub(crate) fn roots() -> PathBuf {
     root().join("sim/quoting/pki")
 }
 
+/// Prints what the broker's benchmark measures.
+pub(crate) fn bench() -> Result<bool> {
+    let status = Command::new(env!("CARGO"))
+        .args(["bench", "--quiet", "--package", "broker", "--bench", "load"])
+        .current_dir(root())
+        .env("CARGO_TARGET_DIR", target())
+        .status()
+        .context("cannot run cargo")?;
+    Ok(status.success())
+}
+
 /// Serves until it is ended.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let program = build()?.join("tdp-vtpm-broker");
