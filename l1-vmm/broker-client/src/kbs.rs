@@ -217,9 +217,10 @@ struct Session<'a, C> {
 
 impl<C: Channel> Session<'_, C> {
     fn begin(&mut self) -> Result<String, KbsError> {
-        let answer = self.ask(Step::Auth, PATH_AUTH, Method::Post(&Begin::to_json()))?;
-        let mut cookies = answer.fields("set-cookie").filter_map(session_of);
-        let cookie = cookies.next().ok_or(KbsError::NoSession)?;
+        let begins = |answer: &Answer| cookie(answer).is_some();
+        let begin = Begin::to_json();
+        let answer = self.ask(Step::Auth, PATH_AUTH, Method::Post(&begin), begins)?;
+        let cookie = cookie(&answer).ok_or(KbsError::NoSession)?;
         self.cookie = format!("{COOKIE}={cookie}");
         let challenge = Challenge::from_json(&answer.body).map_err(protocol(Step::Auth))?;
         Ok(challenge.nonce)
@@ -247,7 +248,10 @@ impl<C: Channel> Session<'_, C> {
         );
         let body = body.to_json().map_err(&wrong)?;
         // Its token says to others what the cookie says to this broker.
-        self.ask(Step::Attest, PATH_ATTEST, Method::Post(&body))?;
+        let attested = |answer: &Answer| {
+            cookie(answer).is_none() && Challenge::from_json(&answer.body).is_err()
+        };
+        self.ask(Step::Attest, PATH_ATTEST, Method::Post(&body), attested)?;
         Ok(())
     }
 
@@ -260,7 +264,11 @@ impl<C: Channel> Session<'_, C> {
     ) -> Result<Release, KbsError> {
         let wrong = protocol(Step::Resource);
         let path = format!("{PATH_RESOURCE}{}", wanted.resource);
-        let answer = self.ask(Step::Resource, &path, Method::Get)?;
+        let released = |answer: &Answer| {
+            let opened = jwe::decrypt(&answer.body, key);
+            !matches!(opened, Err(Error::Malformed(_) | Error::OtherRecipient))
+        };
+        let answer = self.ask(Step::Resource, &path, Method::Get, released)?;
         let jws = jwe::decrypt(&answer.body, key).map_err(&wrong)?;
         let binding = match wanted.bound {
             Bound::Start => Binding::Start { nonce, tee },
@@ -269,8 +277,15 @@ impl<C: Channel> Session<'_, C> {
         Release::open(&jws, wanted.identity, &wanted.machine, binding).map_err(&wrong)
     }
 
-    /// A request of the session, and its answer if that is a good one.
-    fn ask(&mut self, step: Step, path: &str, method: Method<'_>) -> Result<Answer, KbsError> {
+    /// A request of the session, and its answer if that is a good one. Of an earlier attempt there may still be answers to
+    /// come: what does not `fit` is passed over then.
+    fn ask(
+        &mut self,
+        step: Step,
+        path: &str,
+        method: Method<'_>,
+        fits: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, KbsError> {
         let cookie = [("Cookie", self.cookie.as_str())];
         let request = Request {
             path,
@@ -278,13 +293,18 @@ impl<C: Channel> Session<'_, C> {
             method,
             body_max: limits::BODY,
         };
-        let answer = self.client.ask(&request, self.deadline);
+        let answer = self.client.ask_for(&request, self.deadline, fits);
         let answer = answer.map_err(|error| KbsError::Http { step, error })?;
         match answer.status {
             200 => Ok(answer),
             status => Err(refused(step, status, &answer.body)),
         }
     }
+}
+
+/// The session that an answer begins.
+fn cookie(answer: &Answer) -> Option<&str> {
+    answer.fields("set-cookie").find_map(session_of)
 }
 
 fn protocol(step: Step) -> impl Fn(Error) -> KbsError {

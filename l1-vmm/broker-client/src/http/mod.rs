@@ -54,6 +54,8 @@ pub struct Client<C> {
     /// How many of these bytes were read.
     read: usize,
     place: Place,
+    /// Requests that were sent and not answered.
+    owed: u32,
 }
 
 /// Where the stream is.
@@ -73,6 +75,7 @@ impl<C: Channel> Client<C> {
             received: Vec::new(),
             read: 0,
             place: Place::Between,
+            owed: 0,
         }
     }
 
@@ -85,6 +88,24 @@ impl<C: Channel> Client<C> {
     /// come in time may still come then, before the next one's.
     pub fn is_between(&self) -> bool {
         self.place == Place::Between
+    }
+
+    /// As [`ask`](Self::ask), where answers to earlier requests may come first: as many as are owed are passed over if they
+    /// are good (status 200) and do not fit.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub fn ask_for(
+        &mut self,
+        request: &Request<'_>,
+        deadline: Deadline,
+        fits: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, HttpError> {
+        let mut answer = self.ask(request, deadline)?;
+        while self.owed > 0 && answer.status == 200 && !fits(&answer) {
+            answer = self.answer(request.body_max, deadline)?;
+        }
+        Ok(answer)
     }
 
     /// Sends `request` and reads an answer. After an error the stream may be [lost](Self::is_between):
@@ -100,6 +121,7 @@ impl<C: Channel> Client<C> {
             self.channel.send(body, deadline)?;
         }
         self.place = Place::Between;
+        self.owed = self.owed.saturating_add(1);
         self.answer(request.body_max, deadline)
     }
 
@@ -119,6 +141,7 @@ impl<C: Channel> Client<C> {
             match step {
                 Step::Done(answer) => {
                     self.place = Place::Between;
+                    self.owed = self.owed.saturating_sub(1);
                     return Ok(answer);
                 }
                 Step::More => self.receive(deadline)?,

@@ -268,3 +268,41 @@ fn an_attester_without_evidence_says_why() {
     assert_eq!(error, KbsError::Evidence(EvidenceError::NoQuote));
     assert_eq!(error.name(), "no-evidence");
 }
+
+/// The broker answers too late at each step, and what it answered comes before the answers to the attempt after it.
+#[test]
+fn late_answers_of_an_attempt_do_not_confuse_the_next() {
+    for late in 0..3 {
+        let broker = Rc::new(RefCell::new(Broker::new(MACHINE)));
+        let served = Rc::clone(&broker);
+        let (mut number, mut held) = (0, Vec::new());
+        let mut client = Client::new(Script::new(move |sent| {
+            let mut answers = served.borrow_mut().serve(sent);
+            if answers.is_empty() {
+                return answers;
+            }
+            number += 1;
+            if number == late + 1 {
+                held = answers;
+                return Vec::new();
+            }
+            answers.splice(..0, core::mem::take(&mut held));
+            answers
+        }));
+        let identity = broker.borrow().identity();
+        let wanted = Wanted {
+            init_data: None,
+            machine: MACHINE,
+            identity: &identity,
+            resource: &alloc::format!("default/tdp-vtpm/{MACHINE}"),
+            bound: Bound::Start,
+        };
+        let mut attester = PlainAttester::default();
+        let first = obtain(&mut client, &mut attester, &wanted, END).unwrap_err();
+        assert!(first.is_passing(), "{first}");
+        client.restart().unwrap();
+        let end = client.channel().after(1_000_000);
+        let second = obtain(&mut client, &mut attester, &wanted, end);
+        assert_eq!(second.unwrap().key.0, [0xB0; 32], "late at step {late}");
+    }
+}

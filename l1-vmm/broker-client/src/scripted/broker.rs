@@ -78,7 +78,8 @@ pub struct Broker {
     /// How many answers it does not send, once it has made them.
     pub dropped: u32,
     starts: u8,
-    tee: Option<TeePubKey>,
+    /// Sessions that were attested, by their number.
+    tees: Vec<(u8, TeePubKey)>,
     last: Option<(Code, Vec<u8>)>,
 }
 
@@ -96,7 +97,7 @@ impl Broker {
             noted: Vec::new(),
             dropped: 0,
             starts: 0,
-            tee: None,
+            tees: Vec::new(),
             last: None,
         }
     }
@@ -131,7 +132,7 @@ impl Broker {
         let mut answer = match (request.method.as_str(), request.path.as_str()) {
             ("POST", PATH_AUTH) => self.auth(request),
             ("POST", PATH_ATTEST) => self.attest(request),
-            ("GET", path) if path.starts_with(PATH_RESOURCE) => self.resource(path),
+            ("GET", path) if path.starts_with(PATH_RESOURCE) => self.resource(request),
             ("POST", ledger::PATH) => self.ledger(request),
             _ => self.refuse(404, "ResourceNotFound", "there is nothing here"),
         };
@@ -141,12 +142,11 @@ impl Broker {
         answer
     }
 
-    fn nonce(&self) -> [u8; 32] {
-        [self.starts; 32]
-    }
-
-    fn session_key(&self) -> Secret {
-        Secret([self.starts ^ 0x55; 32])
+    /// The session that a request is of.
+    fn session(&self, request: &HttpRequest) -> Option<u8> {
+        let session = request.field("cookie").and_then(session_of)?;
+        let number = session.strip_prefix("session-")?.parse().ok()?;
+        (1..=self.starts).contains(&number).then_some(number)
     }
 
     fn auth(&mut self, request: &HttpRequest) -> Vec<u8> {
@@ -163,13 +163,14 @@ impl Broker {
                 self.starts
             ),
         };
-        self.http(200, &cookie, &Challenge::to_json(&self.nonce()))
+        self.http(200, &cookie, &Challenge::to_json(&[self.starts; 32]))
     }
 
     fn attest(&mut self, request: &HttpRequest) -> Vec<u8> {
-        let session = request.field("cookie").and_then(session_of);
-        let own = format!("session-{}", self.starts);
-        if session != Some(own.as_str()) || self.lie == Lie::RefusedEvidence {
+        let Some(session) = self.session(request) else {
+            return self.refuse(401, "SessionNotFound", "there is no such session");
+        };
+        if self.lie == Lie::RefusedEvidence {
             return self.refuse(401, "AttestationFailed", "MRTD is not one of the policy's");
         }
         let Ok(attestation) = Attestation::from_json(&request.body) else {
@@ -180,26 +181,30 @@ impl Broker {
         if quoted.as_deref() != report_data.as_ref().map(<[u8; 64]>::as_slice) {
             return self.refuse(401, "AttestationFailed", "the quote is for something else");
         }
-        self.tee = Some(attestation.runtime_data.tee_pubkey);
+        let tee = attestation.runtime_data.tee_pubkey;
+        self.tees.push((session, tee));
         self.http(200, "", br#"{"token":"a.b.c"}"#)
     }
 
-    fn resource(&mut self, path: &str) -> Vec<u8> {
-        let Some(tee) = self.tee else {
+    fn resource(&mut self, request: &HttpRequest) -> Vec<u8> {
+        let session = self.session(request);
+        let mut tees = self.tees.iter().rev();
+        let Some((session, tee)) = tees.find(|(number, _)| Some(*number) == session).copied()
+        else {
             return self.refuse(401, "TokenNotFound", "not attested");
         };
-        if path != broker_protocol::kbs::resource_path(&self.machine) {
+        if request.path != broker_protocol::kbs::resource_path(&self.machine) {
             return self.refuse(404, "ResourceNotFound", "there is no such machine");
         }
-        let nonce = Challenge::from_json(&Challenge::to_json(&self.nonce()));
+        let nonce = Challenge::from_json(&Challenge::to_json(&[session; 32]));
         let mut release = Release {
             machine: self.machine,
             key: Secret(self.half),
             nonce: nonce.ok().map(|challenge| challenge.nonce),
             tee: Some(thumbprint_text(&tee.thumbprint())),
             session: Some(Session {
-                id: format!("ledger-{}", self.starts),
-                key: self.session_key(),
+                id: format!("ledger-{session}"),
+                key: session_key(session),
             }),
             ledger: true,
             policy: Some("production".into()),
@@ -229,9 +234,9 @@ impl Broker {
             _ => {}
         }
         let fresh = Fresh {
-            ephemeral: tee_key(self.starts.wrapping_add(100)),
-            content_key: Zeroizing::new([self.starts; 32]),
-            iv: [self.starts; 12],
+            ephemeral: tee_key(session.wrapping_add(100)),
+            content_key: Zeroizing::new([session; 32]),
+            iv: [session; 12],
         };
         let jwe = release
             .sign(identity_key)
@@ -243,7 +248,11 @@ impl Broker {
     }
 
     fn ledger(&mut self, request: &HttpRequest) -> Vec<u8> {
-        let key = self.session_key();
+        let Ok(envelope) = ledger::unchecked_request(&request.body) else {
+            return self.refuse(400, "Malformed", "no request");
+        };
+        let session = envelope.session.strip_prefix("ledger-");
+        let key = session_key(session.and_then(|number| number.parse().ok()).unwrap_or(0));
         let code = request.field(MAC_HEADER).map(code_from_text);
         let Some(Ok(code)) = code else {
             return self.refuse(401, "Mac", "no code");
@@ -256,9 +265,6 @@ impl Broker {
         {
             return answer.clone();
         }
-        let Ok(envelope) = ledger::unchecked_request(&request.body) else {
-            return self.refuse(400, "Malformed", "no request");
-        };
         let said = self.decide(&envelope);
         let sealed = ledger::seal_answer(&key, &code, envelope.sequence, &said);
         let Ok(Sealed { body, mut code }) = sealed else {
@@ -330,6 +336,11 @@ impl Broker {
         }
         answer
     }
+}
+
+/// The key of a session with the ledger.
+fn session_key(session: u8) -> Secret {
+    Secret([session ^ 0x55; 32])
 }
 
 /// A key that everybody knows.

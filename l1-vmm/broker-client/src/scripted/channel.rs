@@ -3,7 +3,9 @@
 use crate::{Channel, ChannelError, Deadline};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 /// What the other side makes of the bytes that were sent and that it has not used up: bytes to receive.
 pub type Peer = Box<dyn FnMut(&mut Vec<u8>) -> Vec<u8>>;
@@ -22,7 +24,7 @@ pub struct Script {
     pub restarts: u32,
     /// Whether the device is gone.
     pub closed: bool,
-    now: u64,
+    now: Rc<Cell<u64>>,
     peer: Peer,
 }
 
@@ -42,9 +44,14 @@ impl Script {
             pace: 1,
             restarts: 0,
             closed: false,
-            now: 0,
+            now: Rc::default(),
             peer: Box::new(peer),
         }
+    }
+
+    /// Its clock, for who wants to know what it came to.
+    pub fn clock(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.now)
     }
 
     /// With these bytes to receive, whatever is sent.
@@ -57,7 +64,7 @@ impl Script {
 
 impl Channel for Script {
     fn now(&self) -> u64 {
-        self.now
+        self.now.get()
     }
 
     fn send(&mut self, bytes: &[u8], _: Deadline) -> Result<(), ChannelError> {
@@ -74,10 +81,10 @@ impl Channel for Script {
         if self.closed {
             return Err(ChannelError::Closed);
         }
-        self.now += self.pace;
+        self.now.set(self.now.get() + self.pace);
         let count = into.len().min(self.piece).min(self.to_receive.len());
         if count == 0 {
-            self.now = self.now.max(deadline.0);
+            self.now.set(self.now.get().max(deadline.0));
             return Err(ChannelError::TimeOut);
         }
         for (to, from) in into.iter_mut().zip(self.to_receive.drain(..count)) {

@@ -13,7 +13,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use attestation::journal::{KeyHalves, Rollback as JournalRollback};
 use broker_client::scripted::{Broker as Scripted, Lie, Script};
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicU64, Ordering};
 use init_data::{Configuration as Configured, KeySource, Machine};
 use state_store::{DeviceError, Nonce, Refusal, State, StateKey, layout};
@@ -125,6 +125,8 @@ struct Start {
     wire: Rc<RefCell<Vec<u8>>>,
     bounds: Bounds,
     nv_size: u32,
+    /// The channel's clock at the end of the last start.
+    ended: RefCell<Rc<Cell<u64>>>,
 }
 
 impl Start {
@@ -155,6 +157,7 @@ impl Start {
             wire: Rc::default(),
             bounds: Bounds::default(),
             nv_size: NV_SIZE,
+            ended: RefCell::default(),
         }
     }
 
@@ -218,12 +221,14 @@ impl Start {
         let mut td = self.td(init_data.digest);
         let channel = self.broker.clone().map(|broker| {
             let wire = Rc::clone(&self.wire);
-            Script::new(move |sent| {
+            let script = Script::new(move |sent| {
                 wire.borrow_mut().extend_from_slice(sent);
                 let answer = broker.borrow_mut().serve(sent);
                 wire.borrow_mut().extend_from_slice(&answer);
                 answer
-            })
+            });
+            *self.ended.borrow_mut() = script.clock();
+            script
         });
         let host = Host {
             channel,
@@ -321,7 +326,9 @@ fn the_second_start_finds_the_state_of_the_first_by_each_choice_of_halves() {
             assert_eq!(facts.journal.rollback, protection);
             assert_eq!((facts.journal.epoch, facts.journal.counter), (2, 1));
             assert_eq!(facts.journal.machine, MACHINE);
-            assert!(facts.journal.broker.is_some());
+            let named = start.configured.key.broker().unwrap();
+            let hash = attestation::digest::Algorithm::Sha256.digest(&named.key);
+            assert_eq!(facts.journal.broker.unwrap(), *hash.bytes());
             assert_eq!(facts.policy.as_deref(), Some("production"));
             assert_eq!(facts.tcb.is_some(), key == "both");
         }
@@ -434,6 +441,12 @@ fn each_failure_is_refused_or_ephemeral_as_the_configuration_wants_within_its_bo
         };
         spoil(&mut start);
         assert_eq!(start.refused().name(), name);
+        let took = start.ended.borrow().get();
+        let Bounds {
+            release, ledger, ..
+        } = start.bounds;
+        let most = release + u64::from(state_store::ledger::ATTEMPTS) * ledger;
+        assert!(took <= most, "{name}: {took} ns of {most}");
         start.configured.otherwise = Otherwise::Ephemeral;
         match start.unlock() {
             Unlocked::Ephemeral(Some(error)) => assert_eq!(error.name(), name),
@@ -481,6 +494,12 @@ fn an_older_disk_a_copy_and_another_machines_are_refused_by_name() {
     let mut newer = store(opened);
     let stored = newer.commit(&state(3), Nonce([3; 12]));
     assert_eq!(stored.answer(), state_store::Answer::Response);
+    // The older twin learns of it at its next commit, and never stores again.
+    let state_store::Commit::NotStored { why, .. } = twin.commit(&state(4), Nonce([4; 12])) else {
+        panic!("the older twin goes on");
+    };
+    let fenced = state_store::LedgerError::Refused(Refusal::Fenced);
+    assert_eq!(why, state_store::commit::NotStored::Ledger(fenced));
 }
 
 #[test]
