@@ -83,7 +83,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 check(&mut tally, "micro-guests", &suite);
                 let verifier = images::build_verifier(verifier)?;
                 let odd = odd::initrd(setup)?;
-                let suite = evidence::suite(setup, &verifier)
+                let disk = new_root_disk(&setup.folder)?;
+                let suite = root_disk::suite(&disk)
+                    .and(evidence::suite(setup, &verifier))
                     .and(linux::suite(setup))
                     .and(compatibility::suite(setup, &odd));
                 linux_boots(&mut tally, &suite);

@@ -31,10 +31,11 @@ const ALIGNMENT: u64 = 1 << 20;
 const SECTOR: LogicalBlockSize = LogicalBlockSize::Lb512;
 
 /// The initrd's programs.
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 6] = [
     "usr/bin/systemd-cryptenroll",
     "usr/lib/systemd/systemd-cryptsetup",
     "usr/sbin/cryptsetup",
+    "usr/sbin/dmsetup",
     "usr/sbin/mke2fs",
     "usr/bin/busybox",
 ];
@@ -218,4 +219,53 @@ fn guest_scripts() -> PathBuf {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn a_new_disk_has_the_packed_root_and_a_blank_volume() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        fs::write(&image, b"a packed root").unwrap();
+        let root = RootDisk {
+            initrd: PathBuf::new(),
+            image,
+        };
+        let path = folder.path().join("disk");
+        // What was there before is gone.
+        fs::write(&path, vec![0xA5; 8 << 20]).unwrap();
+        root.new_disk(&path).unwrap();
+        let disk = GptConfig::new().open(&path).unwrap();
+        let partitions: Vec<_> = disk.partitions().values().collect();
+        let names: Vec<&str> = partitions.iter().map(|part| part.name.as_str()).collect();
+        assert_eq!(names, ["root-image", "root"]);
+        let start = |number: usize| partitions[number].bytes_start(SECTOR).unwrap();
+        assert_eq!((start(0), start(1)), (ALIGNMENT, 2 * ALIGNMENT));
+        let mut content = Vec::new();
+        fs::File::open(&path)
+            .unwrap()
+            .read_to_end(&mut content)
+            .unwrap();
+        let (image, volume) = content.split_at(start(1) as usize);
+        assert!(image[start(0) as usize..].starts_with(b"a packed root\0"));
+        let length = partitions[1].bytes_len(SECTOR).unwrap() as usize;
+        assert!(length > 200 << 20 && volume[..length].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_root_that_the_disk_has_no_room_for_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        let file = fs::File::create(&image).unwrap();
+        file.set_len(DISK_BYTES - ALIGNMENT).unwrap();
+        let root = RootDisk {
+            initrd: PathBuf::new(),
+            image,
+        };
+        assert!(root.new_disk(&folder.path().join("disk")).is_err());
+    }
 }

@@ -30,6 +30,7 @@ const PACKAGES: &[&str] = &[
     "clevis-luks",
     "clevis-tpm2",
     "cryptsetup-bin",
+    "dmsetup",
     "e2fsprogs",
     "jose",
     "libpwquality-tools",

@@ -3,10 +3,12 @@
 //!
 //! `tests/guest/root-disk` is what the guest does: the disk, not the command line, says whether it is the first boot.
 
+mod host;
+
 use crate::{BASE_COMMAND_LINE, Checks, LIMIT, Suite};
 use anyhow::{Context, Result, ensure};
 use simulator::{BootFiles, Clock, PlainQemu, Run, Swtpm, Transcript};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How the names of its checks begin.
 pub const NAME: &str = "encrypted root";
@@ -24,10 +26,14 @@ pub enum Outcome {
     Opened,
     /// The TPM did not open the volume.
     Closed,
+    /// The TPM's key opened it, but as another volume than was enrolled: it was left.
+    OtherVolume,
+    /// The packed root is not the one that the initrd names: nothing was written.
+    OtherImage,
 }
 
 impl Outcome {
-    /// The steps of such a boot, in order, all of which pass, but for the last of one that is closed.
+    /// The steps of such a boot, in order.
     pub fn steps(self) -> Vec<&'static str> {
         let mut steps = vec!["disk-drivers", "tpm-driver", "command-line-measured"];
         steps.extend(match self {
@@ -44,6 +50,7 @@ impl Outcome {
             ][..],
             Self::Opened => &[
                 "unlock-by-tpm",
+                "volume-as-enrolled",
                 "root-mount",
                 "root-systemd",
                 "root-is-the-volume",
@@ -55,8 +62,20 @@ impl Outcome {
                 "root-clevis-refused-then",
             ],
             Self::Closed => &["unlock-by-tpm"],
+            Self::OtherVolume => &["unlock-by-tpm", "volume-as-enrolled"],
+            Self::OtherImage => &["root-image-intact"],
         });
         steps
+    }
+
+    /// The step that fails in such a boot: the refusal.
+    pub const fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::Enrolled | Self::Opened => None,
+            Self::Closed => Some("unlock-by-tpm"),
+            Self::OtherVolume => Some("volume-as-enrolled"),
+            Self::OtherImage => Some("root-image-intact"),
+        }
     }
 
     /// What the guest says of it.
@@ -64,7 +83,8 @@ impl Outcome {
         match self {
             Self::Enrolled => "@root-disk enrolled",
             Self::Opened => "@root-disk opened",
-            Self::Closed => "@root-disk closed",
+            Self::Closed | Self::OtherVolume => "@root-disk closed",
+            Self::OtherImage => "@root-disk unusable",
         }
     }
 
@@ -77,11 +97,8 @@ impl Outcome {
             .filter(|step| !step.passed)
             .map(|step| step.name.as_str())
             .collect();
-        let may_fail: &[&str] = match self {
-            Self::Closed => &["unlock-by-tpm"],
-            Self::Enrolled | Self::Opened => &[],
-        };
-        ensure!(failed == may_fail, "these steps failed: {failed:?}");
+        let refusal: Vec<&str> = self.refusal().into_iter().collect();
+        ensure!(failed == refusal, "these steps failed: {failed:?}");
         ensure!(names == self.steps(), "the steps are {names:?}");
         let said: Vec<&String> = transcript
             .console
@@ -128,15 +145,38 @@ pub fn suite(disk: &RootDisk) -> Suite<'_> {
     suite
 }
 
-/// Enrols, is refused with another command line, and opens: a refusal changes nothing. No firmware of plain QEMU's measures the command line, so the initrd does it there.
+/// Enrols and opens, and is refused with another command line and what the host made of the disk: none of it changes
+/// what comes after. No firmware of plain QEMU's measures the command line, so the initrd does it there.
 fn on_plain_qemu(disk: &RootDisk, checks: &mut Checks) -> Result<()> {
+    let altered = disk.disk.with_extension("altered");
     let mut enrolments = Vec::new();
-    for (name, words, outcome) in [
-        ("enrolled", WORDS, Outcome::Enrolled),
-        ("another-command-line", "quiet other", Outcome::Closed),
-        ("opened", WORDS, Outcome::Opened),
+    for (name, words, alter, outcome) in [
+        (
+            "host-altered-root-image",
+            WORDS,
+            Some(host::alter_root_image as Alter),
+            Outcome::OtherImage,
+        ),
+        ("enrolled", WORDS, None, Outcome::Enrolled),
+        ("another-command-line", "quiet other", None, Outcome::Closed),
+        (
+            "host-altered-cipher",
+            WORDS,
+            Some(host::name_another_cipher),
+            Outcome::OtherVolume,
+        ),
+        ("opened", WORDS, None, Outcome::Opened),
     ] {
-        let run = boot(disk, words)?;
+        let run = match alter {
+            Some(alter) => {
+                std::fs::copy(&disk.disk, &altered)?;
+                alter(&altered)?;
+                let run = boot(disk, &altered, words)?;
+                std::fs::remove_file(&altered)?;
+                run
+            }
+            None => boot(disk, &disk.disk, words)?,
+        };
         let console = disk.folder.join(format!("root-disk-{name}.console.log"));
         std::fs::write(&console, run.transcript.console.join("\n"))?;
         let result = outcome.check(&run.transcript);
@@ -160,19 +200,22 @@ fn on_plain_qemu(disk: &RootDisk, checks: &mut Checks) -> Result<()> {
     Ok(())
 }
 
+/// What a host makes of a disk.
+type Alter = fn(&Path) -> Result<()>;
+
 /// A boot on plain QEMU, with the TPM as the boot before left it.
-fn boot(disk: &RootDisk, words: &str) -> Result<Run> {
-    let swtpm = Swtpm::with_state(&disk.tpm_state)?;
+fn boot(root: &RootDisk, disk: &Path, words: &str) -> Result<Run> {
+    let swtpm = Swtpm::with_state(&root.tpm_state)?;
     PlainQemu {
         boot: BootFiles {
-            kernel: &disk.kernel,
-            initrd: Some(&disk.initrd),
+            kernel: &root.kernel,
+            initrd: Some(&root.initrd),
             command_line: &format!("{BASE_COMMAND_LINE} {words}"),
         },
         memory_mib: MEMORY_MIB,
         clock: Clock::Paced,
         tpm_socket: Some(swtpm.socket()),
-        disk: Some(&disk.disk),
+        disk: Some(disk),
         limit: LIMIT,
     }
     .run(&mut |_| {})
@@ -198,10 +241,15 @@ mod tests {
 
     #[test]
     fn each_boot_comes_to_its_own_outcome_and_no_other() {
-        let all = [Outcome::Enrolled, Outcome::Opened, Outcome::Closed];
+        let all = [
+            Outcome::Enrolled,
+            Outcome::Opened,
+            Outcome::Closed,
+            Outcome::OtherVolume,
+            Outcome::OtherImage,
+        ];
         for outcome in all {
-            let failed = (outcome == Outcome::Closed).then_some("unlock-by-tpm");
-            let transcript = said(outcome, failed);
+            let transcript = said(outcome, outcome.refusal());
             for wanted in all {
                 assert_eq!(wanted.check(&transcript).is_ok(), wanted == outcome);
             }
