@@ -15,8 +15,10 @@ use broker_protocol::release::Session;
 use broker_protocol::{Error, MachineId, limits};
 use state_store::{Grant, Ledger, LedgerError, Point, Refusal};
 
-/// How many answers that are not this request's are passed over.
+/// How many answers that are not this request's are passed over where none is owed.
 const STALE_MAX: u32 = 4;
+/// Between two times that a request is sent, once it was sent often: so many times its answer is only looked for.
+const RARELY: u32 = 16;
 
 /// Why there is no answer of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,8 +49,27 @@ pub struct BrokerLedger<C> {
     /// Of the last request.
     sequence: u64,
     /// The last request, if its answer has not come.
-    unanswered: Option<(Request, Sealed)>,
+    unanswered: Option<Unanswered>,
     fault: Option<LedgerFault>,
+}
+
+/// A request whose answer has not come.
+#[derive(Clone, Debug)]
+struct Unanswered {
+    request: Request,
+    sealed: Sealed,
+    /// How often an answer was waited for.
+    tries: u32,
+}
+
+impl Unanswered {
+    /// Whether it is sent again before the next wait. What is sent while the broker is away waits on the host's side, and
+    /// there is no room for any number of copies: after three it is sent less and less often.
+    fn is_due(&self) -> bool {
+        self.tries < 3
+            || (self.tries + 1).is_power_of_two() && self.tries < RARELY
+            || (self.tries + 1).is_multiple_of(RARELY)
+    }
 }
 
 impl<C: Channel> BrokerLedger<C> {
@@ -72,9 +93,10 @@ impl<C: Channel> BrokerLedger<C> {
 
     /// Asks, after the request before was answered.
     fn ask(&mut self, request: &Request) -> Result<Answer, LedgerError> {
-        if let Some((earlier, sealed)) = self.unanswered.take() {
-            let answer = self.settle(earlier.clone(), sealed)?;
-            if earlier == *request {
+        if let Some(earlier) = self.unanswered.take() {
+            let same = earlier.request == *request;
+            let answer = self.settle(earlier)?;
+            if same {
                 return Ok(answer);
             }
         }
@@ -87,27 +109,35 @@ impl<C: Channel> BrokerLedger<C> {
         let sealed = seal_request(&self.session.key, &envelope)
             .map_err(|error| self.failed(LedgerFault::NotTheLedgers(error)))?;
         self.sequence = sequence;
-        self.settle(request.clone(), sealed)
+        self.settle(Unanswered {
+            request: request.clone(),
+            sealed,
+            tries: 0,
+        })
     }
 
-    /// Sends a request, for the first time or again. It stays unanswered if there is no answer.
-    fn settle(&mut self, request: Request, sealed: Sealed) -> Result<Answer, LedgerError> {
-        match self.exchange(&sealed) {
+    /// Waits for an answer, and sends the request before if it is due. It stays unanswered if there is no answer.
+    fn settle(&mut self, mut request: Unanswered) -> Result<Answer, LedgerError> {
+        match self.exchange(&request) {
             Ok(answer) => {
                 self.fault = None;
                 Ok(answer)
             }
             Err(fault) => {
-                self.unanswered = Some((request, sealed));
+                request.tries = request.tries.saturating_add(1);
+                self.unanswered = Some(request);
                 Err(self.failed(fault))
             }
         }
     }
 
-    fn exchange(&mut self, sealed: &Sealed) -> Result<Answer, LedgerFault> {
+    fn exchange(&mut self, asked: &Unanswered) -> Result<Answer, LedgerFault> {
+        let sealed = &asked.sealed;
+        let mut due = asked.is_due();
         // A channel can be restarted a bounded number of times in its life, and a broker that is slow costs none of them.
         if !self.client.is_between() {
             self.client.restart()?;
+            due = true;
         }
         let deadline = self.client.channel().after(self.patience);
         let code = code_text(&sealed.code);
@@ -117,13 +147,18 @@ impl<C: Channel> BrokerLedger<C> {
             method: Method::Post(&sealed.body),
             body_max: limits::BODY,
         };
-        let mut answer = self.client.ask(&request, deadline)?;
+        let mut answer = match due {
+            true => self.client.ask(&request, deadline)?,
+            false => self.next(deadline)?,
+        };
         let mut stale = 0;
         loop {
             match self.verified(sealed, &answer) {
                 Ok(answer) => return Ok(answer),
                 // It may be to an earlier request, and this one's behind it.
-                Err(error) if stale == STALE_MAX => return Err(LedgerFault::NotTheLedgers(error)),
+                Err(error) if stale >= STALE_MAX && self.client.owed() == 0 => {
+                    return Err(LedgerFault::NotTheLedgers(error));
+                }
                 Err(_) if answer.status != 200 => return Err(LedgerFault::Status(answer.status)),
                 Err(_) => stale += 1,
             }

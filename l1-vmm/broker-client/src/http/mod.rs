@@ -90,6 +90,11 @@ impl<C: Channel> Client<C> {
         self.place == Place::Between
     }
 
+    /// How many answers may still come to requests that were sent.
+    pub fn owed(&self) -> u32 {
+        self.owed
+    }
+
     /// As [`ask`](Self::ask), where answers to earlier requests may come first: as many as are owed are passed over if they
     /// are good (status 200) and do not fit.
     ///

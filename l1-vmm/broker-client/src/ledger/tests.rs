@@ -285,7 +285,11 @@ fn every_byte_of_an_acknowledgement_counts() {
         let client = Client::new(Script::saying(bytes));
         let mut ledger = BrokerLedger::new(client, MACHINE, session.clone(), PATIENCE);
         ledger.sequence = 2;
-        ledger.settle(envelope.request.clone(), sealed.clone())
+        ledger.settle(Unanswered {
+            request: envelope.request.clone(),
+            sealed: sealed.clone(),
+            tries: 0,
+        })
     };
     assert_eq!(played(&answer), Ok(Answer::Committed {}));
     for at in 0..answer.len() {
@@ -335,4 +339,34 @@ proptest! {
             }
         }
     }
+}
+
+/// An hour without the broker: what waits on the host's side stays small, and when the broker is back, what it answers
+/// to the copies is passed over.
+#[test]
+fn a_long_outage_leaves_few_copies_behind_and_ends_at_once() {
+    let broker = broker();
+    let away = Rc::new(core::cell::Cell::new(false));
+    let (host, served) = (Rc::clone(&away), Rc::clone(&broker));
+    let mut ledger = ledger(&broker, |answers| answers);
+    let grant = ledger.open([None; 2]).unwrap();
+    assert_eq!(grant.epoch, 1);
+    ledger.client = Client::new(Script::new(move |sent| match host.get() {
+        // The proxy keeps it.
+        true => Vec::new(),
+        false => served.borrow_mut().serve(sent),
+    }));
+    away.set(true);
+    for _ in 0..1800 {
+        assert_eq!(ledger.commit(point(1, 1)), Err(LedgerError::Unreachable));
+    }
+    let waiting = ledger.client.channel().sent.len();
+    assert!(waiting < 64 * 1024, "{waiting} bytes wait");
+    away.set(false);
+    // The next copy takes those before it along.
+    let tries = (0..RARELY).find(|_| ledger.commit(point(1, 1)).is_ok());
+    assert!(tries.is_some());
+    assert_eq!(ledger.commit(point(1, 2)), Ok(()));
+    assert_eq!(broker.borrow().entry.counter(), 2);
+    assert_eq!(ledger.client.channel().restarts, 0);
 }
