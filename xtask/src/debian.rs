@@ -36,6 +36,16 @@ const ROOT_DISK_MODULES: [&str; 18] = [
     "jbd2.ko",
     "ext4.ko",
 ];
+/// The kernel's drivers of virtio devices, in the order in which they are inserted.
+const DEVICE_MODULES: [&str; 7] = [
+    "virtio_ring.ko",
+    "virtio.ko",
+    "virtio_pci_legacy_dev.ko",
+    "virtio_pci_modern_dev.ko",
+    "virtio_pci.ko",
+    "virtio-rng.ko",
+    "virtio_blk.ko",
+];
 /// Where [`kernel`] keeps those of its kernel, in its cache.
 const MODULES_FOLDER: &str = "vmlinuz.modules";
 
@@ -65,7 +75,7 @@ pub(crate) struct Kernel {
 pub(crate) fn kernel(cache: &Path) -> Result<PathBuf> {
     let kept = cache.join(KERNEL_FILE);
     let modules = cache.join(MODULES_FOLDER);
-    if kept.exists() && modules.exists() {
+    if kept.exists() && kept_modules().all(|name| modules.join(name).exists()) {
         return Ok(kept);
     }
     std::fs::create_dir_all(cache)?;
@@ -74,7 +84,7 @@ pub(crate) fn kernel(cache: &Path) -> Result<PathBuf> {
         .context("pass a kernel with --kernel FILE")?;
     let vmlinuz = find_kernel(download.path()).context("the package holds no kernel")?;
     let unfinished = tempfile::tempdir_in(cache)?;
-    for name in ROOT_DISK_MODULES {
+    for name in kept_modules() {
         let found = find_below(download.path(), name)
             .with_context(|| format!("{package} has no {name}"))?;
         std::fs::rename(found, unfinished.path().join(name))?;
@@ -86,6 +96,21 @@ pub(crate) fn kernel(cache: &Path) -> Result<PathBuf> {
     }
     std::fs::rename(unfinished.keep(), &modules)?;
     Ok(kept)
+}
+
+/// The modules that [`kernel`] keeps, each once.
+fn kept_modules() -> impl Iterator<Item = &'static str> {
+    let of_devices = DEVICE_MODULES.into_iter();
+    ROOT_DISK_MODULES
+        .into_iter()
+        .chain(of_devices.filter(|name| !ROOT_DISK_MODULES.contains(name)))
+}
+
+/// What [`kernel`]'s kernel needs besides to drive the virtio devices of a guest: modules, in the order in which they are
+/// inserted.
+pub(crate) fn device_modules(cache: &Path) -> Vec<PathBuf> {
+    let folder = cache.join(MODULES_FOLDER);
+    DEVICE_MODULES.map(|name| folder.join(name)).into()
 }
 
 /// What [`kernel`]'s kernel needs besides to find its root on an encrypted virtio disk: modules, in the order in which
@@ -301,8 +326,8 @@ fn unpack_kernel(deb: &Path, to: &Path) -> Result<()> {
         .args(["-x", "--wildcards", "*/vmlinuz*"])
         .args(
             TPM_MODULES
-                .iter()
-                .chain(&ROOT_DISK_MODULES)
+                .into_iter()
+                .chain(kept_modules())
                 .map(|module| format!("*/{module}")),
         )
         .stdin(stdout)

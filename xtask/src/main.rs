@@ -18,6 +18,7 @@ mod commands;
 mod debian;
 #[cfg(test)]
 mod definitions;
+mod device_initrd;
 mod figures;
 mod file_tree;
 mod host;

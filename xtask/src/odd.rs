@@ -77,7 +77,7 @@ pub(crate) fn memtest(setup: &Setup) -> Result<PathBuf> {
 }
 
 /// Packs the usual initrd with kernel modules, which its first program inserts in this order.
-fn initrd_with(modules: &[PathBuf], folder: &Path) -> Result<PathBuf> {
+pub(crate) fn initrd_with(modules: &[PathBuf], folder: &Path) -> Result<PathBuf> {
     let files: Vec<(String, PathBuf)> = (1..)
         .zip(modules)
         .map(|(number, module)| (format!("modules/{number}.ko"), module.clone()))

@@ -2,6 +2,7 @@
 //!
 //! * [`blobs`]: L2 guests of a few dozen instructions, for what no stock kernel does;
 //! * [`linux`]: Debian's kernel, with every TPM step, and with other platforms below it;
+//! * [`devices`]: Debian's kernel with devices on its PCI bus;
 //! * [`evidence`]: the round trip of evidence, [`RoundTrip`], and what must be true of it;
 //! * [`compatibility`]: what users boot that is odd, and must work all the same;
 //! * [`root_disk`]: a Debian root on a LUKS2 disk that only the TPM opens;
@@ -20,6 +21,7 @@
 pub mod bad_input;
 pub mod blobs;
 pub mod compatibility;
+pub mod devices;
 pub mod evidence;
 mod launch_attacks;
 pub mod linux;

@@ -3,10 +3,11 @@
 use super::check_image;
 use super::measure::{mirror, pcr_banks};
 use crate::prepare::{Instead, prepare};
-use crate::{debian, images, report};
+use crate::{debian, device_initrd, images, report};
 use anyhow::{Context, Result};
 use attestation::journal::PcrMirror;
 use attestation::pcr::PcrBanks;
+use boots::devices::devices_option;
 use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, banks_option, mirror_option};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use simulator::{
@@ -59,6 +60,10 @@ pub(crate) struct Options {
     /// Give the guest a network. Nothing on it leads outside; 10.0.2.2 answers.
     #[arg(long)]
     network: bool,
+    /// The devices on the guest's PCI bus, with + between them: entropy (random numbers of L1's). The initrd then has
+    /// their drivers.
+    #[arg(long, value_name = "DEVICES")]
+    devices: Option<String>,
     /// Boot this bzImage instead of a stock Debian kernel.
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
@@ -123,7 +128,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         initrd: options.initrd.as_deref(),
         td_shim: options.td_shim.as_deref(),
     })?;
-    let setup = &prepared.setup;
+    let mut setup = prepared.setup;
+    if options.devices.is_some() && options.initrd.is_none() && options.kernel.is_none() {
+        setup.initrd = device_initrd::build(&setup.folder)?;
+    }
+    let setup = &setup;
     let kernel_name = match &options.kernel {
         Some(path) => path.display().to_string(),
         None => debian::kernel_name(&setup.folder).unwrap_or_default(),
@@ -226,6 +235,7 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
     }
     simulator_options.extend(options.pcr_mirror.map(mirror_option));
     simulator_options.extend(options.pcr_banks.map(banks_option));
+    simulator_options.extend(options.devices.as_deref().map(devices_option));
     simulator_options.extend(options.quote.as_ref().map(|quote| format!("quote={quote}")));
     simulator_options.extend(options.simulator_options.iter().cloned());
     let (clock, console) = if options.shell {

@@ -4,10 +4,12 @@ use crate::images::{self, Images, PACKAGES, VerifierBuild, root};
 use crate::prepare::{Instead, prepare};
 use crate::reproducible::{self, Scope};
 use crate::tally::Tally;
-use crate::{debian, odd, progress};
+use crate::{debian, device_initrd, odd, progress};
 use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
-use boots::{Setup, Suite, bad_input, blobs, compatibility, evidence, linux, micro_guests};
+use boots::{
+    Setup, Suite, bad_input, blobs, compatibility, devices, evidence, linux, micro_guests,
+};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -27,6 +29,9 @@ pub(crate) struct Options {
     /// Only the micro-guests.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     micro_guests: bool,
+    /// Only the guest with devices on its PCI bus.
+    #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
+    devices: bool,
     /// Only the round trip of evidence.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     attest: bool,
@@ -57,8 +62,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         return Ok(tally.conclude());
     }
     let mut verifier = VerifierBuild::Quick;
-    let part =
-        options.simulator || options.attest || options.micro_guests || options.blob.is_some();
+    let part = options.simulator
+        || options.attest
+        || options.micro_guests
+        || options.devices
+        || options.blob.is_some();
     if !part && options.compatibility.is_none() {
         lints(&mut tally);
         unit_tests(&mut tally)?;
@@ -73,6 +81,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             (None, None) if options.micro_guests => {
                 check(&mut tally, "micro-guests", &micro_guests::suite(setup));
             }
+            (None, None) if options.devices => {
+                let drivers = device_initrd::build(&setup.folder)?;
+                linux_boots(&mut tally, &devices::suite(setup, &drivers));
+            }
             (None, None) if options.attest => {
                 let verifier = images::build_verifier(verifier)?;
                 linux_boots(&mut tally, &evidence::suite(setup, &verifier));
@@ -84,9 +96,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let verifier = images::build_verifier(verifier)?;
                 let odd = odd::initrd(setup)?;
                 let disk = new_root_disk(&setup.folder)?;
+                let drivers = device_initrd::build(&setup.folder)?;
                 let suite = root_disk::suite(&disk)
                     .and(evidence::suite(setup, &verifier))
                     .and(linux::suite(setup))
+                    .and(devices::suite(setup, &drivers))
                     .and(compatibility::suite(setup, &odd));
                 linux_boots(&mut tally, &suite);
                 let same = linux::two_are_the_same(setup);
