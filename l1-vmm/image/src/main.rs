@@ -125,7 +125,13 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     let shared_bit = info.gpaw.shared_bit();
     let mut domain = measurement::domain(quotes, shared_bit, ram.clone(), logs.cc);
     let log = measurement::event_log(&hobs, &mut domain);
-    let bus = pci.map(|window| devices::bus(window, &options.devices));
+    // Before L1 drives devices of its own: this leaves every device of the host's in reset.
+    let host = devices::Host {
+        e820: &hobs.e820,
+        memory: files,
+        shared_bit,
+    };
+    let bus = pci.map(|window| devices::bus(window, &options.devices, &host));
     let launch = guest.image.measurements();
     let measured = MeasuredLaunch::new(domain, log, env!("CARGO_PKG_VERSION"), &launch)
         .or_fatal(FatalCode::Tpm);

@@ -52,14 +52,17 @@ pub enum OptionError {
 pub enum DeviceKind {
     /// The entropy device, answered by L1.
     Entropy,
+    /// Every disk that the host has, but the one for the TPM's state.
+    Disks,
 }
 
 impl DeviceKind {
-    const NAMES: &str = "entropy";
+    const NAMES: &str = "entropy, disks";
 
     fn from_name(name: &str) -> Option<Self> {
         match name {
             "entropy" => Some(Self::Entropy),
+            "disks" => Some(Self::Disks),
             _ => None,
         }
     }
@@ -209,6 +212,8 @@ mod tests {
         assert_eq!(both, Ok(expected));
         let one = options(&[(DEVICES, b"entropy")]).unwrap();
         assert_eq!(one.devices, [DeviceKind::Entropy]);
+        let two = options(&[(DEVICES, b"disks+entropy")]).unwrap();
+        assert_eq!(two.devices, [DeviceKind::Disks, DeviceKind::Entropy]);
     }
 
     #[test]
@@ -285,7 +290,7 @@ mod tests {
             let error = options(&[(DEVICES, value)]).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "fw_cfg opt/org.tdp-vtpm/devices must name devices, each once, with + between them: entropy"
+                "fw_cfg opt/org.tdp-vtpm/devices must name devices, each once, with + between them: entropy, disks"
             );
         }
         let error = options(&[(PCR_MIRROR, &[b'x'; 65])]).unwrap_err();

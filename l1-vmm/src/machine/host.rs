@@ -18,6 +18,8 @@ use crate::machine::devices::uart::{self, SerialLine, bits};
 pub const TIMER_VECTOR: u8 = 0xE0;
 /// L1's vector for the host's UART.
 pub const CONSOLE_VECTOR: u8 = 0xE1;
+/// L1's vector for the host's devices behind L2's: it says only that it is time to look at them.
+pub const DEVICES_VECTOR: u8 = 0xE2;
 
 /// Software enable and spurious vector FFH.
 const SVR_ENABLED: u64 = 0x1FF;

@@ -4,6 +4,7 @@
 //! * [`pci`]: finding a device on the host's bus, its registers, features, queues and interrupts.
 //! * [`slots`]: buffers for requests; [`clock`]: bounds on waiting.
 //! * [`block`], [`console`]: drivers of L1's own.
+//! * [`bridge`]: a device of the host's behind one of L2's.
 //! * [`devices`]: all devices of the bus, and which of them are L1's own.
 //!
 //! The device is the host's: every index, length, register and byte of it is chosen by whoever attacks L1. Each is
@@ -14,6 +15,7 @@
 //! its own choice: whoever reads them has to know them again.
 
 pub mod block;
+pub mod bridge;
 pub mod clock;
 pub mod console;
 pub mod devices;

@@ -2,7 +2,8 @@
 
 use crate::{BASE_COMMAND_LINE, Checks, Setup, Suite};
 use anyhow::{Context, Result, ensure};
-use simulator::{BootFiles, Run, Simulation};
+use simulator::{BootFiles, HostDevices, Run, Simulation};
+use std::ops::Range;
 use std::path::Path;
 
 /// The file of fw_cfg that names the devices on L2's PCI bus.
@@ -10,10 +11,43 @@ const DEVICES_FILE: &str = "opt/org.tdp-vtpm/devices";
 /// A boot, by what its checks and files are called.
 const NAME: &str = "boot: devices";
 const FILE: &str = "boot-devices";
+/// Bytes of the guest's disk.
+const DISK_SIZE: usize = 16 << 20;
+/// What it begins with.
+const DISK_BEGIN: &[u8] = b"begin of a disk.";
+/// What the guest writes at its end.
+const DISK_END: &[u8] = b"end of a disk...";
 
 /// The simulator's option for the devices on L2's PCI bus.
 pub fn devices_option(devices: &str) -> String {
     format!("fwcfg={DEVICES_FILE}:{devices}")
+}
+
+/// The disk that the guest gets, of which it knows the begin.
+fn make_disk(path: &Path) -> Result<()> {
+    let mut disk = vec![0x5A; DISK_SIZE];
+    disk[..DISK_BEGIN.len()].copy_from_slice(DISK_BEGIN);
+    std::fs::write(path, disk).with_context(|| path.display().to_string())
+}
+
+/// What the guest has made of it.
+fn look_at_disk(path: &Path) -> Result<()> {
+    let disk = std::fs::read(path).with_context(|| path.display().to_string())?;
+    ensure!(disk.starts_with(DISK_BEGIN), "the disk's begin has changed");
+    ensure!(
+        disk.ends_with(DISK_END),
+        "the guest's last write is missing"
+    );
+    let untouched = |range: Range<usize>| disk[range].iter().filter(|byte| **byte == 0x5A).count();
+    ensure!(
+        untouched(4 << 20..8 << 20) < 4 << 14,
+        "the guest's writes are missing"
+    );
+    ensure!(
+        untouched(1 << 20..4 << 20) == 3 << 20,
+        "the guest's writes went elsewhere"
+    );
+    Ok(())
 }
 
 /// The boot, with an initrd that has the drivers.
@@ -57,9 +91,18 @@ fn boot(setup: &Setup, initrd: &Path) -> Result<Run> {
         initrd: Some(initrd),
         ..setup.linux(&command_line)
     };
-    Simulation {
-        options: &[devices_option("entropy")],
+    let disk = setup.folder.join("boot-devices.disk");
+    make_disk(&disk)?;
+    let run = Simulation {
+        options: &[devices_option("entropy+disks")],
+        devices: HostDevices {
+            disks: std::slice::from_ref(&disk),
+            ..HostDevices::default()
+        },
         ..setup.simulation(FILE, boot, 1024)
     }
-    .run(&mut |_| {})
+    .run(&mut |_| {})?;
+    look_at_disk(&disk)?;
+    std::fs::remove_file(disk)?;
+    Ok(run)
 }

@@ -60,8 +60,8 @@ pub(crate) struct Options {
     /// Give the guest a network. Nothing on it leads outside; 10.0.2.2 answers.
     #[arg(long)]
     network: bool,
-    /// The devices on the guest's PCI bus, with + between them: entropy (random numbers of L1's). The initrd then has
-    /// their drivers.
+    /// The devices on the guest's PCI bus, with + between them: entropy (random numbers of L1's), disks (those of --disk,
+    /// which needs not be said). The project's initrd then has their drivers.
     #[arg(long, value_name = "DEVICES")]
     devices: Option<String>,
     /// Boot this bzImage instead of a stock Debian kernel.
@@ -114,6 +114,20 @@ fn words<T: Clone + Send + Sync + 'static>(
     PossibleValuesParser::new(words).try_map(move |word| value(&word).ok_or("no such word"))
 }
 
+impl Options {
+    /// The devices on the guest's PCI bus.
+    fn devices(&self) -> Option<String> {
+        let disks = !self.disks.is_empty();
+        match &self.devices {
+            Some(devices) if disks && !devices.split('+').any(|device| device == "disks") => {
+                Some(format!("{devices}+disks"))
+            }
+            None if disks => Some("disks".to_owned()),
+            devices => devices.clone(),
+        }
+    }
+}
+
 /// Runs the task.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     if let Some(image) = options
@@ -129,7 +143,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         td_shim: options.td_shim.as_deref(),
     })?;
     let mut setup = prepared.setup;
-    if options.devices.is_some() && options.initrd.is_none() && options.kernel.is_none() {
+    if options.devices().is_some() && options.initrd.is_none() && options.kernel.is_none() {
         setup.initrd = device_initrd::build(&setup.folder)?;
     }
     let setup = &setup;
@@ -235,7 +249,7 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
     }
     simulator_options.extend(options.pcr_mirror.map(mirror_option));
     simulator_options.extend(options.pcr_banks.map(banks_option));
-    simulator_options.extend(options.devices.as_deref().map(devices_option));
+    simulator_options.extend(options.devices().as_deref().map(devices_option));
     simulator_options.extend(options.quote.as_ref().map(|quote| format!("quote={quote}")));
     simulator_options.extend(options.simulator_options.iter().cloned());
     let (clock, console) = if options.shell {

@@ -1,6 +1,8 @@
 //! What is behind a virtio device of L2's: the host's device, or L1 itself.
 
 use super::queue::{Bounds, Chain};
+use crate::virtio::pci::PciError;
+use crate::virtio::ring::Broken;
 use l2_exit::{GuestMemory, MemoryError};
 
 /// One queue of a device, as its type has it.
@@ -89,6 +91,18 @@ pub enum Lost {
     /// L1's generator of random numbers failed.
     #[error(transparent)]
     Entropy(#[from] crate::entropy::EntropyError),
+    /// The host's device does not do as it is told.
+    #[error(transparent)]
+    Host(#[from] PciError),
+    /// The host's device breaks the rules of its queue.
+    #[error(transparent)]
+    Queue(#[from] Broken),
+    /// A request has a form that the host's queue does not take.
+    #[error("a request of a form that the host's queue does not take")]
+    Form,
+    /// The host's device is not there, or not started.
+    #[error("the host's device is of no use")]
+    Gone,
     /// A buffer of L2's could not be read.
     #[error(transparent)]
     Memory(#[from] MemoryError),

@@ -1,0 +1,341 @@
+//! A device of the host's behind one of L2's: L1 stands between L2's private memory and the host.
+//!
+//! Every queue of L2's has one of the host's. Of a request, what L2 gives is copied into a buffer that is shared with the
+//! host, and what the host writes is copied into L2's memory when it says that it is done: no more than L1 knows that
+//! there is room for. L1 does not look at the bytes, so nothing of them is read twice. Rings, buffers, lengths and who
+//! owns what are in private memory ([`super::ring`], [`bounce`]); what the host is shown is written from it, and what it
+//! says is compared with it.
+//!
+//! Requests are in flight as long as there are buffers; without one, L2's queue waits. Nothing here waits for the host
+//! but a reset, and that up to a bound: a host that does not reset its device has lost it.
+
+mod bounce;
+mod kind;
+#[cfg(test)]
+mod tests;
+
+pub use kind::{Kind, KindError};
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::clock::Clock;
+use super::pci::{Device, Doorbell, HostPci, Message, PciError};
+use super::ring::{Notification, Pending, PostError, Ring, RingError, Segment, Suppression};
+use crate::machine::devices::virtio::backend::{
+    Backend, Done, Lost, QueueKind, Request, Submission, Ticket,
+};
+use crate::shared_buffer::Part;
+use bounce::{Bounce, Run};
+use kind::Shown;
+use tdcall::SharedBuffer;
+use virtio_defs::feature;
+
+/// Descriptors of a queue of the host's at most: two for a request.
+const RING_SIZE: u16 = 256;
+/// Nanoseconds that a reset may take.
+const RESET: u64 = 100_000_000;
+/// Bytes that are copied at once.
+const PIECE: usize = 4096;
+/// Where in its buffer the writable part of a request begins, in units of this many bytes.
+const ALIGNMENT: usize = 512;
+
+/// Why a device is not bridged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BridgeError {
+    /// The device is refused.
+    #[error(transparent)]
+    Device(#[from] PciError),
+    /// What it says of itself is.
+    #[error(transparent)]
+    Kind(#[from] KindError),
+    /// There is no room for its queues, or for the largest of its requests.
+    #[error("too little shared memory for the device: {0} bytes")]
+    Memory(usize),
+}
+
+/// A request that the host has.
+#[derive(Debug)]
+struct Held {
+    ticket: Ticket,
+    run: Run,
+    /// Where the writable part is in the shared memory.
+    writable_at: usize,
+}
+
+/// A queue of the host's that works.
+#[derive(Debug)]
+struct Link<B> {
+    ring: Ring<Part<B>, Held>,
+    doorbell: Doorbell,
+}
+
+/// Whether the host's device is of use.
+#[derive(Debug)]
+enum State<B> {
+    /// In reset.
+    Reset,
+    /// It works.
+    Running(Vec<Link<B>>),
+    /// It did not reset when it was told to.
+    Gone,
+}
+
+/// The device.
+#[derive(Debug)]
+pub struct Bridge<H, B, C> {
+    kind: Kind,
+    device: Device<H>,
+    clock: C,
+    required: u64,
+    shown: Shown,
+    /// Memory of each queue, and its size.
+    rings: Vec<(Part<B>, u16)>,
+    bounce: Bounce<Part<B>>,
+    /// The entry of the MSI-X table that queues interrupt by.
+    vector: Option<u16>,
+    state: State<B>,
+    /// The request that was told to be done.
+    told: Option<(Held, u32)>,
+    piece: Vec<u8>,
+}
+
+impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
+    /// Bridges `device`, which is of type `kind` and has at least the features `required`, with `memory` for queues and
+    /// buffers. It interrupts by `message`.
+    pub fn open(
+        mut device: Device<H>,
+        memory: &B,
+        clock: C,
+        kind: Kind,
+        required: u64,
+        message: Message,
+    ) -> Result<Self, BridgeError> {
+        let wanted = kind.asked() | feature::EVENT_IDX | feature::ACCESS_PLATFORM;
+        let offered = device.start(required, wanted, &clock, RESET)?;
+        let mut configuration = vec![0; kind.configuration_length()];
+        device.read_configuration(0, &mut configuration)?;
+        let shown = kind.shown(offered, &configuration)?;
+        let too_little = BridgeError::Memory(memory.length());
+        let mut rings = Vec::new();
+        let mut end = 0_usize;
+        let mut largest = 0;
+        for (number, queue) in (0..).zip(&shown.queues) {
+            let size = device.queue_size(number, RING_SIZE)?;
+            let length = Ring::<Part<B>, Held>::memory_length(size).ok_or(too_little)?;
+            let next = end + length.next_multiple_of(ALIGNMENT);
+            let part = Part::new(memory.clone(), end..next).ok_or(too_little)?;
+            rings.push((part, size));
+            end = next;
+            let bounds = queue.bounds;
+            let readable = (bounds.readable as usize).next_multiple_of(ALIGNMENT);
+            largest = largest.max(readable + bounds.writable as usize);
+        }
+        let buffers = Part::new(memory.clone(), end..memory.length()).ok_or(too_little)?;
+        let bounce = Bounce::new(buffers);
+        if bounce.length() < largest {
+            return Err(too_little);
+        }
+        device.reset(&clock, RESET)?;
+        let vector = match device.set_messages(&[message]) {
+            Ok(()) => Some(0),
+            Err(error) => {
+                log::warn!(
+                    "a virtio device without interrupts, which L2 will notice late: {error}"
+                );
+                None
+            }
+        };
+        Ok(Self {
+            kind,
+            device,
+            clock,
+            required,
+            shown,
+            rings,
+            bounce,
+            vector,
+            state: State::Reset,
+            told: None,
+            piece: vec![0; PIECE],
+        })
+    }
+
+    /// Starts the host's device with the features that L2 has chosen.
+    fn connect(&mut self, features: u64) -> Result<Vec<Link<B>>, Lost> {
+        let required = self.required | features & self.shown.passed;
+        let wanted = feature::EVENT_IDX | feature::ACCESS_PLATFORM;
+        let settled = self.device.start(required, wanted, &self.clock, RESET)?;
+        let suppression = match settled & feature::EVENT_IDX {
+            0 => Suppression::Flags,
+            _ => Suppression::EventIndex,
+        };
+        let mut links = Vec::new();
+        for (number, (memory, size)) in (0..).zip(&self.rings) {
+            let ring = Ring::new(memory.clone(), *size, suppression)?;
+            let doorbell = self
+                .device
+                .set_up_queue(number, &ring.areas(), self.vector)?;
+            links.push(Link { ring, doorbell });
+        }
+        self.device.run()?;
+        Ok(links)
+    }
+}
+
+impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> {
+    fn kind(&self) -> u16 {
+        self.kind.device_type()
+    }
+
+    fn class(&self) -> u32 {
+        self.kind.class()
+    }
+
+    fn features(&self) -> u64 {
+        self.shown.features
+    }
+
+    fn queues(&self) -> &[QueueKind] {
+        &self.shown.queues
+    }
+
+    fn configuration(&self) -> &[u8] {
+        &self.shown.configuration
+    }
+
+    fn start(&mut self, features: u64) -> Result<(), Lost> {
+        if matches!(self.state, State::Gone) {
+            return Err(Lost::Gone);
+        }
+        self.state = State::Running(self.connect(features)?);
+        Ok(())
+    }
+
+    fn submit(&mut self, request: &Request<'_>) -> Result<Submission, Lost> {
+        let State::Running(links) = &mut self.state else {
+            return Err(Lost::Gone);
+        };
+        let ticket = request.ticket();
+        let link = links.get_mut(usize::from(ticket.queue)).ok_or(Lost::Gone)?;
+        let (readable, writable) = (request.readable(), request.writable());
+        let first = (readable as usize).next_multiple_of(ALIGNMENT);
+        let Some(run) = self.bounce.take(first + writable as usize) else {
+            return Ok(Submission::Full);
+        };
+        let memory = self.bounce.memory();
+        let offset = run.offset();
+        let mut at = offset;
+        let copied = request.read(&mut self.piece, &mut |bytes| {
+            memory.write(at, bytes);
+            at += bytes.len();
+        });
+        let segment = |offset: usize, length| Segment {
+            gpa: memory.gpa() + offset as u64,
+            length,
+        };
+        let (out, into) = (segment(offset, readable), segment(offset + first, writable));
+        let some = |segment: Segment| (segment.length != 0).then_some(segment);
+        let held = Held {
+            ticket,
+            run,
+            writable_at: offset + first,
+        };
+        let posted = match copied {
+            Ok(()) => link
+                .ring
+                .post(some(out).as_slice(), some(into).as_slice(), held),
+            Err(error) => {
+                self.bounce.give_back(held.run);
+                return Err(error.into());
+            }
+        };
+        match posted {
+            Ok(()) => Ok(Submission::Taken),
+            Err(refused) => {
+                self.bounce.give_back(refused.token.run);
+                match refused.error {
+                    PostError::Full => Ok(Submission::Full),
+                    PostError::Broken(broken) => Err(broken.into()),
+                    PostError::Form => Err(Lost::Form),
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Lost> {
+        if let State::Running(links) = &mut self.state {
+            for link in links {
+                if link.ring.notification() == Notification::Needed {
+                    self.device.notify(&link.doorbell)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<Option<Done>, Lost> {
+        let State::Running(links) = &mut self.state else {
+            return Ok(None);
+        };
+        for link in links.iter_mut().filter(|link| link.ring.in_flight() != 0) {
+            let mut done = link.ring.take()?;
+            if done.is_none() && link.ring.ask_for_interrupt()? == Pending::Yes {
+                done = link.ring.take()?;
+            }
+            if let Some(completion) = done {
+                let done = Done {
+                    ticket: completion.token.ticket,
+                    written: completion.written,
+                };
+                self.told = Some((completion.token, completion.written));
+                return Ok(Some(done));
+            }
+        }
+        Ok(None)
+    }
+
+    fn give(&mut self, _done: &Done, sink: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+        let Some((held, written)) = self.told.take() else {
+            return Ok(());
+        };
+        let (mut at, mut left) = (held.writable_at, written as usize);
+        while left != 0 {
+            let length = left.min(self.piece.len());
+            let Some(piece) = self.piece.get_mut(..length).filter(|_| length != 0) else {
+                break;
+            };
+            self.bounce.memory().read(at, piece);
+            sink(piece);
+            at += length;
+            left -= length;
+        }
+        self.bounce.give_back(held.run);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        if let Some((held, _)) = self.told.take() {
+            self.bounce.give_back(held.run);
+        }
+        if matches!(self.state, State::Gone) {
+            return;
+        }
+        if let State::Running(links) = core::mem::replace(&mut self.state, State::Reset) {
+            for held in links.into_iter().flat_map(|link| link.ring.reset()) {
+                self.bounce.give_back(held.run);
+            }
+        }
+        if let Err(error) = self.device.reset(&self.clock, RESET) {
+            log::warn!("a virtio device of the host's is given up: {error}");
+            self.state = State::Gone;
+        }
+    }
+}
+
+impl From<RingError> for Lost {
+    fn from(_: RingError) -> Self {
+        Self::Form
+    }
+}
