@@ -1,5 +1,6 @@
 //! The block device (VIRTIO 5.2).
 
+use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,6 +15,8 @@ use virtio_defs::block;
 
 /// Bytes of a sector.
 const SECTOR: u64 = block::SECTOR as u64;
+/// Bytes that are moved at a time: whole sectors.
+const PIECE: usize = 8 * block::SECTOR;
 /// Buffers of data of a request at most, besides header and status.
 const SEGMENTS: u32 = 126;
 /// Sectors and segments of a request that discards or writes zeroes.
@@ -111,26 +114,28 @@ impl<S: Store> Block<S> {
         match kind {
             block::TYPE_IN => {
                 let start = self.range(sector, room)?;
-                for (offset, length) in sectors_of(room) {
-                    let mut bytes = [0; block::SECTOR];
-                    self.store.read(start + offset, &mut bytes);
-                    if self.lies.tell(Lie::Garbage) {
-                        bytes = bytes.map(|byte| !byte);
+                let garbage = self.lies.tell(Lie::Garbage);
+                let mut bytes = [0; PIECE];
+                for (offset, length) in pieces_of(room) {
+                    let piece = bytes.get_mut(..length).unwrap_or_default();
+                    self.store.read(start + offset, piece);
+                    if garbage {
+                        piece.iter_mut().for_each(|byte| *byte = !*byte);
                     }
-                    chain.write(memory, offset, bytes.get(..length).unwrap_or_default())?;
+                    chain.write(memory, offset, piece)?;
                 }
                 Ok(room)
             }
             block::TYPE_OUT => {
                 let start = self.range(sector, given)?;
-                let mut data = Vec::new();
-                for (offset, length) in sectors_of(given) {
-                    let mut bytes = [0; block::SECTOR];
-                    let piece = bytes.get_mut(..length).unwrap_or_default();
-                    chain.read(memory, behind + offset, piece)?;
-                    data.push((start + offset, bytes));
+                // All of it, before any of it is on the disk.
+                let mut pieces = Vec::new();
+                for (offset, length) in pieces_of(given) {
+                    let mut bytes = alloc::vec![0; length];
+                    chain.read(memory, behind + offset, &mut bytes)?;
+                    pieces.push((start + offset, Cow::Owned(bytes)));
                 }
-                self.write(data.into_iter())
+                self.write(pieces.into_iter())
             }
             block::TYPE_FLUSH => {
                 if let Some(unflushed) = &mut self.unflushed {
@@ -148,10 +153,13 @@ impl<S: Store> Block<S> {
             }
             block::TYPE_DISCARD | block::TYPE_WRITE_ZEROES => {
                 let ranges = self.segments(chain, memory, given, kind)?;
-                let sectors = ranges.into_iter().flat_map(|(start, count)| {
-                    (0..count).map(move |sector| (start + sector * SECTOR, [0; block::SECTOR]))
+                let pieces = ranges.into_iter().flat_map(|(start, count)| {
+                    pieces_of(count * SECTOR).map(move |(offset, length)| {
+                        let zeroes = ZEROES.get(..length).unwrap_or_default();
+                        (start + offset, Cow::Borrowed(zeroes))
+                    })
                 });
-                self.write(sectors)
+                self.write(pieces)
             }
             _ => Err(Failure::Status(block::STATUS_UNSUPP)),
         }
@@ -192,10 +200,10 @@ impl<S: Store> Block<S> {
         (0..count).map(read).collect()
     }
 
-    /// Writes sectors, unless the power fails.
+    /// Writes pieces of whole sectors, unless the power fails.
     fn write(
         &mut self,
-        sectors: impl Iterator<Item = (u64, [u8; block::SECTOR])>,
+        pieces: impl Iterator<Item = (u64, Cow<'static, [u8]>)>,
     ) -> Result<u64, Failure> {
         self.writes += 1;
         let cut = self.lies.find(|lie| match lie {
@@ -209,44 +217,64 @@ impl<S: Store> Block<S> {
         if self.lies.tell(Lie::Forget) {
             return Ok(0);
         }
-        for (number, (offset, bytes)) in (0..).zip(sectors) {
-            if let Some((whole, loss)) = cut
-                && number >= whole
+        let Some((mut whole, loss)) = cut else {
+            for (offset, bytes) in pieces {
+                self.keep_what_was(offset, &bytes);
+                self.store.write(offset, &bytes);
+            }
+            return Ok(0);
+        };
+        'written: for (offset, bytes) in pieces {
+            for (offset, sector) in (offset..)
+                .step_by(block::SECTOR)
+                .zip(bytes.chunks(block::SECTOR))
             {
-                if loss == CutLoss::Torn {
-                    let half = bytes.get(..block::SECTOR / 2).unwrap_or_default();
-                    self.store.write(offset, half);
-                }
-                break;
-            }
-            if let Some(unflushed) = &mut self.unflushed {
-                unflushed.entry(offset).or_insert_with(|| {
-                    let mut before = [0; block::SECTOR];
-                    self.store.read(offset, &mut before);
-                    before
-                });
-            }
-            self.store.write(offset, &bytes);
-        }
-        match cut {
-            None => Ok(0),
-            Some((_, loss)) => {
-                if loss == CutLoss::Unflushed {
-                    for (offset, before) in self.unflushed.take().unwrap_or_default() {
-                        self.store.write(offset, &before);
+                if whole == 0 {
+                    if loss == CutLoss::Torn {
+                        let half = sector.get(..block::SECTOR / 2).unwrap_or_default();
+                        self.store.write(offset, half);
                     }
+                    break 'written;
                 }
-                self.has_power = false;
-                Err(Failure::Power)
+                whole -= 1;
+                self.keep_what_was(offset, sector);
+                self.store.write(offset, sector);
             }
+        }
+        if loss == CutLoss::Unflushed {
+            for (offset, before) in self.unflushed.take().unwrap_or_default() {
+                self.store.write(offset, &before);
+            }
+        }
+        self.has_power = false;
+        Err(Failure::Power)
+    }
+
+    /// Notes what sectors are that are about to be written, where that may have to come back.
+    fn keep_what_was(&mut self, start: u64, bytes: &[u8]) {
+        let Some(unflushed) = &mut self.unflushed else {
+            return;
+        };
+        for (offset, _) in (start..)
+            .step_by(block::SECTOR)
+            .zip(bytes.chunks(block::SECTOR))
+        {
+            unflushed.entry(offset).or_insert_with(|| {
+                let mut before = [0; block::SECTOR];
+                self.store.read(offset, &mut before);
+                before
+            });
         }
     }
 }
 
-/// Offsets and lengths of the sectors of so many bytes.
-fn sectors_of(length: u64) -> impl Iterator<Item = (u64, usize)> {
-    let offsets = (0..length).step_by(block::SECTOR);
-    offsets.map(move |offset| (offset, (length - offset).min(SECTOR) as usize))
+/// A piece of zeroes.
+static ZEROES: [u8; PIECE] = [0; PIECE];
+
+/// Offsets and lengths of the pieces of so many bytes.
+fn pieces_of(length: u64) -> impl Iterator<Item = (u64, usize)> {
+    let offsets = (0..length).step_by(PIECE);
+    offsets.map(move |offset| (offset, (length - offset).min(PIECE as u64) as usize))
 }
 
 impl<S: Store> Device for Block<S> {
