@@ -18,6 +18,8 @@ struct Case {
     command_line: Option<String>,
     memory_mib: u64,
     image: Image,
+    /// The attested configuration.
+    init_data: Option<&'static str>,
     options: &'static [&'static str],
 }
 
@@ -45,10 +47,24 @@ impl Case {
             command_line: None,
             memory_mib: 512,
             image: Image::Own,
+            init_data: None,
             options: &[],
         }
     }
 }
+
+/// A tenant who wants no guest without its TPM, whose state is this platform's.
+const REQUIRED: &str = r#"
+version = "0.1.0"
+algorithm = "sha384"
+[data]
+"tdp-vtpm.toml" = """
+machine = "5d1c5d1c5d1c5d1c5d1c5d1c5d1c5d1c5d1c5d1c5d1c5d1c5d1c5d1c5d1c5d1c"
+state = "require"
+key = "hardware"
+rollback = "none"
+"""
+"#;
 
 /// Every case.
 pub fn suite(setup: &Setup) -> Suite<'_> {
@@ -61,6 +77,34 @@ pub fn suite(setup: &Setup) -> Suite<'_> {
 
 fn cases() -> Vec<Case> {
     vec![
+        Case {
+            init_data: Some(REQUIRED),
+            ..Case::new("no state disk", "fatal-error: the TPM's state: ")
+        },
+        Case {
+            init_data: Some(REQUIRED),
+            options: &["state-disk=ram:0x400000", "fault=virtio:state:silent@2"],
+            ..Case::new(
+                "state disk does not answer",
+                "fatal-error: the TPM's state: disk-unreadable: ",
+            )
+        },
+        Case {
+            init_data: Some(REQUIRED),
+            options: &[
+                "state-disk=ram:0x400000",
+                "fault=virtio:state:used-id:0x10000@2",
+            ],
+            ..Case::new(
+                "state disk forges completions",
+                "fatal-error: the TPM's state: disk-unreadable: ",
+            )
+        },
+        Case {
+            init_data: Some(REQUIRED),
+            options: &["state-disk=ram:0x400000", "fault=virtio:state:cut:2"],
+            ..Case::new("power fails while the TPM starts", "power-cut")
+        },
         Case {
             kernel: Some(vec![0x5A; 100_000]),
             ..Case::new(
@@ -272,6 +316,10 @@ impl Case {
             initrd: Some(&initrd),
             command_line: self.command_line.as_deref().unwrap_or(&usual),
         };
+        let init_data = match self.init_data {
+            Some(text) => Some(file(&Some(text.into()), "initdata", &setup.kernel)?),
+            None => None,
+        };
         let own = &setup.firmware.accepted;
         let image = match &self.image {
             Image::Own => own.clone(),
@@ -281,6 +329,7 @@ impl Case {
         let run = Simulation {
             image: &image,
             options: &options,
+            init_data: init_data.as_deref(),
             limit: Some(Duration::from_secs(120)),
             ..setup.simulation(&self.file_name(), boot, self.memory_mib)
         }
