@@ -13,7 +13,7 @@ use model::{
     Disk, Kept, MACHINE, Model, NV_SIZE, Power, Witness, disk, key, ledger, nonce, parts, start,
     state,
 };
-use state_store::layout::{COMMIT_SECTOR, COMMIT_STRIDE, SECTOR, SECTORS_MIN, Slot};
+use state_store::layout::{COMMIT_SECTOR, COMMIT_STRIDE, SECTOR, SECTORS_MIN, SLOT_STRIDE, Slot};
 use state_store::open::{Seen, SeenCommit};
 use state_store::{
     Answer, Commit, Later, LedgerError, MachineId, NotStored, OpenError, Opened, Refusal, Rollback,
@@ -198,6 +198,47 @@ fn a_ledger_that_forgot_is_refused() {
     is_refused(&refused(&three, &behind), Refusal::LedgerBehind);
     let error = found_out(&one, &behind);
     assert_eq!(error, OpenError::EpochBehind { disk: 1, ledger: 1 });
+}
+
+/// A host that wipes the commit records for such a ledger: the slots alone tell.
+#[test]
+fn a_ledger_that_forgot_is_found_out_by_the_slots_alone() {
+    let kept = ledger(true);
+    let mut wiped = disk(3, 300, kept.as_ref());
+    let first = disk(1, 300, ledger(true).as_ref());
+    for slot in Slot::BOTH {
+        wiped.remove(&slot.commit_sector());
+    }
+    let forgot = |latest| {
+        Some(Rc::new(RefCell::new(Kept {
+            epoch: 100,
+            latest,
+            ..Kept::default()
+        })))
+    };
+    // Commit 1 is known, and 2 and 3 are there.
+    let slot = start(&first, None).unwrap();
+    let Opened::Stored { point, .. } = slot else {
+        panic!("commit 1")
+    };
+    let (disk, ledger) = (Some(3), Some(1));
+    let error = found_out(&wiped, &forgot(Some(point)));
+    assert_eq!(error, OpenError::LedgerBehind { disk, ledger });
+    // None is known: 2 and 3, or one of the two, the other wiped.
+    let without = |slot: Slot| {
+        let mut wiped = wiped.clone();
+        wiped.retain(|sector, _| !(slot.sector()..slot.sector() + SLOT_STRIDE).contains(sector));
+        wiped
+    };
+    let ledger = None;
+    for (image, disk) in [
+        (&wiped, Some(3)),
+        (&without(Slot::Even), Some(3)),
+        (&without(Slot::Odd), Some(2)),
+    ] {
+        let error = found_out(image, &forgot(None));
+        assert_eq!(error, OpenError::LedgerBehind { disk, ledger });
+    }
 }
 
 /// What is not this machine's, this key's or this format's ends no epoch either: the ledger is not even asked.
