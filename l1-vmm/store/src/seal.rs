@@ -245,3 +245,49 @@ pub(crate) fn committed(
     })
     .ok_or(Fault::Damaged)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::StateKey;
+
+    const MACHINE: MachineId = MachineId([3; 32]);
+
+    /// The bytes of a slot as it is read.
+    fn whole(bytes: &[u8], length: usize) -> Whole {
+        let (first, rest) = bytes.split_first_chunk().unwrap();
+        Whole {
+            first: SlotSector::parse(first).unwrap(),
+            ciphertext: rest[..length].to_vec(),
+        }
+    }
+
+    fn keys(byte: u8) -> Keys {
+        Keys::new(&StateKey::take(&mut [byte; 32]), MACHINE)
+    }
+
+    /// AES-GCM-SIV does not commit to a key: a slot can be made that two keys open. The keyed digest is of one key.
+    #[test]
+    fn a_slot_that_the_aead_passes_and_the_digest_does_not_is_forged() {
+        let seal = Seal {
+            machine: MACHINE,
+            epoch: 1,
+            counter: 1,
+            nv_size: 0,
+            nonce: Nonce([0; 12]),
+        };
+        let ours = keys(1);
+        let mut both = keys(2);
+        both.slot = keys(1).slot;
+        both.key_id = ours.key_id;
+        for (sealer, expected) in [(&ours, Ok(())), (&both, Err(SlotFault::Forged))] {
+            let records = Zeroizing::new(alloc::vec![7; 40]);
+            let (bytes, point) = super::seal(sealer, &seal, records).unwrap();
+            let opened = whole(&bytes, 40).open(MACHINE, &ours);
+            assert_eq!(
+                opened.map(|sealed| assert_eq!(sealed.point, point)),
+                expected
+            );
+        }
+    }
+}

@@ -13,7 +13,9 @@ use model::{
     Disk, Kept, MACHINE, Model, NV_SIZE, Power, Witness, disk, key, ledger, nonce, parts, start,
     state,
 };
-use state_store::layout::{COMMIT_SECTOR, COMMIT_STRIDE, SECTOR, SECTORS_MIN, SLOT_STRIDE, Slot};
+use state_store::layout::{
+    COMMIT_SECTOR, COMMIT_STRIDE, CommitRecord, SECTOR, SECTORS_MIN, SLOT_STRIDE, Slot, sha384,
+};
 use state_store::open::{Seen, SeenCommit};
 use state_store::{
     Answer, Commit, Later, LedgerError, MachineId, NotStored, OpenError, Opened, Refusal, Rollback,
@@ -346,6 +348,39 @@ fn another_machines_slot_under_our_label_is_refused() {
     let fault = SlotFault::Misplaced;
     let error = start(&exchanged, None).unwrap_err();
     assert_eq!(error, OpenError::NewestDamaged { counter: 2, fault });
+}
+
+/// A slot that another key sealed, under our label and for this machine.
+#[test]
+fn another_keys_slot_under_our_label_is_refused() {
+    let power = Power::default();
+    let device = Model::new(Disk::new(), &power);
+    let witness = Witness::new(None, &power);
+    let other = StateKey::take(&mut [0x12; 32]);
+    let opened = open(device, witness, &other, MACHINE, NV_SIZE, Rollback::None).unwrap();
+    let (mut store, _) = parts(opened);
+    assert!(matches!(
+        store.commit(&state(1, 300), nonce(1)),
+        Commit::Stored(_)
+    ));
+    let mut mixed = store.into_parts().0.durable;
+    mixed.insert(0, disk(1, 300, None)[&0]);
+    assert_eq!(start(&mixed, None).unwrap_err(), OpenError::OtherKey);
+}
+
+/// The digest of a commit record needs no key, its MAC does: one that the host made counts for nothing.
+#[test]
+fn a_commit_record_that_the_host_made_tells_nothing() {
+    let ledger = ledger(true);
+    let mut forged = disk(3, 300, ledger.as_ref());
+    let sector = forged.get_mut(&Slot::Odd.commit_sector()).unwrap();
+    sector[0x38..0x40].copy_from_slice(&9_u64.to_le_bytes());
+    let digest = sha384(&[&sector[..0x70]]);
+    sector[0x70..0xA0].copy_from_slice(&digest);
+    assert!(CommitRecord::parse(sector, Slot::Odd).is_ok());
+    for ledger in [ledger.as_ref(), None] {
+        assert_eq!(parts(start(&forged, ledger).unwrap()).1, Some(3));
+    }
 }
 
 #[test]
