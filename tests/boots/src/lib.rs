@@ -6,6 +6,7 @@
 //! * [`evidence`]: the round trip of evidence, [`RoundTrip`], and what must be true of it;
 //! * [`compatibility`]: what users boot that is odd, and must work all the same;
 //! * [`root_disk`]: a Debian root on a LUKS2 disk that only the TPM opens;
+//! * [`persistent`]: a TPM that is kept across boots, with its key broker;
 //! * [`bad_input`]: files and hosts that L1 must refuse, each with its own words;
 //! * [`micro_guests`]: the simulator's own tests of the TDX module, counted.
 //!
@@ -27,6 +28,7 @@ mod launch_attacks;
 pub mod linux;
 pub mod micro_guests;
 mod parallel;
+pub mod persistent;
 pub mod root_disk;
 mod round_trip;
 mod setup;

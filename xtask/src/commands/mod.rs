@@ -5,6 +5,7 @@ pub(crate) mod broker;
 pub(crate) mod check_image;
 pub(crate) mod image;
 pub(crate) mod measure;
+mod persistent;
 pub(crate) mod reproduce;
 pub(crate) mod run;
 pub(crate) mod state;

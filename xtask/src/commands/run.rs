@@ -1,7 +1,7 @@
 //! `cargo xtask run`: boot a guest as L2 and check its TPM.
 
-use super::check_image;
 use super::measure::{mirror, pcr_banks};
+use super::{check_image, persistent};
 use crate::prepare::{Instead, prepare};
 use crate::{debian, device_initrd, images, report};
 use anyhow::{Context, Result};
@@ -26,6 +26,10 @@ pub(crate) struct Options {
     /// the verifier checks it against predicted values and the simulator's root.
     #[arg(long, conflicts_with_all = ["shell", "initrd"])]
     attest: bool,
+    /// A TPM that is kept, instead of the TPM steps: a key broker, the host's proxy to it and a state disk; the machine
+    /// boots, finds its TPM again, and is refused an older disk, another machine's, another L1 and command line.
+    #[arg(long, conflicts_with_all = ["shell", "attest", "initrd", "state_disk", "init_data", "json"])]
+    persistent: bool,
     /// What L1 records of the PCRs in the journal.
     #[arg(long, value_name = "off|summary|full", value_parser = mirror)]
     pcr_mirror: Option<PcrMirror>,
@@ -155,6 +159,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if options.attest {
         return attest(options, setup);
     }
+    if options.persistent {
+        return persistent::run(setup, options.verbose);
+    }
     let run = boot(options, setup)?;
     let steps = run.transcript.steps();
     let wants_steps =
@@ -226,7 +233,7 @@ fn attest(options: &Options, setup: &Setup) -> Result<bool> {
 }
 
 /// Shows a step of the guest, and lines that say why one failed.
-fn show_line(line: &str, verbose: bool) {
+pub(super) fn show_line(line: &str, verbose: bool) {
     if let Some(step) = Transcript::step_of(line) {
         let result = if step.passed { "pass" } else { "FAIL" };
         println!("{result}  {}", step.name);

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything continuous integration runs.
 
+use super::broker;
 use crate::images::{self, Images, PACKAGES, VerifierBuild, root};
 use crate::prepare::{Instead, prepare};
 use crate::reproducible::{self, Scope};
@@ -9,6 +10,7 @@ use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
 use boots::{
     Setup, Suite, bad_input, blobs, compatibility, devices, evidence, linux, micro_guests,
+    persistent,
 };
 use std::path::Path;
 use std::process::Command;
@@ -32,6 +34,9 @@ pub(crate) struct Options {
     /// Only the guest with devices on its PCI bus.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     devices: bool,
+    /// Only the TPM that is kept across boots, with its key broker.
+    #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
+    persistent: bool,
     /// Only the round trip of evidence.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     attest: bool,
@@ -63,6 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let mut verifier = VerifierBuild::Quick;
     let part = options.simulator
+        || options.persistent
         || options.attest
         || options.micro_guests
         || options.devices
@@ -81,6 +87,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             (None, None) if options.micro_guests => {
                 check(&mut tally, "micro-guests", &micro_guests::suite(setup));
             }
+            (None, None) if options.persistent => {
+                let programs = broker::build()?;
+                linux_boots(&mut tally, &persistent::suite(setup, &programs));
+            }
             (None, None) if options.devices => {
                 let drivers = device_initrd::build(&setup.folder)?;
                 linux_boots(&mut tally, &devices::suite(setup, &drivers));
@@ -95,9 +105,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 check(&mut tally, "micro-guests", &suite);
                 let verifier = images::build_verifier(verifier)?;
                 let odd = odd::initrd(setup)?;
+                let programs = broker::build()?;
                 let disk = new_root_disk(&setup.folder)?;
                 let drivers = device_initrd::build(&setup.folder)?;
-                let suite = root_disk::suite(&disk)
+                let suite = persistent::suite(setup, &programs)
+                    .and(root_disk::suite(&disk))
                     .and(evidence::suite(setup, &verifier))
                     .and(linux::suite(setup))
                     .and(devices::suite(setup, &drivers))

@@ -1,0 +1,396 @@
+//! A TPM that is kept across boots: a key broker, the host's proxy to it, a state disk, and boots of one machine.
+//!
+//! `tests/guest/persistent` is what the guest does; the TPM says whether it is the machine's first boot.
+
+use crate::{BASE_COMMAND_LINE, Checks, LIMIT, Setup, Suite};
+use anyhow::{Context, Result, bail, ensure};
+use attestation::journal::PcrMirror;
+use attestation::pcr::PcrBanks;
+use prediction::{Configuration, Description, Terms, predict};
+use simulator::{HostDevices, Run, Simulation, Window, td_ram};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The kernel's command line of every boot of the machine.
+const WORDS: &str = "quiet tdp.mode=persistent";
+/// Memory of the TD, in MiB.
+const MEMORY_MIB: u64 = 512;
+/// The machine's name at the broker.
+const MACHINE: &str = "machine";
+/// How long broker and proxy may take until they serve.
+const SERVES: Duration = Duration::from_secs(20);
+
+/// What a boot came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest ran with a TPM that was new.
+    New,
+    /// It ran with the TPM of the boots before.
+    Found,
+    /// There was no guest: L1 gave this reason.
+    Refused(&'static str),
+}
+
+/// How a boot differs from the machine's first one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Change<'a> {
+    /// Further words of the command line.
+    pub append: &'a str,
+    /// The TPM window of the host, and with it the L1 image.
+    pub window: Option<Window>,
+    /// In place of the machine's init-data document.
+    pub init_data: Option<&'a Path>,
+    /// Further options of the simulator.
+    pub options: &'a [&'a str],
+}
+
+/// A child process that ends with its owner.
+struct Served(Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A machine, and all that keeps its TPM.
+pub struct Keeping<'a> {
+    setup: &'a Setup,
+    name: String,
+    folder: PathBuf,
+    programs: PathBuf,
+    document: PathBuf,
+    socket: PathBuf,
+    /// What broker and proxy are; dropped in this order.
+    _served: Vec<Served>,
+}
+
+impl<'a> Keeping<'a> {
+    /// A broker with one machine, whose policy names what [`Keeping::boot`] boots, and a proxy to it. `programs` is the
+    /// folder with `tdp-vtpm-broker` and `tdp-vtpm-proxy`; files are kept under `name`.
+    pub fn start(setup: &'a Setup, programs: &Path, name: &str) -> Result<Self> {
+        let folder = setup.folder.join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        }
+        fs::create_dir_all(&folder)?;
+        let mut new = Self {
+            setup,
+            name: name.into(),
+            document: folder.join("init-data.toml"),
+            socket: folder.join("broker.sock"),
+            folder,
+            programs: programs.into(),
+            _served: Vec::new(),
+        };
+        new.broker(&["init"])?;
+        let document = new.document.clone();
+        new.enrol(MACHINE, &document)?;
+        new.serve()?;
+        Ok(new)
+    }
+
+    /// Enrols a machine, allows it what is booted, and writes its document.
+    pub fn enrol(&self, machine: &str, document: &Path) -> Result<()> {
+        let path = document.to_string_lossy();
+        self.broker(&["enrol", machine, "--init-data", &path])?;
+        let policy = self.folder.join(format!("{machine}.policy.toml"));
+        fs::write(&policy, self.policy(document)?)?;
+        self.broker(&["allow", machine, &policy.to_string_lossy()])
+    }
+
+    /// What the operator allows: this image, kernel, command line and initrd, with this document.
+    fn policy(&self, document: &Path) -> Result<String> {
+        let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+        let command_line = command_line("");
+        let prediction = predict(&Configuration {
+            image: self.setup.firmware.image(Window::Accepted),
+            host: Description::Ram(&td_ram(MEMORY_MIB)),
+            kernel: &read(&self.setup.kernel)?,
+            initrd: Some(&read(&self.setup.initrd)?),
+            command_line: &command_line,
+            banks: PcrBanks::DEFAULT,
+        })?;
+        let terms = Terms {
+            mirror: PcrMirror::Summary,
+            quote_required: true,
+        };
+        let digest = hex::encode(attestation::digest::sha384(&read(document)?));
+        let text = prediction::policy(&prediction, &command_line, terms);
+        let lines = text
+            .lines()
+            .map(|line| match line.starts_with("mrconfigid") {
+                true => format!("mrconfigid = [\"{digest}\"]"),
+                false => line.to_owned(),
+            });
+        Ok(lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn program(&self, name: &str) -> Command {
+        Command::new(self.programs.join(name))
+    }
+
+    /// The operator's command.
+    pub fn broker(&self, arguments: &[&str]) -> Result<()> {
+        let output = self
+            .program("tdp-vtpm-broker")
+            .arg("--directory")
+            .arg(self.folder.join("broker"))
+            .args(arguments)
+            .output()
+            .context("cannot run tdp-vtpm-broker")?;
+        ensure!(
+            output.status.success(),
+            "tdp-vtpm-broker {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+
+    fn serve(&mut self) -> Result<()> {
+        let log = |name: &str| fs::File::create(self.folder.join(name));
+        let mut broker = self
+            .program("tdp-vtpm-broker")
+            .arg("--directory")
+            .arg(self.folder.join("broker"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["--operator-listen", "127.0.0.1:0"])
+            .arg("--roots")
+            .arg(&self.setup.pki)
+            .arg("--accept-simulated-platform")
+            .stdout(Stdio::piped())
+            .stderr(log("broker.log")?)
+            .spawn()
+            .context("cannot run tdp-vtpm-broker")?;
+        let mut line = String::new();
+        if let Some(output) = broker.stdout.take() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        self._served.push(Served(broker));
+        let address = line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("http://"))
+            .with_context(|| format!("the broker does not say where it serves: {line:?}"))?;
+        let proxy = self
+            .program("tdp-vtpm-proxy")
+            .arg("--listen")
+            .arg(&self.socket)
+            .args(["--broker", address])
+            .stderr(log("proxy.log")?)
+            .spawn()
+            .context("cannot run tdp-vtpm-proxy")?;
+        self._served.insert(0, Served(proxy));
+        let begin = Instant::now();
+        while !self.socket.exists() {
+            ensure!(begin.elapsed() < SERVES, "the proxy does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// A file of the machine's.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Boots the machine with the state in `disk`.
+    pub fn boot(
+        &self,
+        disk: &Path,
+        change: Change<'_>,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<Run> {
+        let command_line = command_line(change.append);
+        let window = change.window.unwrap_or(Window::Accepted);
+        let mut options = vec![window.option()];
+        options.extend(change.options.iter().map(|&option| option.to_owned()));
+        let boot = self.setup.linux(&command_line);
+        Simulation {
+            image: self.setup.firmware.image(window),
+            init_data: Some(change.init_data.unwrap_or(&self.document)),
+            devices: HostDevices {
+                state_disk: Some(disk),
+                broker_socket: Some(&self.socket),
+                ..HostDevices::default()
+            },
+            options: &options,
+            limit: Some(LIMIT),
+            ..self.setup.simulation(&self.name, boot, MEMORY_MIB)
+        }
+        .run(on_line)
+    }
+}
+
+fn command_line(append: &str) -> String {
+    format!("{BASE_COMMAND_LINE} {WORDS} {append}")
+        .trim_end()
+        .to_owned()
+}
+
+impl Outcome {
+    /// Whether a boot came to this.
+    pub fn check(self, run: &Run) -> Result<()> {
+        let said = run.transcript.result();
+        let word = match self {
+            Self::Refused(reason) => {
+                ensure!(
+                    run.to_user_space.is_none(),
+                    "the guest ran, although L1 had to refuse: {reason}"
+                );
+                let expected = format!("the TPM's state: {reason}: ");
+                ensure!(
+                    said.contains(&expected),
+                    "the end is not {expected:?}: {said}"
+                );
+                return Ok(());
+            }
+            Self::New => "@persistent new",
+            Self::Found => "@persistent found",
+        };
+        let failed: Vec<_> = run
+            .transcript
+            .steps()
+            .into_iter()
+            .filter(|step| !step.passed)
+            .map(|step| step.name)
+            .collect();
+        ensure!(failed.is_empty(), "steps failed: {}", failed.join(", "));
+        ensure!(run.succeeded, "the run ended with: {said}");
+        let console = &run.transcript.console;
+        ensure!(
+            console.iter().any(|line| line.starts_with(word)),
+            "the guest did not say {word:?}; the run ended with: {said}"
+        );
+        Ok(())
+    }
+}
+
+/// Boots a machine; sees each line of the guest's console.
+type Stage = fn(&Keeping<'_>, &mut dyn FnMut(&str)) -> Result<Run>;
+
+/// One boot of a machine's life.
+pub struct Scene {
+    /// What happens.
+    pub title: &'static str,
+    /// What it must come to.
+    pub outcome: Outcome,
+    stage: Stage,
+}
+
+impl Scene {
+    /// Plays it.
+    pub fn play(&self, keeping: &Keeping<'_>, on_line: &mut dyn FnMut(&str)) -> Result<Run> {
+        (self.stage)(keeping, on_line)
+    }
+}
+
+const DISK: &str = "state.img";
+const OLD: &str = "old.img";
+
+/// A machine's life: its TPM is made, found again, and refused to everybody else.
+pub const LIFE: [Scene; 7] = [
+    Scene {
+        title: "the first boot makes the TPM",
+        outcome: Outcome::New,
+        stage: |keeping, on_line| {
+            let run = keeping.boot(&keeping.file(DISK), Change::default(), on_line)?;
+            fs::copy(keeping.file(DISK), keeping.file(OLD))?;
+            Ok(run)
+        },
+    },
+    Scene {
+        title: "the second boot finds it: EK, NV counter, sealed secret",
+        outcome: Outcome::Found,
+        stage: |keeping, on_line| keeping.boot(&keeping.file(DISK), Change::default(), on_line),
+    },
+    Scene {
+        title: "the host puts the disk of the first boot back",
+        outcome: Outcome::Refused("rolled-back"),
+        stage: |keeping, on_line| keeping.boot(&keeping.file(OLD), Change::default(), on_line),
+    },
+    Scene {
+        title: "another command line",
+        outcome: Outcome::Refused("broker-refused"),
+        stage: |keeping, on_line| {
+            let change = Change {
+                append: "init=/bin/sh",
+                ..Change::default()
+            };
+            keeping.boot(&keeping.file(DISK), change, on_line)
+        },
+    },
+    Scene {
+        title: "another L1",
+        outcome: Outcome::Refused("broker-refused"),
+        stage: |keeping, on_line| {
+            let change = Change {
+                window: Some(Window::Hole),
+                ..Change::default()
+            };
+            keeping.boot(&keeping.file(DISK), change, on_line)
+        },
+    },
+    Scene {
+        title: "another machine's disk",
+        outcome: Outcome::Refused("other-machine"),
+        stage: |keeping, on_line| {
+            let document = keeping.file("other.toml");
+            keeping.enrol("other", &document)?;
+            let change = Change {
+                init_data: Some(&document),
+                ..Change::default()
+            };
+            keeping.boot(&keeping.file(DISK), change, on_line)
+        },
+    },
+    Scene {
+        title: "the machine itself goes on",
+        outcome: Outcome::Found,
+        stage: |keeping, on_line| keeping.boot(&keeping.file(DISK), Change::default(), on_line),
+    },
+];
+
+/// A machine's life, boot by boot; `programs` is the folder with the broker's.
+pub fn suite<'a>(setup: &'a Setup, programs: &'a Path) -> Suite<'a> {
+    let mut suite = Suite::new();
+    suite.add(move |_| life(setup, programs));
+    suite
+}
+
+fn life(setup: &Setup, programs: &Path) -> Checks {
+    let keeping = match Keeping::start(setup, programs, "persistent") {
+        Ok(keeping) => keeping,
+        Err(error) => return vec![("persistent: the key broker".into(), Err(error))],
+    };
+    let scene = |scene: &Scene| {
+        let mut ignored = |_: &str| {};
+        let run = scene.play(&keeping, &mut ignored)?;
+        scene.outcome.check(&run)
+    };
+    let mut checks: Checks = LIFE
+        .iter()
+        .map(|one| (format!("persistent: {}", one.title), scene(one)))
+        .collect();
+    checks.push((
+        "persistent: no key in what the host has".into(),
+        no_key(&keeping),
+    ));
+    checks
+}
+
+/// What the guest sealed is in no file of the host's in the clear.
+fn no_key(keeping: &Keeping<'_>) -> Result<()> {
+    const SECRET: &[u8] = b"kept across boots";
+    for name in [DISK, OLD] {
+        let bytes = fs::read(keeping.file(name))?;
+        if bytes.windows(SECRET.len()).any(|window| window == SECRET) {
+            bail!("{name} has the sealed secret");
+        }
+    }
+    Ok(())
+}
