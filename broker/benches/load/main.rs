@@ -45,18 +45,17 @@ fn main() {
         "what", "clients", "a second", "p50", "p99", "most"
     );
     for clients in CLIENTS {
-        row("commits", clients, &commits(clients));
+        row("commits", clients, commits(clients));
     }
     for clients in CLIENTS {
-        row("releases", clients, &releases(clients));
+        row("releases", clients, releases(clients));
     }
 }
 
-fn row(what: &str, clients: usize, times: &[Duration]) {
-    let mut times = times.to_vec();
+fn row(what: &str, clients: usize, (mut times, took): (Vec<Duration>, Duration)) {
     times.sort();
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-    let second = times.len() as f64 / MEASURED.as_secs_f64();
+    let second = times.len() as f64 / took.as_secs_f64();
     let shown = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
     println!(
         "{what:<10} {clients:>8} {second:>12.0} {:>10} {:>10} {:>10}",
@@ -66,9 +65,10 @@ fn row(what: &str, clients: usize, times: &[Duration]) {
     );
 }
 
-/// Each client does `work` again and again; how long each took.
-fn measure<C: Send>(clients: Vec<C>, work: impl Fn(&mut C) + Sync) -> Vec<Duration> {
+/// Each client does `work` again and again; how long each took, and all of them. What has begun is brought to its end.
+fn measure<C: Send>(clients: Vec<C>, work: impl Fn(&mut C) + Sync) -> (Vec<Duration>, Duration) {
     let all = Mutex::new(Vec::new());
+    let begun = Instant::now();
     let end = Instant::now() + MEASURED;
     std::thread::scope(|scope| {
         for mut client in clients {
@@ -87,11 +87,11 @@ fn measure<C: Send>(clients: Vec<C>, work: impl Fn(&mut C) + Sync) -> Vec<Durati
             });
         }
     });
-    all.into_inner().unwrap()
+    (all.into_inner().unwrap(), begun.elapsed())
 }
 
 /// One machine a client, each with a session that was put into the database.
-fn commits(clients: usize) -> Vec<Duration> {
+fn commits(clients: usize) -> (Vec<Duration>, Duration) {
     let place = Place::new();
     let sessions = sessions(&place, clients);
     let broker = place.serve();
@@ -166,7 +166,7 @@ fn sessions(place: &Place, clients: usize) -> Vec<Release> {
 type Asked = ([u8; 64], Sender<Vec<u8>>);
 
 /// All clients are starts of one machine: the TD is built once, and quoted for each.
-fn releases(clients: usize) -> Vec<Duration> {
+fn releases(clients: usize) -> (Vec<Duration>, Duration) {
     let place = Place::new();
     let one = Enrolled::new(&place, "one");
     let broker = place.serve();
