@@ -133,6 +133,22 @@ fn what_was_answered_is_opened_and_acknowledged_first() {
     assert_eq!(parts(strict).1, Some(3));
 }
 
+/// Also where the state that is committed first is the one that the ledger knows: the other one must not come back.
+#[test]
+fn what_was_opened_unacknowledged_is_replaced_by_the_state_before_it_too() {
+    let kept = ledger(true).unwrap();
+    let (mut store, _) = parts(begin(&Disk::new(), &kept));
+    for number in 1..=2 {
+        assert!(matches!(commit(&mut store, number), Commit::Written(_)));
+    }
+    let disk = store.into_parts().0.crash(Tear::Nothing);
+    let (mut store, found) = parts(begin(&disk, &kept));
+    assert_eq!((found, latest(&kept)), (Some(2), Some(1)));
+    assert!(matches!(commit(&mut store, 1), Commit::Stored(point) if point.counter == 2));
+    let disk = store.into_parts().0.crash(Tear::Nothing);
+    assert_eq!(parts(begin(&disk, &kept)).1, Some(1));
+}
+
 /// Power cuts, again and again, also while a state that was opened unacknowledged is committed: of what was answered
 /// one commit at most is lost, and nothing that was acknowledged.
 #[test]
