@@ -79,13 +79,13 @@ fn cases() -> Vec<Case> {
     vec![
         Case {
             init_data: Some(REQUIRED),
-            ..Case::new("no state disk", "fatal-error: the TPM's state: ")
+            ..Case::new("no state disk", "fatal-error: the TPM's state: no-disk: ")
         },
         Case {
             init_data: Some(REQUIRED),
-            options: &["state-disk=ram:0x400000", "fault=virtio:state:silent@2"],
+            options: &["state-disk=ram:0x400000", "fault=virtio:state:io-error@2"],
             ..Case::new(
-                "state disk does not answer",
+                "state disk has errors only",
                 "fatal-error: the TPM's state: disk-unreadable: ",
             )
         },
