@@ -37,7 +37,7 @@ const ROOT_DISK_MODULES: [&str; 18] = [
     "ext4.ko",
 ];
 /// The kernel's drivers of virtio devices, in the order in which they are inserted.
-const DEVICE_MODULES: [&str; 7] = [
+const DEVICE_MODULES: [&str; 10] = [
     "virtio_ring.ko",
     "virtio.ko",
     "virtio_pci_legacy_dev.ko",
@@ -45,6 +45,9 @@ const DEVICE_MODULES: [&str; 7] = [
     "virtio_pci.ko",
     "virtio-rng.ko",
     "virtio_blk.ko",
+    "failover.ko",
+    "net_failover.ko",
+    "virtio_net.ko",
 ];
 /// Where [`kernel`] keeps those of its kernel, in its cache.
 const MODULES_FOLDER: &str = "vmlinuz.modules";

@@ -80,7 +80,7 @@ pub(crate) fn memtest(setup: &Setup) -> Result<PathBuf> {
 pub(crate) fn initrd_with(modules: &[PathBuf], folder: &Path) -> Result<PathBuf> {
     let files: Vec<(String, PathBuf)> = (1..)
         .zip(modules)
-        .map(|(number, module)| (format!("modules/{number}.ko"), module.clone()))
+        .map(|(number, module)| (format!("modules/{number:02}.ko"), module.clone()))
         .collect();
     let files: Vec<(&str, PathBuf)> = files
         .iter()

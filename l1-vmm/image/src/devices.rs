@@ -25,8 +25,8 @@ use crate::arch::memory::Bounce;
 use crate::arch::{clock, random, td};
 use crate::fatal::{FatalCode, OrFatal};
 
-/// Bytes of shared memory that a disk gets at most: as many as keep a queue full of small requests.
-const DISK_MEMORY: usize = 0x10_0000;
+/// Bytes of shared memory that a device gets at most: as many as keep a queue full of small requests.
+const DEVICE_MEMORY: usize = 0x10_0000;
 
 /// What the host's devices are reached by.
 pub(crate) struct Host<'a> {
@@ -53,20 +53,38 @@ pub(crate) fn window(kinds: &[DeviceKind], plan: &mut MemoryPlan) -> Option<PciW
 
 /// The bus, with what is behind its devices.
 pub(crate) fn bus(window: PciWindow, kinds: &[DeviceKind], host: &Host<'_>) -> Bus {
-    let backends = |kind: &DeviceKind| match kind {
-        DeviceKind::Entropy => {
+    let mut bridged = bridges(kinds, host);
+    let backends = |kind: &DeviceKind| match bridged_kind(*kind) {
+        None => {
             let device: Box<dyn Backend> = Box::new(EntropyDevice::new(random::fill));
             vec![device]
         }
-        DeviceKind::Disks => disks(host),
+        Some(wanted) => bridged
+            .extract_if(.., |(kind, _)| *kind == wanted)
+            .map(|(_, backend)| backend)
+            .collect(),
     };
     let backends: Vec<_> = kinds.iter().flat_map(backends).collect();
     log::info!("PCI bus: {} devices", backends.len());
     Bus { window, backends }
 }
 
-/// The host's disks but the one for the TPM's state. One that is refused is left out, with a line in the log.
-fn disks(host: &Host<'_>) -> Vec<Box<dyn Backend>> {
+/// The type of the host's devices that are behind L2's, if L1 is not.
+fn bridged_kind(kind: DeviceKind) -> Option<Kind> {
+    match kind {
+        DeviceKind::Entropy => None,
+        DeviceKind::Disks => Some(Kind::Block),
+        DeviceKind::Network => Some(Kind::Network),
+    }
+}
+
+/// The host's devices of these kinds, but the disk with the TPM's state. One that is refused is left out, with a line in
+/// the log.
+fn bridges(kinds: &[DeviceKind], host: &Host<'_>) -> Vec<(Kind, Box<dyn Backend>)> {
+    let kinds: Vec<Kind> = kinds.iter().copied().filter_map(bridged_kind).collect();
+    if kinds.is_empty() {
+        return Vec::new();
+    }
     // The devices live as long as L1 does.
     let bus = TdPci::new(Box::leak(Box::new(td())), host.shared_bit);
     let mut places = BarWindow::beside_memory(host.e820, &[]);
@@ -83,24 +101,26 @@ fn disks(host: &Host<'_>) -> Vec<Box<dyn Backend>> {
         let _state_disk = disk.close();
     }
     let mut found = Vec::new();
-    while let Some(disk) = devices.take(Kind::Block.device_type(), None) {
-        found.push(disk);
+    for kind in kinds {
+        while let Some(device) = devices.take(kind.device_type(), None) {
+            found.push((kind, device));
+        }
     }
     let share = host.memory.length() / found.len().max(1);
     let mut pool = Pool::new(host.memory);
-    let mut bridged: Vec<Box<dyn Backend>> = Vec::new();
-    for disk in found {
-        let function = disk.function;
-        let Some(memory) = pool.take(share.min(DISK_MEMORY) & !0xFFF) else {
+    let mut bridged: Vec<(Kind, Box<dyn Backend>)> = Vec::new();
+    for (kind, found) in found {
+        let function = found.function;
+        let Some(memory) = pool.take(share.min(DEVICE_MEMORY) & !0xFFF) else {
             continue;
         };
         let message = Message {
             address: pc::LOCAL_APIC,
             data: DEVICES_VECTOR.into(),
         };
-        match Bridge::open(disk.device, &memory, clock, Kind::Block, 0, message) {
-            Ok(bridge) => bridged.push(Box::new(bridge)),
-            Err(error) => log::warn!("the host's disk at {function} is not L2's: {error}"),
+        match Bridge::open(found.device, &memory, clock, kind, 0, message) {
+            Ok(bridge) => bridged.push((kind, Box::new(bridge))),
+            Err(error) => log::warn!("the host's device at {function} is not L2's: {error}"),
         }
     }
     bridged

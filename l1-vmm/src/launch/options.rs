@@ -54,15 +54,18 @@ pub enum DeviceKind {
     Entropy,
     /// Every disk that the host has, but the one for the TPM's state.
     Disks,
+    /// Every network device that the host has.
+    Network,
 }
 
 impl DeviceKind {
-    const NAMES: &str = "entropy, disks";
+    const NAMES: &str = "entropy, disks, network";
 
     fn from_name(name: &str) -> Option<Self> {
         match name {
             "entropy" => Some(Self::Entropy),
             "disks" => Some(Self::Disks),
+            "network" => Some(Self::Network),
             _ => None,
         }
     }
@@ -290,7 +293,7 @@ mod tests {
             let error = options(&[(DEVICES, value)]).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "fw_cfg opt/org.tdp-vtpm/devices must name devices, each once, with + between them: entropy, disks"
+                "fw_cfg opt/org.tdp-vtpm/devices must name devices, each once, with + between them: entropy, disks, network"
             );
         }
         let error = options(&[(PCR_MIRROR, &[b'x'; 65])]).unwrap_err();

@@ -2,7 +2,7 @@
 
 use crate::{BASE_COMMAND_LINE, Checks, Setup, Suite};
 use anyhow::{Context, Result, ensure};
-use simulator::{BootFiles, HostDevices, Run, Simulation};
+use simulator::{BootFiles, HostDevices, Network, Run, Simulation};
 use std::ops::Range;
 use std::path::Path;
 
@@ -94,9 +94,10 @@ fn boot(setup: &Setup, initrd: &Path) -> Result<Run> {
     let disk = setup.folder.join("boot-devices.disk");
     make_disk(&disk)?;
     let run = Simulation {
-        options: &[devices_option("entropy+disks")],
+        options: &[devices_option("entropy+disks+network")],
         devices: HostDevices {
             disks: std::slice::from_ref(&disk),
+            network: Network::Own,
             ..HostDevices::default()
         },
         ..setup.simulation(FILE, boot, 1024)

@@ -64,8 +64,8 @@ pub(crate) struct Options {
     /// Give the guest a network. Nothing on it leads outside; 10.0.2.2 answers.
     #[arg(long)]
     network: bool,
-    /// The devices on the guest's PCI bus, with + between them: entropy (random numbers of L1's), disks (those of --disk,
-    /// which needs not be said). The project's initrd then has their drivers.
+    /// The devices on the guest's PCI bus, with + between them: entropy (random numbers of L1's), disks and network
+    /// (those of --disk and --network, which need not be said). The project's initrd then has their drivers.
     #[arg(long, value_name = "DEVICES")]
     devices: Option<String>,
     /// Boot this bzImage instead of a stock Debian kernel.
@@ -121,14 +121,17 @@ fn words<T: Clone + Send + Sync + 'static>(
 impl Options {
     /// The devices on the guest's PCI bus.
     fn devices(&self) -> Option<String> {
-        let disks = !self.disks.is_empty();
-        match &self.devices {
-            Some(devices) if disks && !devices.split('+').any(|device| device == "disks") => {
-                Some(format!("{devices}+disks"))
+        let mut devices: Vec<&str> = self
+            .devices
+            .iter()
+            .flat_map(|list| list.split('+'))
+            .collect();
+        for (there, device) in [(!self.disks.is_empty(), "disks"), (self.network, "network")] {
+            if there && !devices.contains(&device) {
+                devices.push(device);
             }
-            None if disks => Some("disks".to_owned()),
-            devices => devices.clone(),
         }
+        (!devices.is_empty()).then(|| devices.join("+"))
     }
 }
 

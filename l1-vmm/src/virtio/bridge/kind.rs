@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::machine::devices::virtio::backend::QueueKind;
 use crate::machine::devices::virtio::queue::Bounds;
-use virtio_defs::block;
+use virtio_defs::{block, net};
 use x86_defs::pci;
 
 /// A type of devices.
@@ -14,6 +14,8 @@ use x86_defs::pci;
 pub enum Kind {
     /// Block device (VIRTIO 5.2).
     Block,
+    /// Network device (VIRTIO 5.1), with one pair of queues.
+    Network,
 }
 
 /// What L2 is shown of a device.
@@ -57,11 +59,24 @@ const BLOCK_PASSED: u64 = block::FEATURE_RO
     | block::FEATURE_DISCARD
     | block::FEATURE_WRITE_ZEROES;
 
+/// Descriptors of a queue for packets: as many buffers for packets that may come are with the host.
+const NETWORK_QUEUE: u16 = 256;
+/// Bytes of a packet and its header at most.
+const NETWORK_PACKET: u32 = 0x1_1000;
+/// The largest MTU that is shown: with a larger one drivers give buffers of 64 KiB.
+const NETWORK_MTU: u16 = 1500;
+/// The least that a link of IPv4 has (RFC 791).
+const NETWORK_MTU_MIN: u16 = 68;
+/// What a network of the host's may do for L2. Not on the list: offloads, merged buffers, several pairs of queues, the
+/// control queue.
+const NETWORK_PASSED: u64 = net::FEATURE_MAC | net::FEATURE_STATUS | net::FEATURE_MTU;
+
 impl Kind {
     /// Type of the device.
     pub const fn device_type(self) -> u16 {
         match self {
             Self::Block => block::DEVICE_TYPE,
+            Self::Network => net::DEVICE_TYPE,
         }
     }
 
@@ -69,6 +84,7 @@ impl Kind {
     pub(super) const fn class(self) -> u32 {
         match self {
             Self::Block => pci::CLASS_STORAGE,
+            Self::Network => pci::CLASS_ETHERNET,
         }
     }
 
@@ -76,6 +92,7 @@ impl Kind {
     pub(super) const fn asked(self) -> u64 {
         match self {
             Self::Block => BLOCK_PASSED | block::FEATURE_SIZE_MAX,
+            Self::Network => NETWORK_PASSED,
         }
     }
 
@@ -83,6 +100,7 @@ impl Kind {
     pub(super) const fn configuration_length(self) -> usize {
         match self {
             Self::Block => block::CONFIG_SIZE,
+            Self::Network => net::CONFIG_SIZE,
         }
     }
 
@@ -90,6 +108,7 @@ impl Kind {
     pub(super) fn shown(self, features: u64, configuration: &[u8]) -> Result<Shown, KindError> {
         match self {
             Self::Block => block_device(features, configuration),
+            Self::Network => Ok(network_device(features, configuration)),
         }
     }
 }
@@ -181,6 +200,45 @@ fn block_device(offered: u64, host: &[u8]) -> Result<Shown, KindError> {
     })
 }
 
+/// A network: address and link are the host's word.
+fn network_device(offered: u64, host: &[u8]) -> Shown {
+    let mut passed = offered & NETWORK_PASSED;
+    let field = |offset: u32| {
+        let bytes = host
+            .get(offset as usize..)
+            .and_then(|rest| rest.first_chunk());
+        bytes.copied().map_or(0, u16::from_le_bytes)
+    };
+    if !(NETWORK_MTU_MIN..=NETWORK_MTU).contains(&field(net::CONFIG_MTU)) {
+        passed &= !net::FEATURE_MTU;
+    }
+    let mut shown = vec![0; net::CONFIG_SIZE];
+    for (feature, offset, length) in [
+        (net::FEATURE_MAC, net::CONFIG_MAC, 6),
+        (net::FEATURE_STATUS, net::CONFIG_STATUS, 2),
+        (net::FEATURE_MTU, net::CONFIG_MTU, 2),
+    ] {
+        let fields = shown
+            .iter_mut()
+            .zip(host)
+            .skip(offset as usize)
+            .take(length);
+        for (place, byte) in fields.filter(|_| passed & feature != 0) {
+            *place = *byte;
+        }
+    }
+    let queue = |readable, writable| QueueKind {
+        size: NETWORK_QUEUE,
+        bounds: Bounds { readable, writable },
+    };
+    Shown {
+        features: passed,
+        passed,
+        configuration: shown,
+        queues: vec![queue(0, NETWORK_PACKET), queue(NETWORK_PACKET, 0)],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +307,26 @@ mod tests {
             let host = configuration(&[(8, size)]);
             assert_eq!(Kind::Block.shown(2, &host), Err(KindError::Segment(size)));
         }
+    }
+
+    #[test]
+    fn a_network_has_an_address_a_link_and_two_queues() {
+        let host = [2, 0, 0, 0, 0, 1, 1, 0, 9, 9, 0xDC, 5];
+        let shown = Kind::Network.shown(u64::MAX, &host).unwrap();
+        assert_eq!((shown.features, shown.passed), (0x1_0028, 0x1_0028));
+        assert_eq!(shown.configuration, [2, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0xDC, 5]);
+        let bounds: Vec<_> = shown.queues.iter().map(|queue| queue.bounds).collect();
+        assert_eq!((bounds[0].readable, bounds[0].writable), (0, 0x1_1000));
+        assert_eq!((bounds[1].readable, bounds[1].writable), (0x1_1000, 0));
+        for mtu in [0, 67, 1501, 0xFFFF_u16] {
+            let mut host = host;
+            host[10..].copy_from_slice(&mtu.to_le_bytes());
+            let shown = Kind::Network.shown(u64::MAX, &host).unwrap();
+            assert_eq!(shown.features, 0x1_0020, "{mtu}");
+            assert_eq!(shown.configuration[10..], [0, 0]);
+        }
+        let bare = Kind::Network.shown(0, &[]).unwrap();
+        assert_eq!((bare.features, bare.configuration), (0, vec![0; 12]));
     }
 
     proptest! {

@@ -6,7 +6,8 @@
 //! owns what are in private memory ([`super::ring`], [`bounce`]); what the host is shown is written from it, and what it
 //! says is compared with it.
 //!
-//! Requests are in flight as long as there are buffers; without one, L2's queue waits. Nothing here waits for the host
+//! Requests are in flight as long as there are buffers; without one, L2's queue waits. Each queue has its share of them: one
+//! that waits for the world, such as for packets, leaves the others theirs. Nothing here waits for the host
 //! but a reset, and that up to a bound: a host that does not reset its device has lost it.
 
 mod bounce;
@@ -62,6 +63,8 @@ struct Held {
     run: Run,
     /// Where the writable part is in the shared memory.
     writable_at: usize,
+    /// Bytes of both parts.
+    length: usize,
 }
 
 /// A queue of the host's that works.
@@ -69,6 +72,8 @@ struct Held {
 struct Link<B> {
     ring: Ring<Part<B>, Held>,
     doorbell: Doorbell,
+    /// Bytes of buffers that its requests hold.
+    held: usize,
 }
 
 /// Whether the host's device is of use.
@@ -134,7 +139,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
         }
         let buffers = Part::new(memory.clone(), end..memory.length()).ok_or(too_little)?;
         let bounce = Bounce::new(buffers);
-        if bounce.length() < largest {
+        if bounce.length() / shown.queues.len().max(1) < largest {
             return Err(too_little);
         }
         device.reset(&clock, RESET)?;
@@ -177,7 +182,11 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
             let doorbell = self
                 .device
                 .set_up_queue(number, &ring.areas(), self.vector)?;
-            links.push(Link { ring, doorbell });
+            links.push(Link {
+                ring,
+                doorbell,
+                held: 0,
+            });
         }
         self.device.run()?;
         Ok(links)
@@ -218,10 +227,15 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
             return Err(Lost::Gone);
         };
         let ticket = request.ticket();
+        let share = self.bounce.length() / links.len().max(1);
         let link = links.get_mut(usize::from(ticket.queue)).ok_or(Lost::Gone)?;
         let (readable, writable) = (request.readable(), request.writable());
         let first = (readable as usize).next_multiple_of(ALIGNMENT);
-        let Some(run) = self.bounce.take(first + writable as usize) else {
+        let length = first + writable as usize;
+        if link.held.saturating_add(length) > share {
+            return Ok(Submission::Full);
+        }
+        let Some(run) = self.bounce.take(length) else {
             return Ok(Submission::Full);
         };
         let memory = self.bounce.memory();
@@ -241,6 +255,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
             ticket,
             run,
             writable_at: offset + first,
+            length,
         };
         let posted = match copied {
             Ok(()) => link
@@ -252,7 +267,10 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
             }
         };
         match posted {
-            Ok(()) => Ok(Submission::Taken),
+            Ok(()) => {
+                link.held = link.held.saturating_add(length);
+                Ok(Submission::Taken)
+            }
             Err(refused) => {
                 self.bounce.give_back(refused.token.run);
                 match refused.error {
@@ -285,6 +303,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
                 done = link.ring.take()?;
             }
             if let Some(completion) = done {
+                link.held = link.held.saturating_sub(completion.token.length);
                 let done = Done {
                     ticket: completion.token.ticket,
                     written: completion.written,

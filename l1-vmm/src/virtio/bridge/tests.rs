@@ -4,6 +4,7 @@ use super::*;
 use crate::machine::devices::ioapic::{self, MessageSink};
 use crate::machine::devices::virtio::function::Function as Pci;
 use crate::machine::devices::virtio::model::{Driver, Guest, NEXT, WRITE};
+use crate::machine::devices::virtio::queue::{Queue, Terms};
 use crate::virtio::model::ModelClock;
 use crate::virtio::model::device::{FUNCTION, ModelHost, window};
 use crate::virtio::model::disk::{self, Disk};
@@ -371,16 +372,14 @@ fn every_buffer_comes_back() {
     host.model().work = Box::new(|_, _, _| None);
     for round in 0..3 {
         bridge.start(0).unwrap();
-        let terms = crate::machine::devices::virtio::queue::Terms {
+        let terms = Terms {
             suppression: Suppression::Flags,
             indirect: false,
             bounds: bridge.queues()[0].bounds,
         };
         guest.put(0x1_0000, &[0; 0x3000]);
         driver.available = 0;
-        let mut queue =
-            crate::machine::devices::virtio::queue::Queue::new(driver.places, 128, terms, &guest)
-                .unwrap();
+        let mut queue = Queue::new(driver.places, 128, terms, &guest).unwrap();
         for head in 0..5 {
             driver.describe(head, 0x4000, 100, 0, 0);
             driver.offer(head);
@@ -396,4 +395,53 @@ fn every_buffer_comes_back() {
         bridge.reset();
         assert!(bridge.bounce.is_free());
     }
+}
+
+#[test]
+fn a_queue_that_waits_for_the_world_leaves_the_others_their_buffers() {
+    let memory = Shared::new(SHARED, 0x2_2000 + 0x400);
+    let host = ModelHost::new(1, 2, 1 << 32 | 1 << 33, &memory);
+    host.model().work = Box::new(|_, queue, _| (queue == 1).then_some(0));
+    let device = Device::find(host, FUNCTION, 1, &mut window()).unwrap();
+    let clock = ModelClock::default();
+    let mut bridge = Bridge::open(device, &memory, clock, Kind::Network, 0, MESSAGE).unwrap();
+    bridge.start(0).unwrap();
+    let guest = Guest::new();
+    let mut chains = [0, 1].map(|number| {
+        let mut driver = Driver::new(&guest, 0x1_0000 + 0x8000 * number, 16);
+        let terms = Terms {
+            suppression: Suppression::Flags,
+            indirect: false,
+            bounds: bridge.queues()[number as usize].bounds,
+        };
+        let mut queue = Queue::new(driver.places, 16, terms, &guest).unwrap();
+        let flags = if number == 0 { WRITE } else { 0 };
+        (0..4)
+            .map(|head| {
+                driver.describe(head, 0x4_0000, 0x8000, flags, 0);
+                driver.offer(head);
+                queue.take(&guest).unwrap().unwrap()
+            })
+            .collect::<Vec<_>>()
+    });
+    let mut submit = |bridge: &mut Bridge<_, _, _>, queue: u16| {
+        let chain = chains[usize::from(queue)].pop().unwrap();
+        bridge.submit(&Request::new(&guest, queue, &chain)).unwrap()
+    };
+    for expected in [Submission::Taken, Submission::Taken, Submission::Full] {
+        assert_eq!(
+            submit(&mut bridge, 0),
+            expected,
+            "a queue's share is 68 KiB"
+        );
+    }
+    for _ in 0..3 {
+        assert_eq!(submit(&mut bridge, 1), Submission::Taken);
+        bridge.flush().unwrap();
+        let done = bridge.take().unwrap().unwrap();
+        assert_eq!(done.ticket.queue, 1);
+        bridge.give(&done, &mut |_| {}).unwrap();
+    }
+    bridge.reset();
+    assert!(bridge.bounce.is_free());
 }
