@@ -1,5 +1,6 @@
 use super::*;
 use crate::jwk::TeeKey;
+use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec;
 use zeroize::Zeroizing;
@@ -55,20 +56,25 @@ fn the_messages_are_those_of_kbs_types() {
     assert_eq!(error.name(), "PolicyDeny");
 }
 
-/// Trustee's server makes a value of the members, whose map sorts them, and hashes its text.
+/// Trustee's server makes a value of the members, whose map sorts them, and hashes its text. (A map of `serde_json` sorts
+/// unless some other crate of the build wants it not to.)
 #[test]
 fn the_canonical_text_is_that_of_sorted_members() {
     let data = runtime_data();
-    let theirs = serde_json::json!({
-        "tee-pubkey": serde_json::to_value(data.tee_pubkey).unwrap(),
-        "nonce": data.nonce,
-        "additional-evidence": "{}",
-    });
+    let key: BTreeMap<String, String> =
+        serde_json::from_str(&serde_json::to_string(&data.tee_pubkey).unwrap()).unwrap();
+    let members = BTreeMap::from([
+        ("tee-pubkey", serde_json::to_string(&key).unwrap()),
+        ("nonce", serde_json::to_string(&data.nonce).unwrap()),
+        ("additional-evidence", "\"{}\"".to_string()),
+    ]);
+    let theirs: Vec<String> = members
+        .iter()
+        .map(|(name, value)| alloc::format!("\"{name}\":{value}"))
+        .collect();
+    let theirs = alloc::format!("{{{}}}", theirs.join(","));
     let canonical = data.canonical("{}").unwrap();
-    assert_eq!(
-        core::str::from_utf8(&canonical).unwrap(),
-        theirs.to_string()
-    );
+    assert_eq!(core::str::from_utf8(&canonical).unwrap(), theirs);
     let report_data = data.report_data("{}").unwrap();
     assert_eq!(report_data[..48], Sha384::digest(&canonical)[..]);
     assert_eq!(report_data[48..], [0; 16]);
