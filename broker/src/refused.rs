@@ -79,7 +79,7 @@ pub enum Refused {
     /// See [`SealError`].
     #[error("{0}")]
     Seal(#[from] SealError),
-    /// See [`crate::random::NoRandom`].
+    /// See `random::NoRandom`.
     #[error("{0}")]
     Random(#[from] crate::random::NoRandom),
     /// Too much to do.

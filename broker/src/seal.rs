@@ -56,7 +56,7 @@ pub enum SealError {
     /// Another operator's key, or what was sealed was altered.
     #[error("the {0} in the database is not sealed with this operator's key")]
     Sealed(&'static str),
-    /// See [`random::NoRandom`].
+    /// See `random::NoRandom`.
     #[error(transparent)]
     Random(#[from] random::NoRandom),
 }

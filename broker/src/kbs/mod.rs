@@ -1,6 +1,6 @@
 //! Sessions of the KBS protocol, and the release of a key.
 //!
-//! A session that only has its challenge costs nothing ([`names`]). Only one whose evidence passed is remembered.
+//! A session that only has its challenge costs nothing (`names`). Only one whose evidence passed is remembered.
 
 mod names;
 

@@ -3,7 +3,7 @@
 //! Every queue of L2's has one of the host's. Of a request, what L2 gives is copied into a buffer that is shared with the
 //! host, and what the host writes is copied into L2's memory when it says that it is done: no more than L1 knows that
 //! there is room for. L1 does not look at the bytes, so nothing of them is read twice. Rings, buffers, lengths and who
-//! owns what are in private memory ([`super::ring`], [`bounce`]); what the host is shown is written from it, and what it
+//! owns what are in private memory ([`super::ring`], `bounce`); what the host is shown is written from it, and what it
 //! says is compared with it.
 //!
 //! Requests are in flight as long as there are buffers; without one, L2's queue waits. Each queue has its share of them: one

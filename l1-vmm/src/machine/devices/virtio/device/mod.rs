@@ -1,7 +1,7 @@
 //! A virtio device as its driver in L2 sees it: status, features, queues, configuration (VIRTIO chapters 2 and 3), by the
 //! registers of the PCI transport (VIRTIO 4.1.4).
 //!
-//! A register only changes what is in this file; requests are moved by [`Device::serve`], which L1 calls when the
+//! A register only changes what is in this file; requests are moved by `Device::serve`, which L1 calls when the
 //! exit is answered. So an access costs the same whatever L2 has put into its rings, and a reset finds nothing half
 //! done: it forgets every chain at once, and nothing is written to L2's memory for them any more.
 //!
