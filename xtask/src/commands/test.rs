@@ -5,14 +5,13 @@ use crate::images::{self, Images, PACKAGES, VerifierBuild, root};
 use crate::prepare::{Instead, prepare};
 use crate::reproducible::{self, Scope};
 use crate::tally::Tally;
-use crate::{debian, device_initrd, odd, progress};
+use crate::{device_initrd, odd, progress};
 use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
 use boots::{
     Setup, Suite, bad_input, blobs, compatibility, devices, evidence, linux, micro_guests,
     persistent,
 };
-use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -40,7 +39,7 @@ pub(crate) struct Options {
     /// Only the round trip of evidence.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     attest: bool,
-    /// Only the Debian root on a LUKS2 disk that the TPM opens, on plain QEMU with swtpm.
+    /// Only the Debian root on a LUKS2 disk that the TPM opens: on the simulator, and on plain QEMU with swtpm.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
     root_disk: bool,
     /// Only what users boot that is odd, and all of it, with kernels of every Debian suite (half an hour), or
@@ -55,15 +54,14 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     crate::host::prepare_for_tests()?;
     let mut tally = Tally::default();
     if options.root_disk {
-        crate::host::prepare()?;
-        let folder = images::work_folder()?;
-        debian::kernel(&folder)?;
-        let disk = new_root_disk(&folder)?;
-        check(
-            &mut tally,
-            "enrolling and opening a LUKS2 disk",
-            &root_disk::suite(&disk),
-        );
+        let prepared = prepare(&Instead::default())?;
+        let setup = &prepared.setup;
+        let built = crate::root_disk::build(&setup.folder)?;
+        let plain = new_root_disk(setup, &built, "plain")?;
+        let simulated = new_root_disk(setup, &built, "simulator")?;
+        let suite = root_disk::on_simulator(setup, &simulated);
+        let suite = suite.and(root_disk::on_plain_qemu(&plain));
+        check(&mut tally, "enrolling and opening LUKS2 disks", &suite);
         return Ok(tally.conclude());
     }
     let mut verifier = VerifierBuild::Quick;
@@ -106,10 +104,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let verifier = images::build_verifier(verifier)?;
                 let odd = odd::initrd(setup)?;
                 let programs = broker::build()?;
-                let disk = new_root_disk(&setup.folder)?;
+                let built = crate::root_disk::build(&setup.folder)?;
+                let disk = new_root_disk(setup, &built, "plain")?;
                 let drivers = device_initrd::build(&setup.folder)?;
                 let suite = persistent::suite(setup, &programs)
-                    .and(root_disk::suite(&disk))
+                    .and(root_disk::on_plain_qemu(&disk))
                     .and(evidence::suite(setup, &verifier))
                     .and(linux::suite(setup))
                     .and(devices::suite(setup, &drivers))
@@ -216,22 +215,25 @@ fn check(tally: &mut Tally, what: &str, suite: &Suite<'_>) {
     tally.count_all(checks);
 }
 
-/// A new encrypted root, with a new TPM.
-fn new_root_disk(folder: &Path) -> Result<RootDisk> {
-    let built = crate::root_disk::build(folder)?;
-    let mine = folder.join("root-disk.boot");
-    let disk = mine.join("plain.disk");
+/// A new disk for an encrypted root, and a new TPM; `name` is of their files.
+fn new_root_disk(
+    setup: &Setup,
+    built: &crate::root_disk::RootDisk,
+    name: &str,
+) -> Result<RootDisk> {
+    let folder = setup.folder.join("root-disk.boot");
+    let disk = folder.join(format!("{name}.disk"));
     built.new_disk(&disk)?;
-    let tpm_state = mine.join("plain.swtpm");
+    let tpm_state = folder.join(format!("{name}.tpm"));
     if tpm_state.exists() {
         std::fs::remove_dir_all(&tpm_state)?;
     }
     Ok(RootDisk {
-        kernel: debian::kernel(folder)?,
-        initrd: built.initrd,
+        kernel: setup.kernel.clone(),
+        initrd: built.initrd.clone(),
         disk,
         tpm_state,
-        folder: folder.to_owned(),
+        folder: setup.folder.clone(),
     })
 }
 

@@ -1,13 +1,14 @@
 //! A Debian root on a LUKS2 disk that only the TPM opens, under the launch that it was enrolled under: what its boots
-//! must show, and the boots on plain QEMU with swtpm, which are held against those on the simulator.
+//! must show, on the simulator and on plain QEMU with swtpm, from the same initrd and kinds of disk.
 //!
 //! `tests/guest/root-disk` is what the guest does: the disk, not the command line, says whether it is the first boot.
 
 mod host;
 
-use crate::{BASE_COMMAND_LINE, Checks, LIMIT, Suite};
+use crate::devices::devices_option;
+use crate::{BASE_COMMAND_LINE, Checks, LIMIT, Setup, Suite};
 use anyhow::{Context, Result, ensure};
-use simulator::{BootFiles, Clock, PlainQemu, Run, Swtpm, Transcript};
+use simulator::{BootFiles, Clock, HostDevices, PlainQemu, Run, Simulation, Swtpm, Transcript};
 use std::path::{Path, PathBuf};
 
 /// How the names of its checks begin.
@@ -16,6 +17,19 @@ pub const NAME: &str = "encrypted root";
 pub const WORDS: &str = "quiet";
 /// Enough memory for the guest, in MiB: it has the packed root in memory at the first boot.
 pub const MEMORY_MIB: u64 = 512;
+
+/// A TPM whose state only this platform opens, under this L1 (`docs/init-data.md`).
+const INIT_DATA: &str = "version = \"0.1.0\"
+algorithm = \"sha384\"
+
+[data]
+\"tdp-vtpm.toml\" = '''
+machine = \"0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0\"
+state = \"require\"
+key = \"hardware\"
+rollback = \"none\"
+'''
+";
 
 /// What a boot comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,68 +139,126 @@ pub struct RootDisk {
     pub initrd: PathBuf,
     /// The disk, which is new. The boots write to it.
     pub disk: PathBuf,
-    /// Where the TPM's state is kept, empty at first.
+    /// Where swtpm's state, or L1's state disk, is kept; empty at first.
     pub tpm_state: PathBuf,
     /// Consoles are kept here.
     pub folder: PathBuf,
 }
 
+/// What it boots on.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// QEMU with swtpm. No firmware of it measures the command line, so the initrd does.
+    PlainQemu,
+    /// The simulator: L1 has measured kernel, command line and initrd, its disk is behind L1's, and L1 keeps the TPM's
+    /// state on a disk of its own, under the key of the hardware.
+    Simulator(&'a Setup),
+}
+
+/// A boot.
+struct Boot {
+    name: &'static str,
+    /// What comes behind [`BASE_COMMAND_LINE`].
+    words: &'static str,
+    /// Whether the initrd has a zero more at its end, which Linux does not mind.
+    longer_initrd: bool,
+    /// What the host makes of the disk, for this boot alone.
+    alter: Option<Alter>,
+    outcome: Outcome,
+}
+
+/// What a host makes of a disk.
+type Alter = fn(&Path) -> Result<()>;
+
+const ENROLLED: Boot = Boot {
+    name: "enrolled",
+    words: WORDS,
+    longer_initrd: false,
+    alter: None,
+    outcome: Outcome::Enrolled,
+};
+const OPENED: Boot = Boot {
+    name: "opened",
+    outcome: Outcome::Opened,
+    ..ENROLLED
+};
+const OTHER_COMMAND_LINE: Boot = Boot {
+    name: "another-command-line",
+    words: "quiet other",
+    outcome: Outcome::Closed,
+    ..ENROLLED
+};
+const OTHER_INITRD: Boot = Boot {
+    name: "another-initrd",
+    longer_initrd: true,
+    outcome: Outcome::Closed,
+    ..ENROLLED
+};
+const ALTERED_IMAGE: Boot = Boot {
+    name: "host-altered-root-image",
+    alter: Some(host::alter_root_image),
+    outcome: Outcome::OtherImage,
+    ..ENROLLED
+};
+const ALTERED_CIPHER: Boot = Boot {
+    name: "host-altered-cipher",
+    alter: Some(host::name_another_cipher),
+    outcome: Outcome::OtherVolume,
+    ..ENROLLED
+};
+
 /// The boots on plain QEMU.
-pub fn suite(disk: &RootDisk) -> Suite<'_> {
+pub fn on_plain_qemu(disk: &RootDisk) -> Suite<'_> {
+    let boots = &[
+        ALTERED_IMAGE,
+        ENROLLED,
+        OTHER_COMMAND_LINE,
+        ALTERED_CIPHER,
+        OPENED,
+    ];
+    suite(disk, Place::PlainQemu, boots)
+}
+
+/// The boots on the simulator.
+pub fn on_simulator<'a>(setup: &'a Setup, disk: &'a RootDisk) -> Suite<'a> {
+    let boots = &[ENROLLED, OTHER_COMMAND_LINE, OTHER_INITRD, OPENED];
+    suite(disk, Place::Simulator(setup), boots)
+}
+
+fn suite<'a>(disk: &'a RootDisk, place: Place<'a>, boots: &'static [Boot]) -> Suite<'a> {
     let mut suite = Suite::new();
-    suite.add(|_| {
+    suite.add(move |_| {
         let mut checks = Checks::new();
-        let result = on_plain_qemu(disk, &mut checks);
+        let result = one_after_another(disk, place, boots, &mut checks);
         if let Err(error) = result {
-            checks.push((NAME.to_owned(), Err(error)));
+            checks.push((format!("{NAME} {}", place.name()), Err(error)));
         }
         checks
     });
     suite
 }
 
-/// Enrols and opens, and is refused with another command line and what the host made of the disk: none of it changes
-/// what comes after. No firmware of plain QEMU's measures the command line, so the initrd does it there.
-fn on_plain_qemu(disk: &RootDisk, checks: &mut Checks) -> Result<()> {
-    let altered = disk.disk.with_extension("altered");
+/// Each boot finds disk and TPM as the one before left them: no refusal changes what comes after.
+fn one_after_another(
+    root: &RootDisk,
+    place: Place<'_>,
+    boots: &[Boot],
+    checks: &mut Checks,
+) -> Result<()> {
+    let what = format!("{NAME} {}", place.name());
     let mut enrolments = Vec::new();
-    for (name, words, alter, outcome) in [
-        (
-            "host-altered-root-image",
-            WORDS,
-            Some(host::alter_root_image as Alter),
-            Outcome::OtherImage,
-        ),
-        ("enrolled", WORDS, None, Outcome::Enrolled),
-        ("another-command-line", "quiet other", None, Outcome::Closed),
-        (
-            "host-altered-cipher",
-            WORDS,
-            Some(host::name_another_cipher),
-            Outcome::OtherVolume,
-        ),
-        ("opened", WORDS, None, Outcome::Opened),
-    ] {
-        let run = match alter {
-            Some(alter) => {
-                std::fs::copy(&disk.disk, &altered)?;
-                alter(&altered)?;
-                let run = boot(disk, &altered, words)?;
-                std::fs::remove_file(&altered)?;
-                run
-            }
-            None => boot(disk, &disk.disk, words)?,
-        };
-        let console = disk.folder.join(format!("root-disk-{name}.console.log"));
+    for boot in boots {
+        let run = boot.run(root, place)?;
+        let log = format!("root-disk-{}-{}.console.log", place.file(), boot.name);
+        let console = root.folder.join(log);
         std::fs::write(&console, run.transcript.console.join("\n"))?;
-        let result = outcome.check(&run.transcript);
-        let ended = result.and_then(|()| {
-            ensure!(run.succeeded, "it did not power off");
+        let result = boot.outcome.check(&run.transcript).and_then(|()| {
+            ensure!(run.succeeded, "it ended so: {}", run.transcript.result());
             Ok(())
         });
-        let ended = ended.with_context(|| format!("see {}", console.display()));
-        let failed = ended.is_err();
-        checks.push((format!("{NAME} on plain QEMU: {name}"), ended));
+        let result = result.with_context(|| format!("see {}", console.display()));
+        let failed = result.is_err();
+        checks.push((format!("{what}: {}", boot.name), result));
         if failed {
             // What follows would fail as well.
             return Ok(());
@@ -196,27 +268,84 @@ fn on_plain_qemu(disk: &RootDisk, checks: &mut Checks) -> Result<()> {
     let same = matches!(&enrolments[..], [first, second] if first == second);
     let same = same.then_some(());
     let same = same.with_context(|| format!("the enrolments are {enrolments:?}"));
-    checks.push((format!("{NAME} on plain QEMU: same root"), same));
+    checks.push((format!("{what}: same root"), same));
     Ok(())
 }
 
-/// What a host makes of a disk.
-type Alter = fn(&Path) -> Result<()>;
+impl Place<'_> {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::PlainQemu => "on plain QEMU",
+            Self::Simulator(_) => "on the simulator",
+        }
+    }
 
-/// A boot on plain QEMU, with the TPM as the boot before left it.
-fn boot(root: &RootDisk, disk: &Path, words: &str) -> Result<Run> {
+    const fn file(self) -> &'static str {
+        match self {
+            Self::PlainQemu => "plain",
+            Self::Simulator(_) => "simulator",
+        }
+    }
+}
+
+impl Boot {
+    fn run(&self, root: &RootDisk, place: Place<'_>) -> Result<Run> {
+        let mut initrd = root.initrd.clone();
+        if self.longer_initrd {
+            let mut bytes = std::fs::read(&initrd)?;
+            bytes.push(0);
+            initrd = root.disk.with_extension("initrd");
+            std::fs::write(&initrd, bytes)?;
+        }
+        let mut disk = root.disk.clone();
+        if let Some(alter) = self.alter {
+            disk = root.disk.with_extension("altered");
+            std::fs::copy(&root.disk, &disk)?;
+            alter(&disk)?;
+        }
+        let boot = BootFiles {
+            kernel: &root.kernel,
+            initrd: Some(&initrd),
+            command_line: &format!("{BASE_COMMAND_LINE} {}", self.words),
+        };
+        let run = match place {
+            Place::PlainQemu => on_qemu(root, boot, &disk),
+            Place::Simulator(setup) => on_l1(setup, root, boot, disk.clone()),
+        };
+        if self.alter.is_some() {
+            std::fs::remove_file(disk)?;
+        }
+        run
+    }
+}
+
+fn on_qemu(root: &RootDisk, boot: BootFiles<'_>, disk: &Path) -> Result<Run> {
     let swtpm = Swtpm::with_state(&root.tpm_state)?;
     PlainQemu {
-        boot: BootFiles {
-            kernel: &root.kernel,
-            initrd: Some(&root.initrd),
-            command_line: &format!("{BASE_COMMAND_LINE} {words}"),
-        },
+        boot,
         memory_mib: MEMORY_MIB,
         clock: Clock::Paced,
         tpm_socket: Some(swtpm.socket()),
         disk: Some(disk),
         limit: LIMIT,
+    }
+    .run(&mut |_| {})
+}
+
+fn on_l1(setup: &Setup, root: &RootDisk, boot: BootFiles<'_>, disk: PathBuf) -> Result<Run> {
+    std::fs::create_dir_all(&root.tpm_state)?;
+    let state_disk = root.tpm_state.join("state.disk");
+    let init_data = root.tpm_state.join("init-data.toml");
+    std::fs::write(&init_data, INIT_DATA)?;
+    Simulation {
+        init_data: Some(&init_data),
+        devices: HostDevices {
+            state_disk: Some(&state_disk),
+            disks: &[disk],
+            ..HostDevices::default()
+        },
+        options: &[devices_option("disks")],
+        ..setup.simulation("root-disk", boot, MEMORY_MIB)
     }
     .run(&mut |_| {})
 }
