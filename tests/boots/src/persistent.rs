@@ -1,21 +1,21 @@
 //! A TPM that is kept across boots: a key broker, the host's proxy to it, a state disk, and boots of one machine.
 //!
-//! `tests/guest/persistent` is what the guest does; the TPM says whether it is the machine's first boot.
+//! The guest is one of two: `tests/guest/persistent`, for which the TPM says whether it is the machine's first boot, or a
+//! Debian root on an encrypted disk ([`root_disk`]).
 
-use crate::{BASE_COMMAND_LINE, Checks, LIMIT, Setup, Suite};
+use crate::devices::devices_option;
+use crate::{BASE_COMMAND_LINE, Checks, LIMIT, Setup, Suite, root_disk};
 use anyhow::{Context, Result, bail, ensure};
 use attestation::journal::PcrMirror;
 use attestation::pcr::PcrBanks;
 use prediction::{Configuration, Description, Terms, predict};
-use simulator::{HostDevices, Run, Simulation, Window, td_ram};
+use simulator::{BootFiles, HostDevices, Run, Simulation, Window, td_ram};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The kernel's command line of every boot of the machine.
-const WORDS: &str = "quiet tdp.mode=persistent";
 /// Memory of the TD, in MiB.
 const MEMORY_MIB: u64 = 512;
 /// The machine's name at the broker.
@@ -32,6 +32,71 @@ pub enum Outcome {
     Found,
     /// There was no guest: L1 gave this reason.
     Refused(&'static str),
+}
+
+/// What the machine boots.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    initrd: PathBuf,
+    /// What comes behind [`BASE_COMMAND_LINE`] at every boot.
+    words: &'static str,
+    disks: Vec<PathBuf>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Steps,
+    Root,
+}
+
+impl Guest {
+    /// The steps of `tests/guest/persistent`.
+    pub fn steps(setup: &Setup) -> Self {
+        Self {
+            initrd: setup.initrd.clone(),
+            words: "quiet tdp.mode=persistent",
+            disks: Vec::new(),
+            kind: Kind::Steps,
+        }
+    }
+
+    /// Debian on a LUKS2 volume in `disk`, which is new, opened by `initrd`.
+    pub fn root(initrd: &Path, disk: &Path) -> Self {
+        Self {
+            initrd: initrd.into(),
+            words: root_disk::WORDS,
+            disks: vec![disk.into()],
+            kind: Kind::Root,
+        }
+    }
+
+    fn command_line(&self, append: &str) -> String {
+        format!("{BASE_COMMAND_LINE} {} {append}", self.words)
+            .trim_end()
+            .to_owned()
+    }
+
+    /// Whether a boot that was not refused came to this.
+    fn check(&self, outcome: Outcome, run: &Run) -> Result<()> {
+        let (outcome, word) = match outcome {
+            Outcome::New => (root_disk::Outcome::Enrolled, "@persistent new"),
+            Outcome::Found => (root_disk::Outcome::Opened, "@persistent found"),
+            Outcome::Refused(reason) => bail!("the guest ran, although L1 had to refuse: {reason}"),
+        };
+        let transcript = &run.transcript;
+        match self.kind {
+            Kind::Root => outcome.check(transcript),
+            Kind::Steps => {
+                let failed = transcript.steps().into_iter().filter(|step| !step.passed);
+                let failed: Vec<_> = failed.map(|step| step.name).collect();
+                ensure!(failed.is_empty(), "steps failed: {}", failed.join(", "));
+                let said = transcript.console.iter().any(|line| line.starts_with(word));
+                ensure!(said, "the guest did not say {word:?}");
+                Ok(())
+            }
+        }
+    }
 }
 
 /// How a boot differs from the machine's first one.
@@ -60,6 +125,7 @@ impl Drop for Served {
 /// A machine, and all that keeps its TPM.
 pub struct Keeping<'a> {
     setup: &'a Setup,
+    guest: Guest,
     name: String,
     folder: PathBuf,
     programs: PathBuf,
@@ -72,7 +138,7 @@ pub struct Keeping<'a> {
 impl<'a> Keeping<'a> {
     /// A broker with one machine, whose policy names what [`Keeping::boot`] boots, and a proxy to it. `programs` is the
     /// folder with `tdp-vtpm-broker` and `tdp-vtpm-proxy`; files are kept under `name`.
-    pub fn start(setup: &'a Setup, programs: &Path, name: &str) -> Result<Self> {
+    pub fn start(setup: &'a Setup, guest: Guest, programs: &Path, name: &str) -> Result<Self> {
         let folder = setup.folder.join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -80,6 +146,7 @@ impl<'a> Keeping<'a> {
         fs::create_dir_all(&folder)?;
         let mut new = Self {
             setup,
+            guest,
             name: name.into(),
             document: folder.join("init-data.toml"),
             socket: folder.join("broker.sock"),
@@ -97,7 +164,7 @@ impl<'a> Keeping<'a> {
     /// Enrols a machine, allows it what is booted, and writes its document.
     pub fn enrol(&self, machine: &str, document: &Path) -> Result<()> {
         let path = document.to_string_lossy();
-        self.broker(&["enrol", machine, "--init-data", &path])?;
+        self.broker(&["enrol", machine, "--key", "both", "--init-data", &path])?;
         let policy = self.folder.join(format!("{machine}.policy.toml"));
         fs::write(&policy, self.policy(document)?)?;
         self.broker(&["allow", machine, &policy.to_string_lossy()])
@@ -106,12 +173,12 @@ impl<'a> Keeping<'a> {
     /// What the operator allows: this image, kernel, command line and initrd, with this document.
     fn policy(&self, document: &Path) -> Result<String> {
         let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
-        let command_line = command_line("");
+        let command_line = self.guest.command_line("");
         let prediction = predict(&Configuration {
             image: self.setup.firmware.image(Window::Accepted),
             host: Description::Ram(&td_ram(MEMORY_MIB)),
             kernel: &read(&self.setup.kernel)?,
-            initrd: Some(&read(&self.setup.initrd)?),
+            initrd: Some(&read(&self.guest.initrd)?),
             command_line: &command_line,
             banks: PcrBanks::DEFAULT,
         })?;
@@ -193,6 +260,27 @@ impl<'a> Keeping<'a> {
         Ok(())
     }
 
+    /// Whether a boot came to this.
+    pub fn check(&self, outcome: Outcome, run: &Run) -> Result<()> {
+        let said = run.transcript.result();
+        if let Outcome::Refused(reason) = outcome {
+            ensure!(
+                run.to_user_space.is_none(),
+                "the guest ran, although L1 had to refuse: {reason}"
+            );
+            let expected = format!("the TPM's state: {reason}: ");
+            ensure!(
+                said.contains(&expected),
+                "the end is not {expected:?}: {said}"
+            );
+            return Ok(());
+        }
+        let checked = self.guest.check(outcome, run);
+        checked.with_context(|| format!("the run ended with: {said}"))?;
+        ensure!(run.succeeded, "the run ended with: {said}");
+        Ok(())
+    }
+
     /// A file of the machine's.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -205,16 +293,23 @@ impl<'a> Keeping<'a> {
         change: Change<'_>,
         on_line: &mut dyn FnMut(&str),
     ) -> Result<Run> {
-        let command_line = command_line(change.append);
+        let command_line = self.guest.command_line(change.append);
         let window = change.window.unwrap_or(Window::Accepted);
         let mut options = vec![window.option()];
         options.extend(change.options.iter().map(|&option| option.to_owned()));
-        let boot = self.setup.linux(&command_line);
+        if !self.guest.disks.is_empty() {
+            options.push(devices_option("disks"));
+        }
+        let boot = BootFiles {
+            initrd: Some(&self.guest.initrd),
+            ..self.setup.linux(&command_line)
+        };
         Simulation {
             image: self.setup.firmware.image(window),
             init_data: Some(change.init_data.unwrap_or(&self.document)),
             devices: HostDevices {
                 state_disk: Some(disk),
+                disks: &self.guest.disks,
                 broker_socket: Some(&self.socket),
                 ..HostDevices::default()
             },
@@ -223,50 +318,6 @@ impl<'a> Keeping<'a> {
             ..self.setup.simulation(&self.name, boot, MEMORY_MIB)
         }
         .run(on_line)
-    }
-}
-
-fn command_line(append: &str) -> String {
-    format!("{BASE_COMMAND_LINE} {WORDS} {append}")
-        .trim_end()
-        .to_owned()
-}
-
-impl Outcome {
-    /// Whether a boot came to this.
-    pub fn check(self, run: &Run) -> Result<()> {
-        let said = run.transcript.result();
-        let word = match self {
-            Self::Refused(reason) => {
-                ensure!(
-                    run.to_user_space.is_none(),
-                    "the guest ran, although L1 had to refuse: {reason}"
-                );
-                let expected = format!("the TPM's state: {reason}: ");
-                ensure!(
-                    said.contains(&expected),
-                    "the end is not {expected:?}: {said}"
-                );
-                return Ok(());
-            }
-            Self::New => "@persistent new",
-            Self::Found => "@persistent found",
-        };
-        let failed: Vec<_> = run
-            .transcript
-            .steps()
-            .into_iter()
-            .filter(|step| !step.passed)
-            .map(|step| step.name)
-            .collect();
-        ensure!(failed.is_empty(), "steps failed: {}", failed.join(", "));
-        ensure!(run.succeeded, "the run ended with: {said}");
-        let console = &run.transcript.console;
-        ensure!(
-            console.iter().any(|line| line.starts_with(word)),
-            "the guest did not say {word:?}; the run ended with: {said}"
-        );
-        Ok(())
     }
 }
 
@@ -295,7 +346,7 @@ const OLD: &str = "old.img";
 /// A machine's life: its TPM is made, found again, and refused to everybody else.
 pub const LIFE: [Scene; 7] = [
     Scene {
-        title: "the first boot makes the TPM",
+        title: "the first boot makes the TPM, and seals to it",
         outcome: Outcome::New,
         stage: |keeping, on_line| {
             let run = keeping.boot(&keeping.file(DISK), Change::default(), on_line)?;
@@ -304,7 +355,7 @@ pub const LIFE: [Scene; 7] = [
         },
     },
     Scene {
-        title: "the second boot finds it: EK, NV counter, sealed secret",
+        title: "the second boot finds it, and what was sealed to it opens",
         outcome: Outcome::Found,
         stage: |keeping, on_line| keeping.boot(&keeping.file(DISK), Change::default(), on_line),
     },
@@ -363,14 +414,14 @@ pub fn suite<'a>(setup: &'a Setup, programs: &'a Path) -> Suite<'a> {
 }
 
 fn life(setup: &Setup, programs: &Path) -> Checks {
-    let keeping = match Keeping::start(setup, programs, "persistent") {
+    let keeping = match Keeping::start(setup, Guest::steps(setup), programs, "persistent") {
         Ok(keeping) => keeping,
         Err(error) => return vec![("persistent: the key broker".into(), Err(error))],
     };
     let scene = |scene: &Scene| {
         let mut ignored = |_: &str| {};
         let run = scene.play(&keeping, &mut ignored)?;
-        scene.outcome.check(&run)
+        keeping.check(scene.outcome, &run)
     };
     let mut checks: Checks = LIFE
         .iter()

@@ -1,23 +1,28 @@
-//! `cargo xtask run --persistent`: a machine whose TPM is kept, boot by boot, and what is refused.
+//! `cargo xtask run --persistent`: a machine whose TPM is kept, with a Debian root on a disk that its TPM opens, boot by
+//! boot, and what is refused.
 
 use super::broker;
 use super::run::show_line;
-use crate::progress;
+use crate::{progress, root_disk};
 use anyhow::Result;
 use boots::Setup;
-use boots::persistent::{Keeping, LIFE, Outcome};
+use boots::persistent::{Guest, Keeping, LIFE, Outcome};
 
 /// Plays the machine's life.
 pub(crate) fn run(setup: &Setup, verbose: bool) -> Result<bool> {
     let programs = broker::build()?;
+    let root = root_disk::build(&setup.folder)?;
+    let disk = setup.folder.join("run-persistent.disk");
+    root.new_disk(&disk)?;
+    let guest = Guest::root(&root.initrd, &disk);
     let step = progress::step("starting the key broker and the host's proxy");
-    let keeping = Keeping::start(setup, &programs, "run-persistent")?;
+    let keeping = Keeping::start(setup, guest, &programs, "run-persistent")?;
     step.done();
     let mut all = true;
     for (number, scene) in (1..).zip(&LIFE) {
         println!("\n{number}. {}", scene.title);
         let run = scene.play(&keeping, &mut |line| show_line(line, verbose))?;
-        match scene.outcome.check(&run) {
+        match keeping.check(scene.outcome, &run) {
             Ok(()) => println!("ok    {}", account(scene.outcome, &run)),
             Err(error) => {
                 all = false;

@@ -26,8 +26,9 @@ pub(crate) struct Options {
     /// the verifier checks it against predicted values and the simulator's root.
     #[arg(long, conflicts_with_all = ["shell", "initrd"])]
     attest: bool,
-    /// A TPM that is kept, instead of the TPM steps: a key broker, the host's proxy to it and a state disk; the machine
-    /// boots, finds its TPM again, and is refused an older disk, another machine's, another L1 and command line.
+    /// A TPM that is kept, instead of the TPM steps: a key broker, the host's proxy to it, a state disk, and a Debian root on
+    /// a LUKS2 disk. The machine enrols the disk and boots from it again; an older state disk, another machine's, another
+    /// L1 and another command line are refused.
     #[arg(long, conflicts_with_all = ["shell", "attest", "initrd", "state_disk", "init_data", "json"])]
     persistent: bool,
     /// What L1 records of the PCRs in the journal.
