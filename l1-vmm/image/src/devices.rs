@@ -5,7 +5,6 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use l1_vmm::launch::MemoryPlan;
-use l1_vmm::launch::e820::E820Map;
 use l1_vmm::launch::options::DeviceKind;
 use l1_vmm::machine::devices::pci::Bus;
 use l1_vmm::machine::devices::pci::window::PciWindow;
@@ -13,29 +12,32 @@ use l1_vmm::machine::devices::virtio::backend::Backend;
 use l1_vmm::machine::devices::virtio::entropy::EntropyDevice;
 use l1_vmm::machine::host::DEVICES_VECTOR;
 use l1_vmm::shared_buffer::{Part, Pool};
-use l1_vmm::virtio::block::Limits;
 use l1_vmm::virtio::bridge::{Bridge, Kind};
 use l1_vmm::virtio::clock::Nanoseconds;
 use l1_vmm::virtio::devices::Devices;
-use l1_vmm::virtio::pci::{BarWindow, Message, TdPci};
+use l1_vmm::virtio::pci::Message;
 use tdcall::SharedBuffer;
 use x86_defs::pc;
 
 use crate::arch::memory::Bounce;
-use crate::arch::{clock, random, td};
+use crate::arch::{clock, random};
 use crate::fatal::{FatalCode, OrFatal};
+use crate::own_devices::HostBus;
 
 /// Bytes of shared memory that a device gets at most: as many as keep a queue full of small requests.
 const DEVICE_MEMORY: usize = 0x10_0000;
 
-/// What the host's devices are reached by.
-pub(crate) struct Host<'a> {
-    /// The memory map: registers are beside it.
-    pub(crate) e820: &'a E820Map,
+/// What of the host is behind L2's devices.
+pub(crate) struct Host {
+    /// Its devices that L1 does not drive for itself.
+    pub(crate) devices: Option<Devices<HostBus>>,
     /// Shared memory for queues and buffers, which nothing else uses any more.
     pub(crate) memory: Part<Bounce>,
-    /// The bit of a guest-physical address that makes it shared.
-    pub(crate) shared_bit: u64,
+}
+
+/// Whether L2's devices have some of the host's behind them.
+pub(crate) fn needs_host(kinds: &[DeviceKind]) -> bool {
+    kinds.iter().any(|kind| bridged_kind(*kind).is_some())
 }
 
 /// Takes memory for the bus's addresses, if there are devices on it.
@@ -52,7 +54,7 @@ pub(crate) fn window(kinds: &[DeviceKind], plan: &mut MemoryPlan) -> Option<PciW
 }
 
 /// The bus, with what is behind its devices.
-pub(crate) fn bus(window: PciWindow, kinds: &[DeviceKind], host: &Host<'_>) -> Bus {
+pub(crate) fn bus(window: PciWindow, kinds: &[DeviceKind], host: Host) -> Bus {
     let mut bridged = bridges(kinds, host);
     let backends = |kind: &DeviceKind| match bridged_kind(*kind) {
         None => {
@@ -78,28 +80,13 @@ fn bridged_kind(kind: DeviceKind) -> Option<Kind> {
     }
 }
 
-/// The host's devices of these kinds, but the disk with the TPM's state. One that is refused is left out, with a line in
-/// the log.
-fn bridges(kinds: &[DeviceKind], host: &Host<'_>) -> Vec<(Kind, Box<dyn Backend>)> {
-    let kinds: Vec<Kind> = kinds.iter().copied().filter_map(bridged_kind).collect();
-    if kinds.is_empty() {
+/// The host's devices of these kinds. One that is refused is left out, with a line in the log.
+fn bridges(kinds: &[DeviceKind], host: Host) -> Vec<(Kind, Box<dyn Backend>)> {
+    let kinds = kinds.iter().copied().filter_map(bridged_kind);
+    let Some(mut devices) = host.devices else {
         return Vec::new();
-    }
-    // The devices live as long as L1 does.
-    let bus = TdPci::new(Box::leak(Box::new(td())), host.shared_bit);
-    let mut places = BarWindow::beside_memory(host.e820, &[]);
-    let mut devices = match Devices::find(&bus, &mut places) {
-        Ok(devices) => devices,
-        Err(error) => {
-            log::warn!("the host's PCI bus: {error}");
-            return Vec::new();
-        }
     };
     let clock = Nanoseconds(clock::nanoseconds);
-    if let Ok(disk) = devices.state_disk(&host.memory, &clock, Limits::DISK) {
-        // It is not L2's, and here only known by its name.
-        let _state_disk = disk.close();
-    }
     let mut found = Vec::new();
     for kind in kinds {
         while let Some(device) = devices.take(kind.device_type(), None) {

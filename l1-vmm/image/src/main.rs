@@ -125,19 +125,24 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     let shared_bit = info.gpaw.shared_bit();
     let mut domain = measurement::domain(quotes, shared_bit, ram.clone(), logs.cc);
     let log = measurement::event_log(&hobs, &mut domain);
-    // Before L1 drives devices of its own: this leaves every device of the host's in reset.
+    let has_state = configuration.is_some_and(|configuration| configuration.state.is_some());
+    let mut on_bus = (has_state || devices::needs_host(&options.devices))
+        .then(|| own_devices::find(&hobs.e820, shared_bit))
+        .flatten();
+    // Also where no state is wanted: its disk is not L2's.
+    let own = on_bus
+        .as_mut()
+        .map(|on_bus| own_devices::take(on_bus, own))
+        .unwrap_or_default();
     let host = devices::Host {
-        e820: &hobs.e820,
+        devices: on_bus,
         memory: files,
-        shared_bit,
     };
-    let bus = pci.map(|window| devices::bus(window, &options.devices, &host));
+    let bus = pci.map(|window| devices::bus(window, &options.devices, host));
     let launch = guest.image.measurements();
     let measured = MeasuredLaunch::new(domain, log, env!("CARGO_PKG_VERSION"), &launch)
         .or_fatal(FatalCode::Tpm);
-    let (measured, state) = state::open(measured, attested.as_ref(), || {
-        own_devices::find(&hobs.e820, own, shared_bit)
-    });
+    let (measured, state) = state::open(measured, attested.as_ref(), own);
     let tpm = tpm::start(measured, &options, &launch, state);
     put_tcg_log(&ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
     run(this, ram, tpm, bus, &guest, info)

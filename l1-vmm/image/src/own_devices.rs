@@ -1,4 +1,5 @@
-//! The host's devices that L1 drives for itself: the disk of the TPM's state, and the console to the key broker.
+//! The host's bus, and the devices on it that L1 drives for itself: the disk of the TPM's state, and the console to the
+//! key broker.
 
 use alloc::boxed::Box;
 
@@ -14,13 +15,13 @@ use crate::arch::memory::Bounce;
 use crate::arch::{Instruction, clock, td};
 
 /// The host's bus.
-type Bus = TdPci<'static, Instruction>;
+pub(crate) type HostBus = TdPci<'static, Instruction>;
 /// Memory that a device has.
 type Memory = Part<Part<Bounce>>;
 /// The state disk.
-pub(crate) type Disk = Block<Bus, Memory, Nanoseconds>;
+pub(crate) type Disk = Block<HostBus, Memory, Nanoseconds>;
 /// The channel to the key broker.
-pub(crate) type Channel = Console<Bus, Memory, Nanoseconds>;
+pub(crate) type Channel = Console<HostBus, Memory, Nanoseconds>;
 
 /// Bytes of shared memory that the two take at most, whole pages each.
 pub(crate) const MEMORY: usize =
@@ -33,30 +34,30 @@ pub(crate) struct OwnDevices {
     pub(crate) channel: Option<Channel>,
 }
 
-/// Finds the two beside the memory map `e820`; they get `memory`, which is shared with the host.
-pub(crate) fn find(e820: &E820Map, memory: Part<Bounce>, shared_bit: u64) -> OwnDevices {
+/// Looks for the host's devices, beside the memory map `e820`; once, for a second look would find those in use.
+pub(crate) fn find(e820: &E820Map, shared_bit: u64) -> Option<Devices<HostBus>> {
     // The devices live as long as L1 does.
     let bus = TdPci::new(Box::leak(Box::new(td())), shared_bit);
-    let mut window = BarWindow::beside_memory(e820, &[]);
-    let mut devices = match Devices::find(&bus, &mut window) {
-        Ok(devices) => devices,
-        Err(error) => {
-            log::warn!("the host's PCI bus: {error}");
-            return OwnDevices::default();
-        }
-    };
+    let mut places = BarWindow::beside_memory(e820, &[]);
+    Devices::find(&bus, &mut places)
+        .inspect_err(|error| log::warn!("the host's PCI bus: {error}"))
+        .ok()
+}
+
+/// Takes the two from `devices`; they get `memory`, which is shared with the host. What is left is L2's.
+pub(crate) fn take(devices: &mut Devices<HostBus>, memory: Part<Bounce>) -> OwnDevices {
     let clock = Nanoseconds(clock::nanoseconds);
     let mut pool = Pool::new(memory);
     let disk = pool.take(Disk::MEMORY_MAX).and_then(|memory| {
         devices
             .state_disk(&memory, &clock, Limits::DISK)
-            .inspect_err(|error| log::warn!("{error}"))
+            .inspect_err(|error| log::info!("{error}"))
             .ok()
     });
     let channel = pool.take(Channel::MEMORY_MAX).and_then(|memory| {
         devices
             .broker_console(None, memory, clock)
-            .inspect_err(|error| log::warn!("{error}"))
+            .inspect_err(|error| log::info!("{error}"))
             .ok()
     });
     OwnDevices { disk, channel }

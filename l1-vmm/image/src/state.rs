@@ -32,7 +32,7 @@ pub(crate) struct State {
 pub(crate) fn open(
     measured: MeasuredLaunch<Domain>,
     attested: Option<&AttestedConfiguration>,
-    find: impl FnOnce() -> OwnDevices,
+    own: OwnDevices,
 ) -> (MeasuredLaunch<Domain>, Option<State>) {
     let mut measured = measured;
     let has_state =
@@ -41,7 +41,7 @@ pub(crate) fn open(
         return (measured, None);
     };
     let begin = clock::nanoseconds();
-    let OwnDevices { disk, channel } = find();
+    let OwnDevices { disk, channel } = own;
     let host = Host { channel, disk };
     let (domain, log) = measured.trust_domain_and_log();
     let unlocked = unlock::unlock(
