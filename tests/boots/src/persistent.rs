@@ -32,6 +32,8 @@ pub enum Outcome {
     Found,
     /// There was no guest: L1 gave this reason.
     Refused(&'static str),
+    /// There was no guest: the broker's policy did not pass this check of the verifier's.
+    NotAllowed(&'static str),
 }
 
 /// What the machine boots.
@@ -82,7 +84,9 @@ impl Guest {
         let (outcome, word) = match outcome {
             Outcome::New => (root_disk::Outcome::Enrolled, "@persistent new"),
             Outcome::Found => (root_disk::Outcome::Opened, "@persistent found"),
-            Outcome::Refused(reason) => bail!("the guest ran, although L1 had to refuse: {reason}"),
+            Outcome::Refused(reason) | Outcome::NotAllowed(reason) => {
+                bail!("the guest ran, although L1 had to refuse: {reason}")
+            }
         };
         let transcript = &run.transcript;
         match self.kind {
@@ -106,6 +110,8 @@ pub struct Change<'a> {
     pub append: &'a str,
     /// The TPM window of the host, and with it the L1 image.
     pub window: Option<Window>,
+    /// In place of the machine's initrd.
+    pub initrd: Option<&'a Path>,
     /// In place of the machine's init-data document.
     pub init_data: Option<&'a Path>,
     /// Further options of the simulator.
@@ -263,16 +269,22 @@ impl<'a> Keeping<'a> {
     /// Whether a boot came to this.
     pub fn check(&self, outcome: Outcome, run: &Run) -> Result<()> {
         let said = run.transcript.result();
-        if let Outcome::Refused(reason) = outcome {
+        let refusal: &[&str] = match outcome {
+            Outcome::New | Outcome::Found => &[],
+            Outcome::Refused(reason) => &[reason],
+            Outcome::NotAllowed(check) => &["broker-refused", check],
+        };
+        if !refusal.is_empty() {
             ensure!(
                 run.to_user_space.is_none(),
-                "the guest ran, although L1 had to refuse: {reason}"
+                "the guest ran, although L1 had to refuse: {refusal:?}"
             );
-            let expected = format!("the TPM's state: {reason}: ");
-            ensure!(
-                said.contains(&expected),
-                "the end is not {expected:?}: {said}"
-            );
+            let missing = refusal
+                .iter()
+                .find(|name| !said.contains(&format!(": {name}: ")));
+            if let Some(missing) = missing {
+                bail!("the end does not name {missing:?}: {said}");
+            }
             return Ok(());
         }
         let checked = self.guest.check(outcome, run);
@@ -301,7 +313,7 @@ impl<'a> Keeping<'a> {
             options.push(devices_option("disks"));
         }
         let boot = BootFiles {
-            initrd: Some(&self.guest.initrd),
+            initrd: Some(change.initrd.unwrap_or(&self.guest.initrd)),
             ..self.setup.linux(&command_line)
         };
         Simulation {
@@ -344,7 +356,7 @@ const DISK: &str = "state.img";
 const OLD: &str = "old.img";
 
 /// A machine's life: its TPM is made, found again, and refused to everybody else.
-pub const LIFE: [Scene; 7] = [
+pub const LIFE: [Scene; 8] = [
     Scene {
         title: "the first boot makes the TPM, and seals to it",
         outcome: Outcome::New,
@@ -366,7 +378,7 @@ pub const LIFE: [Scene; 7] = [
     },
     Scene {
         title: "another command line",
-        outcome: Outcome::Refused("broker-refused"),
+        outcome: Outcome::NotAllowed("launch-command-line"),
         stage: |keeping, on_line| {
             let change = Change {
                 append: "init=/bin/sh",
@@ -376,8 +388,26 @@ pub const LIFE: [Scene; 7] = [
         },
     },
     Scene {
+        title: "another initrd",
+        outcome: Outcome::NotAllowed("launch-initrd"),
+        stage: |keeping, on_line| {
+            // Zero bytes behind the archive change nothing of what Linux unpacks.
+            let longer = keeping.file("longer.initrd");
+            let mut bytes = fs::read(&keeping.guest.initrd)?;
+            bytes.extend([0; 4]);
+            fs::write(&longer, bytes)?;
+            let change = Change {
+                initrd: Some(&longer),
+                ..Change::default()
+            };
+            let run = keeping.boot(&keeping.file(DISK), change, on_line);
+            fs::remove_file(longer)?;
+            run
+        },
+    },
+    Scene {
         title: "another L1",
-        outcome: Outcome::Refused("broker-refused"),
+        outcome: Outcome::NotAllowed("mrtd"),
         stage: |keeping, on_line| {
             let change = Change {
                 window: Some(Window::Hole),

@@ -40,7 +40,7 @@ pub(crate) fn run(setup: &Setup, verbose: bool) -> Result<bool> {
 /// What a boot came to, in L1's words.
 fn account(outcome: Outcome, run: &simulator::Run) -> String {
     match outcome {
-        Outcome::Refused(_) => run.transcript.result(),
+        Outcome::Refused(_) | Outcome::NotAllowed(_) => run.transcript.result(),
         Outcome::New | Outcome::Found => {
             let state = run.transcript.l1("state");
             let number = |key| {
