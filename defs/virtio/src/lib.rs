@@ -3,7 +3,7 @@
 //! * [`status`], [`feature`]: the device status field and the feature bits that no device type owns.
 //! * [`ring`]: the split virtqueue.
 //! * [`pci`]: identities, capabilities and registers of the PCI transport.
-//! * [`block`], [`console`], [`entropy`], [`net`]: device types.
+//! * [`block`], [`console`], [`entropy`], [`net`], [`vsock`]: device types.
 //!
 //! Offsets are in bytes from the start of the structure; all fields are little-endian.
 //!
@@ -19,3 +19,4 @@ pub mod net;
 pub mod pci;
 pub mod ring;
 pub mod status;
+pub mod vsock;
