@@ -110,7 +110,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
         .map(|attested| &attested.init_data.configuration);
     let options = Options::read_beside(&fw_cfg, configuration).or_fatal(FatalCode::Launch);
     let pci = devices::window(&options.devices, &mut plan);
-    let ram = l2_ram(&hobs, &plan);
+    let ram = l2_ram(&hobs, &plan, bounce);
     let window = tpm_window(&Firmware, hobs.payload_volume).or_fatal(FatalCode::Configuration);
     log::info!(
         "TPM window: {}",
@@ -203,7 +203,7 @@ fn address_space(hobs: &PayloadHobs, plan: &MemoryPlan, info: VpInfo) -> Bounce 
 }
 
 /// Gives L2 its memory and L1 access to it.
-fn l2_ram(hobs: &PayloadHobs, plan: &MemoryPlan) -> L2Ram {
+fn l2_ram(hobs: &PayloadHobs, plan: &MemoryPlan, bounce: Bounce) -> L2Ram {
     let mut given = Given::default();
     for grant in plan.grants() {
         given += give(&td(), VM, &grant).or_fatal(FatalCode::Launch);
@@ -220,7 +220,7 @@ fn l2_ram(hobs: &PayloadHobs, plan: &MemoryPlan) -> L2Ram {
     }
     // SAFETY: 1: `address_space` mapped every E820 range writable; 2: the plan was made with
     // everything in it that L1 uses.
-    unsafe { L2Ram::new(plan, all) }
+    unsafe { L2Ram::new(plan, all, bounce) }
 }
 
 /// The parts of the shared memory: for files, for devices that L1 drives for itself, and for quotes.
@@ -297,7 +297,7 @@ fn run(
     log::info!("entering L2");
     let end = l2.run();
 
-    l2.statistics().log();
+    l2.log_figures();
     log_high_water_marks();
     let (port, width, value) = match end {
         End::PowerOff => POWER_OFF,

@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use l2_exit::GuestMemory;
+use l2_exit::{GuestMemory, MemoryError};
 use tdcall::leaf::VpEnterError;
 use tdcall::tdvmcall::CpuidResult;
-use tdcall::{RawTdcall, Td};
+use tdcall::{RawTdcall, SharedBuffer, Td};
 use tdx_defs::vp_enter::{GuestState, Outcome, TlbFlush};
 use tdx_defs::{Gpa, VmIndex};
 use vtpm::service::{Guid, ServiceError};
@@ -95,6 +95,63 @@ pub trait L2Memory: GuestMemory {
 
     /// Whether all `length` bytes at `gpa` are L2's. Takes no longer for a long range.
     fn is_l2(&self, gpa: u64, length: u64) -> bool;
+
+    /// Copies `length` bytes at `gpa` to `offset` of `shared`, each read once; says how many bytes that took to copy.
+    /// It is an error if they are not L2's, or not inside of `shared`. Here it is two for a byte, by way of L1's memory:
+    /// who reaches both copies once.
+    fn copy_to_shared(
+        &self,
+        gpa: u64,
+        shared: &dyn SharedBuffer,
+        offset: usize,
+        length: usize,
+    ) -> Result<u64, MemoryError> {
+        by_pieces(gpa, shared, offset, length, |gpa, at, piece| {
+            self.read(gpa, piece)?;
+            shared.write(at, piece);
+            Ok(())
+        })
+    }
+
+    /// Copies `length` bytes at `offset` of `shared` to `gpa`, as [`L2Memory::copy_to_shared`] does.
+    fn copy_from_shared(
+        &self,
+        gpa: u64,
+        shared: &dyn SharedBuffer,
+        offset: usize,
+        length: usize,
+    ) -> Result<u64, MemoryError> {
+        by_pieces(gpa, shared, offset, length, |gpa, at, piece| {
+            shared.read(at, piece);
+            self.write(gpa, piece)
+        })
+    }
+}
+
+/// Bytes that are copied at once by way of L1's memory.
+const PIECE: usize = 256;
+
+/// Calls `copy` with address, offset and L1's memory for each piece of what is to be copied.
+fn by_pieces(
+    gpa: u64,
+    shared: &dyn SharedBuffer,
+    offset: usize,
+    length: usize,
+    mut copy: impl FnMut(u64, usize, &mut [u8]) -> Result<(), MemoryError>,
+) -> Result<u64, MemoryError> {
+    let end = offset.checked_add(length);
+    if end.is_none_or(|end| end > shared.length()) {
+        return Err(MemoryError { gpa });
+    }
+    let mut memory = [0; PIECE];
+    let mut done = 0;
+    while done < length {
+        let here = (length - done).min(PIECE);
+        let piece = memory.get_mut(..here).unwrap_or_default();
+        copy(gpa.wrapping_add(done as u64), offset + done, piece)?;
+        done += here;
+    }
+    Ok((length as u64).saturating_mul(2))
 }
 
 /// Services of L1 that L2 asks for by GUID (GHCI 1.5, "`TDG.VP.VMCALL<Service>`").

@@ -22,7 +22,7 @@ pub mod devices;
 #[cfg(test)]
 mod hostile_host;
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 pub mod pci;
 pub mod ring;
 pub mod slots;

@@ -11,6 +11,8 @@ const DEVICES_FILE: &str = "opt/org.tdp-vtpm/devices";
 /// A boot, by what its checks and files are called.
 const NAME: &str = "boot: devices";
 const FILE: &str = "boot-devices";
+/// The type of a disk (VIRTIO 5.2).
+const BLOCK: u64 = 2;
 /// Bytes of the guest's disk.
 const DISK_SIZE: usize = 16 << 20;
 /// What it begins with.
@@ -73,7 +75,26 @@ fn check(setup: &Setup, initrd: &Path) -> Checks {
         })
         .collect();
     checks.push((NAME.to_owned(), ended_well(&run)));
+    checks.push((
+        format!("{NAME}: each byte is copied once"),
+        copied_once(&run),
+    ));
     checks
+}
+
+/// Between L2's memory and what the host sees there is no copy of L1's.
+fn copied_once(run: &Run) -> Result<()> {
+    let devices = run.transcript.l1_records.iter();
+    let mut disks = devices.filter(|record| {
+        let kind = record.number("kind");
+        record.name == "device" && kind == Some(BLOCK)
+    });
+    let disk = disks.next().context("L1 tells nothing of the disk")?;
+    let figure = |name| disk.number(name).context("a figure is missing");
+    let (bytes, copied) = (figure("bytes")?, figure("copied")?);
+    ensure!(bytes > 4 << 20, "the disk moved {bytes} bytes");
+    ensure!(bytes == copied, "{copied} bytes copied for {bytes}");
+    Ok(())
 }
 
 fn ended_well(run: &Run) -> Result<()> {

@@ -121,6 +121,12 @@ impl<'t, E: Environment> L2<'t, E> {
         statistics
     }
 
+    /// Logs the counts, and what each device on the PCI bus has moved.
+    pub fn log_figures(&self) {
+        self.statistics().log();
+        self.machine.devices.pci.log_traffic();
+    }
+
     /// L2's registers and code, for a report to the host, in a TD whose `attributes` let the host
     /// read them anyway. In any other, a host that takes a page away or sends L1 stale hints would
     /// learn what L2 was working on.

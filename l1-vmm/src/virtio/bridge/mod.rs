@@ -24,7 +24,7 @@ use super::clock::Clock;
 use super::pci::{Device, Doorbell, HostPci, Message, PciError};
 use super::ring::{Notification, Pending, PostError, Ring, RingError, Segment, Suppression};
 use crate::machine::devices::virtio::backend::{
-    Backend, Done, Lost, QueueKind, Request, Submission, Ticket,
+    Answer, Backend, Done, Lost, QueueKind, Request, Submission, Ticket,
 };
 use crate::shared_buffer::Part;
 use bounce::{Bounce, Run};
@@ -36,8 +36,6 @@ use virtio_defs::feature;
 const RING_SIZE: u16 = 256;
 /// Nanoseconds that a reset may take.
 const RESET: u64 = 100_000_000;
-/// Bytes that are copied at once.
-const PIECE: usize = 4096;
 /// Where in its buffer the writable part of a request begins, in units of this many bytes.
 const ALIGNMENT: usize = 512;
 
@@ -103,7 +101,7 @@ pub struct Bridge<H, B, C> {
     state: State<B>,
     /// The request that was told to be done.
     told: Option<(Held, u32)>,
-    piece: Vec<u8>,
+    notifications: u64,
 }
 
 impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
@@ -163,7 +161,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
             vector,
             state: State::Reset,
             told: None,
-            piece: vec![0; PIECE],
+            notifications: 0,
         })
     }
 
@@ -240,11 +238,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
         };
         let memory = self.bounce.memory();
         let offset = run.offset();
-        let mut at = offset;
-        let copied = request.read(&mut self.piece, &mut |bytes| {
-            memory.write(at, bytes);
-            at += bytes.len();
-        });
+        let copied = request.given().share(memory, offset, readable as usize);
         let segment = |offset: usize, length| Segment {
             gpa: memory.gpa() + offset as u64,
             length,
@@ -286,6 +280,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
         if let State::Running(links) = &mut self.state {
             for link in links {
                 if link.ring.notification() == Notification::Needed {
+                    self.notifications += 1;
                     self.device.notify(&link.doorbell)?;
                 }
             }
@@ -315,23 +310,18 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
         Ok(None)
     }
 
-    fn give(&mut self, _done: &Done, sink: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+    fn give(&mut self, _done: &Done, answer: &mut Answer<'_>) -> Result<(), Lost> {
         let Some((held, written)) = self.told.take() else {
             return Ok(());
         };
-        let (mut at, mut left) = (held.writable_at, written as usize);
-        while left != 0 {
-            let length = left.min(self.piece.len());
-            let Some(piece) = self.piece.get_mut(..length).filter(|_| length != 0) else {
-                break;
-            };
-            self.bounce.memory().read(at, piece);
-            sink(piece);
-            at += length;
-            left -= length;
-        }
+        let memory = self.bounce.memory();
+        let given = answer.write_shared(memory, held.writable_at, written as usize);
         self.bounce.give_back(held.run);
-        Ok(())
+        Ok(given?)
+    }
+
+    fn host_notifications(&self) -> u64 {
+        self.notifications
     }
 
     fn reset(&mut self) {

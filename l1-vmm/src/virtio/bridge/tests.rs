@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::machine::devices::ioapic::{self, MessageSink};
+use crate::machine::devices::virtio::device::Traffic;
 use crate::machine::devices::virtio::function::Function as Pci;
 use crate::machine::devices::virtio::model::{Driver, Guest, NEXT, WRITE};
 use crate::machine::devices::virtio::queue::{Queue, Terms};
@@ -220,6 +221,31 @@ fn the_host_sees_two_segments_and_nothing_of_l2s_addresses() {
 }
 
 #[test]
+fn a_batch_costs_one_notification_each_way_and_one_interrupt() {
+    let mut machine = Machine::new();
+    for number in 0..8 {
+        machine.offer(number, 0, 0);
+    }
+    let before = machine.function.device().traffic();
+    machine.notify();
+    for head in 0..8 {
+        assert_eq!(machine.driver.done(), Some((3 * head, 1025)));
+    }
+    let after = machine.function.device().traffic();
+    let bytes = 8 * (16 + 1025);
+    let expected = Traffic {
+        notifications: before.notifications + 1,
+        requests: before.requests + 8,
+        bytes: before.bytes + bytes,
+        // The model's memories are no neighbours.
+        copied: before.copied + 2 * bytes,
+        interrupts: before.interrupts + 1,
+        host_notifications: before.host_notifications + 1,
+    };
+    assert_eq!(after, expected);
+}
+
+#[test]
 fn many_are_in_flight_and_come_back_in_any_order() {
     let mut machine = Machine::new();
     let held = machine.hold();
@@ -426,21 +452,25 @@ fn a_queue_that_waits_for_the_world_leaves_the_others_their_buffers() {
     });
     let mut submit = |bridge: &mut Bridge<_, _, _>, queue: u16| {
         let chain = chains[usize::from(queue)].pop().unwrap();
-        bridge.submit(&Request::new(&guest, queue, &chain)).unwrap()
+        let submitted = bridge.submit(&Request::new(&guest, queue, &chain));
+        (submitted.unwrap(), chain)
     };
     for expected in [Submission::Taken, Submission::Taken, Submission::Full] {
         assert_eq!(
-            submit(&mut bridge, 0),
+            submit(&mut bridge, 0).0,
             expected,
             "a queue's share is 68 KiB"
         );
     }
     for _ in 0..3 {
-        assert_eq!(submit(&mut bridge, 1), Submission::Taken);
+        let (submitted, chain) = submit(&mut bridge, 1);
+        assert_eq!(submitted, Submission::Taken);
         bridge.flush().unwrap();
         let done = bridge.take().unwrap().unwrap();
         assert_eq!(done.ticket.queue, 1);
-        bridge.give(&done, &mut |_| {}).unwrap();
+        bridge
+            .give(&done, &mut Answer::new(&guest, &chain))
+            .unwrap();
     }
     bridge.reset();
     assert!(bridge.bounce.is_free());

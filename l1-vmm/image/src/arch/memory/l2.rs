@@ -6,25 +6,30 @@ use l1_vmm::paging::linear;
 use l1_vmm::run::{L2Memory, Owner};
 use l2_exit::{GuestMemory, MemoryError};
 
-use super::{copy_in, copy_out};
+use super::{Bounce, copy_across, copy_in, copy_out};
+use tdcall::SharedBuffer;
 
 /// The RAM that the memory plan gives to L2, and what of the rest is L1's.
 #[derive(Clone, Debug)]
 pub(crate) struct L2Ram {
     l2: GpaRanges,
     all: GpaRanges,
+    /// The memory shared with the host.
+    shared: Bounce,
 }
 
 impl L2Ram {
-    /// Access to the RAM that `plan` gives to L2; `all` is everything that is memory of this TD.
+    /// Access to the RAM that `plan` gives to L2; `all` is everything that is memory of this TD, `shared` what
+    /// of it the host sees.
     ///
     /// # Safety
     /// 1: L1's page tables map the plan's L2 ranges, writable, where [`linear`] says; 2: none of L1's own
     /// objects is in them, which is what a plan is for.
-    pub(crate) unsafe fn new(plan: &MemoryPlan, all: GpaRanges) -> Self {
+    pub(crate) unsafe fn new(plan: &MemoryPlan, all: GpaRanges, shared: Bounce) -> Self {
         Self {
             l2: plan.l2().clone(),
             all,
+            shared,
         }
     }
 
@@ -34,6 +39,21 @@ impl L2Ram {
         } else {
             Err(MemoryError { gpa })
         }
+    }
+
+    /// Linear address of `length` bytes at `offset` of `part`, which is a part of the shared memory.
+    fn shared(
+        &self,
+        gpa: u64,
+        part: &dyn SharedBuffer,
+        offset: usize,
+        length: usize,
+    ) -> Result<u64, MemoryError> {
+        let end = offset.checked_add(length);
+        end.filter(|end| *end <= part.length())
+            .and_then(|_| part.gpa().checked_add(offset as u64))
+            .and_then(|start| self.shared.linear(start, length))
+            .ok_or(MemoryError { gpa })
     }
 }
 
@@ -90,5 +110,44 @@ impl L2Memory for L2Ram {
     #[inline]
     fn is_l2(&self, gpa: u64, length: u64) -> bool {
         GpaRange::with_length(gpa, length).is_some_and(|range| self.l2.contains(&range))
+    }
+
+    fn copy_to_shared(
+        &self,
+        gpa: u64,
+        shared: &dyn SharedBuffer,
+        offset: usize,
+        length: usize,
+    ) -> Result<u64, MemoryError> {
+        self.check(gpa, length)?;
+        let to = self.shared(gpa, shared, offset, length)?;
+        let first = first_part(gpa, length);
+        // SAFETY: all of it is L2's RAM (contract of `new`) on one side, on the other the shared buffer (contract of
+        // `Bounce::share`): mapped, no objects of L1's, and apart.
+        unsafe { copy_across(linear(gpa).0, to, first) };
+        if first < length {
+            // SAFETY: as above.
+            unsafe { copy_across(gpa + first as u64, to + first as u64, length - first) };
+        }
+        Ok(length as u64)
+    }
+
+    fn copy_from_shared(
+        &self,
+        gpa: u64,
+        shared: &dyn SharedBuffer,
+        offset: usize,
+        length: usize,
+    ) -> Result<u64, MemoryError> {
+        self.check(gpa, length)?;
+        let from = self.shared(gpa, shared, offset, length)?;
+        let first = first_part(gpa, length);
+        // SAFETY: as in `copy_to_shared`.
+        unsafe { copy_across(from, linear(gpa).0, first) };
+        if first < length {
+            // SAFETY: as above.
+            unsafe { copy_across(from + first as u64, gpa + first as u64, length - first) };
+        }
+        Ok(length as u64)
     }
 }

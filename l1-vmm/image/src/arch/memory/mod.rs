@@ -87,3 +87,24 @@ unsafe fn copy_in(address: u64, from: &[u8]) {
         to = to.wrapping_add(1);
     }
 }
+
+/// Copies `length` bytes from one memory that is not L1's to another, each read once, by way of no memory of L1's.
+///
+/// # Safety
+/// The bytes at `from` are mapped, those at `to` mapped writable, none of the one are of the other, and no Rust object
+/// that anything refers to is among them.
+unsafe fn copy_across(from: u64, to: u64, length: usize) {
+    // SAFETY: the caller's, for as many bytes.
+    unsafe {
+        asm!(
+            "rep movsq",
+            "mov rcx, {rest}",
+            "rep movsb",
+            rest = in(reg) length % 8,
+            inout("rcx") length / 8 => _,
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}

@@ -29,6 +29,12 @@ impl Bounce {
     /// Address of `length` bytes at `offset`, if they are inside.
     fn address(&self, offset: usize, length: usize) -> Option<u64> {
         let start = self.range.start().checked_add(offset as u64)?;
+        self.linear(start, length)
+    }
+
+    /// Linear address of `length` bytes at the guest-physical address `start`, without the SHARED bit, if they are
+    /// inside.
+    pub(super) fn linear(&self, start: u64, length: usize) -> Option<u64> {
         GpaRange::with_length(start, length as u64)
             .filter(|part| self.range.contains(part))
             .map(|part| SHARED_WINDOW + part.start())

@@ -87,6 +87,14 @@ impl PciHost {
         &self.functions
     }
 
+    /// Logs what each device has moved.
+    pub fn log_traffic(&self) {
+        for (place, function) in (1..).zip(&self.functions) {
+            let device = function.device();
+            device.traffic().log(device.backend().kind(), place);
+        }
+    }
+
     /// Whether `gpa` is an address of the bus.
     pub fn claims(&self, gpa: u64) -> bool {
         self.window.contains(gpa)

@@ -1,9 +1,13 @@
 //! What is behind a virtio device of L2's: the host's device, or L1 itself.
 
-use super::queue::{Bounds, Chain};
+use core::cell::Cell;
+
+use super::queue::{Bounds, Chain, Reader, Writer};
+use crate::run::environment::L2Memory;
 use crate::virtio::pci::PciError;
 use crate::virtio::ring::Broken;
-use l2_exit::{GuestMemory, MemoryError};
+use l2_exit::MemoryError;
+use tdcall::SharedBuffer;
 
 /// One queue of a device, as its type has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +29,15 @@ pub struct Ticket {
 
 /// A request of L2's.
 pub struct Request<'a> {
-    memory: &'a dyn GuestMemory,
+    memory: &'a dyn L2Memory,
     chain: &'a Chain,
     ticket: Ticket,
+    copied: Cell<u64>,
 }
 
 impl<'a> Request<'a> {
     /// The request `chain` of queue `queue`, in L2's memory.
-    pub fn new(memory: &'a dyn GuestMemory, queue: u16, chain: &'a Chain) -> Self {
+    pub fn new(memory: &'a dyn L2Memory, queue: u16, chain: &'a Chain) -> Self {
         let ticket = Ticket {
             queue,
             head: chain.head(),
@@ -41,6 +46,7 @@ impl<'a> Request<'a> {
             memory,
             chain,
             ticket,
+            copied: Cell::new(0),
         }
     }
 
@@ -59,9 +65,93 @@ impl<'a> Request<'a> {
         self.chain.writable.length()
     }
 
-    /// Passes on what L2 gives, each byte read once, in pieces as long as `piece`.
-    pub fn read(&self, piece: &mut [u8], sink: &mut dyn FnMut(&[u8])) -> Result<(), MemoryError> {
-        self.chain.readable.read(self.memory, piece, sink)
+    /// What L2 gives, from its first byte on: whoever reads a byte once has it once.
+    pub fn given(&self) -> Given<'_> {
+        Given {
+            request: self,
+            reader: self.chain.readable.reader(),
+        }
+    }
+
+    /// Bytes that were copied for it.
+    pub fn copied(&self) -> u64 {
+        self.copied.get()
+    }
+}
+
+/// The bytes that L2 gives with a request, one piece after the other.
+pub struct Given<'a> {
+    request: &'a Request<'a>,
+    reader: Reader<'a>,
+}
+
+impl Given<'_> {
+    /// Reads the next bytes.
+    pub fn read(&mut self, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.reader.read(self.request.memory, into)?;
+        self.count(into.len() as u64);
+        Ok(())
+    }
+
+    /// Copies the next `length` bytes to `offset` of memory that the host sees.
+    pub fn share(
+        &mut self,
+        shared: &dyn SharedBuffer,
+        offset: usize,
+        length: usize,
+    ) -> Result<(), MemoryError> {
+        let memory = self.request.memory;
+        let copied = self.reader.share(memory, shared, offset, length)?;
+        self.count(copied);
+        Ok(())
+    }
+
+    fn count(&self, copied: u64) {
+        let all = self.request.copied.get().saturating_add(copied);
+        self.request.copied.set(all);
+    }
+}
+
+/// Where the bytes for L2 go, one piece after the other: what is beyond the room that L2 has goes nowhere.
+pub struct Answer<'a> {
+    memory: &'a dyn L2Memory,
+    writer: Writer<'a>,
+    copied: u64,
+}
+
+impl<'a> Answer<'a> {
+    /// The room that `chain` has, in L2's memory.
+    pub fn new(memory: &'a dyn L2Memory, chain: &'a Chain) -> Self {
+        Self {
+            memory,
+            writer: chain.writable.writer(),
+            copied: 0,
+        }
+    }
+
+    /// Writes the next bytes.
+    pub fn write(&mut self, from: &[u8]) -> Result<(), MemoryError> {
+        self.writer.write(self.memory, from)?;
+        self.copied = self.copied.saturating_add(from.len() as u64);
+        Ok(())
+    }
+
+    /// Copies the next `length` bytes from `offset` of memory that the host may write, each read once.
+    pub fn write_shared(
+        &mut self,
+        shared: &dyn SharedBuffer,
+        offset: usize,
+        length: usize,
+    ) -> Result<(), MemoryError> {
+        let memory = self.memory;
+        let copied = self.writer.write_shared(memory, shared, offset, length)?;
+        self.copied = self.copied.saturating_add(copied);
+        Ok(())
+    }
+
+    /// Bytes that were copied.
+    pub fn copied(&self) -> u64 {
+        self.copied
     }
 }
 
@@ -103,7 +193,7 @@ pub enum Lost {
     /// The host's device is not there, or not started.
     #[error("the host's device is of no use")]
     Gone,
-    /// A buffer of L2's could not be read.
+    /// A buffer of L2's could not be read or written.
     #[error(transparent)]
     Memory(#[from] MemoryError),
 }
@@ -141,7 +231,11 @@ pub trait Backend {
     /// The next request that is done.
     fn take(&mut self) -> Result<Option<Done>, Lost>;
     /// Passes on the bytes of the request that [`Backend::take`] has just told, and forgets it.
-    fn give(&mut self, done: &Done, sink: &mut dyn FnMut(&[u8])) -> Result<(), Lost>;
+    fn give(&mut self, done: &Done, answer: &mut Answer<'_>) -> Result<(), Lost>;
     /// Forgets all requests: none of them is told any more.
     fn reset(&mut self);
+    /// Notifications of the host's device so far, each of them a TDVMCALL.
+    fn host_notifications(&self) -> u64 {
+        0
+    }
 }

@@ -3,7 +3,7 @@
 
 use alloc::collections::VecDeque;
 
-use super::backend::{Backend, Done, Lost, QueueKind, Request, Submission, Ticket};
+use super::backend::{Answer, Backend, Done, Lost, QueueKind, Request, Submission, Ticket};
 use super::queue::Bounds;
 use crate::entropy::EntropyError;
 use virtio_defs::entropy;
@@ -76,7 +76,7 @@ impl<F: FnMut(&mut [u8]) -> Result<(), EntropyError>> Backend for EntropyDevice<
         Ok(self.done.pop_front())
     }
 
-    fn give(&mut self, done: &Done, sink: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+    fn give(&mut self, done: &Done, answer: &mut Answer<'_>) -> Result<(), Lost> {
         let Done {
             ticket: Ticket { .. },
             written,
@@ -84,7 +84,7 @@ impl<F: FnMut(&mut [u8]) -> Result<(), EntropyError>> Backend for EntropyDevice<
         let mut bytes = [0; BYTES_MAX as usize];
         if let Some(bytes) = bytes.get_mut(..written as usize) {
             (self.fill)(bytes)?;
-            sink(bytes);
+            answer.write(bytes)?;
         }
         Ok(())
     }

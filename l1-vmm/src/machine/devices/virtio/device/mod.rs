@@ -10,6 +10,9 @@
 
 mod registers;
 mod requests;
+mod traffic;
+
+pub use traffic::Traffic;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -94,7 +97,7 @@ pub struct Device {
     /// An interrupt for the configuration is due.
     announce: bool,
     complaints: u32,
-    requests: u64,
+    traffic: Traffic,
 }
 
 /// What the select registers hold.
@@ -121,7 +124,7 @@ impl Device {
             slots,
             announce: false,
             complaints: 0,
-            requests: 0,
+            traffic: Traffic::default(),
         }
     }
 
@@ -130,9 +133,12 @@ impl Device {
         &*self.backend
     }
 
-    /// Requests that were given back to L2.
-    pub fn requests(&self) -> u64 {
-        self.requests
+    /// What it has moved.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            host_notifications: self.backend.host_notifications(),
+            ..self.traffic
+        }
     }
 
     /// As after a reset by the driver: everything that L2 had handed over is forgotten.
@@ -218,6 +224,7 @@ impl Device {
 
     /// The driver has new requests in a queue.
     pub(super) fn notify(&mut self, queue: u32) {
+        self.traffic.notifications += 1;
         if let Some(slot) = self.slots.get_mut(queue as usize) {
             slot.stirred = true;
         }

@@ -1,6 +1,6 @@
 //! How requests get to the backend, and what is done back to L2.
 
-use super::super::backend::{Done, Lost, Request, Submission};
+use super::super::backend::{Answer, Done, Request, Submission};
 use super::super::queue::{Queue, Terms};
 use super::{Cause, Device, Failure};
 use crate::run::environment::L2Memory;
@@ -57,6 +57,7 @@ impl Device {
             })? {
                 let status = self.interrupt_status.get() | registers::ISR_QUEUE;
                 self.interrupt_status.set(status);
+                self.traffic.interrupts += 1;
                 interrupt(Cause::Queue, slot.vector);
             }
         }
@@ -104,9 +105,13 @@ impl Device {
                     },
                 },
             };
-            match self.backend.submit(&Request::new(memory, number, &chain))? {
+            let request = Request::new(memory, number, &chain);
+            let submission = self.backend.submit(&request)?;
+            self.traffic.copied += request.copied();
+            match submission {
                 Submission::Taken => {
                     submitted = true;
+                    self.traffic.bytes += u64::from(request.readable());
                     if let Some(place) = slot.out.get_mut(usize::from(chain.head())) {
                         *place = Some(chain);
                     }
@@ -128,7 +133,7 @@ impl Device {
     fn take_done<M: L2Memory>(&mut self, memory: &M) -> Result<(), Failure> {
         while let Some(done) = self.backend.take()? {
             self.give_back(memory, &done)?;
-            self.requests = self.requests.wrapping_add(1);
+            self.traffic.requests += 1;
             // There is room for what waits.
             for slot in self.slots.iter_mut().filter(|slot| slot.waiting.is_some()) {
                 slot.stirred = true;
@@ -150,15 +155,11 @@ impl Device {
                 Some((slot.queue.as_mut()?, chain))
             })
             .ok_or(Failure::NoSuchRequest)?;
-        let mut writer = chain.writable.writer();
-        let mut result = Ok(());
-        self.backend.give(done, &mut |bytes| {
-            if result.is_ok() {
-                result = writer.write(memory, bytes);
-            }
-        })?;
-        result.map_err(Lost::from)?;
-        let written = done.written;
+        let mut answer = Answer::new(memory, &chain);
+        self.backend.give(done, &mut answer)?;
+        self.traffic.copied += answer.copied();
+        let written = done.written.min(chain.writable.length());
+        self.traffic.bytes += u64::from(written);
         queue.complete(memory, chain, written).map_err(broken)
     }
 }

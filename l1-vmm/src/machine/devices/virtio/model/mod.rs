@@ -9,7 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use super::backend::{Backend, Done, Lost, QueueKind, Request, Submission, Ticket};
+use super::backend::{Answer, Backend, Done, Lost, QueueKind, Request, Submission, Ticket};
 use super::queue::{Bounds, Places};
 use crate::entropy::EntropyError;
 use crate::run::environment::{L2Memory, Owner};
@@ -313,9 +313,11 @@ impl Backend for ModelBackend {
             return Ok(Submission::Full);
         }
         state.room -= 1;
-        let mut bytes = Vec::new();
-        request.read(&mut [0; 100], &mut |piece| bytes.extend_from_slice(piece))?;
-        assert_eq!(bytes.len(), request.readable() as usize);
+        let mut bytes = vec![0; request.readable() as usize];
+        let mut given = request.given();
+        for piece in bytes.chunks_mut(100) {
+            given.read(piece)?;
+        }
         state
             .requests
             .push((request.ticket(), bytes, request.writable()));
@@ -344,9 +346,11 @@ impl Backend for ModelBackend {
         }))
     }
 
-    fn give(&mut self, _: &Done, sink: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+    fn give(&mut self, _: &Done, answer: &mut Answer<'_>) -> Result<(), Lost> {
         let (_, bytes) = self.behind.0.borrow_mut().done.pop_front().unwrap();
-        bytes.chunks(7).for_each(sink);
+        for piece in bytes.chunks(7) {
+            answer.write(piece)?;
+        }
         Ok(())
     }
 

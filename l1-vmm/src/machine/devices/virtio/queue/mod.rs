@@ -15,7 +15,7 @@ mod fault;
 #[cfg(test)]
 mod tests;
 
-pub use chain::{Bounds, Buffers, Chain, Writer};
+pub use chain::{Bounds, Buffers, Chain, Reader, Writer};
 pub use fault::Fault;
 
 use alloc::vec;

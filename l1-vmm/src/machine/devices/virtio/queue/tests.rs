@@ -4,6 +4,7 @@ extern crate std;
 
 use super::*;
 use crate::machine::devices::virtio::model::{Driver, Guest, INDIRECT, L1_START, NEXT, Own, WRITE};
+use crate::virtio::model::memory::Shared;
 use crate::virtio::ring::{Notification, Ring, Segment};
 use alloc::collections::BTreeMap;
 use proptest::prelude::*;
@@ -61,15 +62,12 @@ fn a_request_goes_there_and_back() {
     driver.offer(3);
     let chain = queue.take(&guest).unwrap().unwrap();
     assert_eq!((chain.readable.length(), chain.writable.length()), (8, 11));
-    let mut read = Vec::new();
-    let mut piece = [0; 3];
-    chain
-        .readable
-        .read(&guest, &mut piece, &mut |bytes| {
-            read.extend_from_slice(bytes)
-        })
-        .unwrap();
-    assert_eq!(read, b"question");
+    let mut read = [0; 8];
+    let mut reader = chain.readable.reader();
+    for piece in read.chunks_mut(3) {
+        reader.read(&guest, piece).unwrap();
+    }
+    assert_eq!(&read, b"question");
     let mut writer = chain.writable.writer();
     for bytes in [&b"an"[..], b"swers", b"", b"!"] {
         writer.write(&guest, bytes).unwrap();
@@ -82,6 +80,46 @@ fn a_request_goes_there_and_back() {
     );
     assert_eq!(queue.interrupts(&guest), Ok(true));
     assert_eq!(queue.interrupts(&guest), Ok(false), "told once");
+}
+
+#[test]
+fn bytes_go_between_l2_and_memory_that_the_host_sees() {
+    let (guest, mut driver, mut queue) = with(Suppression::Flags);
+    let bytes: Vec<u8> = (0..1000_u32).map(|byte| byte as u8).collect();
+    guest.put(0x4FF0, &bytes);
+    driver.describe(0, 0x4FF0, 700, NEXT, 1);
+    driver.describe(1, 0x4FF0 + 700, 300, NEXT, 2);
+    driver.describe(2, 0x8000, 5, NEXT | WRITE, 3);
+    driver.describe(3, 0x9000, 600, WRITE, 0);
+    driver.offer(0);
+    let chain = queue.take(&guest).unwrap().unwrap();
+    let shared = Shared::new(0x50_0000, 2000);
+    let mut reader = chain.readable.reader();
+    let mut header = [0; 12];
+    reader.read(&guest, &mut header).unwrap();
+    // By way of L1's memory each byte is copied twice.
+    assert_eq!(reader.share(&guest, &shared, 12, 988), Ok(2 * 988));
+    assert_eq!(header, bytes[..12]);
+    assert_eq!(shared.device_read(0x50_0000 + 12, 988), bytes[12..]);
+    assert_eq!(reader.share(&guest, &shared, 12, 988), Ok(0), "the end");
+    let again = || chain.readable.reader();
+    for (offset, length) in [(1500, 501), (2001, 1), (usize::MAX, 2)] {
+        let beyond = again().share(&guest, &shared, offset, length);
+        assert!(beyond.is_err(), "{offset}");
+    }
+    let mut writer = chain.writable.writer();
+    let mut part = |offset, length| writer.write_shared(&guest, &shared, offset, length);
+    assert_eq!((part(12, 4), part(16, 400)), (Ok(8), Ok(800)));
+    assert_eq!(part(416, 400), Ok(2 * 201), "no more than there is room");
+    assert_eq!(guest.get(0x8000, 6), [&bytes[12..17], &[0]].concat());
+    assert_eq!(guest.get(0x9000, 601), [&bytes[17..617], &[0]].concat());
+    let beyond = chain.writable.writer();
+    assert!(
+        beyond
+            .clone()
+            .write_shared(&guest, &shared, 1999, 2)
+            .is_err()
+    );
 }
 
 #[test]
@@ -489,8 +527,8 @@ proptest! {
         for (chain, written) in chains.into_iter().zip(complete) {
             prop_assert!(chain.readable.length() <= BOUNDS.readable);
             prop_assert!(chain.writable.length() <= BOUNDS.writable);
-            let mut piece = [0; 512];
-            chain.readable.read(&guest, &mut piece, &mut |_| {}).unwrap();
+            let mut bytes = vec![0; chain.readable.length() as usize];
+            chain.readable.reader().read(&guest, &mut bytes).unwrap();
             chain.writable.writer().write(&guest, &[7; 0x4000]).unwrap();
             queue.complete(&guest, chain, written).unwrap();
         }

@@ -24,7 +24,7 @@ fn a_request_is_copied_out_and_its_answer_in() {
         assert_eq!(machine.vectors(), [0x42]);
         assert_eq!(machine.read(0x1000, 1), 1, "interrupt status");
         assert_eq!(machine.read(0x1000, 1), 0, "which reading clears");
-        assert_eq!(machine.function.device().requests(), 1);
+        assert_eq!(machine.function.device().traffic().requests, 1);
     }
 }
 
