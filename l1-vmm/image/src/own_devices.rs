@@ -1,4 +1,4 @@
-//! The host's bus, and the devices on it that L1 drives for itself: the disk of the TPM's state, and the console to the
+//! The host's bus, and the devices on it that L1 drives for itself: the disk of the TPM's state, and the channel to the
 //! key broker.
 
 use alloc::boxed::Box;
@@ -7,8 +7,7 @@ use l1_vmm::launch::e820::E820Map;
 use l1_vmm::shared_buffer::{Part, Pool};
 use l1_vmm::virtio::block::{Block, Limits};
 use l1_vmm::virtio::clock::Nanoseconds;
-use l1_vmm::virtio::console::Console;
-use l1_vmm::virtio::devices::Devices;
+use l1_vmm::virtio::devices::{BrokerChannel, Devices};
 use l1_vmm::virtio::pci::{BarWindow, TdPci};
 
 use crate::arch::memory::Bounce;
@@ -21,7 +20,7 @@ type Memory = Part<Part<Bounce>>;
 /// The state disk.
 pub(crate) type Disk = Block<HostBus, Memory, Nanoseconds>;
 /// The channel to the key broker.
-pub(crate) type Channel = Console<HostBus, Memory, Nanoseconds>;
+pub(crate) type Channel = BrokerChannel<HostBus, Memory, Nanoseconds>;
 
 /// Bytes of shared memory that the two take at most, whole pages each.
 pub(crate) const MEMORY: usize =
@@ -56,7 +55,7 @@ pub(crate) fn take(devices: &mut Devices<HostBus>, memory: Part<Bounce>) -> OwnD
     });
     let channel = pool.take(Channel::MEMORY_MAX).and_then(|memory| {
         devices
-            .broker_console(None, memory, clock)
+            .broker_channel(memory, clock)
             .inspect_err(|error| log::info!("{error}"))
             .ok()
     });

@@ -1,13 +1,13 @@
-//! The host's console as the bytes to and from the key broker.
+//! The host's console or socket as the bytes to and from the key broker.
 
 use broker_client::{Channel, ChannelError, Deadline};
 use tdcall::SharedBuffer;
 
 use crate::virtio::clock::{self, Clock};
-use crate::virtio::console::{Console, ConsoleError};
+use crate::virtio::devices::{BrokerChannel, ChannelError as DeviceError};
 use crate::virtio::pci::HostPci;
 
-impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Channel for Console<H, B, C> {
+impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Channel for BrokerChannel<H, B, C> {
     fn now(&self) -> u64 {
         Self::now(self)
     }
@@ -26,9 +26,9 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Channel for Console<H, B, C>
 }
 
 /// What the client has to know of an error; the log has the rest.
-fn told<T>(result: Result<T, ConsoleError>) -> Result<T, ChannelError> {
-    result.map_err(|error| match error {
-        ConsoleError::TimeOut => ChannelError::TimeOut,
-        _ => ChannelError::Closed,
+fn told<T>(result: Result<T, DeviceError>) -> Result<T, ChannelError> {
+    result.map_err(|error| match error.is_time_out() {
+        true => ChannelError::TimeOut,
+        false => ChannelError::Closed,
     })
 }

@@ -4,6 +4,7 @@
 //! The tests beside ring, transport and drivers go through the rules one by one; here it is what comes out above them.
 
 use super::block::{Block, BlockError, Limits};
+use super::buffers::QueueError;
 use super::clock::{Clock, Deadline};
 use super::console::{Console, ConsoleError};
 use super::model::ModelClock;
@@ -162,7 +163,7 @@ fn breaks(lie: Lie, is_expected: fn(&Broken) -> bool) {
     let mut port = port();
     port.host.model().answer = Box::new(lie);
     match port.send(b"bytes") {
-        Err(ConsoleError::Broken(broken)) if is_expected(&broken) => {}
+        Err(ConsoleError::Queue(QueueError::Broken(broken))) if is_expected(&broken) => {}
         other => panic!("{other:?}"),
     }
     port.recovers();
@@ -361,7 +362,7 @@ fn starts(lie: impl FnMut(u64, u64) -> u64 + Clone + 'static, expected: PciError
     // A console has no configuration that L1 reads.
     match expected {
         PciError::ConfigurationUnstable => assert_eq!(error, None),
-        _ => assert_eq!(error, Some(ConsoleError::Device(expected))),
+        _ => assert_eq!(error, Some(ConsoleError::from(expected))),
     }
     host.model().lie = None;
     assert!(open_port(&host, &memory).is_ok());

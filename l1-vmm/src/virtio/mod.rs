@@ -2,8 +2,8 @@
 //!
 //! * [`ring`]: the driver's side of a split virtqueue.
 //! * [`pci`]: finding a device on the host's bus, its registers, features, queues and interrupts.
-//! * [`slots`]: buffers for requests; [`clock`]: bounds on waiting.
-//! * [`block`], [`console`]: drivers of L1's own.
+//! * [`slots`]: buffers for requests; [`buffers`]: queues of bytes; [`clock`]: bounds on waiting.
+//! * [`block`], [`console`], [`vsock`]: drivers of L1's own.
 //! * [`bridge`]: a device of the host's behind one of L2's.
 //! * [`devices`]: all devices of the bus, and which of them are L1's own.
 //!
@@ -16,6 +16,7 @@
 
 pub mod block;
 pub mod bridge;
+pub mod buffers;
 pub mod clock;
 pub mod console;
 pub mod devices;
@@ -26,3 +27,4 @@ pub(crate) mod model;
 pub mod pci;
 pub mod ring;
 pub mod slots;
+pub mod vsock;

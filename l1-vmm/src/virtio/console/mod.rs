@@ -9,17 +9,16 @@
 //! what they should be, is for the protocol above to tell.
 
 mod error;
-mod queue;
 #[cfg(test)]
 mod tests;
 
 pub use error::ConsoleError;
 
+use super::buffers::{BUFFER, BUFFERS, Queue, RING};
 use super::clock::{Clock, Deadline, Patience, Wait};
 use super::pci::{Device, HostPci, Returned};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use queue::{BUFFER, BUFFERS, Queue, RING};
 use tdcall::SharedBuffer;
 use virtio_defs::{console, feature};
 

@@ -1,6 +1,7 @@
 //! The console on a model port that keeps the rules, or lies.
 
 use super::*;
+use crate::virtio::buffers::QueueError;
 use crate::virtio::model::ModelClock;
 use crate::virtio::model::device::{FUNCTION, ModelHost, numbers, window};
 use crate::virtio::model::memory::Shared;
@@ -166,7 +167,7 @@ fn a_device_that_breaks_the_rules_closes_the_stream() {
     ] {
         let mut port = open();
         port.host.model().answer = Box::new(lie);
-        assert_eq!(port.send(b"x"), Err(expected.into()));
+        assert_eq!(port.send(b"x"), Err(QueueError::from(expected).into()));
         assert_eq!(port.send(b"x"), Err(ConsoleError::Closed));
         honest(&port.host, &port.peer);
         port.console.restart().unwrap();

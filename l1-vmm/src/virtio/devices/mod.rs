@@ -1,24 +1,26 @@
 //! The virtio devices of the host's bus, and which of them are L1's own.
 //!
 //! All are found once, before L2 is: each gets its BARs then, and is in reset until somebody drives it. L1 takes two:
-//! the block device that calls itself [`STATE_DISK`], and a console, on which the key broker is reached. The others are
-//! whoever's who asks for them by their type.
+//! the block device that calls itself [`STATE_DISK`], and a console or, if there is none, a socket device, by which the key
+//! broker is reached ([`BrokerChannel`]). The others are whoever's who asks for them by their type.
 //!
 //! What a device calls itself is the host's word, as all that it stores or sends: it says which device is meant, and
 //! proves nothing.
 
 use super::block::{Access, Block, Durability, Limits};
 use super::clock::Clock;
-use super::console::{Console, ConsoleError};
 use super::pci::{self, BarWindow, Device, Function, HostPci, PciError};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use tdcall::SharedBuffer;
-use virtio_defs::{block, console};
+use virtio_defs::block;
 use x86_defs::pci as registers;
 
+mod broker_channel;
 #[cfg(test)]
 mod tests;
+
+pub use broker_channel::{BROKER_PORT, BrokerChannel, ChannelError};
 
 /// What the state disk calls itself: the rest of its name is zeroes. QEMU: `-device virtio-blk-pci,serial=tdp-vtpm-state`.
 pub const STATE_DISK: &str = "tdp-vtpm-state";
@@ -53,18 +55,6 @@ pub enum StateDiskError {
     /// It has no flush (VIRTIO_BLK_F_FLUSH): nobody could say what is stored.
     #[error("the state disk cannot flush")]
     NoFlush,
-}
-
-/// Why there is no channel to the key broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChannelError {
-    /// There is no console, or none where it should be.
-    #[error("the host has no virtio console for the key broker")]
-    Absent,
-    /// It is of no use.
-    #[error("the console for the key broker: {0}")]
-    Console(#[from] ConsoleError),
 }
 
 impl<H: HostPci + Clone> Devices<H> {
@@ -200,29 +190,6 @@ impl<H: HostPci> Devices<H> {
             self.put_back(found);
         }
         disk.ok_or(error)
-    }
-
-    /// The console for the key broker: the first one, or the one at `function`.
-    pub fn broker_console<B: SharedBuffer + Clone, C: Clock>(
-        &mut self,
-        function: Option<Function>,
-        memory: B,
-        clock: C,
-    ) -> Result<Console<H, B, C>, ChannelError> {
-        let found = self.take(console::DEVICE_TYPE, function);
-        let found = found.ok_or(ChannelError::Absent)?;
-        let (function, kind) = (found.function, found.kind);
-        match Console::open(found.device, memory, clock, "console for the key broker") {
-            Ok(console) => Ok(console),
-            Err(returned) => {
-                self.put_back(Found {
-                    function,
-                    kind,
-                    device: returned.device,
-                });
-                Err(returned.error.into())
-            }
-        }
     }
 }
 

@@ -1,10 +1,14 @@
 //! A bus with several devices.
 
 use super::*;
+use crate::virtio::buffers::QueueError;
+use crate::virtio::console::ConsoleError;
 use crate::virtio::model::ModelClock;
 use crate::virtio::model::device::{FUNCTION, ModelHost, window};
 use crate::virtio::model::memory::Shared;
+use crate::virtio::model::socket;
 use crate::virtio::pci::Structure;
+use crate::virtio::vsock::VsockError;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec;
@@ -153,7 +157,7 @@ fn devices_are_found_and_those_of_l1_taken() {
     for host in bus.models.borrow().iter() {
         host.1.model().memory = memory.clone();
     }
-    devices.broker_console(None, memory, clock).unwrap();
+    devices.broker_channel(memory, clock).unwrap();
     assert_eq!(kinds(&devices), [all[0], all[3]], "the others are left");
     // What nobody drives is in reset.
     assert_eq!(bus.at(place(2, 0)).unwrap().model().status, 0);
@@ -218,22 +222,32 @@ fn a_disk_that_does_not_tell_its_name_is_passed_over() {
 }
 
 #[test]
-fn a_console_can_be_named_by_its_place() {
+fn the_first_console_is_the_channel_and_else_a_socket() {
+    let clock = ModelClock::default();
     let (bus, memory) = bus();
+    bus.add(place(6, 0), socket::host(&memory, 3).0);
     bus.add(place(7, 0), console(&memory));
     let mut devices = find(&bus);
-    let clock = ModelClock::default();
-    let nowhere = devices.broker_console(Some(place(2, 0)), memory.clone(), clock.clone());
-    assert_eq!(nowhere.unwrap_err(), ChannelError::Absent);
-    let second = devices.broker_console(Some(place(7, 0)), memory.clone(), clock.clone());
-    second.unwrap();
     let small = Shared::new(0x10_0000, 0x200);
-    let first = devices.broker_console(None, small, clock);
+    let channel = devices.broker_channel(small.clone(), clock.clone());
     assert_eq!(
-        first.unwrap_err(),
-        ChannelError::Console(ConsoleError::Memory)
+        channel.unwrap_err(),
+        ChannelError::Console(ConsoleError::Queue(QueueError::Memory))
     );
-    assert_eq!(devices.iter().count(), 4, "it was put back");
+    assert_eq!(devices.iter().count(), 6, "it was put back");
+    for _ in 0..2 {
+        let channel = devices.broker_channel(memory.clone(), clock.clone());
+        assert!(matches!(channel.unwrap(), BrokerChannel::Console(_)));
+    }
+    let channel = devices.broker_channel(small, clock.clone());
+    assert_eq!(
+        channel.unwrap_err(),
+        ChannelError::Vsock(VsockError::Queue(QueueError::Memory))
+    );
+    let channel = devices.broker_channel(memory.clone(), clock.clone());
+    assert!(matches!(channel.unwrap(), BrokerChannel::Vsock(_)));
+    let channel = devices.broker_channel(memory, clock);
+    assert_eq!(channel.unwrap_err(), ChannelError::Absent);
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub(crate) struct Model {
     pub(crate) work: Work,
     /// How a request is told to be done.
     pub(crate) answer: Answer,
+    /// A queue whose requests that stayed are looked at again whenever another is served.
+    pub(crate) answers_on: Option<u16>,
     /// Every access fails.
     pub(crate) gone: bool,
     /// All accesses after so many read as ones and write nothing, as those to a device that was pulled out.
@@ -147,6 +149,7 @@ impl ModelHost {
             lie: None,
             work: Box::new(|_, _, _| None),
             answer: Box::new(|queue, request, length| queue.push(request.head.into(), length)),
+            answers_on: None,
             gone: false,
             pulled_after: None,
         })))
@@ -246,7 +249,9 @@ impl Model {
     /// Looks again at the requests of a queue that stayed.
     pub(crate) fn retry(&mut self, index: u16) {
         let queue = &mut self.queues[usize::from(index)];
-        let side = queue.side.as_mut().unwrap();
+        let Some(side) = &mut queue.side else {
+            return;
+        };
         let mut stay = core::mem::take(&mut queue.stay).into_iter();
         while let Some(request) = stay.next() {
             match (self.work)(&self.memory, index, &request) {
@@ -279,6 +284,9 @@ impl Model {
         }
         if self.settled & feature::EVENT_IDX != 0 {
             side.ask();
+        }
+        if let Some(answers) = self.answers_on.filter(|answers| *answers != index) {
+            self.retry(answers);
         }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod disk;
 pub(crate) mod memory;
 pub(crate) mod port;
 pub(crate) mod queue;
+pub(crate) mod socket;
 
 use crate::virtio::clock::Clock;
 use alloc::rc::Rc;

@@ -52,6 +52,16 @@ pub struct Returned<H, E> {
     pub device: Device<H>,
 }
 
+impl<H, E> Returned<H, E> {
+    /// With the reason as an error of another type.
+    pub fn with_error<F: From<E>>(self) -> Returned<H, F> {
+        Returned {
+            error: self.error.into(),
+            device: self.device,
+        }
+    }
+}
+
 /// A device that was found. It works when it was started, its queues were set up, and it was told to run.
 #[derive(Debug)]
 pub struct Device<H> {

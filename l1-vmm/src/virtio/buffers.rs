@@ -1,10 +1,9 @@
-//! One queue of a console and its buffers.
+//! One queue of a device that moves bytes, with its buffers.
 
-use super::error::ConsoleError;
+use super::pci::{Device, Doorbell, HostPci, PciError};
+use super::ring::{Broken, Notification, PostError, Ring, RingError, Segment, Suppression};
+use super::slots::{Slot, Slots};
 use crate::shared_buffer::Part;
-use crate::virtio::pci::{Device, Doorbell, HostPci};
-use crate::virtio::ring::{Notification, Ring, Segment, Suppression};
-use crate::virtio::slots::{Slot, Slots};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -18,12 +17,35 @@ pub(super) const BUFFER: u32 = 2048;
 /// Bytes for the ring; more than it takes, a power of two.
 pub(super) const RING: usize = 512;
 
-/// One direction of a port.
+/// Why a queue is of no use any more, or cannot be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// The device is not used.
+    #[error(transparent)]
+    Device(#[from] PciError),
+    /// It broke a rule of a queue.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// A queue does not take a buffer.
+    #[error(transparent)]
+    Post(#[from] PostError),
+    /// A queue cannot be where it should.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// There is no memory for the queues and a buffer of each.
+    #[error("no room for the queues and their buffers")]
+    Memory,
+}
+
+/// One direction of a stream: a queue whose buffers are all of a length.
 #[derive(Debug)]
 pub(super) struct Queue<B> {
     ring: Ring<Part<B>, Slot>,
     slots: Slots<Part<B>>,
     doorbell: Doorbell,
+    #[cfg(test)]
+    buffers: usize,
 }
 
 impl<B: SharedBuffer + Clone> Queue<B> {
@@ -34,14 +56,14 @@ impl<B: SharedBuffer + Clone> Queue<B> {
         features: u64,
         memory: B,
         range: Range<usize>,
-    ) -> Result<Self, ConsoleError> {
+    ) -> Result<Self, QueueError> {
         let border = range.start.saturating_add(RING);
-        let ring = Part::new(memory.clone(), range.start..border).ok_or(ConsoleError::Memory)?;
-        let buffers = Part::new(memory, border..range.end).ok_or(ConsoleError::Memory)?;
+        let ring = Part::new(memory.clone(), range.start..border).ok_or(QueueError::Memory)?;
+        let buffers = Part::new(memory, border..range.end).ok_or(QueueError::Memory)?;
         let size = device.queue_size(index, BUFFERS as u16)?;
         let slots = Slots::new(buffers, BUFFER, size.into());
         if slots.free() == 0 {
-            return Err(ConsoleError::Memory);
+            return Err(QueueError::Memory);
         }
         let suppression = match features & feature::EVENT_IDX {
             0 => Suppression::Flags,
@@ -52,9 +74,16 @@ impl<B: SharedBuffer + Clone> Queue<B> {
         let doorbell = device.set_up_queue(index, &ring.areas(), None)?;
         Ok(Self {
             ring,
+            #[cfg(test)]
+            buffers: slots.free(),
             slots,
             doorbell,
         })
+    }
+
+    /// Whether a buffer is free.
+    pub(super) fn has_room(&self) -> bool {
+        self.slots.free() != 0
     }
 
     /// Whether the device has nothing.
@@ -65,12 +94,11 @@ impl<B: SharedBuffer + Clone> Queue<B> {
     /// Whether each buffer is free or the device's.
     #[cfg(test)]
     pub(super) fn holds_all(&self) -> bool {
-        let total = u32::from(self.ring.areas().size).min(BUFFERS) as usize;
-        self.slots.free() + usize::from(self.ring.in_flight()) == total
+        self.slots.free() + usize::from(self.ring.in_flight()) == self.buffers
     }
 
     /// Tells the device of what was posted, if it wants to hear of it.
-    pub(super) fn tell<H: HostPci>(&mut self, device: &Device<H>) -> Result<(), ConsoleError> {
+    pub(super) fn tell<H: HostPci>(&mut self, device: &Device<H>) -> Result<(), QueueError> {
         match self.ring.notification() {
             Notification::Needed => Ok(device.notify(&self.doorbell)?),
             Notification::Suppressed => Ok(()),
@@ -78,7 +106,7 @@ impl<B: SharedBuffer + Clone> Queue<B> {
     }
 
     /// Gives the device every buffer that is free, to write to.
-    pub(super) fn post_empty(&mut self) -> Result<(), ConsoleError> {
+    pub(super) fn post_empty(&mut self) -> Result<(), QueueError> {
         while let Some(slot) = self.slots.take() {
             let segment = self.slots.segment(&slot, 0, BUFFER);
             self.post(&[], &[segment], slot)?;
@@ -91,7 +119,7 @@ impl<B: SharedBuffer + Clone> Queue<B> {
     pub(super) fn post_bytes<'a>(
         &mut self,
         bytes: &'a [u8],
-    ) -> Result<Option<&'a [u8]>, ConsoleError> {
+    ) -> Result<Option<&'a [u8]>, QueueError> {
         let (now, later) = bytes.split_at(bytes.len().min(BUFFER as usize));
         let length = now.len() as u32;
         if length == 0 {
@@ -107,7 +135,7 @@ impl<B: SharedBuffer + Clone> Queue<B> {
     }
 
     /// Takes back the buffers that the device is done with: no more than it had.
-    pub(super) fn reap(&mut self) -> Result<(), ConsoleError> {
+    pub(super) fn reap(&mut self) -> Result<(), QueueError> {
         while let Some(completion) = self.ring.take()? {
             self.slots.give_back(completion.token);
         }
@@ -115,7 +143,7 @@ impl<B: SharedBuffer + Clone> Queue<B> {
     }
 
     /// Copies what the device wrote to a buffer, and gives it the buffer again. Whether there was one.
-    pub(super) fn take_bytes(&mut self, into: &mut Vec<u8>) -> Result<bool, ConsoleError> {
+    pub(super) fn take_bytes(&mut self, into: &mut Vec<u8>) -> Result<bool, QueueError> {
         let Some(completion) = self.ring.take()? else {
             return Ok(false);
         };
@@ -132,7 +160,7 @@ impl<B: SharedBuffer + Clone> Queue<B> {
         readable: &[Segment],
         writable: &[Segment],
         slot: Slot,
-    ) -> Result<(), ConsoleError> {
+    ) -> Result<(), QueueError> {
         self.ring.post(readable, writable, slot).map_err(|refused| {
             self.slots.give_back(refused.token);
             // Not that the queue is full: there are no more buffers than descriptors.

@@ -1,0 +1,136 @@
+//! The device by which the key broker is reached.
+
+use super::{Devices, Found};
+use crate::virtio::clock::{Clock, Deadline};
+use crate::virtio::console::{Console, ConsoleError};
+use crate::virtio::pci::{Device, HostPci, Returned};
+use crate::virtio::vsock::{Vsock, VsockError};
+use alloc::boxed::Box;
+use tdcall::SharedBuffer;
+use virtio_defs::{console, vsock};
+
+/// The port of the host's that the key broker is reached at, where the channel is a socket: `tdp-vtpm-proxy --vsock` listens
+/// at it.
+pub const BROKER_PORT: u32 = 7470;
+
+/// Why there is no channel to the key broker, or why it did not do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// There is no device for it.
+    #[error("the host has neither a virtio console nor a socket device for the key broker")]
+    Absent,
+    /// The console is of no use.
+    #[error("the console for the key broker: {0}")]
+    Console(#[from] ConsoleError),
+    /// The socket is of no use.
+    #[error("the socket for the key broker: {0}")]
+    Vsock(#[from] VsockError),
+}
+
+impl ChannelError {
+    /// Whether nothing came, or not all was taken, in time.
+    pub fn is_time_out(self) -> bool {
+        matches!(
+            self,
+            Self::Console(ConsoleError::TimeOut) | Self::Vsock(VsockError::TimeOut)
+        )
+    }
+}
+
+/// The bytes to and from the key broker.
+#[derive(Debug)]
+pub enum BrokerChannel<H, B, C> {
+    /// By a console.
+    Console(Box<Console<H, B, C>>),
+    /// By a connection to [`BROKER_PORT`] of the host.
+    Vsock(Box<Vsock<H, B, C>>),
+}
+
+impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> BrokerChannel<H, B, C> {
+    /// As much memory as is of use.
+    pub const MEMORY_MAX: usize = {
+        let (console, vsock) = (Console::<H, B, C>::MEMORY_MAX, Vsock::<H, B, C>::MEMORY_MAX);
+        if console > vsock { console } else { vsock }
+    };
+
+    /// What the clock says, in nanoseconds.
+    pub fn now(&self) -> u64 {
+        match self {
+            Self::Console(console) => console.now(),
+            Self::Vsock(socket) => socket.now(),
+        }
+    }
+
+    /// Sends all of `bytes`.
+    pub fn send(&mut self, bytes: &[u8], deadline: &Deadline) -> Result<(), ChannelError> {
+        match self {
+            Self::Console(console) => Ok(console.send(bytes, deadline)?),
+            Self::Vsock(socket) => Ok(socket.send(bytes, deadline)?),
+        }
+    }
+
+    /// Receives what there is, up to `into`; waits for a byte at least. Returns how many.
+    pub fn receive(&mut self, into: &mut [u8], deadline: &Deadline) -> Result<usize, ChannelError> {
+        match self {
+            Self::Console(console) => Ok(console.receive(into, deadline)?),
+            Self::Vsock(socket) => Ok(socket.receive(into, deadline)?),
+        }
+    }
+
+    /// Begins an empty stream.
+    pub fn restart(&mut self) -> Result<(), ChannelError> {
+        match self {
+            Self::Console(console) => Ok(console.restart()?),
+            Self::Vsock(socket) => Ok(socket.restart()?),
+        }
+    }
+}
+
+impl<H: HostPci> Devices<H> {
+    /// The channel to the key broker: the first console, or else the first socket device. A console that is refused is
+    /// not made up for by a socket: which of two hosts' channels L1 speaks on does not depend on how one behaves.
+    pub fn broker_channel<B: SharedBuffer + Clone, C: Clock>(
+        &mut self,
+        memory: B,
+        clock: C,
+    ) -> Result<BrokerChannel<H, B, C>, ChannelError> {
+        if let Some(found) = self.take(console::DEVICE_TYPE, None) {
+            return self.driven(found, |device| {
+                match Console::open(device, memory, clock, "console for the key broker") {
+                    Ok(console) => Ok(BrokerChannel::Console(Box::new(console))),
+                    Err(returned) => Err(Box::new(returned.with_error())),
+                }
+            });
+        }
+        let found = self.take(vsock::DEVICE_TYPE, None);
+        self.driven(
+            found.ok_or(ChannelError::Absent)?,
+            |device| match Vsock::open(device, memory, clock, BROKER_PORT) {
+                Ok(socket) => Ok(BrokerChannel::Vsock(Box::new(socket))),
+                Err(returned) => Err(Box::new(returned.with_error())),
+            },
+        )
+    }
+
+    /// What `open` makes of a device; one that it refuses is put back.
+    fn driven<T>(
+        &mut self,
+        found: Found<H>,
+        open: impl FnOnce(Device<H>) -> Result<T, Box<Returned<H, ChannelError>>>,
+    ) -> Result<T, ChannelError> {
+        let Found {
+            function,
+            kind,
+            device,
+        } = found;
+        open(device).map_err(|returned| {
+            self.put_back(Found {
+                function,
+                kind,
+                device: returned.device,
+            });
+            returned.error
+        })
+    }
+}
