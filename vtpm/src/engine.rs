@@ -38,6 +38,19 @@ pub trait Engine {
     /// Forgets that a dynamic launch has happened. The caller has checked that `locality` is 3 or 4.
     fn reset_establishment(&mut self, locality: Locality) -> Result<(), EngineFailure>;
 
+    /// Commits to its store what it has written to NV and left to a later commit: Clock.
+    ///
+    /// # Errors
+    /// It is out of service.
+    fn commit(&mut self) -> Result<(), EngineFailure> {
+        Ok(())
+    }
+
+    /// Tells it whether what it writes to NV can be kept. While it cannot, Clock stands and is not safe.
+    fn set_nv_available(&mut self, available: bool) {
+        let _ = available;
+    }
+
     /// All of its state now, to go back to; `None` for an engine that cannot.
     fn save(&self) -> Option<SavedState> {
         None

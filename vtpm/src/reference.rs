@@ -51,6 +51,14 @@ impl Engine for Reference {
             .map_err(|_| EngineFailure)
     }
 
+    fn commit(&mut self) -> Result<(), EngineFailure> {
+        self.0.commit().map_err(|_| EngineFailure)
+    }
+
+    fn set_nv_available(&mut self, available: bool) {
+        self.0.set_nv_available(available);
+    }
+
     fn save(&self) -> Option<SavedState> {
         let state = |kind| self.0.state(kind).map(Zeroizing::new).ok();
         Some(SavedState {

@@ -74,6 +74,11 @@ impl Commits {
         self.0.lock().committed.take()
     }
 
+    /// Whether [`take`](Self::take) has one to give.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.0.lock().committed.is_some()
+    }
+
     /// The last state that was committed, if it was not yet kept. It stays one that was not until
     /// [`kept`](Self::kept).
     pub(crate) fn unkept(&self) -> Option<Zeroizing<Vec<u8>>> {

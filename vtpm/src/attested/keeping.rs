@@ -14,7 +14,7 @@ use attestation::tpm::cc;
 use crate::provision::Provisioner;
 use crate::request::Request;
 use crate::state::{Commits, Keeper, NotKept};
-use crate::{CommandError, Engine, SavedState};
+use crate::{CommandError, Engine, EngineFailure, SavedState};
 
 /// Commands that the engine says write NV, and that only do so the first time after a startup, if at all: the state
 /// of the whole engine is not saved for each extend.
@@ -23,6 +23,18 @@ const SELDOM: [u32; 4] = [
     cc::PCR_EVENT,
     cc::PCR_RESET,
     cc::EVENT_SEQUENCE_COMPLETE,
+];
+
+/// Commands that are sent all the time and show nothing of Clock, nor of anything that is decided by it. A Clock that
+/// nobody was shown may go back.
+const TIMELESS: [u32; 7] = [
+    cc::PCR_EXTEND,
+    cc::PCR_EVENT,
+    cc::PCR_RESET,
+    cc::EVENT_SEQUENCE_COMPLETE,
+    cc::PCR_READ,
+    cc::GET_RANDOM,
+    cc::STIR_RANDOM,
 ];
 
 /// The keeper, and what there is to keep.
@@ -55,6 +67,23 @@ impl Keeping {
             return false;
         };
         !SELDOM.contains(&code) && (request.authorized || self.writers.contains(&code))
+    }
+
+    /// Whether the response may tell of Clock, so that Clock is kept before it is out: otherwise a host that cuts the
+    /// power sets it back, and the TPM calls it safe a few seconds later.
+    pub(super) fn may_show_clock(request: &Request<'_>) -> bool {
+        request.code.is_some_and(|code| !TIMELESS.contains(&code))
+    }
+
+    /// Has the engine commit Clock, if nothing else made it do so. The journal has no record of that: it is no change that
+    /// anybody made, and there are many.
+    pub(super) fn commit_clock<E: Engine>(&mut self, engine: &mut E) -> Result<(), EngineFailure> {
+        let noted = self.commits.is_noted();
+        engine.commit()?;
+        if !noted {
+            let _ = self.commits.take();
+        }
+        Ok(())
     }
 
     /// Whether the last state that was committed is kept.

@@ -207,11 +207,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         }
         let saved = self.save_before(&request)?;
         let undefined = self.attributes_of_undefined(action);
-        let length = self
-            .tpm
-            .engine_mut()
-            .execute(locality, command, response)
-            .map_err(CommandError::from)?;
+        let length = self.execute_kept(&request, locality, command, response)?;
         let answer = Answer::parse(response.get(..length).unwrap_or_default());
         // A command that changes nothing goes on while something is left to be kept.
         let keeps = all_kept || saved.is_some();
@@ -232,6 +228,30 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         // L1's own commands behind it: what they change is made anew if it is lost, and kept with the next command.
         if keeps && let Err(error) = self.keep() {
             log::warn!("the TPM's state was not kept: {error}");
+        }
+        Ok(length)
+    }
+
+    /// Has the engine execute a command of the guest's, and commit what the response may tell.
+    fn execute_kept(
+        &mut self,
+        request: &Request<'_>,
+        locality: Locality,
+        command: &[u8],
+        response: &mut [u8],
+    ) -> Result<usize, CommandError> {
+        let engine = self.tpm.engine_mut();
+        let Some(keeping) = &mut self.keeping else {
+            return Ok(engine.execute(locality, command, response)?);
+        };
+        let available = keeping.all_kept();
+        engine.set_nv_available(available);
+        let executed = engine.execute(locality, command, response);
+        // L1's own commands find out for themselves.
+        engine.set_nv_available(true);
+        let length = executed?;
+        if available && Keeping::may_show_clock(request) {
+            keeping.commit_clock(engine)?;
         }
         Ok(length)
     }

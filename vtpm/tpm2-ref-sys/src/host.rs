@@ -83,6 +83,8 @@ pub(crate) struct Host {
     /// The permanent state as the engine last committed it, without envelope.
     pub(crate) permanent: Option<Zeroizing<Vec<u8>>>,
     pub(crate) locality: u8,
+    /// Whether the owner can keep what is committed.
+    pub(crate) nv_available: bool,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -106,6 +108,7 @@ impl Host {
             store,
             permanent,
             locality: 0,
+            nv_available: true,
             fault: None,
         })
     }

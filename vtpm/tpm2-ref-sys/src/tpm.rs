@@ -133,6 +133,28 @@ impl Tpm {
         }
     }
 
+    /// Commits what the engine has written to its NV memory and not committed: Clock alone, which the engine leaves to
+    /// the next command that changes something else.
+    pub fn commit(&mut self) -> Result<(), ExecuteError> {
+        in_service()?;
+        if !nv_memory::is_uncommitted() {
+            return Ok(());
+        }
+        // SAFETY: nobody else is in the engine (`&mut self`, one `Tpm` a process).
+        let committed = unsafe { nv_memory::commit() };
+        match (in_service(), committed) {
+            (Ok(()), true) => Ok(()),
+            (Ok(()), false) => Err(ExecuteError::Engine(result::FAIL)),
+            (Err(fault), _) => Err(fault),
+        }
+    }
+
+    /// Tells the engine whether NV can be written. While it cannot, commands that have to write answer
+    /// TPM_RC_NV_UNAVAILABLE, and Clock stands and is not safe (TPM 2.0 Library, part 1, "Clock").
+    pub fn set_nv_available(&mut self, available: bool) {
+        let _ = host::with(|host| host.nv_available = available);
+    }
+
     /// Power off and on again (_TPM_Init): volatile state is lost, a [`Fault`] is forgotten. The
     /// next command is TPM2_Startup.
     pub fn reset(&mut self) -> Result<(), OpenError> {

@@ -2,6 +2,7 @@
 //! store through libtpms's own marshalling.
 
 use core::ffi::{c_int, c_uchar, c_uint, c_void};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::host::{self, Fault};
 
@@ -10,6 +11,16 @@ pub(crate) const SIZE: usize = 0x2_b2c0;
 
 /// What the libtpms side answers when no store is registered; never the case here.
 const NO_CALLBACKS: c_int = -2;
+
+/// Whether NV memory was written since it was last committed or loaded. libtpms writes Clock there and leaves it to the
+/// next commit that has another reason ("Changing the clock alone does not cause the permanent state to be written to
+/// storage", Time.c).
+static UNCOMMITTED: AtomicBool = AtomicBool::new(false);
+
+/// See [`UNCOMMITTED`].
+pub(crate) fn is_uncommitted() -> bool {
+    UNCOMMITTED.load(Ordering::Relaxed)
+}
 
 unsafe extern "C" {
     static mut s_NV: [u8; SIZE];
@@ -34,7 +45,9 @@ fn range(offset: c_uint, length: c_uint) -> Option<*mut u8> {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn _plat__NVEnable(_parameter: *mut c_void) -> c_int {
     // SAFETY: called by the engine during power-on, as the function it replaces.
-    match unsafe { libtpms_plat__NVEnable() } {
+    let loaded = unsafe { libtpms_plat__NVEnable() };
+    UNCOMMITTED.store(false, Ordering::Relaxed);
+    match loaded {
         NO_CALLBACKS => -1,
         result => result,
     }
@@ -55,11 +68,11 @@ unsafe extern "C" fn _plat__NVDisable(_parameter: *mut c_void) {
     }
 }
 
-/// 0: NV can be written now, 1: it failed.
+/// 0: NV can be written now, 1: it failed, or the owner says that it cannot.
 #[unsafe(no_mangle)]
 extern "C" fn _plat__IsNvAvailable() -> c_int {
-    let broken = host::with(|host| host.fault == Some(Fault::Nv)).unwrap_or(true);
-    broken.into()
+    let broken = host::with(|host| host.fault == Some(Fault::Nv) || !host.nv_available);
+    broken.unwrap_or(true).into()
 }
 
 /// [`_plat__IsNvAvailable`] by its name in libtpms 0.10.
@@ -102,6 +115,7 @@ unsafe extern "C" fn _plat__NvMemoryWrite(
     let Some(into) = range(offset, length) else {
         return 0;
     };
+    UNCOMMITTED.store(true, Ordering::Relaxed);
     // SAFETY: the range is inside NV memory, the engine gives `length` bytes; they may overlap.
     unsafe { into.copy_from(from, length as usize) };
     1
@@ -148,6 +162,7 @@ extern "C" fn _plat__NvMemoryClear(offset: c_uint, length: c_uint) -> c_int {
     let Some(into) = range(offset, length) else {
         return 0;
     };
+    UNCOMMITTED.store(true, Ordering::Relaxed);
     // SAFETY: the range is inside NV memory.
     unsafe { into.write_bytes(0xff, length as usize) };
     1
@@ -165,6 +180,7 @@ extern "C" fn _plat__NvMemoryMove(source: c_uint, destination: c_uint, length: c
     } else {
         range(destination.saturating_add(length), gap)
     };
+    UNCOMMITTED.store(true, Ordering::Relaxed);
     // SAFETY: both ranges are inside NV memory and may overlap.
     unsafe { into.copy_from(from, length as usize) };
     if let Some(left_behind) = left_behind {
@@ -177,6 +193,16 @@ extern "C" fn _plat__NvMemoryMove(source: c_uint, destination: c_uint, length: c
 /// Marshals NV memory and stores it. 0: done.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn _plat__NvCommit() -> c_int {
+    UNCOMMITTED.store(false, Ordering::Relaxed);
     // SAFETY: called by the engine with its NV memory at rest, as the function it replaces.
     unsafe { libtpms_plat__NvCommit() }
+}
+
+/// As [`_plat__NvCommit`], between two commands.
+///
+/// # Safety
+/// Nobody else is in the engine.
+pub(crate) unsafe fn commit() -> bool {
+    // SAFETY: no command runs (the caller's), so NV memory is at rest.
+    unsafe { _plat__NvCommit() == 0 }
 }
