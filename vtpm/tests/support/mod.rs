@@ -32,6 +32,11 @@ pub use trust_domain::ScriptedTd;
 /// The engine is one a process; tests of one program take turns.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// The turn at the engine.
+pub fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// State of the generator behind [`entropy`].
 static SEED: Mutex<u64> = Mutex::new(1);
 
@@ -83,6 +88,7 @@ pub struct Setup {
     pub identity: IdentityTime,
     pub capacity: usize,
     pub firmware_log: Option<Vec<u8>>,
+    pub clock: tpm2_ref_sys::Clock,
     pub store: Box<dyn NvStore>,
     /// In place of the store.
     pub keeper: Option<Kept>,
@@ -99,6 +105,7 @@ impl Default for Setup {
             identity: IdentityTime::Start,
             capacity: 1 << 20,
             firmware_log: None,
+            clock: still,
             store: Box::new(Ephemeral),
             keeper: None,
             launch: launch(),
@@ -123,7 +130,7 @@ impl Setup {
         self,
         wrap: impl FnOnce(Reference) -> E,
     ) -> Result<Session<E>, Error> {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
         let (keeper, (store, commits)) = match self.keeper {
             Some(Kept { state, keeper }) => {
                 let state = state.map(Zeroizing::new);
@@ -133,7 +140,7 @@ impl Setup {
         };
         let engine = Tpm::open(tpm2_ref_sys::Config {
             entropy,
-            clock: still,
+            clock: self.clock,
             store: Box::new(store),
         })
         .expect("the engine opens");
