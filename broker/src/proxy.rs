@@ -1,4 +1,4 @@
-//! The host's pipe: bytes between a machine's channel, a socket of its QEMU, and the broker's address.
+//! The host's pipe: bytes between a machine's channel, a socket of its QEMU or of the kernel, and the broker's address.
 //!
 //! It reads nothing of what it moves: messages are signed, encrypted and under a session's code, and the host that runs
 //! this could as well replace it. What it does is begin again: a channel or a connection that ends is opened anew.
@@ -9,20 +9,27 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_vsock::{VMADDR_CID_ANY, VsockAddr, VsockListener};
 
 /// How long until something that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Channels at once of one listener: more wait.
+const CHANNELS: usize = 64;
 
 /// Where the channel is.
 #[derive(Clone, Debug)]
 pub enum Channel {
     /// QEMU listens at this socket (`-chardev socket,server=on`).
     Connect(PathBuf),
-    /// QEMU connects to this socket (`-chardev socket,reconnect=1`).
+    /// QEMU connects to this socket (`-chardev socket,reconnect=1`), or a vsock device in a process of its own does.
     Listen(PathBuf),
+    /// Machines connect to this port of the kernel's vsock (`vhost-vsock-pci`).
+    Vsock(u32),
 }
 
 /// Moves bytes until it is ended.
@@ -40,14 +47,36 @@ pub async fn run(channel: &Channel, broker: &str) -> io::Result<()> {
         },
         Channel::Listen(path) => {
             let listener = listen(path)?;
-            loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => serve(stream, broker).await,
-                    Err(error) => {
-                        tracing::warn!(%error, "the channel could not be accepted");
-                        tokio::time::sleep(AGAIN).await;
-                    }
-                }
+            accept(broker, async || Ok(listener.accept().await?.0)).await
+        }
+        Channel::Vsock(port) => {
+            let listener = VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, *port))?;
+            accept(broker, async || Ok(listener.accept().await?.0)).await
+        }
+    }
+}
+
+/// Serves each channel that comes, beside those that are there: of an older one of the same machine the end may not have
+/// been seen.
+async fn accept<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    broker: &str,
+    next: impl AsyncFn() -> io::Result<S>,
+) -> ! {
+    let places = Arc::new(Semaphore::new(CHANNELS));
+    loop {
+        // The semaphore is never closed.
+        let place = Arc::clone(&places).acquire_owned().await.ok();
+        match next().await {
+            Ok(stream) => {
+                let broker = broker.to_owned();
+                tokio::spawn(async move {
+                    serve(stream, &broker).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the channel could not be accepted");
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }
@@ -64,7 +93,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// One life of the channel: as many connections to the broker as it takes.
-async fn serve(mut channel: UnixStream, broker: &str) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut channel: S, broker: &str) {
     // Bytes that L1 sent and the broker has not got: they begin a request, when nothing else was sent.
     let mut first = vec![0; 16 * 1024];
     loop {
@@ -101,8 +130,11 @@ enum Ended {
 }
 
 /// Moves bytes both ways until one end ends. A broker that ends one way ends both.
-async fn pipe(channel: &mut UnixStream, connection: &mut TcpStream) -> Ended {
-    let (mut from_channel, mut to_channel) = channel.split();
+async fn pipe<S: AsyncRead + AsyncWrite + Unpin>(
+    channel: &mut S,
+    connection: &mut TcpStream,
+) -> Ended {
+    let (mut from_channel, mut to_channel) = tokio::io::split(channel);
     let (mut from_broker, mut to_broker) = connection.split();
     tokio::select! {
         ended = copy(&mut from_channel, &mut to_broker) => match ended {

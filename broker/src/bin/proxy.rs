@@ -1,32 +1,38 @@
 //! `tdp-vtpm-proxy`: moves bytes between a machine's channel and the broker, and nothing else.
 #![forbid(unsafe_code)]
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use broker::proxy::{Channel, run};
 use clap::Parser;
 use std::path::PathBuf;
 
-/// Moves bytes between a machine's channel, which is a socket of its QEMU, and the broker.
+/// Moves bytes between a machine's channel, which is a socket of its QEMU or of the kernel, and the broker.
 ///
 /// It needs no trust: what goes through it is signed, encrypted and counted by both ends.
 #[derive(Parser)]
 #[command(version)]
 #[group(skip)]
 struct Arguments {
+    #[command(flatten)]
+    channel: ChannelArguments,
+    /// The broker's address: host and port.
+    #[arg(long, value_name = "ADDRESS")]
+    broker: String,
+}
+
+/// Where the channel is: one of these.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct ChannelArguments {
     /// Connect to this socket, at which QEMU listens.
-    #[arg(
-        long,
-        value_name = "SOCKET",
-        required_unless_present = "listen",
-        conflicts_with = "listen"
-    )]
+    #[arg(long, value_name = "SOCKET")]
     connect: Option<PathBuf>,
     /// Listen at this socket, to which QEMU connects.
     #[arg(long, value_name = "SOCKET")]
     listen: Option<PathBuf>,
-    /// The broker's address: host and port.
-    #[arg(long, value_name = "ADDRESS")]
-    broker: String,
+    /// Listen at this port of vsock, to which machines connect: 7470 for those of the L1 VMM.
+    #[arg(long, value_name = "PORT")]
+    vsock: Option<u32>,
 }
 
 fn main() -> Result<()> {
@@ -35,13 +41,20 @@ fn main() -> Result<()> {
         .with_target(false)
         .init();
     let arguments = Arguments::parse();
-    let channel = match (arguments.connect, arguments.listen) {
-        (Some(path), _) => Channel::Connect(path),
-        (None, Some(path)) => Channel::Listen(path),
-        (None, None) => anyhow::bail!("--connect or --listen"),
-    };
+    let ChannelArguments {
+        connect,
+        listen,
+        vsock,
+    } = arguments.channel;
+    let channel = connect
+        .map(Channel::Connect)
+        .or(listen.map(Channel::Listen))
+        .or(vsock.map(Channel::Vsock))
+        .context("one of --connect, --listen and --vsock")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    Ok(runtime.block_on(run(&channel, &arguments.broker))?)
+    runtime
+        .block_on(run(&channel, &arguments.broker))
+        .context("cannot listen for the channel")
 }

@@ -100,3 +100,38 @@ fn it_connects_to_a_machine_that_listens_and_again() {
         assert!(challenge(&mut channel));
     }
 }
+
+#[test]
+fn it_serves_a_new_channel_while_an_old_one_is_still_there() {
+    let place = Place::new();
+    let broker = place.serve();
+    let socket = place.path("channel");
+    let _proxy = Proxy::start(&["--listen", socket.to_str().unwrap()], &broker.machines);
+    let mut old = connect(&socket);
+    assert!(challenge(&mut old));
+    let mut new = connect(&socket);
+    assert!(challenge(&mut new));
+    assert!(challenge(&mut old));
+}
+
+#[test]
+fn it_listens_at_a_port_of_vsock_or_says_that_it_cannot() {
+    const PORT: &str = "747001";
+    let arguments = ["--vsock", PORT, "--broker", "127.0.0.1:1"];
+    let start = || {
+        let mut proxy = Command::new(env!("CARGO_BIN_EXE_tdp-vtpm-proxy"));
+        proxy.args(arguments).stderr(Stdio::piped());
+        proxy.spawn().unwrap()
+    };
+    let mut first = start();
+    std::thread::sleep(Duration::from_millis(500));
+    // The port is taken, or there is no vsock in this kernel: either is said.
+    let second = start().wait_with_output().unwrap();
+    let listens = first.try_wait().unwrap().is_none();
+    let _ = first.kill();
+    let _ = first.wait();
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(!second.status.success());
+    assert!(said.contains("cannot listen for the channel"), "{said}");
+    assert!(listens || !Path::new("/dev/vsock").exists());
+}
