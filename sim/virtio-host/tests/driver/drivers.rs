@@ -65,7 +65,7 @@ fn l1_finds_its_devices_among_others() {
     let memory = pool.take(0x8000).unwrap();
     let mut disk = devices.state_disk(&memory, &clock, LIMITS).unwrap();
     let memory = pool.take(0x8000).unwrap();
-    let console = devices.broker_console(None, memory, clock.clone());
+    let console = devices.broker_channel(memory, clock.clone());
     let mut console = console.unwrap();
     assert_eq!(devices.iter().count(), 1);
 
