@@ -34,6 +34,12 @@ pub enum UnlockError {
     /// The TDX module gives no half.
     #[error("the hardware's half of the key: {0}")]
     Sealing(#[from] SealingError),
+    /// There is no state yet, and the disk names another TCB for it than the platform's: the host's choice, or what a
+    /// power cut and an update left.
+    #[error(
+        "the disk has no state, and would have the first one sealed to another TCB than the platform's: give a blank disk"
+    )]
+    OlderTcb,
     /// No half of a key.
     #[error("there is no half of a key")]
     NoHalf,
@@ -54,6 +60,7 @@ impl UnlockError {
             Self::Broker(error) => error.name(),
             Self::NoLedger => "no-ledger",
             Self::Sealing(_) => "no-sealing-key",
+            Self::OlderTcb => "older-tcb",
             Self::NoHalf => "no-key",
             Self::Open(error) => error.name(),
         }

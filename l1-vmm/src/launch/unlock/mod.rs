@@ -207,6 +207,12 @@ impl Unlocking<'_> {
             Rollback::None => state_store::Rollback::None,
         };
         let opened = state_store::open(disk, ledger, &key, machine, self.nv_size, rollback)?;
+        // A state is of the TCB that the disk names, which is as old as the state; without one it is the host's word.
+        if let (Opened::Fresh(_), Some(tcb)) = (&opened, &tcb)
+            && td.tcb()? != *tcb
+        {
+            return Err(UnlockError::OlderTcb);
+        }
         let policy = released.and_then(|release| release.policy.clone());
         let facts = Facts::new(self.state, policy, tcb, &opened);
         Ok(Box::new(Persistent { opened, facts }))

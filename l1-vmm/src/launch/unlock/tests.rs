@@ -546,6 +546,24 @@ fn a_disk_that_names_an_older_tcb_does_not_get_a_first_state_sealed_to_it() {
     assert_eq!(facts.tcb.unwrap().cpusvn, Platform::default().tcb.cpusvn);
 }
 
+/// A label says no more than whose disk it is, and the host has that of the machine's older disk.
+#[test]
+fn a_label_without_a_state_does_not_get_a_first_state_sealed_to_an_older_tcb() {
+    let mut start = Start::new("hardware", Rollback::None);
+    first(&start);
+    let labelled = Disk::blank();
+    labelled.0.borrow_mut()[..0x1000]
+        .copy_from_slice(&start.disk.as_ref().unwrap().0.borrow()[..0x1000]);
+    start.disk = Some(labelled);
+    // What a power cut may leave.
+    let (opened, _) = start.opened();
+    assert!(matches!(opened, Opened::Fresh(_)));
+    start.platform.tcb.cpusvn[0] += 1;
+    let error = start.refused();
+    assert_eq!(error.name(), "older-tcb");
+    assert!(error.to_string().contains("blank"), "{error}");
+}
+
 #[test]
 fn the_broker_learns_what_l1_refused() {
     let start = Start::new("both", Rollback::Ledger);
