@@ -19,6 +19,10 @@ pub const CONFIG_GUEST_CID: u32 = 0;
 pub const CONFIG_SIZE: usize = 8;
 /// The context identifier of the host (VIRTIO 5.10.4).
 pub const HOST_CID: u64 = 2;
+/// The first one that a guest may have: those below are reserved, or the host's.
+pub const FIRST_GUEST_CID: u64 = 3;
+/// The one that stands for any, behind the last that a guest may have.
+pub const ANY_CID: u64 = 0xFFFF_FFFF;
 
 /// Bytes of the header before each packet (VIRTIO 5.10.6, `virtio_vsock_hdr`).
 pub const HEADER_LENGTH: usize = 44;

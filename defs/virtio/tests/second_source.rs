@@ -1,6 +1,6 @@
 //! Our numbers beside those of the crate `virtio-spec`.
 
-use virtio_defs::{block, console, entropy, feature, net, pci, ring, status};
+use virtio_defs::{block, console, entropy, feature, net, pci, ring, status, vsock};
 use virtio_spec::pci::{Cap, CapCfgType, CommonCfg, NotifyCap};
 use virtio_spec::{DeviceStatus, F, Id, blk, virtq};
 
@@ -53,8 +53,50 @@ fn feature_bits_are_the_same() {
     for (ours, theirs) in rows {
         assert_eq!(u128::from(ours), theirs.bits().to_ne());
     }
-    let theirs = virtio_spec::console::F::MULTIPORT.bits().to_ne();
-    assert_eq!(u128::from(console::FEATURE_MULTIPORT), theirs);
+    let rows = [
+        (
+            console::FEATURE_MULTIPORT,
+            virtio_spec::console::F::MULTIPORT,
+        ),
+        (console::FEATURE_SIZE, virtio_spec::console::F::SIZE),
+    ];
+    for (ours, theirs) in rows {
+        assert_eq!(u128::from(ours), theirs.bits().to_ne());
+    }
+}
+
+#[test]
+fn packets_of_sockets_are_the_same() {
+    use core::mem::offset_of;
+    use virtio_spec::vsock::{Hdr, Op, Type};
+    assert_eq!(vsock::HEADER_LENGTH, size_of::<Hdr>());
+    let rows = [
+        (vsock::HEADER_SOURCE_CID, offset_of!(Hdr, src_cid)),
+        (vsock::HEADER_DESTINATION_CID, offset_of!(Hdr, dst_cid)),
+        (vsock::HEADER_SOURCE_PORT, offset_of!(Hdr, src_port)),
+        (vsock::HEADER_DESTINATION_PORT, offset_of!(Hdr, dst_port)),
+        (vsock::HEADER_DATA_LENGTH, offset_of!(Hdr, len)),
+        (vsock::HEADER_TYPE, offset_of!(Hdr, type_)),
+        (vsock::HEADER_OPERATION, offset_of!(Hdr, op)),
+        (vsock::HEADER_FLAGS, offset_of!(Hdr, flags)),
+        (vsock::HEADER_ALLOCATED, offset_of!(Hdr, buf_alloc)),
+        (vsock::HEADER_FORWARDED, offset_of!(Hdr, fwd_cnt)),
+    ];
+    for (ours, theirs) in rows {
+        assert_eq!(ours, theirs);
+    }
+    assert_eq!(vsock::TYPE_STREAM, Type::Stream.into());
+    for (ours, theirs) in [
+        (vsock::OPERATION_REQUEST, Op::Request),
+        (vsock::OPERATION_RESPONSE, Op::Response),
+        (vsock::OPERATION_RESET, Op::Rst),
+        (vsock::OPERATION_SHUTDOWN, Op::Shutdown),
+        (vsock::OPERATION_DATA, Op::Rw),
+        (vsock::OPERATION_CREDIT_UPDATE, Op::CreditUpdate),
+        (vsock::OPERATION_CREDIT_REQUEST, Op::CreditRequest),
+    ] {
+        assert_eq!(ours, theirs.into());
+    }
 }
 
 #[test]
@@ -111,6 +153,9 @@ fn device_types_and_requests_are_the_same() {
     assert_eq!(block::TYPE_DISCARD, u32::from(blk::T::Discard));
     assert_eq!(block::TYPE_WRITE_ZEROES, u32::from(blk::T::WriteZeroes));
     assert_eq!(net::DEVICE_TYPE, u16::from(u8::from(Id::Net)));
+    assert_eq!(vsock::DEVICE_TYPE, u16::from(u8::from(Id::Vsock)));
+    let theirs = virtio_spec::vsock::F::STREAM.bits().to_ne();
+    assert_eq!(u128::from(vsock::FEATURE_STREAM), theirs);
     assert_eq!(net::HEADER_LENGTH, size_of::<virtio_spec::net::Hdr>());
     let link_up = virtio_spec::net::S::LINK_UP.bits().to_ne();
     assert_eq!(net::STATUS_LINK_UP, link_up);

@@ -36,6 +36,8 @@ pub const COM1_IRQ: u8 = 4;
 pub const COM2: u16 = 0x2F8;
 /// ISA interrupt of COM2.
 pub const COM2_IRQ: u8 = 3;
+/// First of the eight ports of COM3 (16550).
+pub const COM3: u16 = 0x3E8;
 /// CONFIG_ADDRESS (PCI Local Bus 3.0, section 3.2.2.3.2).
 pub const PCI_CONFIG_ADDRESS: u16 = 0xCF8;
 /// CONFIG_DATA, four bytes.

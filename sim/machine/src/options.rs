@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::arch::serial::Line;
 use tdx_defs::Gpaw;
 use virtio_host::PlannedLie;
 
@@ -138,13 +139,24 @@ impl Disk {
     }
 }
 
-/// What the console is connected to.
+/// What a console is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
-    /// `com2`: QEMU's second serial port.
-    Com2,
+    /// `com2`: QEMU's second serial port; `com3`: its serial port at COM3.
+    Serial(Line),
     /// `echo`: itself.
     Echo,
+}
+
+impl Wire {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "com2" => Self::Serial(Line::Com2),
+            "com3" => Self::Serial(Line::Com3),
+            "echo" => Self::Echo,
+            _ => return None,
+        })
+    }
 }
 
 /// What is on the network.
@@ -213,10 +225,14 @@ pub(crate) struct Options {
     pub(crate) state_disk: Option<Disk>,
     /// `disk=DISK`, any number of times.
     pub(crate) disks: Vec<Disk>,
-    /// `console=com2|echo`
+    /// `console=com2|com3|echo`
     pub(crate) console: Option<Wire>,
+    /// `guest-console=com2|com3|echo`, any number of times.
+    pub(crate) guest_consoles: Vec<Wire>,
     /// `network=services`
     pub(crate) network: Option<Network>,
+    /// `vsock=CID`
+    pub(crate) vsock: Option<u64>,
     /// `assign=DEVICE`, any number of times: function 0 of this device of QEMU's bus 0 is the TD's.
     pub(crate) assigned: Vec<u8>,
     /// `cpuid=full|reduced`
@@ -251,7 +267,9 @@ impl Default for Options {
             state_disk: None,
             disks: Vec::new(),
             console: None,
+            guest_consoles: Vec::new(),
             network: None,
+            vsock: None,
             assigned: Vec::new(),
             cpuid: Cpuid::Full,
             faults: Vec::new(),
@@ -318,19 +336,15 @@ impl Options {
             }
             "state-disk" => self.state_disk = Some(Disk::parse(value)?),
             "disk" => self.disks.push(Disk::parse(value)?),
-            "console" => {
-                self.console = Some(match value {
-                    "com2" => Wire::Com2,
-                    "echo" => Wire::Echo,
-                    _ => return None,
-                });
-            }
+            "console" => self.console = Some(Wire::parse(value)?),
+            "guest-console" => self.guest_consoles.push(Wire::parse(value)?),
             "network" => {
                 self.network = Some(match value {
                     "services" => Network::Services,
                     _ => return None,
                 });
             }
+            "vsock" => self.vsock = Some(number(value)?),
             "assign" => {
                 let device = number(value)?.try_into().ok()?;
                 self.assigned

@@ -2,7 +2,7 @@
 //!
 //! [`Bus`] answers configuration mechanism 1 and accesses to BARs; a [`Function`] on it is a modern virtio-pci
 //! function with MSI-X (*Virtual I/O Device (VIRTIO) Version 1.2*, "VIRTIO", 4.1) around a [`Device`]: [`Block`] on a
-//! [`Store`], [`Console`] on a [`Channel`], [`Network`] with a [`Station`] on it. Devices reach memory through
+//! [`Store`], [`Console`] on a [`Channel`], [`Network`] with a [`Station`] on it, [`Sockets`] with an echo. Devices reach memory through
 //! [`Memory`] alone, which is what the TD shares; their interrupts are [`Message`]s that the bus's owner delivers.
 //!
 //! What a device does wrong on purpose is a [`Lie`]: the host is untrusted, and the driver's tests need a host that
@@ -29,6 +29,7 @@ mod queue;
 mod requests;
 mod services;
 mod statistics;
+mod vsock;
 
 pub use block::{Block, Store};
 pub use bus::Bus;
@@ -43,3 +44,4 @@ pub use queue::{Chain, Violation};
 pub use requests::Requests;
 pub use services::Services;
 pub use statistics::Statistics;
+pub use vsock::Sockets;

@@ -61,6 +61,13 @@ pub enum Lie {
         /// Value.
         value: u8,
     },
+    /// `header:OFFSET:BYTE`: a byte of the header of each packet that a network or sockets give the driver.
+    Header {
+        /// Offset.
+        offset: u16,
+        /// Value.
+        value: u8,
+    },
     /// `io-error`: a disk's requests fail.
     IoError,
     /// `forget`: a disk says that it wrote, and did not.
@@ -155,6 +162,10 @@ impl Lie {
                 value: value()?.try_into().ok()?,
             },
             "device-config" => Self::Configuration {
+                offset: value()?.try_into().ok()?,
+                value: value()?.try_into().ok()?,
+            },
+            "header" => Self::Header {
                 offset: value()?.try_into().ok()?,
                 value: value()?.try_into().ok()?,
             },

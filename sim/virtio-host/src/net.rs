@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::device::Device;
+use crate::lie::Lie;
 use crate::queue::Chain;
 use crate::requests::Requests;
 use virtio_defs::net;
@@ -65,6 +66,13 @@ impl<S: Station> Network<S> {
             let mut bytes = Vec::from([0; net::HEADER_LENGTH]);
             if let Some(count) = bytes.get_mut(net::HEADER_NUM_BUFFERS) {
                 *count = 1;
+            }
+            for lie in requests.lies.now() {
+                if let Lie::Header { offset, value } = lie
+                    && let Some(byte) = bytes.get_mut(usize::from(offset))
+                {
+                    *byte = value;
+                }
             }
             bytes.extend(frame);
             if chain.writable() < bytes.len() as u64 {

@@ -11,7 +11,7 @@ use super::memory::Mmio;
 use super::port::Port;
 
 const TIMER_VECTOR: u8 = 0x30;
-const COM2_VECTOR: u8 = 0x33;
+const SERIAL_VECTOR: u8 = 0x33;
 const UART_VECTOR: u8 = 0x34;
 const SPURIOUS_VECTOR: u8 = 0xFF;
 /// The first vector of messages of QEMU's devices.
@@ -24,6 +24,8 @@ pub(crate) const MESSAGES: u8 = 64;
 const UART_PIN: u32 = x86_defs::pc::COM1_IRQ as u32;
 /// COM2's.
 const COM2_PIN: u32 = x86_defs::pc::COM2_IRQ as u32;
+/// COM3's here: on a PC it has COM1's.
+pub(crate) const COM3_PIN: u32 = 5;
 
 const LOCAL_APIC: Mmio = Mmio::new(0xFEE0_0000);
 const IO_APIC: Mmio = Mmio::new(0xFEC0_0000);
@@ -41,7 +43,7 @@ mod local_apic {
 
 const TIMER: u8 = 1;
 const UART: u8 = 2;
-const COM2: u8 = 4;
+const SERIAL: u8 = 4;
 
 static NOTED: AtomicU8 = AtomicU8::new(0);
 static NOTED_MESSAGES: AtomicU64 = AtomicU64::new(0);
@@ -51,12 +53,13 @@ static NOTED_MESSAGES: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct Noted {
     pub(crate) timer: bool,
     pub(crate) uart: bool,
-    pub(crate) com2: bool,
+    /// COM2 or COM3.
+    pub(crate) serial: bool,
     /// Messages, one bit each.
     pub(crate) messages: u64,
 }
 
-/// Switches the old interrupt controller off, the local APIC and the interrupts of COM1 and COM2 on.
+/// Switches the old interrupt controller off, the local APIC and the interrupts of COM1 to COM3 on.
 pub(crate) fn start() {
     Port::PIC_MASTER_MASK.write8(0xFF);
     Port::PIC_SLAVE_MASK.write8(0xFF);
@@ -64,7 +67,11 @@ pub(crate) fn start() {
     LOCAL_APIC.write32(local_apic::DIVIDE, local_apic::DIVIDE_BY_1);
     LOCAL_APIC.write32(local_apic::LVT_TIMER, u32::from(TIMER_VECTOR));
     // Redirection entry: edge, active high, fixed, to APIC 0.
-    for (pin, vector) in [(UART_PIN, UART_VECTOR), (COM2_PIN, COM2_VECTOR)] {
+    for (pin, vector) in [
+        (UART_PIN, UART_VECTOR),
+        (COM2_PIN, SERIAL_VECTOR),
+        (COM3_PIN, SERIAL_VECTOR),
+    ] {
         io_apic_write(0x10 + 2 * pin + 1, 0);
         io_apic_write(0x10 + 2 * pin, u32::from(vector));
     }
@@ -80,7 +87,7 @@ pub(super) fn taken(vector: u8) {
     match vector {
         TIMER_VECTOR => _ = NOTED.fetch_or(TIMER, Ordering::Relaxed),
         UART_VECTOR => _ = NOTED.fetch_or(UART, Ordering::Relaxed),
-        COM2_VECTOR => _ = NOTED.fetch_or(COM2, Ordering::Relaxed),
+        SERIAL_VECTOR => _ = NOTED.fetch_or(SERIAL, Ordering::Relaxed),
         MESSAGE_VECTOR..=MESSAGE_VECTOR_LAST => {
             NOTED_MESSAGES.fetch_or(1 << (vector - MESSAGE_VECTOR), Ordering::Relaxed);
         }
@@ -118,7 +125,7 @@ fn noted() -> Noted {
     Noted {
         timer: noted & TIMER != 0,
         uart: noted & UART != 0,
-        com2: noted & COM2 != 0,
+        serial: noted & SERIAL != 0,
         messages: NOTED_MESSAGES.swap(0, Ordering::Relaxed),
     }
 }

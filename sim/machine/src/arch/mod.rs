@@ -2,7 +2,6 @@
 //! nothing else. What the modules offer is safe to use from the rest of the program.
 
 mod boot;
-pub(crate) mod com2;
 pub(crate) mod cpu;
 pub(crate) mod descriptors;
 pub(crate) mod interrupts;
@@ -11,3 +10,4 @@ pub(crate) mod memory;
 pub(crate) mod pci;
 pub(crate) mod port;
 pub(crate) mod pvh;
+pub(crate) mod serial;

@@ -2,6 +2,8 @@
 
 use core::arch::asm;
 
+use super::serial::Line;
+
 /// A port of one of the machine's devices that cannot reach memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Port(u16);
@@ -20,9 +22,13 @@ impl Port {
     pub(super) const PCI_ADDRESS: Self = Self(x86_defs::pc::PCI_CONFIG_ADDRESS);
     pub(super) const PCI_DATA: Self = Self(x86_defs::pc::PCI_CONFIG_DATA);
 
-    /// The register of COM2 at an offset below 8.
-    pub(super) const fn com2(offset: u16) -> Self {
-        Self(x86_defs::pc::COM2 + (offset & 7))
+    /// The register of a serial port at an offset below 8.
+    pub(super) const fn serial(line: Line, offset: u16) -> Self {
+        let first = match line {
+            Line::Com2 => x86_defs::pc::COM2,
+            Line::Com3 => x86_defs::pc::COM3,
+        };
+        Self(first + (offset & 7))
     }
 
     /// One of the eight registers of COM1; None if `port` is none of them.

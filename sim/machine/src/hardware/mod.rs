@@ -132,7 +132,7 @@ impl Hardware {
                 _ if ended.resume => continue,
                 HardwareExit::Interrupt => {
                     self.note(interrupts::take());
-                    let devices = self.noted.com2 || self.noted.messages != 0;
+                    let devices = self.noted.serial || self.noted.messages != 0;
                     let outside = self.noted.uart || devices;
                     if ended.exited.vectoring.is_none() && !outside && !self.expired() {
                         continue;
@@ -171,7 +171,7 @@ impl Hardware {
     fn note(&mut self, noted: Noted) {
         self.noted.timer |= noted.timer;
         self.noted.uart |= noted.uart;
-        self.noted.com2 |= noted.com2;
+        self.noted.serial |= noted.serial;
         self.noted.messages |= noted.messages;
         if noted.timer {
             self.armed = None;

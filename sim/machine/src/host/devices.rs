@@ -10,16 +10,17 @@ use x86_defs::pc::{PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA};
 use x86_defs::pci;
 
 use virtio_host::{
-    Block, Bus, Channel, Console, Function, Lie, Memory, Network, NotShared, Services, Store,
+    Block, Bus, Channel, Console, Function, Lie, Memory, Network, NotShared, Services, Sockets,
+    Store,
 };
 
 use super::assigned::AssignedFunctions;
 use super::memory::TdMemory;
 use super::{End, Host};
-use crate::arch::com2::Com2;
 use crate::arch::cpu::rdtsc;
 use crate::arch::memory::{self, DeviceMemory};
 use crate::arch::pci::Window;
+use crate::arch::serial::Serial;
 use crate::json::Object;
 use crate::options::{self, Backing, Disk, Fault, Options, Wire};
 
@@ -28,7 +29,11 @@ const STATE_DISK: u8 = 1;
 const CONSOLE: u8 = 2;
 const NETWORK: u8 = 3;
 const FIRST_DISK: u8 = 4;
-const LAST_DISK: u8 = 31;
+const LAST_DISK: u8 = 26;
+/// Behind the console of L1's own, which is the first.
+const FIRST_GUEST_CONSOLE: u8 = 27;
+const LAST_GUEST_CONSOLE: u8 = 30;
+const VSOCK: u8 = 31;
 
 /// The Ethernet address of the TD's side of the network.
 const ETHERNET: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
@@ -76,11 +81,13 @@ impl Devices {
             devices.add(place, name, function, options);
         }
         if let Some(wire) = options.console {
-            let function = match wire {
-                Wire::Com2 => Function::new(Console::new(Com2::start())),
-                Wire::Echo => Function::new(Console::new(Echo::default())),
-            };
-            devices.add(CONSOLE, "console".into(), function, options);
+            devices.add(CONSOLE, "console".into(), console(wire), options);
+        }
+        for (place, (number, &wire)) in (FIRST_GUEST_CONSOLE..=LAST_GUEST_CONSOLE)
+            .zip(options.guest_consoles.iter().enumerate())
+        {
+            let name = format!("guest-console{number}");
+            devices.add(place, name, console(wire), options);
         }
         match options.network {
             None => {}
@@ -89,6 +96,10 @@ impl Devices {
                 let network = Network::new(Services::new(rdtsc), ETHERNET);
                 devices.add(NETWORK, "network".into(), Function::new(network), options);
             }
+        }
+        if let Some(cid) = options.vsock {
+            let sockets = Function::new(Sockets::new(cid));
+            devices.add(VSOCK, "vsock".into(), sockets, options);
         }
         for fault in &options.faults {
             if let Fault::Virtio { device, .. } = fault
@@ -338,7 +349,15 @@ impl Store for Content {
     }
 }
 
-impl Channel for Com2 {
+/// A console, connected.
+fn console(wire: Wire) -> Function {
+    match wire {
+        Wire::Serial(line) => Function::new(Console::new(Serial::start(line))),
+        Wire::Echo => Function::new(Console::new(Echo::default())),
+    }
+}
+
+impl Channel for Serial {
     fn send(&mut self, byte: u8) -> bool {
         self.send(byte)
     }

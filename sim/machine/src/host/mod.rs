@@ -303,7 +303,7 @@ impl Host {
                 self.post(vector);
             }
         }
-        if noted.com2 {
+        if noted.serial {
             self.ports.note_progress();
             self.poll_devices();
         }

@@ -16,4 +16,5 @@ mod l1;
 mod lies;
 mod network;
 mod power;
+mod sockets;
 mod violations;

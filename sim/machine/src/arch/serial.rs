@@ -1,4 +1,4 @@
-//! COM2 (16550): a wire to whatever QEMU's second `-serial` is connected to.
+//! Serial ports (16550) beside COM1: wires to whatever QEMU connects them to.
 
 use super::port::Port;
 
@@ -23,40 +23,59 @@ const READY: u8 = 0b1011;
 const STATUS_DATA: u8 = 1 << 0;
 const STATUS_ROOM: u8 = 1 << 5;
 
-/// The port, set up.
+/// A port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// COM2: QEMU's second `-serial`.
+    Com2,
+    /// COM3: an `isa-serial` at its ports, with an interrupt of its own, [`super::interrupts::COM3_PIN`].
+    Com3,
+}
+
+/// A port that is set up.
 #[derive(Debug)]
-pub(crate) struct Com2 {
+pub(crate) struct Serial {
+    line: Line,
     /// A byte had to wait for room: an interrupt tells of it.
     waiting: bool,
 }
 
-impl Com2 {
+impl Serial {
     /// Sets the port up. Its interrupt is [`super::interrupts`]'s.
-    pub(crate) fn start() -> Self {
-        Port::com2(register::LINE_CONTROL).write8(EIGHT_BITS);
-        Port::com2(register::FIFO_CONTROL).write8(FIFOS);
-        Port::com2(register::MODEM_CONTROL).write8(READY);
-        Port::com2(register::INTERRUPT_ENABLE).write8(INTERRUPT_AT_DATA);
-        Self { waiting: false }
+    pub(crate) fn start(line: Line) -> Self {
+        let port = |register| Port::serial(line, register);
+        port(register::LINE_CONTROL).write8(EIGHT_BITS);
+        port(register::FIFO_CONTROL).write8(FIFOS);
+        port(register::MODEM_CONTROL).write8(READY);
+        port(register::INTERRUPT_ENABLE).write8(INTERRUPT_AT_DATA);
+        Self {
+            line,
+            waiting: false,
+        }
+    }
+
+    fn port(&self, register: u16) -> Port {
+        Port::serial(self.line, register)
     }
 
     /// Sends a byte; false if there is no room.
     pub(crate) fn send(&mut self, byte: u8) -> bool {
-        let room = Port::com2(register::LINE_STATUS).read8() & STATUS_ROOM != 0;
+        let room = self.port(register::LINE_STATUS).read8() & STATUS_ROOM != 0;
         if room {
-            Port::com2(register::DATA).write8(byte);
+            self.port(register::DATA).write8(byte);
         }
         if room == self.waiting {
             self.waiting = !room;
             let also = if self.waiting { INTERRUPT_AT_ROOM } else { 0 };
-            Port::com2(register::INTERRUPT_ENABLE).write8(INTERRUPT_AT_DATA | also);
+            self.port(register::INTERRUPT_ENABLE)
+                .write8(INTERRUPT_AT_DATA | also);
         }
         room
     }
 
     /// A byte that has come.
     pub(crate) fn receive(&mut self) -> Option<u8> {
-        let there = Port::com2(register::LINE_STATUS).read8() & STATUS_DATA != 0;
-        there.then(|| Port::com2(register::DATA).read8())
+        let there = self.port(register::LINE_STATUS).read8() & STATUS_DATA != 0;
+        there.then(|| self.port(register::DATA).read8())
     }
 }
