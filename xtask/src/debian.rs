@@ -37,7 +37,7 @@ const ROOT_DISK_MODULES: [&str; 18] = [
     "ext4.ko",
 ];
 /// The kernel's drivers of virtio devices, in the order in which they are inserted.
-const DEVICE_MODULES: [&str; 10] = [
+const DEVICE_MODULES: [&str; 14] = [
     "virtio_ring.ko",
     "virtio.ko",
     "virtio_pci_legacy_dev.ko",
@@ -48,6 +48,10 @@ const DEVICE_MODULES: [&str; 10] = [
     "failover.ko",
     "net_failover.ko",
     "virtio_net.ko",
+    "virtio_console.ko",
+    "vsock.ko",
+    "vmw_vsock_virtio_transport_common.ko",
+    "vmw_vsock_virtio_transport.ko",
 ];
 /// Where [`kernel`] keeps those of its kernel, in its cache.
 const MODULES_FOLDER: &str = "vmlinuz.modules";

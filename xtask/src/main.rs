@@ -50,7 +50,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Boot a Linux guest as L2 on the simulator and check its TPM.
-    Run(commands::run::Options),
+    Run(Box<commands::run::Options>),
     /// Run everything continuous integration runs.
     Test(commands::test::Options),
     /// Measure the project's figures.

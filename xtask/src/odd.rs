@@ -59,7 +59,7 @@ pub(crate) fn kernels(setup: &Setup) -> Result<Vec<Kernel>> {
             let kernel = debian::kernel_of_suite(suite, &setup.folder)?;
             let initrd = match &kernel.modules[..] {
                 [] => None,
-                modules => Some(initrd_with(modules, &setup.folder.join(suite))?),
+                modules => Some(initrd_with(modules, &[], &setup.folder.join(suite))?),
             };
             Ok(Kernel {
                 name: format!("{suite}, {}", kernel.package),
@@ -76,8 +76,12 @@ pub(crate) fn memtest(setup: &Setup) -> Result<PathBuf> {
     Ok(unpacked.join("boot/memtest86+x64.bin"))
 }
 
-/// Packs the usual initrd with kernel modules, which its first program inserts in this order.
-pub(crate) fn initrd_with(modules: &[PathBuf], folder: &Path) -> Result<PathBuf> {
+/// Packs the usual initrd with kernel modules, which its first program inserts in this order, and with programs.
+pub(crate) fn initrd_with(
+    modules: &[PathBuf],
+    programs: &[PathBuf],
+    folder: &Path,
+) -> Result<PathBuf> {
     let files: Vec<(String, PathBuf)> = (1..)
         .zip(modules)
         .map(|(number, module)| (format!("modules/{number:02}.ko"), module.clone()))
@@ -87,6 +91,7 @@ pub(crate) fn initrd_with(modules: &[PathBuf], folder: &Path) -> Result<PathBuf>
         .map(|(place, file)| (place.as_str(), file.clone()))
         .collect();
     let more = More {
+        programs,
         files: &files,
         ..More::NOTHING
     };

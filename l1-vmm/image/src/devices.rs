@@ -24,9 +24,6 @@ use crate::arch::{clock, random};
 use crate::fatal::{FatalCode, OrFatal};
 use crate::own_devices::HostBus;
 
-/// Bytes of shared memory that a device gets at most: as many as keep a queue full of small requests.
-const DEVICE_MEMORY: usize = 0x10_0000;
-
 /// What of the host is behind L2's devices.
 pub(crate) struct Host {
     /// Its devices that L1 does not drive for itself.
@@ -77,6 +74,8 @@ fn bridged_kind(kind: DeviceKind) -> Option<Kind> {
         DeviceKind::Entropy => None,
         DeviceKind::Disks => Some(Kind::Block),
         DeviceKind::Network => Some(Kind::Network),
+        DeviceKind::Consoles => Some(Kind::Console),
+        DeviceKind::Sockets => Some(Kind::Sockets),
     }
 }
 
@@ -93,12 +92,17 @@ fn bridges(kinds: &[DeviceKind], host: Host) -> Vec<(Kind, Box<dyn Backend>)> {
             found.push((kind, device));
         }
     }
-    let share = host.memory.length() / found.len().max(1);
+    let wanted: usize = found.iter().map(|(kind, _)| kind.memory()).sum();
+    let there = host.memory.length();
     let mut pool = Pool::new(host.memory);
     let mut bridged: Vec<(Kind, Box<dyn Backend>)> = Vec::new();
     for (kind, found) in found {
         let function = found.function;
-        let Some(memory) = pool.take(share.min(DEVICE_MEMORY) & !0xFFF) else {
+        // Where there is too little for all, each has its part of what it would have.
+        let share = kind
+            .memory()
+            .min(kind.memory().saturating_mul(there) / wanted.max(1));
+        let Some(memory) = pool.take(share & !0xFFF) else {
             continue;
         };
         let message = Message {

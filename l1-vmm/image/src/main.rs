@@ -52,6 +52,7 @@ use l1_vmm::machine::host;
 use l1_vmm::run::{End, L2, Layout, Parts};
 use l1_vmm::shared_buffer::Part;
 use memory::{Bounce, Firmware, L2Ram, Vapic};
+use own_devices::Broker;
 use per_cpu::ThisCpu;
 use tdcall::SharedBuffer;
 use tdcall::leaf::VpInfo;
@@ -125,14 +126,19 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     let shared_bit = info.gpaw.shared_bit();
     let mut domain = measurement::domain(quotes, shared_bit, ram.clone(), logs.cc);
     let log = measurement::event_log(&hobs, &mut domain);
-    let has_state = configuration.is_some_and(|configuration| configuration.state.is_some());
+    let state = configuration.and_then(|configuration| configuration.state.as_ref());
+    let has_state = state.is_some();
+    let broker = match state.and_then(|state| state.key.broker()) {
+        Some(_) => Broker::Named,
+        None => Broker::None,
+    };
     let mut on_bus = (has_state || devices::needs_host(&options.devices))
         .then(|| own_devices::find(&hobs.e820, shared_bit))
         .flatten();
     // Also where no state is wanted: its disk is not L2's.
     let own = on_bus
         .as_mut()
-        .map(|on_bus| own_devices::take(on_bus, own))
+        .map(|on_bus| own_devices::take(on_bus, own, broker))
         .unwrap_or_default();
     let host = devices::Host {
         devices: on_bus,

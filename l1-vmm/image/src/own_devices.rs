@@ -43,8 +43,21 @@ pub(crate) fn find(e820: &E820Map, shared_bit: u64) -> Option<Devices<HostBus>> 
         .ok()
 }
 
+/// Whether L1 has a console of its own: as the attested configuration says, by naming a key broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broker {
+    /// None is named.
+    None,
+    /// The first console of the bus leads to it, or the first socket device where there is no console.
+    Named,
+}
+
 /// Takes the two from `devices`; they get `memory`, which is shared with the host. What is left is L2's.
-pub(crate) fn take(devices: &mut Devices<HostBus>, memory: Part<Bounce>) -> OwnDevices {
+pub(crate) fn take(
+    devices: &mut Devices<HostBus>,
+    memory: Part<Bounce>,
+    broker: Broker,
+) -> OwnDevices {
     let clock = Nanoseconds(clock::nanoseconds);
     let mut pool = Pool::new(memory);
     let disk = pool.take(Disk::MEMORY_MAX).and_then(|memory| {
@@ -53,11 +66,14 @@ pub(crate) fn take(devices: &mut Devices<HostBus>, memory: Part<Bounce>) -> OwnD
             .inspect_err(|error| log::info!("{error}"))
             .ok()
     });
-    let channel = pool.take(Channel::MEMORY_MAX).and_then(|memory| {
-        devices
-            .broker_channel(memory, clock)
-            .inspect_err(|error| log::info!("{error}"))
-            .ok()
-    });
+    let channel = match broker {
+        Broker::None => None,
+        Broker::Named => pool.take(Channel::MEMORY_MAX).and_then(|memory| {
+            devices
+                .broker_channel(memory, clock)
+                .inspect_err(|error| log::info!("{error}"))
+                .ok()
+        }),
+    };
     OwnDevices { disk, channel }
 }

@@ -56,16 +56,22 @@ pub enum DeviceKind {
     Disks,
     /// Every network device that the host has.
     Network,
+    /// Every console that the host has, but the one to the key broker.
+    Consoles,
+    /// The sockets that the host has.
+    Sockets,
 }
 
 impl DeviceKind {
-    const NAMES: &str = "entropy, disks, network";
+    const NAMES: &str = "entropy, disks, network, consoles, vsock";
 
     fn from_name(name: &str) -> Option<Self> {
         match name {
             "entropy" => Some(Self::Entropy),
             "disks" => Some(Self::Disks),
             "network" => Some(Self::Network),
+            "consoles" => Some(Self::Consoles),
+            "vsock" => Some(Self::Sockets),
             _ => None,
         }
     }
@@ -217,6 +223,13 @@ mod tests {
         assert_eq!(one.devices, [DeviceKind::Entropy]);
         let two = options(&[(DEVICES, b"disks+entropy")]).unwrap();
         assert_eq!(two.devices, [DeviceKind::Disks, DeviceKind::Entropy]);
+        let all = options(&[(DEVICES, b"vsock+consoles+network")]).unwrap();
+        let expected = [
+            DeviceKind::Sockets,
+            DeviceKind::Consoles,
+            DeviceKind::Network,
+        ];
+        assert_eq!(all.devices, expected);
     }
 
     #[test]

@@ -16,6 +16,10 @@ const DISKS: usize = 8;
 /// Device numbers of QEMU's own console and network; q35 has functions of its own from 0x1F down.
 const CONSOLE_DEVICE: usize = FIRST_DEVICE + DISKS;
 const NETWORK_DEVICE: usize = CONSOLE_DEVICE + 1;
+/// The guest's console, behind L1's: of two the first is L1's.
+const GUEST_CONSOLE_DEVICE: usize = NETWORK_DEVICE + 1;
+/// A serial port at COM3's place, with the interrupt that the simulator expects of it.
+const COM3: &str = "isa-serial,iobase=0x3e8,irq=5";
 /// What QEMU's virtio devices have to be like for a TD: modern, and behind the IOMMU.
 const FOR_TD: &str = "disable-legacy=on,iommu_platform=on";
 /// GET_ID of the state disk.
@@ -74,6 +78,11 @@ pub struct HostDevices<'a> {
     /// A Unix socket that somebody listens on: the other end of the console. The run's idle time then passes as the
     /// host's, whatever its clock is.
     pub broker_socket: Option<&'a Path>,
+    /// The other end of a console of the guest's: a Unix socket that somebody listens on, or a file, which is made and
+    /// gets what the guest writes.
+    pub guest_console: Option<&'a Path>,
+    /// The guest's address if it has sockets: the simulator's, at whose port 7 it is sent what it sends.
+    pub vsock: Option<u32>,
 }
 
 /// A file that QEMU maps while this lives. Nobody else runs with it meanwhile.
@@ -145,13 +154,17 @@ pub(crate) struct Attached(#[expect(dead_code, reason = "held")] Vec<Mapped>);
 impl HostDevices<'_> {
     /// Whether somebody outside is waited for.
     pub(crate) fn hear_the_outside(&self) -> bool {
-        self.broker_socket.is_some() || self.have_qemus()
+        self.broker_socket.is_some()
+            || self.have_qemus()
+            || self.guest_console.is_some_and(is_socket)
     }
 
     /// Whether a device is QEMU's.
     fn have_qemus(&self) -> bool {
-        let any =
-            self.state_disk.is_some() || !self.disks.is_empty() || self.broker_socket.is_some();
+        let consoles = [self.broker_socket, self.guest_console];
+        let any = self.state_disk.is_some()
+            || !self.disks.is_empty()
+            || consoles.iter().any(Option::is_some);
         self.network == Network::Qemu || self.models == Models::Qemu && any
     }
 
@@ -201,8 +214,8 @@ impl HostDevices<'_> {
             held.push(mapped);
         }
         if let Some(path) = self.broker_socket {
-            let kind = std::fs::metadata(path).with_context(|| path.display().to_string())?;
-            if !kind.file_type().is_socket() {
+            std::fs::metadata(path).with_context(|| path.display().to_string())?;
+            if !is_socket(path) {
                 bail!("{} is no socket", path.display());
             }
             let path = escaped(path)?;
@@ -220,6 +233,29 @@ impl HostDevices<'_> {
                     command.args(["-device", "virtconsole,bus=console.0,chardev=broker"]);
                 }
             }
+        }
+        if let Some(path) = self.guest_console {
+            let kind = if is_socket(path) { "socket" } else { "file" };
+            let path = escaped(path)?;
+            command
+                .arg("-chardev")
+                .arg(format!("{kind},id=guest-console,path={path}"));
+            match self.models {
+                Models::Own => {
+                    let port = format!("{COM3},chardev=guest-console");
+                    command.arg("-device").arg(port);
+                    options.push_str(" guest-console=com3");
+                }
+                Models::Qemu => {
+                    let device = "virtio-serial-pci,id=guest-console,max_ports=1";
+                    assign(command, options, device, GUEST_CONSOLE_DEVICE);
+                    let port = "virtconsole,bus=guest-console.0,chardev=guest-console";
+                    command.args(["-device", port]);
+                }
+            }
+        }
+        if let Some(cid) = self.vsock {
+            options.push_str(&format!(" vsock={cid}"));
         }
         match self.network {
             Network::None => {}
@@ -240,6 +276,11 @@ fn assign(command: &mut Command, options: &mut String, device: &str, number: usi
         .arg("-device")
         .arg(format!("{device},{FOR_TD},addr={number:#x}"));
     options.push_str(&format!(" assign={number}"));
+}
+
+/// Whether this is a Unix socket.
+fn is_socket(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 /// A path as a part of a list of QEMU's.
@@ -324,6 +365,41 @@ mod tests {
         own.attach(&mut command, &mut options).unwrap();
         assert_eq!(options, " network=services");
         assert!(!own.hear_the_outside());
+    }
+
+    #[test]
+    fn a_guest_has_a_console_in_a_file_and_sockets() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("console");
+        let mut devices = HostDevices {
+            guest_console: Some(&file),
+            vsock: Some(3),
+            ..HostDevices::default()
+        };
+        let attached = |devices: &HostDevices<'_>| {
+            let mut command = Command::new("qemu");
+            let mut options = String::new();
+            devices.attach(&mut command, &mut options).unwrap();
+            (words(&command), options)
+        };
+        let (own, options) = attached(&devices);
+        assert_eq!(options, " guest-console=com3 vsock=3");
+        assert!(own[1].starts_with("file,id=guest-console,path="), "{own:?}");
+        assert!(own[3].contains("iobase=0x3e8"), "{own:?}");
+        assert!(!devices.hear_the_outside());
+        devices.models = Models::Qemu;
+        let (qemu, options) = attached(&devices);
+        assert_eq!(options, " assign=26 vsock=3", "behind L1's console");
+        assert!(qemu.iter().any(|word| word.starts_with("virtconsole")));
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        devices = HostDevices {
+            guest_console: Some(&socket),
+            ..HostDevices::default()
+        };
+        let (own, _) = attached(&devices);
+        assert!(own[1].starts_with("socket,"), "{own:?}");
+        assert!(devices.hear_the_outside());
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub fn devices_option(devices: &str) -> String {
     format!("fwcfg={DEVICES_FILE}:{devices}")
 }
 
+/// What the guest's script and its kernel write to the console.
+const CONSOLE_LINE: &str = "a line for hvc0";
+const KERNEL_LINE: &str = "a message for every console";
+
 /// The disk that the guest gets, of which it knows the begin.
 fn make_disk(path: &Path) -> Result<()> {
     let mut disk = vec![0x5A; DISK_SIZE];
@@ -107,18 +111,24 @@ fn ended_well(run: &Run) -> Result<()> {
 }
 
 fn boot(setup: &Setup, initrd: &Path) -> Result<Run> {
-    let command_line = format!("{BASE_COMMAND_LINE} quiet tdp.mode=devices");
+    let command_line = format!("console=hvc0 {BASE_COMMAND_LINE} quiet tdp.mode=devices");
     let boot = BootFiles {
         initrd: Some(initrd),
         ..setup.linux(&command_line)
     };
     let disk = setup.folder.join("boot-devices.disk");
     make_disk(&disk)?;
+    let console = setup.folder.join("boot-devices.hvc0.log");
     let run = Simulation {
-        options: &[devices_option("entropy+disks+network")],
+        options: &[
+            devices_option("entropy+disks+network+consoles+vsock"),
+            "guest-console=echo".to_owned(),
+        ],
         devices: HostDevices {
             disks: std::slice::from_ref(&disk),
             network: Network::Own,
+            guest_console: Some(&console),
+            vsock: Some(52),
             ..HostDevices::default()
         },
         ..setup.simulation(FILE, boot, 1024)
@@ -126,5 +136,9 @@ fn boot(setup: &Setup, initrd: &Path) -> Result<Run> {
     .run(&mut |_| {})?;
     look_at_disk(&disk)?;
     std::fs::remove_file(disk)?;
+    let heard = std::fs::read_to_string(&console).context("the guest's console")?;
+    for line in [CONSOLE_LINE, KERNEL_LINE] {
+        ensure!(heard.contains(line), "hvc0 did not get {line:?}");
+    }
     Ok(run)
 }

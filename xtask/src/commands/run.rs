@@ -59,14 +59,23 @@ pub(crate) struct Options {
     /// Connect L1's console to this Unix socket, on which a key broker or its proxy listens.
     #[arg(long, value_name = "PATH")]
     broker_socket: Option<PathBuf>,
-    /// Whose virtio devices --state-disk, --disk, --broker-socket and --network are: the simulator's own, or QEMU's behind its IOMMU.
+    /// Give the guest a console, hvc0, whose other end is this: a Unix socket that somebody listens on, or a file, which gets
+    /// what the guest writes.
+    #[arg(long, value_name = "PATH")]
+    guest_console: Option<PathBuf>,
+    /// Give the guest sockets (AF_VSOCK) with this address. The host, 2, sends back what it is sent at port 7.
+    #[arg(long, value_name = "CID", value_parser = clap::value_parser!(u32).range(3..0xFFFF_FFFF))]
+    vsock: Option<u32>,
+    /// Whose virtio devices --state-disk, --disk, --broker-socket, --guest-console and --network are: the simulator's own, or QEMU's
+    /// behind its IOMMU.
     #[arg(long, default_value = "own", value_parser = words(&Models::WORDS, Models::from_word))]
     device_models: Models,
     /// Give the guest a network. Nothing on it leads outside; 10.0.2.2 answers.
     #[arg(long)]
     network: bool,
-    /// The devices on the guest's PCI bus, with + between them: entropy (random numbers of L1's), disks and network
-    /// (those of --disk and --network, which need not be said). The project's initrd then has their drivers.
+    /// The devices on the guest's PCI bus, with + between them: entropy (random numbers of L1's), disks, network, consoles
+    /// and vsock (those of --disk, --network, --guest-console and --vsock, which need not be said). The project's initrd then
+    /// has their drivers.
     #[arg(long, value_name = "DEVICES")]
     devices: Option<String>,
     /// Boot this bzImage instead of a stock Debian kernel.
@@ -127,7 +136,12 @@ impl Options {
             .iter()
             .flat_map(|list| list.split('+'))
             .collect();
-        for (there, device) in [(!self.disks.is_empty(), "disks"), (self.network, "network")] {
+        for (there, device) in [
+            (!self.disks.is_empty(), "disks"),
+            (self.network, "network"),
+            (self.guest_console.is_some(), "consoles"),
+            (self.vsock.is_some(), "vsock"),
+        ] {
             if there && !devices.contains(&device) {
                 devices.push(device);
             }
@@ -281,6 +295,8 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
             state_disk: options.state_disk.as_deref(),
             disks: &options.disks,
             broker_socket: options.broker_socket.as_deref(),
+            guest_console: options.guest_console.as_deref(),
+            vsock: options.vsock,
         },
         gpaw: options.gpaw,
         clock,

@@ -90,7 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 linux_boots(&mut tally, &persistent::suite(setup, &programs));
             }
             (None, None) if options.devices => {
-                let drivers = device_initrd::build(&setup.folder)?;
+                let drivers = device_initrd::build_for_tests(&setup.folder)?;
                 linux_boots(&mut tally, &devices::suite(setup, &drivers));
             }
             (None, None) if options.attest => {
@@ -106,7 +106,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let programs = broker::build()?;
                 let built = crate::root_disk::build(&setup.folder)?;
                 let disk = new_root_disk(setup, &built, "plain")?;
-                let drivers = device_initrd::build(&setup.folder)?;
+                let drivers = device_initrd::build_for_tests(&setup.folder)?;
                 let suite = persistent::suite(setup, &programs)
                     .and(root_disk::on_plain_qemu(&disk))
                     .and(evidence::suite(setup, &verifier))

@@ -51,6 +51,7 @@ impl<B: SharedBuffer> Bounce<B> {
     }
 
     /// Bytes that a run can have at most.
+    #[cfg(test)]
     pub(super) fn length(&self) -> usize {
         self.held.len() * UNIT
     }
@@ -69,6 +70,11 @@ impl<B: SharedBuffer> Bounce<B> {
     /// Takes a run back.
     pub(super) fn give_back(&mut self, run: Run) {
         self.mark(run.first, run.count, false);
+    }
+
+    /// Takes all runs back, which nobody uses any more.
+    pub(super) fn give_all_back(&mut self) {
+        self.held.fill(false);
     }
 
     /// Whether nobody holds anything.

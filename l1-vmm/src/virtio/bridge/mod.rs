@@ -6,8 +6,8 @@
 //! owns what are in private memory ([`super::ring`], `bounce`); what the host is shown is written from it, and what it
 //! says is compared with it.
 //!
-//! Requests are in flight as long as there are buffers; without one, L2's queue waits. Each queue has its share of them: one
-//! that waits for the world, such as for packets, leaves the others theirs. Nothing here waits for the host
+//! Requests are in flight as long as there are buffers; without one, L2's queue waits. Each queue has its own: one that
+//! waits for the world, such as for packets, neither takes those of the others nor lies between them. Nothing here waits for the host
 //! but a reset, and that up to a bound: a host that does not reset its device has lost it.
 
 mod bounce;
@@ -61,8 +61,6 @@ struct Held {
     run: Run,
     /// Where the writable part is in the shared memory.
     writable_at: usize,
-    /// Bytes of both parts.
-    length: usize,
 }
 
 /// A queue of the host's that works.
@@ -70,8 +68,6 @@ struct Held {
 struct Link<B> {
     ring: Ring<Part<B>, Held>,
     doorbell: Doorbell,
-    /// Bytes of buffers that its requests hold.
-    held: usize,
 }
 
 /// Whether the host's device is of use.
@@ -95,7 +91,8 @@ pub struct Bridge<H, B, C> {
     shown: Shown,
     /// Memory of each queue, and its size.
     rings: Vec<(Part<B>, u16)>,
-    bounce: Bounce<Part<B>>,
+    /// Buffers of each queue: as many as the largest of its requests is to those of the others.
+    buffers: Vec<Bounce<Part<B>>>,
     /// The entry of the MSI-X table that queues interrupt by.
     vector: Option<u16>,
     state: State<B>,
@@ -123,7 +120,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
         let too_little = BridgeError::Memory(memory.length());
         let mut rings = Vec::new();
         let mut end = 0_usize;
-        let mut largest = 0;
+        let mut largest = Vec::new();
         for (number, queue) in (0..).zip(&shown.queues) {
             let size = device.queue_size(number, RING_SIZE)?;
             let length = Ring::<Part<B>, Held>::memory_length(size).ok_or(too_little)?;
@@ -133,12 +130,21 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
             end = next;
             let bounds = queue.bounds;
             let readable = (bounds.readable as usize).next_multiple_of(ALIGNMENT);
-            largest = largest.max(readable + bounds.writable as usize);
+            let writable = (bounds.writable as usize).next_multiple_of(ALIGNMENT);
+            largest.push(readable + writable);
         }
-        let buffers = Part::new(memory.clone(), end..memory.length()).ok_or(too_little)?;
-        let bounce = Bounce::new(buffers);
-        if bounce.length() / shown.queues.len().max(1) < largest {
+        let there = memory.length().checked_sub(end).ok_or(too_little)?;
+        let all: usize = largest.iter().sum();
+        if there < all {
             return Err(too_little);
+        }
+        let mut buffers = Vec::new();
+        for largest in largest {
+            let share = there.saturating_mul(largest) / all.max(1);
+            let next = end + share / ALIGNMENT * ALIGNMENT;
+            let part = Part::new(memory.clone(), end..next).ok_or(too_little)?;
+            buffers.push(Bounce::new(part));
+            end = next;
         }
         device.reset(&clock, RESET)?;
         let vector = match device.set_messages(&[message]) {
@@ -157,7 +163,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
             required,
             shown,
             rings,
-            bounce,
+            buffers,
             vector,
             state: State::Reset,
             told: None,
@@ -180,11 +186,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
             let doorbell = self
                 .device
                 .set_up_queue(number, &ring.areas(), self.vector)?;
-            links.push(Link {
-                ring,
-                doorbell,
-                held: 0,
-            });
+            links.push(Link { ring, doorbell });
         }
         self.device.run()?;
         Ok(links)
@@ -225,18 +227,15 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
             return Err(Lost::Gone);
         };
         let ticket = request.ticket();
-        let share = self.bounce.length() / links.len().max(1);
-        let link = links.get_mut(usize::from(ticket.queue)).ok_or(Lost::Gone)?;
+        let number = usize::from(ticket.queue);
+        let link = links.get_mut(number).ok_or(Lost::Gone)?;
+        let buffers = self.buffers.get_mut(number).ok_or(Lost::Gone)?;
         let (readable, writable) = (request.readable(), request.writable());
         let first = (readable as usize).next_multiple_of(ALIGNMENT);
-        let length = first + writable as usize;
-        if link.held.saturating_add(length) > share {
-            return Ok(Submission::Full);
-        }
-        let Some(run) = self.bounce.take(length) else {
+        let Some(run) = buffers.take(first + writable as usize) else {
             return Ok(Submission::Full);
         };
-        let memory = self.bounce.memory();
+        let memory = buffers.memory();
         let offset = run.offset();
         let copied = request.given().share(memory, offset, readable as usize);
         let segment = |offset: usize, length| Segment {
@@ -249,24 +248,20 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
             ticket,
             run,
             writable_at: offset + first,
-            length,
         };
         let posted = match copied {
             Ok(()) => link
                 .ring
                 .post(some(out).as_slice(), some(into).as_slice(), held),
             Err(error) => {
-                self.bounce.give_back(held.run);
+                buffers.give_back(held.run);
                 return Err(error.into());
             }
         };
         match posted {
-            Ok(()) => {
-                link.held = link.held.saturating_add(length);
-                Ok(Submission::Taken)
-            }
+            Ok(()) => Ok(Submission::Taken),
             Err(refused) => {
-                self.bounce.give_back(refused.token.run);
+                buffers.give_back(refused.token.run);
                 match refused.error {
                     PostError::Full => Ok(Submission::Full),
                     PostError::Broken(broken) => Err(broken.into()),
@@ -298,7 +293,6 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
                 done = link.ring.take()?;
             }
             if let Some(completion) = done {
-                link.held = link.held.saturating_sub(completion.token.length);
                 let done = Done {
                     ticket: completion.token.ticket,
                     written: completion.written,
@@ -314,9 +308,11 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
         let Some((held, written)) = self.told.take() else {
             return Ok(());
         };
-        let memory = self.bounce.memory();
+        let queue = usize::from(held.ticket.queue);
+        let buffers = self.buffers.get_mut(queue).ok_or(Lost::Gone)?;
+        let memory = buffers.memory();
         let given = answer.write_shared(memory, held.writable_at, written as usize);
-        self.bounce.give_back(held.run);
+        buffers.give_back(held.run);
         Ok(given?)
     }
 
@@ -325,17 +321,15 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
     }
 
     fn reset(&mut self) {
-        if let Some((held, _)) = self.told.take() {
-            self.bounce.give_back(held.run);
+        // None of the requests is told any more.
+        self.told = None;
+        for buffers in &mut self.buffers {
+            buffers.give_all_back();
         }
         if matches!(self.state, State::Gone) {
             return;
         }
-        if let State::Running(links) = core::mem::replace(&mut self.state, State::Reset) {
-            for held in links.into_iter().flat_map(|link| link.ring.reset()) {
-                self.bounce.give_back(held.run);
-            }
-        }
+        self.state = State::Reset;
         if let Err(error) = self.device.reset(&self.clock, RESET) {
             log::warn!("a virtio device of the host's is given up: {error}");
             self.state = State::Gone;
