@@ -27,6 +27,7 @@ mod initrd;
 #[cfg(test)]
 mod named_tests;
 mod odd;
+mod postgresql;
 mod prepare;
 mod progress;
 mod report;

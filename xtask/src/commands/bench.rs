@@ -20,7 +20,8 @@ pub(crate) struct Options {
     /// Only what measurement and evidence cost.
     #[arg(long, conflicts_with = "json")]
     attestation: bool,
-    /// Only the key broker: commits and releases a second, with 1, 16 and 256 clients. Nothing is booted.
+    /// Only the key broker: commits and releases a second, with 1, 16 and 256 clients, on SQLite and PostgreSQL. Nothing is
+    /// booted.
     #[arg(long, conflicts_with_all = ["json", "attestation"])]
     broker: bool,
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask broker`: the key broker alone, on loopback.
 
 use crate::images::{root, target, work_folder};
-use crate::progress;
+use crate::{postgresql, progress};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,10 +49,12 @@ pub(crate) fn roots() -> PathBuf {
 
 /// Prints what the broker's benchmark measures.
 pub(crate) fn bench() -> Result<bool> {
+    let database = postgresql::unpacked()?;
     let status = Command::new(env!("CARGO"))
         .args(["bench", "--quiet", "--package", "broker", "--bench", "load"])
         .current_dir(root())
         .env("CARGO_TARGET_DIR", target())
+        .env(postgresql::VARIABLE, database)
         .status()
         .context("cannot run cargo")?;
     Ok(status.success())

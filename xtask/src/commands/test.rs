@@ -5,7 +5,7 @@ use crate::images::{self, Images, PACKAGES, VerifierBuild, root};
 use crate::prepare::{Instead, prepare};
 use crate::reproducible::{self, Scope};
 use crate::tally::Tally;
-use crate::{device_initrd, odd, progress};
+use crate::{device_initrd, odd, postgresql, progress};
 use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
 use boots::{
@@ -179,8 +179,14 @@ fn lints(tally: &mut Tally) {
 
 /// Runs the tests of every crate, and adds their counts.
 fn unit_tests(tally: &mut Tally) -> Result<()> {
+    // The broker's tests say what is missing, if it cannot be had.
+    let database = postgresql::unpacked();
+    if let Err(error) = &database {
+        println!("no PostgreSQL for the key broker's tests: {error:#}");
+    }
     let step = progress::step("unit tests and properties of every crate");
     let output = cargo(&["test", "--quiet", "--workspace", "--no-fail-fast"])
+        .envs(database.iter().map(|folder| (postgresql::VARIABLE, folder)))
         .output()
         .context("cannot run cargo")?;
     let text = String::from_utf8_lossy(&output.stdout);
