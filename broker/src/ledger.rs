@@ -4,7 +4,7 @@ use crate::metrics::Metrics;
 use crate::now;
 use crate::refused::Refused;
 use crate::seal::{OperatorKey, Purpose};
-use crate::store::{Event, Session, StoreError, Transaction};
+use crate::store::{About, Event, Session, StoreError, Transaction};
 use crate::writer::Writer;
 use broker_ledger::{Entry, Refusal};
 use broker_protocol::ledger::{
@@ -58,15 +58,18 @@ impl Ledger {
         let body = body.to_vec();
         let outcome = self
             .writer
-            .run(move |transaction| {
-                let done = handle(transaction, &operator, &body, &code, &envelope);
-                // A refusal without a code changes nothing, and is no failure of the transaction.
-                match done {
-                    Ok(outcome) => Ok(Ok(outcome)),
-                    Err(Refused::Store(error)) => Err(error),
-                    Err(refused) => Ok(Err(refused)),
-                }
-            })
+            .run(
+                About::Session(envelope.session.clone()),
+                move |transaction| {
+                    let done = handle(transaction, &operator, &body, &code, &envelope);
+                    // A refusal without a code changes nothing, and is no failure of the transaction.
+                    match done {
+                        Ok(outcome) => Ok(Ok(outcome)),
+                        Err(Refused::Store(error)) => Err(error),
+                        Err(refused) => Ok(Err(refused)),
+                    }
+                },
+            )
             .await??;
         self.metrics.ledger(outcome.request, &outcome.answer);
         Ok(outcome.sealed)
@@ -149,10 +152,9 @@ fn act(
     session: &mut Session,
     request: &Request,
 ) -> Result<Answer, StoreError> {
-    let machine = transaction
-        .machine(&session.machine)?
+    let mut entry = transaction
+        .entry(&session.machine)?
         .ok_or(StoreError::Content("session"))?;
-    let mut entry = machine.entry;
     let done = match request {
         Request::Open { disk } => entry.open(&session.machine, disk.as_ref()).map(|grant| {
             session.epoch = Some(grant.epoch);

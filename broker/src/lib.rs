@@ -6,7 +6,7 @@
 //! * [`attest`]: evidence to a verdict, with the `verifier` library.
 //! * [`kbs`]: sessions of the KBS protocol, and the release of a key.
 //! * [`ledger`]: openings and commits under a session's key.
-//! * [`store`]: what is kept, behind a trait; SQLite is the one that there is. [`writer`]: many requests, one transaction.
+//! * [`store`]: what is kept, in SQLite or PostgreSQL. [`writer`]: many requests, one transaction.
 //! * [`seal`]: secrets at rest, under the operator's key.
 //! * [`server`]: HTTP for machines, and another address for the operator: [`status`], [`metrics`].
 //! * [`operator`]: what the command does. [`configuration`]: a machine's attested configuration.

@@ -6,10 +6,11 @@ use broker::configuration::{Halves, Wishes};
 use broker::kbs::Kbs;
 use broker::ledger::Ledger;
 use broker::metrics::Metrics;
-use broker::operator::{Place, collateral};
+use broker::operator::{Database, Place, collateral};
 use broker::seal::OperatorKey;
 use broker::server::{self, Broker};
 use broker::status::time;
+use broker::store::postgresql::Failover;
 use broker::writer::Writer;
 use broker_ledger::{Recovery, Standing};
 use broker_protocol::ledger::{Commit, SlotDigest};
@@ -34,6 +35,20 @@ struct Arguments {
     /// The file of the operator's key, under which all secrets are; `operator.key` in the folder without it.
     #[arg(long, value_name = "FILE", global = true)]
     operator_key: Option<PathBuf>,
+    /// A database of PostgreSQL: postgres://USER@HOST/DATABASE. Without it, SQLite in the folder. In the environment its
+    /// password is not seen in the list of processes.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TDP_VTPM_BROKER_DATABASE",
+        hide_env_values = true,
+        global = true
+    )]
+    database: Option<String>,
+    /// Go on when a standby has become PostgreSQL's primary: replication is synchronous, so that it has all that was
+    /// acknowledged. Without this its ledger counts as restored from a backup.
+    #[arg(long, global = true)]
+    failover_loses_nothing: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -111,6 +126,19 @@ enum Command {
         /// Where to; the file must not be there.
         file: PathBuf,
     },
+    /// Make a broker of a backup, in a new folder or an empty database. It gives no lease until each machine is recovered.
+    Restore {
+        /// What `backup` wrote.
+        file: PathBuf,
+    },
+    /// Make the tables of an earlier version this version's. No broker may serve from them meanwhile.
+    Migrate,
+    /// Take old events out of the audit trail. That they were is an event.
+    Prune {
+        /// Of which age, in days, and older.
+        #[arg(long, value_name = "DAYS")]
+        older_than: u32,
+    },
     /// Print the broker's public key, as init-data documents name it.
     Key,
     /// Write a machine's key as a resource that another KBS can keep. **It is the key**: hand it over as such.
@@ -177,17 +205,30 @@ fn main() -> Result<()> {
     let place = Place {
         folder: arguments.directory,
         key: arguments.operator_key,
+        database: Database::named(
+            arguments.database,
+            match arguments.failover_loses_nothing {
+                true => Failover::LosesNothing,
+                false => Failover::MayLose,
+            },
+        )?,
     };
     let mut out = std::io::stdout().lock();
-    if let Command::Init = arguments.command {
-        let opened = place.create()?;
-        let key = hex::encode(opened.identity.identity().to_sec1());
-        writeln!(out, "broker {}\nkey {key}", place.folder.display())?;
-        return Ok(());
+    match &arguments.command {
+        Command::Init => return made(&mut out, &place, &place.create()?),
+        Command::Restore { file } => return made(&mut out, &place, &place.restore(file)?),
+        Command::Migrate => {
+            match place.migrate()? {
+                Some(version) => writeln!(out, "the tables were of version {version}")?,
+                None => writeln!(out, "the tables are of this version")?,
+            }
+            return Ok(());
+        }
+        _ => {}
     }
     let mut broker = place.open()?;
     match arguments.command {
-        Command::Init => {}
+        Command::Init | Command::Restore { .. } | Command::Migrate => {}
         Command::Serve(options) => {
             drop(out);
             return serve(broker, &options);
@@ -277,6 +318,10 @@ fn main() -> Result<()> {
         Command::Disallow { machine, policy } => broker.disallow(&machine, &policy)?,
         Command::Recover { machine, how } => broker.recover(&machine, recovery(how)?)?,
         Command::Backup { file } => broker.backup(&file)?,
+        Command::Prune { older_than } => {
+            let before = broker::now().saturating_sub(u64::from(older_than) * 24 * 60 * 60);
+            writeln!(out, "{} events are gone", broker.prune(before)?)?;
+        }
         Command::Key => {
             writeln!(out, "{}", hex::encode(broker.identity.identity().to_sec1()))?;
         }
@@ -287,6 +332,15 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn made(out: &mut impl Write, place: &Place, broker: &broker::operator::Opened) -> Result<()> {
+    let key = hex::encode(broker.identity.identity().to_sec1());
+    Ok(writeln!(
+        out,
+        "broker {}\nkey {key}",
+        place.folder.display()
+    )?)
 }
 
 fn standing(standing: Standing) -> &'static str {
@@ -379,7 +433,7 @@ fn serve(opened: broker::operator::Opened, options: &Serve) -> Result<()> {
     }
     let metrics = Arc::new(Metrics::default());
     let operator: Arc<OperatorKey> = Arc::new(opened.operator);
-    let writer = Writer::start(Box::new(opened.storage), Arc::clone(&metrics));
+    let writer = Writer::start(opened.storage, Arc::clone(&metrics));
     let kbs = Kbs::new(
         writer.clone(),
         Arc::clone(&operator),

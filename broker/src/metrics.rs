@@ -26,6 +26,7 @@ pub struct Metrics {
     releases: Family<Outcome, Counter>,
     ledger: Family<LedgerLabels, Counter>,
     transactions: Histogram,
+    failed: Counter,
     requests: Counter<u64, AtomicU64>,
 }
 
@@ -37,6 +38,7 @@ impl Default for Metrics {
         let releases = Family::default();
         let ledger = Family::default();
         let transactions = Histogram::new([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]);
+        let failed = Counter::default();
         let requests = Counter::default();
         registry.register("challenges", "Sessions begun", challenges.clone());
         registry.register(
@@ -60,6 +62,11 @@ impl Default for Metrics {
             transactions.clone(),
         );
         registry.register(
+            "transactions_failed",
+            "Transactions whose requests got no answer: the database is away, or the commit's end is unknown",
+            failed.clone(),
+        );
+        registry.register(
             "transaction_requests",
             "Requests in all transactions",
             requests.clone(),
@@ -71,6 +78,7 @@ impl Default for Metrics {
             releases,
             ledger,
             transactions,
+            failed,
             requests,
         }
     }
@@ -101,6 +109,10 @@ impl Metrics {
     pub(crate) fn transaction(&self, requests: usize, took: Duration) {
         self.transactions.observe(took.as_secs_f64());
         self.requests.inc_by(requests as u64);
+    }
+
+    pub(crate) fn transaction_failed(&self) {
+        self.failed.inc();
     }
 
     /// All of it.

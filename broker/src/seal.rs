@@ -26,6 +26,8 @@ pub enum Purpose {
     MachineKey,
     /// A session's key.
     SessionKey,
+    /// A session of KBS whose evidence passed.
+    KbsSession,
 }
 
 impl Purpose {
@@ -34,6 +36,7 @@ impl Purpose {
             Purpose::Identity => "identity",
             Purpose::MachineKey => "machine key",
             Purpose::SessionKey => "session key",
+            Purpose::KbsSession => "session of KBS",
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::refused::Refused;
 use crate::status;
+use crate::store::About;
 use crate::writer::Writer;
 use axum::Router;
 use axum::body::Bytes;
@@ -183,7 +184,9 @@ async fn commit(
 async fn healthz(State(broker): State<Broker>) -> Result<&'static str, Refused> {
     broker
         .writer
-        .run(|transaction| transaction.fact("identity").map(drop))
+        .run(About::Anything, |transaction| {
+            transaction.fact("identity").map(drop)
+        })
         .await?;
     Ok("ok\n")
 }
@@ -199,7 +202,9 @@ async fn metrics(State(broker): State<Broker>) -> Response {
 async fn page(State(broker): State<Broker>) -> Result<Response, Refused> {
     let (machines, events) = broker
         .writer
-        .run(|transaction| Ok((transaction.machines()?, transaction.events(None, 50)?)))
+        .run(About::Anything, |transaction| {
+            Ok((transaction.machines()?, transaction.events(None, 50)?))
+        })
         .await?;
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),

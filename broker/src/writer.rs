@@ -2,10 +2,11 @@
 //!
 //! A commit costs a flush of the disk, and nothing may be acknowledged before it. One thread has the database; it takes
 //! all requests that wait, makes them in one transaction, and answers them when that is on the disk. So a hundred
-//! machines that commit at once cost little more than one.
+//! machines that commit at once cost little more than one. Where several processes use one database, each has its thread;
+//! those of the others are kept apart by the database.
 
 use crate::metrics::Metrics;
-use crate::store::{Storage, StoreError, Transaction};
+use crate::store::{About, Storage, StoreError, Transaction};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
@@ -16,14 +17,45 @@ const QUEUE: usize = 1024;
 /// Most requests in one transaction.
 const BATCH: usize = 256;
 
-type Answered = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+/// A piece of work that waits for its transaction.
+trait Job: Send {
+    fn about(&self) -> About;
+    /// Does it. A transaction that collided with another process's does it again.
+    fn work(&mut self, transaction: &mut dyn Transaction) -> Result<(), StoreError>;
+    /// The transaction has come to its end.
+    fn answer(self: Box<Self>, transaction: Result<(), StoreError>);
+}
 
-/// A piece of work: what it returns is called when the transaction has come to its end.
-type Job = Box<dyn FnOnce(&mut dyn Transaction) -> (Result<(), StoreError>, Answered) + Send>;
+struct Piece<T, W> {
+    about: About,
+    work: W,
+    result: Result<T, StoreError>,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, W> Job for Piece<T, W>
+where
+    T: Send,
+    W: FnMut(&mut dyn Transaction) -> Result<T, StoreError> + Send,
+{
+    fn about(&self) -> About {
+        self.about.clone()
+    }
+
+    fn work(&mut self, transaction: &mut dyn Transaction) -> Result<(), StoreError> {
+        self.result = (self.work)(transaction);
+        self.result.as_ref().map(drop).map_err(Clone::clone)
+    }
+
+    fn answer(self: Box<Self>, transaction: Result<(), StoreError>) {
+        // Who asked may be gone.
+        let _ = self.answer.send(transaction.and(self.result));
+    }
+}
 
 /// The way to the database.
 #[derive(Clone)]
-pub struct Writer(SyncSender<Job>);
+pub struct Writer(SyncSender<Box<dyn Job>>);
 
 impl Writer {
     /// Starts the thread that has the database. It ends when the last writer is gone.
@@ -33,25 +65,21 @@ impl Writer {
         Self(sender)
     }
 
-    /// Does `work` in a transaction, and returns when that is on the disk.
+    /// Does `work` in a transaction, perhaps more than once of which one is kept, and returns when that is on the disk.
     ///
     /// # Errors
     /// What `work` returned, in which case nothing of it was kept; [`StoreError::NotMade`] or the transaction's own.
     pub async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut dyn Transaction) -> Result<T, StoreError> + Send + 'static,
+        about: About,
+        work: impl FnMut(&mut dyn Transaction) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |transaction| {
-            let (kept, result) = match work(transaction) {
-                Ok(value) => (Ok(()), Ok(value)),
-                Err(error) => (Err(error.clone()), Err(error)),
-            };
-            let after: Answered = Box::new(move |transaction| {
-                // Who asked may be gone.
-                let _ = answer.send(transaction.and(result));
-            });
-            (kept, after)
+        let job: Box<dyn Job> = Box::new(Piece {
+            about,
+            work,
+            result: Err(StoreError::NotMade),
+            answer,
         });
         let sender = self.0.clone();
         // The queue is full only where the disk does not keep up.
@@ -71,7 +99,7 @@ impl Writer {
     }
 }
 
-fn run(mut storage: Box<dyn Storage>, jobs: &Receiver<Job>, metrics: &Metrics) {
+fn run(mut storage: Box<dyn Storage>, jobs: &Receiver<Box<dyn Job>>, metrics: &Metrics) {
     while let Ok(first) = jobs.recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH {
@@ -81,23 +109,18 @@ fn run(mut storage: Box<dyn Storage>, jobs: &Receiver<Job>, metrics: &Metrics) {
             }
         }
         let begun = Instant::now();
-        let count = batch.len();
-        let mut answers: Vec<Answered> = Vec::with_capacity(count);
-        let mut jobs = batch.into_iter();
-        let done = storage.transaction(count, &mut |transaction| match jobs.next() {
-            Some(job) => {
-                let (kept, answer) = job(transaction);
-                answers.push(answer);
-                kept
-            }
-            None => Err(StoreError::NotMade),
+        let pieces: Vec<About> = batch.iter().map(|job| job.about()).collect();
+        let done = storage.transaction(&pieces, &mut |piece, transaction| {
+            let job = batch.get_mut(piece).ok_or(StoreError::NotMade)?;
+            job.work(transaction)
         });
         if let Err(error) = &done {
-            tracing::error!(%error, requests = count, "a transaction failed");
+            tracing::error!(%error, requests = batch.len(), "a transaction failed");
+            metrics.transaction_failed();
         }
-        metrics.transaction(count, begun.elapsed());
-        for answer in answers {
-            answer(done.clone());
+        metrics.transaction(batch.len(), begun.elapsed());
+        for job in batch {
+            job.answer(done.clone());
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Releases and commits a second, at 1, 16 and 256 clients: `cargo xtask bench --broker`.
+//! Releases and commits a second, at 1, 16 and 256 clients, on each database: `cargo xtask bench --broker`.
 //!
-//! The server is the program itself, in a process of its own; clients are threads of this one, on the same machine, and
+//! The server is the program itself, in a process of its own, or three on one PostgreSQL; clients are threads of this one, on the same machine, and
 //! make their evidence here. So the processors are shared, and the figures are a lower bound of a server's own.
 #![allow(
     clippy::unwrap_used,
@@ -10,15 +10,18 @@
     reason = "a benchmark"
 )]
 
+#[path = "../../tests/postgresql/cluster.rs"]
+mod cluster;
 #[path = "../../tests/server/http.rs"]
 mod http;
 #[path = "../../tests/server/machine.rs"]
 mod machine;
 #[path = "../../tests/server/running.rs"]
 mod running;
+#[path = "../../tests/server/storage.rs"]
+mod storage;
 
 use broker::configuration::{Halves, Wishes};
-use broker::operator::Place as Folder;
 use broker::seal::Purpose;
 use broker::store::{Session, once};
 use broker_protocol::kbs::Attestation;
@@ -30,8 +33,17 @@ use running::{Place, Running};
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
+use storage::{Kind, Storage};
 
 const CLIENTS: [usize; 3] = [1, 16, 256];
+/// Databases, and how many processes serve from one.
+const SET_UPS: [(&str, Kind, usize); 3] = [
+    ("SQLite", Kind::Sqlite, 1),
+    ("PostgreSQL", Kind::Postgresql, 1),
+    ("PostgreSQL", Kind::Postgresql, 3),
+];
+/// That of a place of which nothing else is said.
+const KIND: Kind = Kind::Sqlite;
 /// How long each row is measured.
 const MEASURED: Duration = Duration::from_secs(5);
 
@@ -41,24 +53,28 @@ fn main() {
         return;
     }
     println!(
-        "{:<10} {:>8} {:>12} {:>10} {:>10} {:>10}",
-        "what", "clients", "a second", "p50", "p99", "most"
+        "{:<10} {:<10} {:>9} {:>8} {:>9} {:>10} {:>10} {:>10}",
+        "what", "database", "processes", "clients", "a second", "p50", "p99", "most"
     );
-    for clients in CLIENTS {
-        row("commits", clients, commits(clients));
-    }
-    for clients in CLIENTS {
-        row("releases", clients, releases(clients));
+    for (name, kind, processes) in SET_UPS {
+        for clients in CLIENTS {
+            let set_up = format!("{name:<10} {processes:>9} {clients:>8}");
+            row("commits", &set_up, commits(kind, processes, clients));
+        }
+        for clients in CLIENTS {
+            let set_up = format!("{name:<10} {processes:>9} {clients:>8}");
+            row("releases", &set_up, releases(kind, processes, clients));
+        }
     }
 }
 
-fn row(what: &str, clients: usize, (mut times, took): (Vec<Duration>, Duration)) {
+fn row(what: &str, set_up: &str, (mut times, took): (Vec<Duration>, Duration)) {
     times.sort();
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
     let second = times.len() as f64 / took.as_secs_f64();
     let shown = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
     println!(
-        "{what:<10} {clients:>8} {second:>12.0} {:>10} {:>10} {:>10}",
+        "{what:<10} {set_up} {second:>9.0} {:>10} {:>10} {:>10}",
         shown(at(0.5)),
         shown(at(0.99)),
         shown(at(1.0))
@@ -91,13 +107,13 @@ fn measure<C: Send>(clients: Vec<C>, work: impl Fn(&mut C) + Sync) -> (Vec<Durat
 }
 
 /// One machine a client, each with a session that was put into the database.
-fn commits(clients: usize) -> (Vec<Duration>, Duration) {
-    let place = Place::new();
+fn commits(kind: Kind, processes: usize, clients: usize) -> (Vec<Duration>, Duration) {
+    let place = Place::on(Storage::new(kind));
     let sessions = sessions(&place, clients);
-    let broker = place.serve();
-    let lives = sessions.into_iter().map(|release| {
+    let brokers: Vec<Running> = (0..processes).map(|_| place.serve()).collect();
+    let lives = sessions.into_iter().enumerate().map(|(client, release)| {
         let mut life = Life {
-            connection: broker.connect(),
+            connection: brokers[client % processes].connect(),
             session: release.session.clone().unwrap(),
             release,
             sequence: 0,
@@ -114,11 +130,7 @@ fn commits(clients: usize) -> (Vec<Duration>, Duration) {
 }
 
 fn sessions(place: &Place, clients: usize) -> Vec<Release> {
-    let folder = Folder {
-        folder: place.path("broker"),
-        key: None,
-    };
-    let mut opened = folder.open().unwrap();
+    let mut opened = place.open().unwrap();
     let wishes = Wishes {
         otherwise: Otherwise::Refuse,
         rollback: Rollback::Ledger,
@@ -145,7 +157,7 @@ fn sessions(place: &Place, clients: usize) -> Vec<Release> {
             answer: Vec::new(),
             made: 0,
         };
-        once(&mut opened.storage, |transaction| {
+        once(&mut *opened.storage, |transaction| {
             transaction.set_session(&kept)
         })
         .unwrap();
@@ -166,10 +178,10 @@ fn sessions(place: &Place, clients: usize) -> Vec<Release> {
 type Asked = ([u8; 64], Sender<Vec<u8>>);
 
 /// All clients are starts of one machine: the TD is built once, and quoted for each.
-fn releases(clients: usize) -> (Vec<Duration>, Duration) {
-    let place = Place::new();
+fn releases(kind: Kind, processes: usize, clients: usize) -> (Vec<Duration>, Duration) {
+    let place = Place::on(Storage::new(kind));
     let one = Enrolled::new(&place, "one");
-    let broker = place.serve();
+    let brokers: Vec<Running> = (0..processes).map(|_| place.serve()).collect();
     let (ask, asked) = channel::<Asked>();
     let mut log = Vec::new();
     std::thread::scope(|scope| {
@@ -183,10 +195,12 @@ fn releases(clients: usize) -> (Vec<Duration>, Duration) {
             }
         });
         log = told.recv().unwrap();
-        let (one, log, broker) = (&one, &log, &broker);
-        let clients = (0..clients).map(|_| ask.clone()).collect();
+        let (one, log) = (&one, &log);
+        let clients = (0..clients)
+            .map(|client| (&brokers[client % processes], ask.clone()))
+            .collect();
         drop(ask);
-        measure(clients, |ask: &mut Sender<Asked>| {
+        measure(clients, |(broker, ask): &mut (&Running, Sender<Asked>)| {
             release(one, log, broker, ask)
         })
     })

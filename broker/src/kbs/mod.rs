@@ -1,8 +1,9 @@
 //! Sessions of the KBS protocol, and the release of a key.
 //!
-//! A session that only has its challenge costs nothing (`names`). Only one whose evidence passed is remembered.
+//! A session that only has its challenge costs nothing (`names`). Only one whose evidence passed is remembered (`passed`).
 
 mod names;
+mod passed;
 
 pub use names::SESSION_SECONDS;
 
@@ -12,47 +13,24 @@ use crate::metrics::Metrics;
 use crate::now;
 use crate::random;
 use crate::refused::Refused;
-use crate::seal::{OperatorKey, Purpose};
-use crate::store::{Event, Machine, Policy, Session, StoreError};
+use crate::seal::OperatorKey;
+use crate::store::{About, Event, Machine, Policy, StoreError, Transaction};
 use crate::writer::Writer;
-use broker_ledger::Refusal;
 use broker_protocol::MachineId;
 use broker_protocol::jwe::{self, Fresh};
 use broker_protocol::jwk::TeePubKey;
 use broker_protocol::jws::{self, IdentityKey, Type};
 use broker_protocol::kbs::{Attestation, Challenge, Request, TEE, TokenAnswer, VERSION};
-use broker_protocol::release::{self, Release, Secret};
+use broker_protocol::release::{self, Release};
 use init_data::Rollback;
 use names::Names;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use passed::{Fresh as FreshSession, Passed, give, later};
+use std::sync::Arc;
 use tokio::sync::Semaphore;
 use verifier::{Collateral, LaunchEvidence};
 
-/// Where keys of machines are, unless their documents say otherwise.
-const MACHINES: &str = "/kbs/v0/resource/default/tdp-vtpm/";
-/// How many sessions whose evidence passed are remembered; the oldest gives way.
-const SESSIONS: usize = 1024;
 /// How often the audit trail is told of refused evidence of a machine, in seconds.
 const REPEATED_SECONDS: u64 = 60;
-/// Sessions of the ledger that are kept of a machine that does not open.
-const UNOPENED: u32 = 16;
-
-/// A session whose evidence passed.
-#[derive(Clone)]
-struct Attested {
-    made: u64,
-    nonce: String,
-    tee: TeePubKey,
-    machine: MachineId,
-    /// Where its key is.
-    path: String,
-    counted: bool,
-    policy: String,
-    /// Of the ledger, once the key was asked for.
-    ledger: Option<release::Session>,
-}
-
 /// What answers requests of KBS.
 pub struct Kbs {
     writer: Writer,
@@ -61,7 +39,6 @@ pub struct Kbs {
     collateral: Arc<Collateral>,
     metrics: Arc<Metrics>,
     names: Names,
-    attested: Mutex<HashMap<String, Attested>>,
     /// Verifications at a time.
     processors: Arc<Semaphore>,
 }
@@ -90,7 +67,6 @@ impl Kbs {
             collateral: Arc::new(collateral),
             metrics,
             names,
-            attested: Mutex::default(),
             processors: Arc::new(Semaphore::new(processors)),
         }
     }
@@ -164,37 +140,36 @@ impl Kbs {
             } => {
                 // What no platform signed is anybody's, and leaves no trace but a line of the log.
                 if genuine {
-                    self.keep(asked.machine, judged, "evidence-refused", why.to_string())
-                        .await?;
+                    self.keep(
+                        asked.machine,
+                        judged,
+                        "evidence-refused",
+                        why.to_string(),
+                        None,
+                    )
+                    .await?;
                 }
                 return Err(why);
             }
         };
         let policy = judged.policy.clone();
-        self.keep(
-            asked.machine,
-            judged,
-            "evidence-passed",
-            format!(
-                "policy {policy:?}, MRCONFIGID {}",
-                hex::encode(asked.digest)
-            ),
-        )
-        .await?;
         let token = self.token(&asked.machine, &policy, &tee)?;
-        self.remember(
-            session,
-            Attested {
-                made: now(),
-                nonce,
-                tee,
-                machine: asked.machine,
-                path: asked.path,
-                counted,
-                policy,
-                ledger: None,
-            },
+        let passed = Passed {
+            made: now(),
+            tee,
+            machine: asked.machine,
+            path: asked.path,
+            counted,
+            policy: policy.clone(),
+            ledger: None,
+        };
+        let detail = format!(
+            "policy {policy:?}, MRCONFIGID {}",
+            hex::encode(asked.digest)
         );
+        let passed = Some((session.to_owned(), passed));
+        self.keep(asked.machine, judged, "evidence-passed", detail, passed)
+            .await?;
         serde_json::to_vec(&TokenAnswer { token })
             .map_err(|_| broker_protocol::Error::Malformed("token").into())
     }
@@ -202,7 +177,7 @@ impl Kbs {
     async fn known(&self, id: MachineId) -> Result<Known, Refused> {
         let known = self
             .writer
-            .run(move |transaction| {
+            .run(About::Machine(id), move |transaction| {
                 let Some(machine) = transaction.machine(&id)? else {
                     return Ok(None);
                 };
@@ -247,26 +222,34 @@ impl Kbs {
         judged: Judged,
         event: &'static str,
         detail: String,
+        passed: Option<(String, Passed)>,
     ) -> Result<(), Refused> {
         tracing::info!(%machine, event, detail);
         let verdict = serde_json::to_string(&judged).map_err(|_| StoreError::Content("verdict"))?;
+        let operator = Arc::clone(&self.operator);
+        let work = move |transaction: &mut dyn Transaction| -> Result<(), Refused> {
+            let known = transaction.machine(&machine)?;
+            let last = known.and_then(|machine| serde_json::from_str(&machine.verdict?).ok());
+            transaction.set_verdict(&machine, &verdict)?;
+            if let Some((name, passed)) = &passed {
+                passed.keep(name, &operator, transaction)?;
+            }
+            if repeats(&judged, last.as_ref()) {
+                return Ok(());
+            }
+            transaction.tell(&Event {
+                time: judged.time,
+                machine: Some(machine),
+                event: event.into(),
+                detail: detail.clone(),
+            })?;
+            Ok(())
+        };
         self.writer
-            .run(move |transaction| {
-                let known = transaction.machine(&machine)?;
-                let last = known.and_then(|machine| serde_json::from_str(&machine.verdict?).ok());
-                transaction.set_verdict(&machine, &verdict)?;
-                if repeats(&judged, last.as_ref()) {
-                    return Ok(());
-                }
-                transaction.tell(&Event {
-                    time: judged.time,
-                    machine: Some(machine),
-                    event: event.into(),
-                    detail,
-                })
+            .run(About::Machine(machine), move |transaction| {
+                kept(work(transaction))
             })
-            .await?;
-        Ok(())
+            .await?
     }
 
     /// A JWT, for clients that want one. L1's does not, and this broker takes none.
@@ -281,19 +264,6 @@ impl Kbs {
         });
         let token = jws::sign(&self.identity, Type::Token, claims.to_string().as_bytes())?;
         Ok(token.to_string())
-    }
-
-    fn remember(&self, session: &str, attested: Attested) {
-        let mut sessions = self.attested.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = now().saturating_sub(SESSION_SECONDS);
-        sessions.retain(|_, session| session.made >= old);
-        if sessions.len() >= SESSIONS {
-            let oldest = sessions.iter().min_by_key(|(_, session)| session.made);
-            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
-                sessions.remove(&oldest);
-            }
-        }
-        sessions.insert(session.into(), attested);
     }
 
     /// Gives a session its machine's key: the JWE as it is sent.
@@ -314,43 +284,26 @@ impl Kbs {
     }
 
     async fn released(&self, session: Option<&str>, path: &str) -> Result<Vec<u8>, Refused> {
-        let name = session.ok_or(Refused::NoSession)?;
-        let attested = {
-            let sessions = self.attested.lock().unwrap_or_else(PoisonError::into_inner);
-            sessions.get(name).cloned()
-        };
-        let attested = attested
-            .filter(|attested| attested.made >= now().saturating_sub(SESSION_SECONDS))
-            .ok_or(Refused::NoSession)?;
-        if path != attested.path {
-            return Err(match path.starts_with(MACHINES) {
-                true => Refused::OtherMachine,
-                false => Refused::NoResource,
-            });
-        }
-        let (ledger, new) = match (&attested.ledger, attested.counted) {
-            (Some(ledger), true) => (Some(ledger.clone()), None),
-            (None, true) => {
-                let (ledger, kept) = self.session(&attested)?;
-                (Some(ledger), Some(kept))
-            }
-            (_, false) => (None, None),
-        };
-        let key = self.key(&attested, new).await?;
-        if let Some(ledger) = &ledger {
-            let mut sessions = self.attested.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(attested) = sessions.get_mut(name) {
-                attested.ledger = Some(ledger.clone());
-            }
-        }
+        let name = session.ok_or(Refused::NoSession)?.to_owned();
+        // Names that this broker did not give cost the database nothing.
+        let nonce = self.names.nonce(&name)?;
+        let fresh = FreshSession::new(&self.operator)?;
+        let operator = Arc::clone(&self.operator);
+        let path = path.to_owned();
+        let (passed, key) = self
+            .writer
+            .run(About::Attested(name.clone()), move |transaction| {
+                kept(give(&name, &path, &fresh, &operator, transaction))
+            })
+            .await??;
         let release = Release {
-            machine: attested.machine,
+            machine: passed.machine,
             key,
-            nonce: Some(attested.nonce),
-            tee: Some(release::thumbprint_text(&attested.tee.thumbprint())),
-            ledger: ledger.is_some(),
-            session: ledger,
-            policy: Some(attested.policy),
+            nonce: Some(nonce),
+            tee: Some(release::thumbprint_text(&passed.tee.thumbprint())),
+            ledger: passed.ledger.is_some(),
+            session: passed.ledger,
+            policy: Some(passed.policy),
         };
         let jws = release.sign(&self.identity)?;
         let fresh = Fresh {
@@ -358,73 +311,16 @@ impl Kbs {
             content_key: random::bytes()?,
             iv: *random::bytes()?,
         };
-        Ok(jwe::encrypt(jws.as_bytes(), &attested.tee, &fresh)?)
+        Ok(jwe::encrypt(jws.as_bytes(), &passed.tee, &fresh)?)
     }
+}
 
-    /// A new session of the ledger: for L1, and as it is kept.
-    fn session(&self, attested: &Attested) -> Result<(release::Session, Session), Refused> {
-        let id = hex::encode(*random::bytes::<16>()?);
-        let key = random::bytes::<32>()?;
-        let sealed = self
-            .operator
-            .seal(Purpose::SessionKey, id.as_bytes(), &*key)?;
-        let kept = Session {
-            id: id.clone(),
-            machine: attested.machine,
-            key: sealed,
-            epoch: None,
-            sequence: 0,
-            code: Vec::new(),
-            answer: Vec::new(),
-            made: now(),
-        };
-        let session = release::Session {
-            id,
-            key: Secret(*key),
-        };
-        Ok((session, kept))
-    }
-
-    /// The machine's key, when the audit trail has its release, and the ledger its session.
-    async fn key(&self, attested: &Attested, session: Option<Session>) -> Result<Secret, Refused> {
-        let machine = attested.machine;
-        let event = Event {
-            time: now(),
-            machine: Some(machine),
-            event: "released".into(),
-            detail: format!(
-                "policy {:?}, key of the TEE {}, {}",
-                attested.policy,
-                hex::encode(attested.tee.thumbprint()),
-                match (&session, attested.counted) {
-                    (Some(session), _) => format!("session {}", session.id),
-                    (None, true) => "the same session again".into(),
-                    (None, false) => "no ledger".into(),
-                }
-            ),
-        };
-        tracing::info!(%machine, event = event.event, detail = event.detail);
-        let found = self
-            .writer
-            .run(move |transaction| {
-                let Some(found) = transaction.machine(&machine)? else {
-                    return Ok(Err(Refused::UnknownMachine(machine)));
-                };
-                if let Err(refused) = found.entry.check_standing().or_else(later) {
-                    return Ok(Err(refused.into()));
-                }
-                if let Some(session) = session {
-                    transaction.set_session(&session)?;
-                    transaction.forget_sessions(&machine, found.entry.epoch, UNOPENED)?;
-                }
-                transaction.tell(&event)?;
-                Ok(Ok(found))
-            })
-            .await??;
-        let key = self
-            .operator
-            .open_key(Purpose::MachineKey, &machine.0, &found.key)?;
-        Ok(Secret(*key))
+/// What of a piece of work fails its transaction, and what is an answer.
+fn kept<T>(done: Result<T, Refused>) -> Result<Result<T, Refused>, StoreError> {
+    match done {
+        Ok(value) => Ok(Ok(value)),
+        Err(Refused::Store(error)) => Err(error),
+        Err(refused) => Ok(Err(refused)),
     }
 }
 
@@ -434,12 +330,4 @@ fn repeats(judged: &Judged, last: Option<&Judged>) -> bool {
         [&judged.verdict, &last.verdict] == ["refused"; 2]
             && judged.time.saturating_sub(last.time) < REPEATED_SECONDS
     })
-}
-
-/// A ledger of a backup gives its key, and says at the opening what is wrong: L1 can show that, and tells it in its turn.
-fn later(refusal: Refusal) -> Result<(), Refusal> {
-    match refusal {
-        Refusal::Restored => Ok(()),
-        refusal => Err(refusal),
-    }
 }

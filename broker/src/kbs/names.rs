@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 
 /// How long a session lives, in seconds.
 pub const SESSION_SECONDS: u64 = 300;
+/// How far ahead the clock of the process may be that gave a name, in seconds.
+const AHEAD_SECONDS: u64 = 30;
 /// Digits of the time.
 const TIME: usize = 16;
 /// Digits of time and random number.
@@ -62,8 +64,8 @@ impl Names {
         let time = seed
             .get(..TIME)
             .and_then(|time| u64::from_str_radix(time, 16).ok());
-        let age = time.and_then(|time| now().checked_sub(time));
-        match age {
+        let age = time.and_then(|time| (now() + AHEAD_SECONDS).checked_sub(time));
+        match age.map(|age| age.saturating_sub(AHEAD_SECONDS)) {
             Some(0..=SESSION_SECONDS) => Ok(self.code("nonce", seed)),
             _ => Err(Refused::NoSession),
         }
@@ -98,6 +100,8 @@ mod tests {
             names.nonce(&names.give().unwrap()).unwrap()
         );
         let old = names.give_at(now() - SESSION_SECONDS - 1).unwrap();
+        let ahead = names.give_at(now() + AHEAD_SECONDS / 2).unwrap();
+        assert!(names.nonce(&ahead).is_ok());
         let future = names.give_at(now() + 60).unwrap();
         for lie in ["", "é", &name[..63], &old, &future] {
             assert!(names.nonce(lie).is_err(), "{lie}");

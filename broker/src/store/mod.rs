@@ -1,9 +1,15 @@
 //! What the broker keeps.
 //!
 //! All of it is behind [`Storage`] and [`Transaction`]: what is written in one transaction is there as a whole, or not at
-//! all, and when [`Storage::transaction`] has returned it is on the disk. [`sqlite`] is the one that there is.
+//! all, and when [`Storage::transaction`] has returned it is on the disk. What a transaction reads of a machine stays as it
+//! is until its end, whoever else has the database open: [`sqlite`] locks the database, [`postgresql`] the machines.
 
+mod columns;
+mod copy;
+pub mod postgresql;
 pub mod sqlite;
+
+pub use copy::copy;
 
 use broker_ledger::Entry;
 use broker_protocol::MachineId;
@@ -18,6 +24,39 @@ pub enum StoreError {
     /// The database does not work.
     #[error("the database: {0}")]
     Database(String),
+    /// The database cannot be reached, or the connection broke before the transaction came to its end, each time that it
+    /// was tried: nothing was kept.
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(String),
+    /// The connection broke while the transaction came to its end: all of it was kept, or nothing. A request of a machine
+    /// that is repeated gets the right answer in either case.
+    #[error(
+        "whether the transaction was made is not known, the connection to the database broke: {0}"
+    )]
+    Unknown(String),
+    /// The database is set up so that it may forget what it acknowledged, or it takes no changes.
+    #[error("the database cannot be used: {0}")]
+    SetUp(String),
+    /// There are no tables of a broker.
+    #[error("the database has no broker: `init` makes one")]
+    NoBroker,
+    /// There are tables of a broker.
+    #[error("the database has a broker already")]
+    BrokerThere,
+    /// An earlier version of this program wrote the tables.
+    #[error(
+        "the database has tables of version {0}, and this broker writes version {writes}: end all brokers that serve from \
+         it, make a `backup` with the older program, and run `migrate` with this one",
+        writes = columns::VERSION
+    )]
+    OldTables(i64),
+    /// A later version of this program wrote the tables.
+    #[error(
+        "the database has tables of version {0}, and this broker knows none after version {writes}: a newer program has to \
+         serve from it",
+        writes = columns::VERSION
+    )]
+    NewTables(i64),
     /// What is in the database is not what this version writes.
     #[error("the database has a {0} that this version does not write")]
     Content(&'static str),
@@ -83,6 +122,19 @@ pub struct Session {
     pub made: u64,
 }
 
+/// A session of KBS whose evidence passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attested {
+    /// Its name.
+    pub name: String,
+    /// Whose evidence.
+    pub machine: MachineId,
+    /// When it passed, in Unix seconds.
+    pub made: u64,
+    /// What was found, sealed.
+    pub sealed: Vec<u8>,
+}
+
 /// The fact that a database has which is a backup's.
 pub const RESTORED: &str = "restored";
 
@@ -111,6 +163,8 @@ pub trait Transaction {
     fn set_fact(&mut self, name: &str, value: &[u8]) -> Result<(), StoreError>;
     /// A machine.
     fn machine(&mut self, id: &MachineId) -> Result<Option<Machine>, StoreError>;
+    /// What the ledger knows of a machine.
+    fn entry(&mut self, id: &MachineId) -> Result<Option<Entry>, StoreError>;
     /// All machines, by name.
     fn machines(&mut self) -> Result<Vec<Machine>, StoreError>;
     /// Keeps a new machine.
@@ -131,47 +185,73 @@ pub trait Transaction {
     fn set_session(&mut self, session: &Session) -> Result<(), StoreError>;
     /// Forgets sessions of a machine, the newest `keep` and that of `epoch` excepted.
     fn forget_sessions(&mut self, id: &MachineId, epoch: u64, keep: u32) -> Result<(), StoreError>;
+    /// A session of KBS whose evidence passed.
+    fn attested(&mut self, name: &str) -> Result<Option<Attested>, StoreError>;
+    /// Keeps one, and of its machine's the newest `keep` of those that were made at `since` or later.
+    fn set_attested(
+        &mut self,
+        attested: &Attested,
+        since: u64,
+        keep: u32,
+    ) -> Result<(), StoreError>;
     /// Adds to the audit trail.
     fn tell(&mut self, event: &Event) -> Result<(), StoreError>;
     /// The last events, the newest first, of one machine or of all.
     fn events(&mut self, id: Option<&MachineId>, most: u32) -> Result<Vec<Event>, StoreError>;
+    /// Takes events from before this time, in Unix seconds, out of the trail: how many.
+    fn prune(&mut self, before: u64) -> Result<u64, StoreError>;
+    /// All facts of the whole broker, but what says of which database they are.
+    fn facts(&mut self) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+    /// All sessions of the ledger.
+    fn sessions(&mut self) -> Result<Vec<Session>, StoreError>;
+    /// Events in the order in which they were told, each with its number, from the one after number `after` on.
+    fn events_after(&mut self, after: i64, most: u32) -> Result<Vec<(i64, Event)>, StoreError>;
 }
 
-/// Work within a transaction.
-pub type Work<'a> = &'a mut dyn FnMut(&mut dyn Transaction) -> Result<(), StoreError>;
+/// What a piece of work is about, as far as it is known before: a database can get it ready for all pieces at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// The broker, or what is found on the way.
+    Anything,
+    /// A machine.
+    Machine(MachineId),
+    /// The session of this name, and its machine.
+    Session(String),
+    /// The session of KBS of this name, and its machine.
+    Attested(String),
+}
+
+/// A piece of work within a transaction, by its place in the list. A transaction that did not come to its end may be made
+/// again, from its first piece on.
+pub type Work<'a> = &'a mut dyn FnMut(usize, &mut dyn Transaction) -> Result<(), StoreError>;
 
 /// Where it is kept.
 pub trait Storage: Send {
-    /// Calls `work` so many times in one transaction: what a call did is kept as a whole or, if it fails, not at all. What
+    /// Does all `pieces` of `work` in one transaction: what a piece did is kept as a whole or, if it fails, not at all. What
     /// was kept is on the disk when this returns.
     ///
     /// # Errors
-    /// Nothing was kept.
-    fn transaction(&mut self, times: usize, work: Work<'_>) -> Result<(), StoreError>;
+    /// Nothing was kept; with [`StoreError::Unknown`], that is not known.
+    fn transaction(&mut self, pieces: &[About], work: Work<'_>) -> Result<(), StoreError>;
 
-    /// A consistent copy at `path`, where no file is yet, marked as a backup.
+    /// A consistent copy at `path`, where no file is yet, marked as a backup. It is a database of SQLite in any case.
     ///
     /// # Errors
     /// See [`StoreError`].
     fn backup(&mut self, path: &Path) -> Result<(), StoreError>;
 }
 
-/// One piece of work in a transaction of its own.
+/// One piece of work in a transaction of its own. It may be called more than once, of which one is kept.
 ///
 /// # Errors
 /// See [`StoreError`].
 pub fn once<T>(
     storage: &mut dyn Storage,
-    work: impl FnOnce(&mut dyn Transaction) -> Result<T, StoreError>,
+    mut work: impl FnMut(&mut dyn Transaction) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    let mut work = Some(work);
     let mut result = Err(StoreError::NotMade);
-    storage.transaction(1, &mut |transaction| {
-        let done = match work.take() {
-            Some(work) => work(transaction),
-            None => Err(StoreError::NotMade),
-        };
-        let (kept, returned) = match done {
+    storage.transaction(&[About::Anything], &mut |_, transaction| {
+        let (kept, returned) = match work(transaction) {
             Ok(value) => (Ok(()), Ok(value)),
             Err(error) => (Err(error.clone()), Err(error)),
         };

@@ -37,25 +37,7 @@ fn a_broker_that_is_killed_loses_no_acknowledged_commit() {
         broker = place.serve();
         for ((life, counter), machine) in lives.iter_mut().zip(&machines) {
             life.connection = broker.connect();
-            // The last one may or may not have come to its end; asked again, with a number that was not used, it has.
-            let shown = place.ok(&["show", &machine.machine.to_string()]);
-            let known = shown
-                .lines()
-                .find_map(|line| line.strip_prefix("latest 1 "));
-            let known: u64 =
-                known.map_or(0, |known| known.split(' ').next().unwrap().parse().unwrap());
-            assert!(
-                known == *counter || known == *counter + 1,
-                "{known} after {counter} were acknowledged"
-            );
-            // L1 repeats what was not answered, byte for byte.
-            life.sequence -= 1;
-            let next = *counter + 1;
-            assert_eq!(
-                life.commit(commit(life.epoch, next)).unwrap(),
-                Answer::Committed {}
-            );
-            *counter = next;
+            acknowledged(&place, machine, life, counter);
         }
     }
     let all: u64 = lives.iter().map(|(_, counter)| counter).sum();
@@ -65,8 +47,30 @@ fn a_broker_that_is_killed_loses_no_acknowledged_commit() {
     );
 }
 
+/// Looks whether all is there that was acknowledged, and goes on with what was not.
+pub(crate) fn acknowledged(place: &Place, machine: &Enrolled, life: &mut Life, counter: &mut u64) {
+    // The last one may or may not have come to its end; asked again, with a number that was not used, it has.
+    let shown = place.ok(&["show", &machine.machine.to_string()]);
+    let known = shown
+        .lines()
+        .find_map(|line| line.strip_prefix("latest 1 "));
+    let known: u64 = known.map_or(0, |known| known.split(' ').next().unwrap().parse().unwrap());
+    assert!(
+        known == *counter || known == *counter + 1,
+        "{known} after {counter} were acknowledged"
+    );
+    // L1 repeats what was not answered, byte for byte.
+    life.sequence -= 1;
+    let next = *counter + 1;
+    assert_eq!(
+        life.commit(commit(life.epoch, next)).unwrap(),
+        Answer::Committed {}
+    );
+    *counter = next;
+}
+
 /// Commits until the broker is gone. `counter` is that of the last commit that was acknowledged.
-fn load(life: &mut Life, counter: &mut u64, over: &AtomicBool) {
+pub(crate) fn load(life: &mut Life, counter: &mut u64, over: &AtomicBool) {
     loop {
         match life.commit(commit(life.epoch, *counter + 1)) {
             Ok(Answer::Committed {}) => *counter += 1,

@@ -2,6 +2,7 @@
 
 use crate::machine::{Enrolled, Life, commit, slot};
 use crate::running::{Place, Running};
+use crate::storage::Kind;
 use broker_protocol::ledger::{self, Answer, Envelope, Request};
 
 fn started() -> (Place, Running, Enrolled) {
@@ -202,10 +203,12 @@ fn a_broker_of_a_backup_gives_no_lease_until_the_owner_has_spoken() {
     drop(broker);
 
     let folder = place.path("broker");
-    for name in ["broker.sqlite", "broker.sqlite-wal", "broker.sqlite-shm"] {
-        let _ = std::fs::remove_file(folder.join(name));
+    place.storage.lose(&folder);
+    match place.is(Kind::Sqlite) {
+        // As good as `restore`.
+        true => drop(std::fs::copy(backup, folder.join("broker.sqlite")).unwrap()),
+        false => drop(place.ok(&["restore", backup.to_str().unwrap()])),
     }
-    std::fs::copy(backup, folder.join("broker.sqlite")).unwrap();
     let broker = place.serve();
     let mut again = one.start(&broker);
     let disk = [commit(1, 3), commit(1, 4)].map(|commit| Some(slot(one.machine, commit)));

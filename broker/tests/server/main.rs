@@ -1,10 +1,15 @@
-//! The server as machines and operators meet it: over HTTP, with evidence of whole boots.
+//! The server as machines and operators meet it: over HTTP, with evidence of whole boots. Here on SQLite; `../postgresql`
+//! has the same tests on PostgreSQL.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
     reason = "a test"
 )]
+
+#[allow(dead_code, reason = "for the tests on PostgreSQL")]
+#[path = "../postgresql/cluster.rs"]
+mod cluster;
 
 mod client;
 mod http;
@@ -16,4 +21,10 @@ mod operator;
 mod proxy;
 mod release;
 mod running;
+#[allow(dead_code, reason = "for the tests on PostgreSQL")]
+mod storage;
+mod store;
 mod transcripts;
+
+/// The database of these tests.
+const KIND: storage::Kind = storage::Kind::Sqlite;

@@ -1,6 +1,7 @@
 //! The broker's own program, in a folder of its own.
 
 use crate::http::Connection;
+use crate::storage::{Kind, Storage};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -8,19 +9,51 @@ use std::process::{Child, Command, Output, Stdio};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tdp-vtpm-broker");
 const ROOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/quoting/pki");
 
-/// A broker's folder.
-pub(crate) struct Place(tempfile::TempDir);
+/// A broker's folder, and its database.
+pub(crate) struct Place {
+    folder: tempfile::TempDir,
+    pub(crate) storage: Storage,
+}
 
 impl Place {
-    /// With a broker in it.
+    /// With a broker in it, on the database of these tests.
     pub(crate) fn new() -> Place {
-        let place = Place(tempfile::tempdir().unwrap());
+        Place::on(Storage::new(crate::KIND))
+    }
+
+    /// With a broker in it.
+    pub(crate) fn on(storage: Storage) -> Place {
+        let place = Place::empty(storage);
         place.ok(&["init"]);
         place
     }
 
+    /// Without a broker.
+    pub(crate) fn empty(storage: Storage) -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        Place { folder, storage }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
+    }
+
+    /// The broker, opened in this process.
+    pub(crate) fn open(&self) -> anyhow::Result<broker::operator::Opened> {
+        let place = broker::operator::Place {
+            folder: self.path("broker"),
+            key: None,
+            database: broker::operator::Database::named(self.storage.url(), Default::default())?,
+        };
+        place.open()
+    }
+
+    /// Whether this is the database.
+    pub(crate) fn is(&self, kind: Kind) -> bool {
+        matches!(
+            (kind, &self.storage),
+            (Kind::Sqlite, Storage::Sqlite) | (Kind::Postgresql, Storage::Postgresql(_))
+        )
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Output {
@@ -28,6 +61,7 @@ impl Place {
         Command::new(PROGRAM)
             .arg("--directory")
             .arg(folder)
+            .args(self.storage.arguments())
             .args(arguments)
             .output()
             .unwrap()
@@ -60,7 +94,18 @@ impl Place {
     }
 
     pub(crate) fn serve_at(&self, address: &str) -> Running {
-        Running::start(&self.path("broker"), address)
+        self.serve_with(address, &[])
+    }
+
+    pub(crate) fn serve_with(&self, address: &str, options: &[&str]) -> Running {
+        let options = options.iter().map(|option| (*option).into());
+        let all: Vec<String> = self
+            .storage
+            .arguments()
+            .into_iter()
+            .chain(options)
+            .collect();
+        Running::start(&self.path("broker"), address, &all)
     }
 }
 
@@ -72,7 +117,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(folder: &Path, address: &str) -> Running {
+    pub(crate) fn start(folder: &Path, address: &str, options: &[String]) -> Running {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -81,6 +126,7 @@ impl Running {
         let mut child = Command::new(PROGRAM)
             .arg("--directory")
             .arg(folder)
+            .args(options)
             .args([
                 "serve",
                 "--listen",

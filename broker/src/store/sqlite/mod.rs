@@ -2,47 +2,31 @@
 //!
 //! Several processes may have the file open: the server, and the operator's commands beside it.
 
-use super::{Event, Machine, Policy, RESTORED, Session, Storage, StoreError, Transaction, Work};
+mod tables;
+
+use super::columns::{
+    CommitColumns, EntryColumns, VERSION, machine_of, number, rollback_of, text_of, unsigned,
+};
+use super::{
+    About, Attested, Event, Machine, Policy, RESTORED, Session, Storage, StoreError, Transaction,
+    Work,
+};
 use broker_ledger::{Entry, Standing};
 use broker_protocol::MachineId;
-use broker_protocol::ledger::{Commit, SlotDigest};
-use init_data::Rollback;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavior, params};
 use std::path::Path;
 use std::time::Duration;
 
-/// What `PRAGMA user_version` says of this form of the tables.
-const VERSION: i64 = 1;
 /// How long another process may hold the database.
 const BUSY: Duration = Duration::from_secs(10);
 
-const TABLES: &str = "
-CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
-CREATE TABLE machine (
-    id BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, key BLOB NOT NULL, rollback TEXT NOT NULL, standing TEXT NOT NULL,
-    epoch INTEGER NOT NULL,
-    latest_epoch INTEGER, latest_counter INTEGER, latest_digest BLOB,
-    pending_epoch INTEGER, pending_counter INTEGER, pending_digest BLOB,
-    enrolled INTEGER NOT NULL, verdict TEXT
-) STRICT;
-CREATE TABLE policy (
-    machine BLOB NOT NULL REFERENCES machine, name TEXT NOT NULL, text TEXT NOT NULL, allowed INTEGER NOT NULL,
-    PRIMARY KEY (machine, name)
-) STRICT;
-CREATE TABLE session (
-    id TEXT PRIMARY KEY, machine BLOB NOT NULL REFERENCES machine, key BLOB NOT NULL, epoch INTEGER,
-    sequence INTEGER NOT NULL, code BLOB NOT NULL, answer BLOB NOT NULL, made INTEGER NOT NULL
-) STRICT;
-CREATE INDEX session_machine ON session (machine);
-CREATE TABLE event (
-    number INTEGER PRIMARY KEY, time INTEGER NOT NULL, machine BLOB, event TEXT NOT NULL, detail TEXT NOT NULL
-) STRICT;
-CREATE INDEX event_machine ON event (machine);
-";
-
 const MACHINE: &str =
-    "SELECT id, name, key, rollback, standing, epoch, latest_epoch, latest_counter, latest_digest,
-    pending_epoch, pending_counter, pending_digest, enrolled, verdict FROM machine";
+    "SELECT standing, epoch, latest_epoch, latest_counter, latest_digest, pending_epoch,
+    pending_counter, pending_digest, id, name, key, rollback, enrolled, verdict FROM machine";
+const ENTRY: &str =
+    "SELECT standing, epoch, latest_epoch, latest_counter, latest_digest, pending_epoch,
+    pending_counter, pending_digest FROM machine";
+const SESSION: &str = "SELECT id, machine, key, epoch, sequence, code, answer, made FROM session";
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
@@ -54,40 +38,86 @@ impl From<rusqlite::Error> for StoreError {
 pub struct Sqlite(Connection);
 
 impl Sqlite {
-    /// Opens the file, or makes it.
+    /// Opens the file.
     ///
     /// # Errors
-    /// See [`StoreError`].
+    /// See [`StoreError`]; there is none, or its tables are another version's.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", "ON")?;
-        connection.set_prepared_statement_cache_capacity(64);
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match version {
-            0 => {
-                transaction.execute_batch(TABLES)?;
-                transaction.pragma_update(None, "user_version", VERSION)?;
-            }
-            VERSION => {}
-            _ => return Err(StoreError::Content("version")),
+        if !path.exists() {
+            return Err(StoreError::NoBroker);
         }
+        let connection = connect(path)?;
+        match tables::version(&connection)? {
+            0 => Err(StoreError::NoBroker),
+            VERSION => Ok(Self(connection)),
+            older @ 1..VERSION => Err(StoreError::OldTables(older)),
+            newer => Err(StoreError::NewTables(newer)),
+        }
+    }
+
+    /// Makes the file.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; it is there.
+    pub fn create(path: &Path) -> Result<Self, StoreError> {
+        if path.exists() {
+            return Err(StoreError::BrokerThere);
+        }
+        let mut connection = connect(path)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tables::make(&transaction, 0)?;
         transaction.commit()?;
         Ok(Self(connection))
     }
+
+    /// Closes the file: its log is in it, and it can be copied.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn close(self) -> Result<(), StoreError> {
+        self.0.close().map_err(|(_, error)| error.into())
+    }
+
+    /// Makes the tables of an earlier version this version's: from which one, if it was one.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn migrate(path: &Path) -> Result<Option<i64>, StoreError> {
+        match Self::open(path) {
+            Ok(_) => Ok(None),
+            Err(StoreError::OldTables(_)) => {
+                let mut connection = connect(path)?;
+                let transaction =
+                    connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                // As it is now that nobody else can change it.
+                let found = tables::version(&transaction)?;
+                tables::make(&transaction, found)?;
+                transaction.commit()?;
+                Ok(Some(found))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
 }
 
 impl Storage for Sqlite {
-    fn transaction(&mut self, times: usize, work: Work<'_>) -> Result<(), StoreError> {
+    fn transaction(&mut self, pieces: &[About], work: Work<'_>) -> Result<(), StoreError> {
         let mut transaction = self
             .0
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for _ in 0..times {
+        for piece in 0..pieces.len() {
             let mut part = transaction.savepoint()?;
-            match work(&mut Part(&part)) {
+            match work(piece, &mut Part(&part)) {
                 Ok(()) => part.commit()?,
                 Err(_) => part.rollback()?,
             }
@@ -117,90 +147,45 @@ impl Storage for Sqlite {
 
 struct Part<'a>(&'a Connection);
 
-fn number(value: u64) -> Result<i64, StoreError> {
-    i64::try_from(value).map_err(|_| StoreError::Number)
+/// The columns of a commit from `first` on.
+fn commit(row: &Row<'_>, first: usize) -> rusqlite::Result<CommitColumns> {
+    Ok((row.get(first)?, row.get(first + 1)?, row.get(first + 2)?))
 }
 
-fn unsigned(value: i64) -> Result<u64, StoreError> {
-    u64::try_from(value).map_err(|_| StoreError::Content("number"))
-}
-
-fn text_of(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Enrolled => "enrolled",
-        Standing::Revoked => "revoked",
-        Standing::Restored => "restored",
-    }
-}
-
-fn standing_of(text: &str) -> Result<Standing, StoreError> {
-    [Standing::Enrolled, Standing::Revoked, Standing::Restored]
-        .into_iter()
-        .find(|standing| text_of(*standing) == text)
-        .ok_or(StoreError::Content("standing"))
-}
-
-fn machine_of(bytes: &[u8]) -> Result<MachineId, StoreError> {
-    let id = bytes
-        .try_into()
-        .map_err(|_| StoreError::Content("machine's identity"))?;
-    Ok(MachineId(id))
-}
-
-/// A commit in three columns from `first` on.
-fn commit_of(row: &Row<'_>, first: usize) -> Result<Option<Commit>, StoreError> {
-    let epoch: Option<i64> = row.get(first)?;
-    let counter: Option<i64> = row.get(first + 1)?;
-    let digest: Option<Vec<u8>> = row.get(first + 2)?;
-    match (epoch, counter, digest) {
-        (None, None, None) => Ok(None),
-        (Some(epoch), Some(counter), Some(digest)) => {
-            let digest = digest
-                .try_into()
-                .map_err(|_| StoreError::Content("digest"))?;
-            Ok(Some(Commit {
-                epoch: unsigned(epoch)?,
-                counter: unsigned(counter)?,
-                digest: SlotDigest(digest),
-            }))
-        }
-        _ => Err(StoreError::Content("commit")),
-    }
-}
-
-/// The columns of a commit.
-type Columns = (Option<i64>, Option<i64>, Option<[u8; 48]>);
-
-fn columns(commit: Option<&Commit>) -> Result<Columns, StoreError> {
-    Ok(match commit {
-        None => (None, None, None),
-        Some(commit) => (
-            Some(number(commit.epoch)?),
-            Some(number(commit.counter)?),
-            Some(commit.digest.0),
-        ),
-    })
+fn entry(row: &Row<'_>) -> Result<Entry, StoreError> {
+    let columns = EntryColumns {
+        standing: row.get(0)?,
+        epoch: row.get(1)?,
+        latest: commit(row, 2)?,
+        pending: commit(row, 5)?,
+    };
+    columns.entry()
 }
 
 fn machine(row: &Row<'_>) -> Result<Machine, StoreError> {
-    let rollback: String = row.get(3)?;
-    let standing: String = row.get(4)?;
+    let rollback: String = row.get(11)?;
     Ok(Machine {
-        id: machine_of(&row.get::<_, Vec<u8>>(0)?)?,
-        name: row.get(1)?,
-        key: row.get(2)?,
-        rollback: Rollback::ALL
-            .into_iter()
-            .find(|one| one.name() == rollback)
-            .ok_or(StoreError::Content("rollback"))?,
-        entry: Entry {
-            standing: standing_of(&standing)?,
-            epoch: unsigned(row.get(5)?)?,
-            latest: commit_of(row, 6)?,
-            pending: commit_of(row, 9)?,
-        },
+        id: machine_of(&row.get::<_, Vec<u8>>(8)?)?,
+        name: row.get(9)?,
+        key: row.get(10)?,
+        rollback: rollback_of(&rollback)?,
+        entry: entry(row)?,
         enrolled: unsigned(row.get(12)?)?,
         verdict: row.get(13)?,
+    })
+}
+
+fn session(row: &Row<'_>) -> Result<Session, StoreError> {
+    let epoch: Option<i64> = row.get(3)?;
+    Ok(Session {
+        id: row.get(0)?,
+        machine: machine_of(&row.get::<_, Vec<u8>>(1)?)?,
+        key: row.get(2)?,
+        epoch: epoch.map(unsigned).transpose()?,
+        sequence: unsigned(row.get(4)?)?,
+        code: row.get(5)?,
+        answer: row.get(6)?,
+        made: unsigned(row.get(7)?)?,
     })
 }
 
@@ -260,6 +245,11 @@ impl Transaction for Part<'_> {
         Ok(found.into_iter().next())
     }
 
+    fn entry(&mut self, id: &MachineId) -> Result<Option<Entry>, StoreError> {
+        let found = self.all(&format!("{ENTRY} WHERE id = ?1"), [id.0], entry)?;
+        Ok(found.into_iter().next())
+    }
+
     fn machines(&mut self) -> Result<Vec<Machine>, StoreError> {
         self.all(&format!("{MACHINE} ORDER BY name"), [], machine)
     }
@@ -287,15 +277,15 @@ impl Transaction for Part<'_> {
     }
 
     fn set_entry(&mut self, id: &MachineId, entry: &Entry) -> Result<(), StoreError> {
-        let latest = columns(entry.latest.as_ref())?;
-        let pending = columns(entry.pending.as_ref())?;
+        let columns = EntryColumns::of(entry)?;
+        let (latest, pending) = (columns.latest, columns.pending);
         self.change(
             "UPDATE machine SET standing = ?2, epoch = ?3, latest_epoch = ?4, latest_counter = ?5, latest_digest = ?6,
              pending_epoch = ?7, pending_counter = ?8, pending_digest = ?9 WHERE id = ?1",
             params![
                 id.0,
-                text_of(entry.standing),
-                number(entry.epoch)?,
+                columns.standing,
+                columns.epoch,
                 latest.0,
                 latest.1,
                 latest.2,
@@ -346,23 +336,7 @@ impl Transaction for Part<'_> {
     }
 
     fn session(&mut self, id: &str) -> Result<Option<Session>, StoreError> {
-        let found = self.all(
-            "SELECT id, machine, key, epoch, sequence, code, answer, made FROM session WHERE id = ?1",
-            [id],
-            |row| {
-                let epoch: Option<i64> = row.get(3)?;
-                Ok(Session {
-                    id: row.get(0)?,
-                    machine: machine_of(&row.get::<_, Vec<u8>>(1)?)?,
-                    key: row.get(2)?,
-                    epoch: epoch.map(unsigned).transpose()?,
-                    sequence: unsigned(row.get(4)?)?,
-                    code: row.get(5)?,
-                    answer: row.get(6)?,
-                    made: unsigned(row.get(7)?)?,
-                })
-            },
-        )?;
+        let found = self.all(&format!("{SESSION} WHERE id = ?1"), [id], session)?;
         Ok(found.into_iter().next())
     }
 
@@ -392,6 +366,42 @@ impl Transaction for Part<'_> {
         Ok(())
     }
 
+    fn attested(&mut self, name: &str) -> Result<Option<Attested>, StoreError> {
+        let sql = "SELECT name, machine, made, sealed FROM attested WHERE name = ?1";
+        let found = self.all(sql, [name], |row| {
+            Ok(Attested {
+                name: row.get(0)?,
+                machine: machine_of(&row.get::<_, Vec<u8>>(1)?)?,
+                made: unsigned(row.get(2)?)?,
+                sealed: row.get(3)?,
+            })
+        })?;
+        Ok(found.into_iter().next())
+    }
+
+    fn set_attested(
+        &mut self,
+        attested: &Attested,
+        since: u64,
+        keep: u32,
+    ) -> Result<(), StoreError> {
+        self.change(
+            "INSERT OR REPLACE INTO attested VALUES (?1, ?2, ?3, ?4)",
+            params![
+                attested.name,
+                attested.machine.0,
+                number(attested.made)?,
+                attested.sealed
+            ],
+        )?;
+        self.change(
+            "DELETE FROM attested WHERE machine = ?1 AND (made < ?2 OR rowid NOT IN
+             (SELECT rowid FROM attested WHERE machine = ?1 ORDER BY made DESC, rowid DESC LIMIT ?3))",
+            params![attested.machine.0, number(since)?, keep],
+        )?;
+        Ok(())
+    }
+
     fn tell(&mut self, event: &Event) -> Result<(), StoreError> {
         self.change(
             "INSERT INTO event (time, machine, event, detail) VALUES (?1, ?2, ?3, ?4)",
@@ -416,5 +426,28 @@ impl Transaction for Part<'_> {
             ),
             None => self.all(&format!("{sql} {order} ?1"), [most], event),
         }
+    }
+
+    fn prune(&mut self, before: u64) -> Result<u64, StoreError> {
+        let gone = self.change("DELETE FROM event WHERE time < ?1", [number(before)?])?;
+        u64::try_from(gone).map_err(|_| StoreError::Number)
+    }
+
+    fn facts(&mut self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.all("SELECT name, value FROM fact ORDER BY name", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+    }
+
+    fn sessions(&mut self) -> Result<Vec<Session>, StoreError> {
+        self.all(&format!("{SESSION} ORDER BY rowid"), [], session)
+    }
+
+    fn events_after(&mut self, after: i64, most: u32) -> Result<Vec<(i64, Event)>, StoreError> {
+        self.all(
+            "SELECT time, machine, event, detail, number FROM event WHERE number > ?1 ORDER BY number LIMIT ?2",
+            params![after, most],
+            |row| Ok((row.get(4)?, event(row)?)),
+        )
     }
 }

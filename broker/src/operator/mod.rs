@@ -1,11 +1,14 @@
 //! What the operator's command does, on the database.
 
+mod place;
+
+pub use place::{Database, Place};
+
 use crate::attest::{SIMULATED_ROOT_SHA256, check_policy};
 use crate::configuration::{Wishes, document};
 use crate::now;
 use crate::random;
 use crate::seal::{OperatorKey, Purpose};
-use crate::store::sqlite::Sqlite;
 use crate::store::{Event, Machine, Policy, RESTORED, Storage, StoreError, Transaction, once};
 use anyhow::{Context, Result, bail};
 use broker_ledger::{Entry, Recovery, Standing};
@@ -15,89 +18,12 @@ use broker_protocol::limits;
 use broker_protocol::release::{Release, Secret};
 use init_data::Rollback;
 use sha2::{Digest, Sha256};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use verifier::Collateral;
 use zeroize::Zeroizing;
 
-/// The broker's fact of this name is its identity, sealed.
-const IDENTITY: &str = "identity";
 /// Largest policy file, in bytes.
 const POLICY: u64 = 1 << 20;
-
-/// A broker's folder, and its operator's key.
-pub struct Place {
-    /// The database is `broker.sqlite` in it.
-    pub folder: PathBuf,
-    /// The file of the operator's key; `operator.key` in the folder if none is named.
-    pub key: Option<PathBuf>,
-}
-
-impl Place {
-    fn key_file(&self) -> PathBuf {
-        let own = || self.folder.join("operator.key");
-        self.key.clone().unwrap_or_else(own)
-    }
-
-    fn database(&self) -> PathBuf {
-        self.folder.join("broker.sqlite")
-    }
-
-    /// Makes a broker: folder, operator's key, database, identity.
-    ///
-    /// # Errors
-    /// There is one already, or a file cannot be made.
-    pub fn create(&self) -> Result<Opened> {
-        if self.database().exists() {
-            bail!("{} has a broker already", self.folder.display());
-        }
-        std::fs::create_dir_all(&self.folder)
-            .with_context(|| format!("{}", self.folder.display()))?;
-        restrict(&self.folder)?;
-        let operator = match self.key_file().exists() {
-            true => OperatorKey::read(&self.key_file())?,
-            false => OperatorKey::create(&self.key_file())?,
-        };
-        let identity = random::identity_key()?;
-        let sealed = operator.seal(Purpose::Identity, b"", &*identity.to_bytes())?;
-        let mut storage = Sqlite::open(&self.database())?;
-        once(&mut storage, |transaction| {
-            transaction.set_fact(IDENTITY, &sealed)
-        })?;
-        Ok(Opened {
-            storage,
-            operator,
-            identity,
-        })
-    }
-
-    /// Opens a broker.
-    ///
-    /// # Errors
-    /// There is none, or it is another operator's.
-    pub fn open(&self) -> Result<Opened> {
-        if !self.database().exists() {
-            bail!("{} has no broker: `init` makes one", self.folder.display());
-        }
-        let operator = OperatorKey::read(&self.key_file())?;
-        let mut storage = Sqlite::open(&self.database())?;
-        let sealed = once(&mut storage, |transaction| transaction.fact(IDENTITY))?
-            .context("the database has no identity")?;
-        let identity = operator.open_key(Purpose::Identity, b"", &sealed)?;
-        let identity =
-            IdentityKey::from_random(&identity).context("the database's identity is no key")?;
-        Ok(Opened {
-            storage,
-            operator,
-            identity,
-        })
-    }
-}
-
-/// Secrets in the folder are sealed; what is not is nobody's business either.
-fn restrict(folder: &Path) -> Result<()> {
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    std::fs::set_permissions(folder, mode).with_context(|| format!("{}", folder.display()))
-}
 
 /// Reads the collateral of `--roots`. The root of the simulated platform is taken only by those who say that they want it.
 ///
@@ -121,7 +47,7 @@ pub fn collateral(roots: Option<&Path>, simulated: bool) -> Result<Collateral> {
 /// A broker that was opened.
 pub struct Opened {
     /// Its database.
-    pub storage: Sqlite,
+    pub storage: Box<dyn Storage>,
     /// Its operator's key.
     pub operator: OperatorKey,
     /// Its identity.
@@ -169,7 +95,7 @@ impl Opened {
             enrolled: now(),
             verdict: None,
         };
-        once(&mut self.storage, |transaction| {
+        once(&mut *self.storage, |transaction| {
             transaction.add_machine(&machine)?;
             told(transaction, Some(id), "enrolled", format!("as {name:?}"))
         })?;
@@ -184,7 +110,7 @@ impl Opened {
     /// # Errors
     /// The database cannot be read.
     pub fn machines(&mut self) -> Result<Vec<Machine>> {
-        Ok(once(&mut self.storage, |transaction| {
+        Ok(once(&mut *self.storage, |transaction| {
             transaction.machines()
         })?)
     }
@@ -206,7 +132,7 @@ impl Opened {
     /// # Errors
     /// The database cannot be read.
     pub fn known(&mut self, machine: &MachineId) -> Result<(Vec<Policy>, Vec<Event>)> {
-        Ok(once(&mut self.storage, |transaction| {
+        Ok(once(&mut *self.storage, |transaction| {
             Ok((
                 transaction.policies(machine)?,
                 transaction.events(Some(machine), 50)?,
@@ -219,7 +145,7 @@ impl Opened {
     /// # Errors
     /// The database cannot be read.
     pub fn events(&mut self, most: u32) -> Result<Vec<Event>> {
-        Ok(once(&mut self.storage, |transaction| {
+        Ok(once(&mut *self.storage, |transaction| {
             transaction.events(None, most)
         })?)
     }
@@ -231,7 +157,7 @@ impl Opened {
     pub fn set_standing(&mut self, named: &str, standing: Standing) -> Result<()> {
         let id = self.machine(named)?.id;
         // A revocation that is taken back says nothing of what a backup has lost.
-        let restored = once(&mut self.storage, |transaction| transaction.fact(RESTORED))?;
+        let restored = once(&mut *self.storage, |transaction| transaction.fact(RESTORED))?;
         let standing = match (standing, restored) {
             (Standing::Enrolled, Some(_)) => Standing::Restored,
             (standing, _) => standing,
@@ -253,9 +179,9 @@ impl Opened {
         id: MachineId,
         event: &str,
         detail: String,
-        change: impl FnOnce(&mut Entry) -> Result<()>,
+        mut change: impl FnMut(&mut Entry) -> Result<()>,
     ) -> Result<()> {
-        once(&mut self.storage, |transaction| {
+        once(&mut *self.storage, |transaction| {
             let mut entry = transaction
                 .machine(&id)?
                 .ok_or(StoreError::Content("machine"))?
@@ -264,7 +190,7 @@ impl Opened {
                 return Ok(Err(error));
             }
             transaction.set_entry(&id, &entry)?;
-            told(transaction, Some(id), event, detail)?;
+            told(transaction, Some(id), event, detail.clone())?;
             Ok(Ok(()))
         })?
     }
@@ -291,7 +217,7 @@ impl Opened {
             allowed: now(),
         };
         let digest = hex::encode(Sha256::digest(&policy.text));
-        once(&mut self.storage, |transaction| {
+        once(&mut *self.storage, |transaction| {
             transaction.allow(&id, &policy)?;
             told(
                 transaction,
@@ -309,7 +235,7 @@ impl Opened {
     /// There is no such machine or policy.
     pub fn disallow(&mut self, named: &str, name: &str) -> Result<()> {
         let id = self.machine(named)?.id;
-        let gone = once(&mut self.storage, |transaction| {
+        let gone = once(&mut *self.storage, |transaction| {
             let gone = transaction.disallow(&id, name)?;
             if gone {
                 told(
@@ -354,8 +280,21 @@ impl Opened {
     pub fn backup(&mut self, path: &Path) -> Result<()> {
         self.storage.backup(path)?;
         let detail = format!("to {}", path.display());
-        Ok(once(&mut self.storage, |transaction| {
-            told(transaction, None, "backup", detail)
+        Ok(once(&mut *self.storage, |transaction| {
+            told(transaction, None, "backup", detail.clone())
+        })?)
+    }
+
+    /// Takes what happened before this time, in Unix seconds, out of the audit trail: how many events.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub fn prune(&mut self, before: u64) -> Result<u64> {
+        Ok(once(&mut *self.storage, |transaction| {
+            let gone = transaction.prune(before)?;
+            let detail = format!("{gone} events from before {}", crate::status::time(before));
+            told(transaction, None, "pruned", detail)?;
+            Ok(gone)
         })?)
     }
 
@@ -382,7 +321,7 @@ impl Opened {
             ledger: false,
             policy: None,
         };
-        once(&mut self.storage, |transaction| {
+        once(&mut *self.storage, |transaction| {
             told(
                 transaction,
                 Some(machine.id),
