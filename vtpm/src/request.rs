@@ -10,6 +10,12 @@ use attestation::window::{NV_REPORT, NV_SELECTOR, NV_USER_DATA};
 
 use crate::evidence::CERTIFICATE_INDICES;
 
+mod guess;
+
+pub(crate) use self::guess::{
+    Authorizations, counts_uses, nv_indices, pin_defined, tells_of_guesses,
+};
+
 /// Where the handles begin, behind tag, size and code.
 const HANDLES: usize = 10;
 

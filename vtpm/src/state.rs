@@ -25,6 +25,13 @@ pub trait Keeper {
     /// # Errors
     /// See [`NotKept`].
     fn keep(&mut self, state: &[u8]) -> Result<(), NotKept>;
+
+    /// As [`keep`](Self::keep), and writes it even if it is the one that is kept already: so it shows that states can be
+    /// kept again.
+    ///
+    /// # Errors
+    /// See [`NotKept`].
+    fn keep_anew(&mut self, state: &[u8]) -> Result<(), NotKept>;
 }
 
 /// Why a state was not kept.
@@ -44,6 +51,10 @@ struct Seen {
     committed: Option<[u8; 48]>,
     /// The last state that was committed and not yet kept.
     unkept: Option<Zeroizing<Vec<u8>>>,
+    /// How many were committed.
+    count: u64,
+    /// Whether what was not kept is nobody's to know.
+    withheld: bool,
     /// Whether there is a keeper to take it.
     kept_elsewhere: bool,
 }
@@ -71,7 +82,11 @@ impl Commits {
 
     /// SHA-384 of the state that was committed last, if one was since this was last asked.
     pub fn take(&self) -> Option<[u8; 48]> {
-        self.0.lock().committed.take()
+        let mut seen = self.0.lock();
+        match seen.withheld {
+            true => None,
+            false => seen.committed.take(),
+        }
     }
 
     /// Whether [`take`](Self::take) has one to give.
@@ -88,6 +103,21 @@ impl Commits {
     /// Whether nothing is left to be kept.
     pub(crate) fn all_kept(&self) -> bool {
         self.0.lock().unkept.is_none()
+    }
+
+    /// What was and will be committed is not told until it is kept, neither that there is something nor what.
+    pub(crate) fn withhold(&self) {
+        self.0.lock().withheld = true;
+    }
+
+    /// What was withheld is kept, and told.
+    pub(crate) fn tell_withheld(&self) {
+        self.0.lock().withheld = false;
+    }
+
+    /// How many states were committed so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.lock().count
     }
 
     /// Nothing is left to be kept any more.
@@ -132,6 +162,7 @@ impl NvStore for WatchedStore {
     fn store(&mut self, state: &[u8]) -> Result<(), NvError> {
         let mut seen = self.commits.0.lock();
         seen.committed = Some(digest(state));
+        seen.count = seen.count.wrapping_add(1);
         if seen.kept_elsewhere {
             seen.unkept = Some(Zeroizing::new(state.to_vec()));
         }

@@ -78,6 +78,9 @@ impl Keeper for Shared {
             Storage::Over => Err(NotKept::Never("another machine has it".into())),
         }
     }
+    fn keep_anew(&mut self, state: &[u8]) -> Result<(), NotKept> {
+        self.keep(state)
+    }
 }
 
 const UNLOCK: Unlock = Unlock {

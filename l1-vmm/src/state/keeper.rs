@@ -85,13 +85,24 @@ impl<D: Device, L: Ledger> StoreKeeper<D, L> {
         self.store.point().map_or(0, |point| point.counter)
     }
 
-    fn commit(&mut self, state: &[u8]) -> Result<Commit, EntropyError> {
+    /// Gives a state to the store by `commit`.
+    fn give(
+        &mut self,
+        state: &[u8],
+        commit: fn(&mut Store<D, L>, &State, Nonce) -> Commit,
+    ) -> Result<(), NotKept> {
         let mut nonce = [0; 12];
-        (self.random)(&mut nonce)?;
+        (self.random)(&mut nonce).map_err(|error| NotKept::Unavailable(error.to_string()))?;
         self.around.engine = state.to_vec();
-        let commit = self.store.commit(&self.around, Nonce(nonce));
+        let commit = commit(&mut self.store, &self.around, Nonce(nonce));
         self.around.engine.zeroize();
-        Ok(commit)
+        match commit {
+            Commit::NotStored { why, .. } => Err(match why.answer() {
+                Answer::Failure => NotKept::Never(why.to_string()),
+                Answer::Response | Answer::NvUnavailable => NotKept::Unavailable(why.to_string()),
+            }),
+            Commit::Stored(_) | Commit::Written(_) | Commit::Unchanged(_) => Ok(()),
+        }
     }
 }
 
@@ -111,16 +122,11 @@ pub fn ek_templates() -> [EkTemplate; 3] {
 
 impl<D: Device, L: Ledger> Keeper for StoreKeeper<D, L> {
     fn keep(&mut self, state: &[u8]) -> Result<(), NotKept> {
-        let commit = self
-            .commit(state)
-            .map_err(|error| NotKept::Unavailable(error.to_string()))?;
-        match commit {
-            Commit::NotStored { why, .. } => Err(match why.answer() {
-                Answer::Failure => NotKept::Never(why.to_string()),
-                Answer::Response | Answer::NvUnavailable => NotKept::Unavailable(why.to_string()),
-            }),
-            Commit::Stored(_) | Commit::Written(_) | Commit::Unchanged(_) => Ok(()),
-        }
+        self.give(state, Store::commit)
+    }
+
+    fn keep_anew(&mut self, state: &[u8]) -> Result<(), NotKept> {
+        self.give(state, Store::commit_anew)
     }
 }
 
@@ -216,11 +222,13 @@ mod tests {
         keeper.keep(b"first").unwrap();
         keeper.keep(b"second").unwrap();
         keeper.keep(b"second").unwrap();
+        assert_eq!(keeper.counter(), 2);
+        keeper.keep_anew(b"second").unwrap();
         assert!(keeper.around.engine.is_empty());
         drop(keeper);
         let Kept { keeper, engine } = alone(&disk);
         assert_eq!(engine.unwrap().as_slice(), b"second");
-        assert_eq!((keeper.epoch(), keeper.counter()), (2, 2));
+        assert_eq!((keeper.epoch(), keeper.counter()), (2, 3));
         assert_eq!(keeper.around.journal_epoch, 2);
         assert_eq!(keeper.around.ek_templates, ek_templates());
         assert_eq!(keeper.around.policy, "policy");
@@ -231,7 +239,7 @@ mod tests {
         let disk = Disk::new();
         let mut keeper = alone(&disk).keeper;
         disk.away.set(true);
-        let error = keeper.keep(b"state").unwrap_err();
+        let error = keeper.keep_anew(b"state").unwrap_err();
         let NotKept::Unavailable(why) = &error else {
             panic!("{error:?}");
         };

@@ -224,11 +224,21 @@ impl<D: Device, L: Ledger> Store<D, L> {
 
     /// Stores a state. `nonce` is random.
     pub fn commit(&mut self, state: &State, nonce: Nonce) -> Commit {
+        self.store(state, nonce, Same::Left)
+    }
+
+    /// As [`commit`](Self::commit), and writes a state as well that is the stored one: who sees what is written does not
+    /// see which it is, and that it was stored shows that states can be.
+    pub fn commit_anew(&mut self, state: &State, nonce: Nonce) -> Commit {
+        self.store(state, nonce, Same::Written)
+    }
+
+    fn store(&mut self, state: &State, nonce: Nonce, same: Same) -> Commit {
         if let Err(why) = self.settle() {
             let later = Later::Never;
             return Commit::NotStored { why, later };
         }
-        let point = match self.write(state, nonce) {
+        let point = match self.write(state, nonce, same) {
             Ok(Put::Slot(point)) => point,
             Ok(Put::Nothing(point)) => return Commit::Unchanged(point),
             Err(why) => {
@@ -256,15 +266,19 @@ impl<D: Device, L: Ledger> Store<D, L> {
         }
     }
 
-    /// Writes a state into its slot, if it is another than the one that counts.
-    fn write(&mut self, state: &State, nonce: Nonce) -> Result<Put, NotStored> {
+    /// Writes a state into its slot.
+    fn write(&mut self, state: &State, nonce: Nonce, same: Same) -> Result<Put, NotStored> {
         if state.nv_size != self.found.nv_size {
             return Err(NotStored::OtherNvSize);
         }
         let records = state.encode().ok_or(NotStored::TooLarge)?;
         let digest = self.keys.state_digest(&records);
         let counter = match self.last {
-            Some((point, last)) if last == digest && self.replaced == Replaced::Superseded => {
+            Some((point, last))
+                if last == digest
+                    && same == Same::Left
+                    && self.replaced == Replaced::Superseded =>
+            {
                 return Ok(Put::Nothing(point));
             }
             Some((point, _)) => point.counter.checked_add(1).ok_or(NotStored::CountersEnd)?,
@@ -338,6 +352,15 @@ impl<D: Device, L: Ledger> Store<D, L> {
         let sector = Slot::of(point.counter).commit_sector();
         device::put(&mut self.device, sector, record.as_bytes())
     }
+}
+
+/// What is done with a state that is the stored one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Same {
+    /// Nothing.
+    Left,
+    /// It is written again.
+    Written,
 }
 
 /// What writing a state came to.

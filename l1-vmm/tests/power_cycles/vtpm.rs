@@ -319,12 +319,8 @@ fn clock_stands_while_the_disk_fails() {
     assert_eq!(session.code(&increment()), rc::NV_UNAVAILABLE);
     wait(10_000);
     // The time that has passed would have to be kept.
-    assert_eq!(session.code(&chip::read_clock()), rc::NV_UNAVAILABLE);
     let (value, safe) = clock_shown(&mut session);
-    assert!(
-        !safe && value < told + 10_000 + 4_096,
-        "{value} after {told}"
-    );
+    assert!(!safe && value < told + 4_096, "{value} after {told}");
     wait(10_000);
     assert_eq!(clock_shown(&mut session), (value, false));
     disk.fail(false);

@@ -23,7 +23,7 @@ use attestation::tpm::{Name, Public};
 use attestation::window::{NV_SELECTOR, NV_USER_DATA, SELECTOR_SIZE, USER_DATA_SIZE};
 
 use self::failure::{Service, Withheld};
-use self::keeping::Keeping;
+use self::keeping::{Before, Keeping};
 use crate::evidence::EvidenceWindow;
 use crate::identity::Identity;
 use crate::journal::Journal;
@@ -32,9 +32,7 @@ use crate::message::{FAILURE, NV_UNAVAILABLE};
 use crate::provision::{NvAttributes, Provisioner};
 use crate::request::{Action, Answer, Request, Touches};
 use crate::state::NotKept;
-use crate::{
-    CommandError, Engine, EngineFailure, Error, Failure, Locality, SavedState, TrustDomain,
-};
+use crate::{CommandError, Engine, EngineFailure, Error, Failure, Locality, TrustDomain};
 
 pub use self::start::{Config, IdentityTime, LaunchMeasurements, MeasuredLaunch};
 
@@ -205,16 +203,18 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             // The guest may see what was made for it.
             self.keep()?;
         }
-        let saved = self.save_before(&request)?;
+        let before = match &mut self.keeping {
+            Some(keeping) => keeping.before(&request, command, &mut self.tpm)?,
+            None => Before::NOTHING,
+        };
         let undefined = self.attributes_of_undefined(action);
         let length = self.execute_kept(&request, locality, command, response)?;
         let answer = Answer::parse(response.get(..length).unwrap_or_default());
-        // A command that changes nothing goes on while something is left to be kept.
-        let keeps = all_kept || saved.is_some();
-        let kept = match keeps {
-            true => self.keep_or_go_back(answer, saved),
-            false => Ok(()),
+        let kept = match &mut self.keeping {
+            Some(keeping) => keeping.after(before, &request, answer, &mut self.tpm),
+            None => Ok(()),
         };
+        let all_kept = self.all_kept();
         let attended = match kept {
             Ok(()) => self.follow(action, answer, undefined),
             Err(withheld) => Err(withheld),
@@ -226,7 +226,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             }
         })?;
         // L1's own commands behind it: what they change is made anew if it is lost, and kept with the next command.
-        if keeps && let Err(error) = self.keep() {
+        if all_kept && let Err(error) = self.keep() {
             log::warn!("the TPM's state was not kept: {error}");
         }
         Ok(length)
@@ -245,7 +245,8 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             return Ok(engine.execute(locality, command, response)?);
         };
         let available = keeping.all_kept();
-        engine.set_nv_available(available);
+        // Those that wait for nothing are not refused: what they write beside is kept later.
+        engine.set_nv_available(available || !Keeping::may_show_clock(request));
         let executed = engine.execute(locality, command, response);
         // L1's own commands find out for themselves.
         engine.set_nv_available(true);
@@ -264,38 +265,6 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// Keeps what was committed.
     fn keep(&mut self) -> Result<(), NotKept> {
         self.keeping.as_mut().map_or(Ok(()), Keeping::keep)
-    }
-
-    /// All of the engine, before a command that may change what is kept; everything before it is.
-    fn save_before(&mut self, request: &Request<'_>) -> Result<Option<SavedState>, Withheld> {
-        let Some(keeping) = &mut self.keeping else {
-            return Ok(None);
-        };
-        if !keeping.may_change(request) {
-            return Ok(None);
-        }
-        keeping.keep()?;
-        Ok(self.tpm.engine().save())
-    }
-
-    /// Keeps what a command changed. If that cannot be done now and the command succeeded, it never was.
-    fn keep_or_go_back(
-        &mut self,
-        answer: Answer<'_>,
-        saved: Option<SavedState>,
-    ) -> Result<(), Withheld> {
-        let Some(keeping) = &mut self.keeping else {
-            return Ok(());
-        };
-        let Err(error) = keeping.keep() else {
-            return Ok(());
-        };
-        if let (NotKept::Unavailable(_), Answer::Succeeded { .. }, Some(saved)) =
-            (&error, answer, saved)
-        {
-            keeping.go_back(&mut self.tpm, &saved)?;
-        }
-        Err(error.into())
     }
 
     /// Before a command that touches this: what it may see is made.

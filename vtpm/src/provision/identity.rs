@@ -17,6 +17,8 @@ const CAP_COMMANDS: u32 = 2;
 const CC_CODE: u32 = 0x2000_FFFF;
 /// TPMA_CC.nv: the command may write to NV.
 const CC_NV: u32 = 1 << 22;
+/// TPMA_CC.cHandles, from bit 25 on: how many handles the command has.
+const CC_HANDLES: u32 = 7;
 /// More commands than there are.
 const ALL_COMMANDS: u32 = 0x1000;
 
@@ -35,6 +37,26 @@ mod property {
     pub(super) const FIRMWARE_VERSION_1: u32 = 0x10B;
     /// Of the group of fixed properties.
     pub(super) const COUNT: u32 = 64;
+}
+
+/// What the TPM says of a command (TPM 2.0 Library, part 2, "TPMA_CC").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommandKind {
+    /// TPM_CC.
+    pub(crate) code: u32,
+    /// How many handles it has.
+    pub(crate) handles: usize,
+    /// What it does to NV.
+    pub(crate) nv: NvUse,
+}
+
+/// What a command does to NV.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NvUse {
+    /// Nothing.
+    None,
+    /// It may write.
+    MayWrite,
 }
 
 impl<E: Engine> Provisioner<E> {
@@ -79,28 +101,33 @@ impl<E: Engine> Provisioner<E> {
         })
     }
 
-    /// TPM_CCs of the commands that say that they may write NV.
-    pub(crate) fn commands_that_write_nv(&mut self) -> Result<Vec<u32>, CommandError> {
+    /// What it says of each of its commands.
+    pub(crate) fn commands(&mut self) -> Result<Vec<CommandKind>, CommandError> {
         let mut fields = self
             .run(cc::GET_CAPABILITY, |command| {
                 command.u32(CAP_COMMANDS).u32(0).u32(ALL_COMMANDS)
             })?
             .parameters;
-        let mut codes = Vec::new();
+        let mut commands = Vec::new();
         let mut read = || {
             // moreData and the capability.
             fields.u8()?;
             fields.u32()?;
             for _ in 0..fields.u32()? {
                 let attributes = fields.u32()?;
-                if attributes & CC_NV != 0 {
-                    codes.push(attributes & CC_CODE);
-                }
+                commands.push(CommandKind {
+                    code: attributes & CC_CODE,
+                    handles: (attributes >> 25 & CC_HANDLES) as usize,
+                    nv: match attributes & CC_NV {
+                        0 => NvUse::None,
+                        _ => NvUse::MayWrite,
+                    },
+                });
             }
             Ok(())
         };
         read().map_err(unreadable(cc::GET_CAPABILITY))?;
-        Ok(codes)
+        Ok(commands)
     }
 
     /// The PCR banks that are allocated; `None` if they are none that L1 chooses.

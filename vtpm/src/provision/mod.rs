@@ -18,6 +18,7 @@ use attestation::tpm::{Command, Response, ResponseError, WireError, cc, rc, rh};
 
 use crate::{Engine, EngineFailure, Locality, MAX_RESPONSE};
 
+pub(crate) use self::identity::{CommandKind, NvUse};
 pub(crate) use self::nv::NvAttributes;
 
 /// Why a command of L1's own has no result.

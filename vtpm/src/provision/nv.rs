@@ -1,5 +1,6 @@
 //! NV indices of the platform.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use attestation::digest::Algorithm;
@@ -7,6 +8,10 @@ use attestation::tpm::{ResponseError, cc, rc, rh};
 
 use super::{CommandError, Provisioner, password, refused, unreadable};
 use crate::Engine;
+use crate::request::counts_uses;
+
+/// The first handle of NV indices.
+const NV_FIRST: u32 = 0x0100_0000;
 
 bitflags::bitflags! {
     /// TPMA_NV (TPM 2.0 Library, part 2, table "TPMA_NV").
@@ -66,6 +71,42 @@ impl<E: Engine> Provisioner<E> {
             })
         };
         read().map(Some).map_err(unreadable(cc::NV_READ_PUBLIC))
+    }
+
+    /// The indices that count by themselves how often their values were guessed or used.
+    pub(crate) fn pin_indices(&mut self) -> Result<BTreeSet<u32>, CommandError> {
+        /// TPM_CAP_HANDLES.
+        const CAP_HANDLES: u32 = 1;
+        /// More than there is room for in one answer.
+        const MANY: u32 = 0x400;
+        let mut pins = BTreeSet::new();
+        let mut next = Some(NV_FIRST);
+        while let Some(first) = next.take() {
+            let response = self.run(cc::GET_CAPABILITY, |command| {
+                command.u32(CAP_HANDLES).u32(first).u32(MANY)
+            })?;
+            let mut fields = response.parameters;
+            let mut read = || {
+                let more = fields.u8()?;
+                fields.u32()?;
+                let handles: Result<Vec<u32>, _> =
+                    (0..fields.u32()?).map(|_| fields.u32()).collect();
+                Ok((more, handles?))
+            };
+            let (more, handles) = read().map_err(unreadable(cc::GET_CAPABILITY))?;
+            if more != 0 {
+                next = handles.last().and_then(|last| last.checked_add(1));
+            }
+            for index in handles {
+                if self
+                    .nv_public(index)?
+                    .is_some_and(|public| counts_uses(public.attributes.bits()))
+                {
+                    pins.insert(index);
+                }
+            }
+        }
+        Ok(pins)
     }
 
     /// Has an index of this size with these attributes: the one that is there, or a new one instead.
