@@ -60,8 +60,34 @@ pub enum Network {
     None,
     /// One computer, 10.0.2.2, as `docs/simulator.md` tells of it.
     Own,
-    /// QEMU's virtio-net and its user-mode network, which lets nothing out: 10.0.2.2 answers.
-    Qemu,
+    /// QEMU's virtio-net and its user-mode network: 10.0.2.2 answers.
+    Qemu(Outside),
+}
+
+/// Where QEMU's user-mode network leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// Nowhere.
+    Nothing,
+    /// Where this machine's does: its own ports are 10.0.2.2's.
+    Host,
+}
+
+/// QEMU's user-mode network `network`, as its arguments.
+pub(crate) fn user_network(outside: Outside) -> [&'static str; 2] {
+    let network = match outside {
+        Outside::Nothing => "user,id=network,restrict=on",
+        Outside::Host => "user,id=network",
+    };
+    ["-netdev", network]
+}
+
+/// A raw image in `file` as QEMU's drive `id`, the same for every machine.
+pub(crate) fn drive(id: &str, file: &Path) -> Result<String> {
+    let file = escaped(file)?;
+    Ok(format!(
+        "if=none,id={id},format=raw,discard=unmap,file={file}"
+    ))
 }
 
 /// What the host has besides a console and fw_cfg.
@@ -165,7 +191,7 @@ impl HostDevices<'_> {
         let any = self.state_disk.is_some()
             || !self.disks.is_empty()
             || consoles.iter().any(Option::is_some);
-        self.network == Network::Qemu || self.models == Models::Qemu && any
+        matches!(self.network, Network::Qemu(_)) || self.models == Models::Qemu && any
     }
 
     /// Adds them to QEMU's arguments and to the simulator's options.
@@ -192,15 +218,16 @@ impl HostDevices<'_> {
         for (number, (path, option, name, new)) in (FIRST_DEVICE..).zip(files) {
             let mapped = Mapped::open(path, new, self.models)?;
             let (length, memory) = (mapped.length, mapped.memory());
-            let path = escaped(path)?;
             if self.models == Models::Qemu {
-                let drive = format!("if=none,id=disk{number},format=raw,discard=unmap,file={path}");
-                command.arg("-drive").arg(drive);
+                command
+                    .arg("-drive")
+                    .arg(drive(&format!("disk{number}"), path)?);
                 let disk = format!("virtio-blk-pci,drive=disk{number},serial={name}");
                 assign(command, options, &disk, number);
                 held.push(mapped);
                 continue;
             }
+            let path = escaped(path)?;
             command
                 .arg("-object")
                 .arg(format!(
@@ -260,8 +287,8 @@ impl HostDevices<'_> {
         match self.network {
             Network::None => {}
             Network::Own => options.push_str(" network=services"),
-            Network::Qemu => {
-                command.args(["-netdev", "user,id=network,restrict=on"]);
+            Network::Qemu(outside) => {
+                command.args(user_network(outside));
                 let device = "virtio-net-pci,netdev=network,romfile=";
                 assign(command, options, device, NETWORK_DEVICE);
             }
@@ -335,7 +362,7 @@ mod tests {
         let state = folder.path().join("state");
         let devices = HostDevices {
             models: Models::Qemu,
-            network: Network::Qemu,
+            network: Network::Qemu(Outside::Nothing),
             state_disk: Some(&state),
             ..HostDevices::default()
         };
@@ -346,6 +373,7 @@ mod tests {
         assert!(devices.hear_the_outside());
         let words = words(&command);
         assert_eq!(words[1], "intel-iommu,intremap=off", "before the others");
+        assert!(words.contains(&"user,id=network,restrict=on".to_owned()));
         for device in ["virtio-blk-pci", "virtio-net-pci"] {
             let word = words.iter().find(|word| word.starts_with(device));
             assert!(word.unwrap().contains("iommu_platform=on"), "{words:?}");

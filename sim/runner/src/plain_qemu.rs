@@ -1,5 +1,6 @@
 //! Plain QEMU with the same kernel and initrd: what the simulator is compared with.
 
+use crate::devices::{Outside, drive, user_network};
 use crate::qemu::{self, BootFiles, Clock, Run};
 use anyhow::Result;
 use std::path::Path;
@@ -21,6 +22,8 @@ pub struct PlainQemu<'a> {
     /// A raw image, which the guest sees as a modern virtio block device and may write to. It answers in the host's
     /// time: no `Clock::Counted` with it, which would skip the wait and let the guest's time-outs fire.
     pub disk: Option<&'a Path>,
+    /// A network of QEMU's user mode, with the same restriction.
+    pub network: Option<Outside>,
     /// The run is ended after this much of the host's time.
     pub limit: Duration,
 }
@@ -45,11 +48,14 @@ impl PlainQemu<'_> {
         if let Some(disk) = self.disk {
             command
                 .arg("-drive")
-                .arg(format!(
-                    "file={},format=raw,if=none,id=disk",
-                    disk.display()
-                ))
+                .arg(drive("disk", disk)?)
                 .args(["-device", "virtio-blk-pci,drive=disk,disable-legacy=on"]);
+        }
+        if let Some(outside) = self.network {
+            command.args(user_network(outside)).args([
+                "-device",
+                "virtio-net-pci,netdev=network,romfile=,disable-legacy=on",
+            ]);
         }
         let heard = qemu::listen(command, None, Some(self.limit), on_line)?;
         Ok(heard.into_run(SUCCESS, ""))

@@ -11,7 +11,8 @@ use boots::devices::devices_option;
 use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, banks_option, mirror_option};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use simulator::{
-    Clock, Console, Gpaw, HostDevices, Models, Network, Run, Simulation, Transcript, Window,
+    Clock, Console, Gpaw, HostDevices, Models, Network, Outside, Run, Simulation, Transcript,
+    Window,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -290,7 +291,7 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
             network: match (options.network, options.device_models) {
                 (false, _) => Network::None,
                 (true, Models::Own) => Network::Own,
-                (true, Models::Qemu) => Network::Qemu,
+                (true, Models::Qemu) => Network::Qemu(Outside::Nothing),
             },
             state_disk: options.state_disk.as_deref(),
             disks: &options.disks,

@@ -4,8 +4,9 @@ use alloc::format;
 
 use tdx_module::platform::{IoExit, Register, SegmentName};
 
-use tdx_defs::VmIndex;
+use tdx_defs::{VmIndex, tdg};
 use tdx_module::{HardwareExit, Platform, Route, Vm};
+use x86_defs::exit_reason;
 
 use super::{End, Host};
 use crate::arch::cpu::rdtsc;
@@ -15,8 +16,6 @@ use crate::profile::{Samples, Summary};
 
 /// The port whose bytes are marks; PCs show POST codes there.
 const MARK_PORT: u16 = 0x80;
-/// TDG.MR.RTMR.EXTEND.
-const RTMR_EXTEND: u64 = 2;
 
 impl Host {
     /// Prints the counters where L2 writes to the mark port.
@@ -34,23 +33,36 @@ impl Host {
             .register(Vm::L2(VmIndex::FIRST), Register::Rax);
         let longest = self.hardware.profile.take_longest_tpm_exit();
         let profile = &self.hardware.profile;
-        let tdcalls = self.module.statistics().tdcalls().values().sum();
-        Object::new()
+        let statistics = self.module.statistics();
+        let tdcalls = statistics.tdcalls();
+        let entries = tdcalls.get(&tdg::VP_ENTER).copied().unwrap_or(0);
+        let tdvmcalls = statistics.tdvmcalls().values().sum();
+        let timer_exits = [exit_reason::PREEMPTION_TIMER, exit_reason::WRMSR]
+            .into_iter()
+            .filter_map(|reason| statistics.l2_exits().get(&(reason, Route::L1)))
+            .sum();
+        let mark = Object::new()
             .number("mark", value & 0xFF)
             .number("tsc", rdtsc())
             .number("l2_exits", profile.l2_exits)
             .number("tpm_exits", profile.tpm_exit_count)
-            .number("tdcalls", tdcalls)
+            .number("tdcalls", tdcalls.values().sum())
+            .number("entries", entries)
+            .number("timer_exits", timer_exits)
+            .number("tdvmcalls", tdvmcalls)
             .number("l1", profile.l1)
             .number("l2", profile.l2)
-            .number("longest_tpm_exit", longest)
-            .print();
+            .number("longest_tpm_exit", longest);
+        match self.devices.figures() {
+            Some(figures) => mark.object("virtio", figures).print(),
+            None => mark.print(),
+        }
     }
 
     /// How often L1 has extended an RTMR.
     pub(super) fn rtmr_extends(&self) -> u64 {
         let tdcalls = self.module.statistics().tdcalls();
-        tdcalls.get(&RTMR_EXTEND).copied().unwrap_or(0)
+        tdcalls.get(&tdg::MR_RTMR_EXTEND).copied().unwrap_or(0)
     }
 
     /// How many L2 exits of a reason the host got.
