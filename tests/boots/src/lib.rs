@@ -3,6 +3,7 @@
 //! * [`blobs`]: L2 guests of a few dozen instructions, for what no stock kernel does;
 //! * [`linux`]: Debian's kernel, with every TPM step, and with other platforms below it;
 //! * [`devices`]: Debian's kernel with devices on its PCI bus;
+//! * [`throughput`]: what devices cost, by counts;
 //! * [`evidence`]: the round trip of evidence, [`RoundTrip`], and what must be true of it;
 //! * [`compatibility`]: what users boot that is odd, and must work all the same;
 //! * [`root_disk`]: a Debian root on a LUKS2 disk that only the TPM opens;
@@ -33,6 +34,7 @@ pub mod root_disk;
 mod round_trip;
 mod setup;
 mod suite;
+pub mod throughput;
 
 pub use round_trip::{Collected, RoundTrip, banks_option, mirror_option};
 pub use setup::{BASE_COMMAND_LINE, Firmware, LIMIT, Setup};
