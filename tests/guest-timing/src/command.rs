@@ -2,8 +2,15 @@
 
 use attestation::digest::{Algorithm, Digest};
 use attestation::tpm::{
-    Curve, Key, ObjectAttributes, PcrSelect, Public, Response, Scheme, Symmetric, commands, rh,
+    Curve, Key, NvPublic, ObjectAttributes, PcrSelect, Public, Response, Scheme, Symmetric,
+    commands, rh,
 };
+
+/// An index of the owner's, and bytes of its content.
+const INDEX: u32 = 0x0150_0F16;
+pub(crate) const INDEX_SIZE: u16 = 64;
+/// TPMA_NV_OWNERWRITE, TPMA_NV_OWNERREAD, TPMA_NV_NO_DA.
+const INDEX_ATTRIBUTES: u32 = 1 << 1 | 1 << 17 | 1 << 25;
 
 /// What the guest quotes with.
 #[derive(Clone, Copy)]
@@ -56,6 +63,30 @@ impl Command {
         Self {
             name: "CreatePrimary",
             bytes: commands::create_primary(rh::NULL, &key.template()),
+        }
+    }
+
+    /// An ordinary index of the owner's, whose authorization value is empty.
+    pub(crate) fn nv_define() -> Self {
+        let public = NvPublic::new(INDEX, INDEX_ATTRIBUTES, INDEX_SIZE);
+        Self {
+            name: "NV_DefineSpace",
+            bytes: commands::nv_define_space(rh::OWNER, &[], &public),
+        }
+    }
+
+    /// Fills that index with this byte.
+    pub(crate) fn nv_write(byte: u8) -> Self {
+        Self {
+            name: "NV_Write",
+            bytes: commands::nv_write(rh::OWNER, INDEX, 0, &[byte; INDEX_SIZE as usize]),
+        }
+    }
+
+    pub(crate) fn nv_undefine() -> Self {
+        Self {
+            name: "NV_UndefineSpace",
+            bytes: commands::nv_undefine_space(rh::OWNER, INDEX),
         }
     }
 
@@ -131,6 +162,9 @@ mod tests {
             Command::pcr_read_sha256(),
             Command::quote(0x8000_0000, SigningKey::Rsa2048),
             Command::create_primary(SigningKey::P256),
+            Command::nv_define(),
+            Command::nv_write(7),
+            Command::nv_undefine(),
             Command::flush(1),
         ] {
             let length = u32::from_be_bytes(command.bytes[2..6].try_into().unwrap());

@@ -19,6 +19,10 @@ use std::time::Instant;
 
 /// The port that nothing listens to.
 const MARK_PORT: u64 = 0x80;
+/// What is timed alone: it changes the TPM's state, which may be kept.
+const NV_WRITE: &str = "NV_Write(64)";
+const NV_WRITE_MARK: u8 = 8;
+const NV_WRITES: u8 = 200;
 /// The command is to be sent again.
 const TRY_AGAIN: [u32; 2] = [rc::RETRY, rc::TESTING];
 
@@ -35,6 +39,9 @@ fn main() -> ExitCode {
 fn run() -> io::Result<()> {
     let mut tpm = Tpm::open()?;
     let only = std::env::args().nth(1);
+    if only.as_deref() == Some(NV_WRITE) {
+        return tpm.time_nv_writes();
+    }
     if let Some(only) = &only {
         let samples = without_keys();
         let sample = samples.iter().find(|(_, name, ..)| name == only);
@@ -119,18 +126,37 @@ impl Tpm {
     fn time(&mut self, (mark, name, count, command): &Sample) -> io::Result<()> {
         let mut times = Vec::with_capacity(*count);
         for _ in 0..*count {
-            self.mark(*mark)?;
-            let started = Instant::now();
-            let response = self.transmit(command);
-            let elapsed = started.elapsed();
-            self.mark(mark | 0x80)?;
-            times.push(elapsed.as_nanos());
-            if let Some(handle) = created_handle(&response?) {
+            let (response, nanoseconds) = self.time_one(*mark, command)?;
+            times.push(nanoseconds);
+            if let Some(handle) = created_handle(&response) {
                 self.transmit(&Command::flush(handle))?;
             }
         }
-        println!("@timing {{\"mark\":{mark},\"command\":\"{name}\",\"ns\":{times:?}}}");
+        tell(*mark, name, &times);
         Ok(())
+    }
+
+    /// Writes of an index, each of other bytes than the one before.
+    fn time_nv_writes(&mut self) -> io::Result<()> {
+        self.transmit(&Command::nv_define())?;
+        let times = (0..NV_WRITES).map(|number| {
+            let timed = self.time_one(NV_WRITE_MARK, &Command::nv_write(number))?;
+            Ok(timed.1)
+        });
+        let times: Vec<u128> = times.collect::<io::Result<_>>()?;
+        self.transmit(&Command::nv_undefine())?;
+        tell(NV_WRITE_MARK, NV_WRITE, &times);
+        Ok(())
+    }
+
+    /// One command between its marks: the response, and nanoseconds.
+    fn time_one(&mut self, mark: u8, command: &Command) -> io::Result<(Vec<u8>, u128)> {
+        self.mark(mark)?;
+        let started = Instant::now();
+        let response = self.transmit(command);
+        let elapsed = started.elapsed();
+        self.mark(mark | 0x80)?;
+        Ok((response?, elapsed.as_nanos()))
     }
 
     /// One command and its response; a response code other than success is an error.
@@ -157,4 +183,9 @@ impl Tpm {
         let response = self.transmit(&Command::create_primary(key))?;
         created_handle(&response).ok_or_else(|| io::Error::other("CreatePrimary gave no handle"))
     }
+}
+
+/// Prints a command's times.
+fn tell(mark: u8, name: &str, times: &[u128]) {
+    println!("@timing {{\"mark\":{mark},\"command\":\"{name}\",\"ns\":{times:?}}}");
 }

@@ -1,12 +1,14 @@
 //! `cargo xtask bench`: the figures the project promises, against their goals.
 
 use crate::figures::commands::{self, CommandRow};
-use crate::figures::{attestation, boot, device, guests, print, size};
+use crate::figures::throughput::{self, What};
+use crate::figures::{Figure, attestation, boot, device, guests, print, size, state};
 use crate::prepare::{Instead, prepare};
 use crate::progress;
 use anyhow::{Context, Result};
-use serde_json::json;
-use std::path::PathBuf;
+use boots::Setup;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 /// Options of the task.
 #[derive(clap::Args)]
@@ -24,6 +26,103 @@ pub(crate) struct Options {
     /// booted.
     #[arg(long, conflicts_with_all = ["json", "attestation"])]
     broker: bool,
+    /// Only what the guest's disk does, against plain QEMU.
+    #[arg(long, conflicts_with_all = ["attestation", "broker"])]
+    disk: bool,
+    /// Only what the guest's network does, against plain QEMU.
+    #[arg(long, conflicts_with_all = ["attestation", "broker"])]
+    network: bool,
+    /// Only what a TPM that is kept costs: its state disk, and its ledger at a key broker.
+    #[arg(long, conflicts_with_all = ["attestation", "broker"])]
+    state: bool,
+}
+
+/// The parts that can be asked for alone.
+#[derive(Default)]
+struct Parts {
+    throughput: Vec<throughput::Row>,
+    latencies: Vec<state::Latency>,
+}
+
+impl Parts {
+    /// Measures what was asked for; the figures with them.
+    fn measure(options: &Options, setup: &Setup, asked: Asked) -> Result<(Self, Vec<Figure>)> {
+        let mut parts = Self::default();
+        for (wanted, what) in [(asked.disk, What::Disk), (asked.network, What::Network)] {
+            if wanted {
+                parts
+                    .throughput
+                    .extend(throughput::rows(setup, what, options.boots)?);
+            }
+        }
+        let mut figures = throughput::figures(&parts.throughput);
+        if asked.state {
+            let programs = super::broker::build()?;
+            let initrd = guests::timing_initrd(setup)?;
+            let step = progress::step("a TPM that is kept: six boots");
+            let (of_state, latencies) = state::figures(setup, &initrd, &programs)?;
+            step.done();
+            figures.extend(of_state);
+            parts.latencies = latencies;
+        }
+        Ok((parts, figures))
+    }
+
+    fn print(&self) {
+        if !self.throughput.is_empty() {
+            throughput::print(&self.throughput);
+        }
+        if !self.latencies.is_empty() {
+            state::print(&self.latencies);
+        }
+    }
+}
+
+/// Which parts are measured.
+#[derive(Clone, Copy)]
+struct Asked {
+    disk: bool,
+    network: bool,
+    state: bool,
+}
+
+impl Asked {
+    /// What the options ask for alone; `None` if they do not.
+    fn alone(options: &Options) -> Option<Self> {
+        let asked = Self {
+            disk: options.disk,
+            network: options.network,
+            state: options.state,
+        };
+        (asked.disk || asked.network || asked.state).then_some(asked)
+    }
+
+    const ALL: Self = Self {
+        disk: true,
+        network: true,
+        state: true,
+    };
+}
+
+/// What is written for programs.
+fn write_json(
+    path: &Path,
+    figures: &[Figure],
+    parts: &Parts,
+    more: serde_json::Map<String, Value>,
+) -> Result<()> {
+    let mut value = json!({
+        "figures": figures.iter().map(|figure| json!({
+            "name": figure.name, "value": figure.value, "goal": figure.goal, "holds": figure.holds,
+        })).collect::<Vec<_>>(),
+        "throughput": parts.throughput.iter().map(throughput::Row::json).collect::<Vec<_>>(),
+        "nv_write": parts.latencies.iter().map(state::Latency::json).collect::<Vec<_>>(),
+    });
+    if let Some(object) = value.as_object_mut() {
+        object.extend(more);
+    }
+    std::fs::write(path, serde_json::to_string_pretty(&value)?)
+        .with_context(|| path.display().to_string())
 }
 
 /// Measures and prints; true if every goal holds.
@@ -34,6 +133,15 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     crate::host::prepare_for_bench()?;
     let prepared = prepare(&Instead::default())?;
     let setup = &prepared.setup;
+    if let Some(asked) = Asked::alone(options) {
+        let (parts, figures) = Parts::measure(options, setup, asked)?;
+        print(&figures);
+        parts.print();
+        if let Some(path) = &options.json {
+            write_json(path, &figures, &parts, serde_json::Map::new())?;
+        }
+        return Ok(figures.iter().all(|figure| figure.holds));
+    }
     let timing_initrd = guests::timing_initrd(setup)?;
     if options.attestation {
         let figures = attestation::figures(setup, &timing_initrd)?;
@@ -54,20 +162,21 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let step = progress::step("measurement and evidence");
     figures.extend(attestation::figures(setup, &timing_initrd)?);
     step.done();
+    let (parts, of_parts) = Parts::measure(options, setup, Asked::ALL)?;
+    figures.extend(of_parts);
     let rows = commands::table(&ours, &beside);
     print(&figures);
     commands::print(&rows);
+    parts.print();
     if let Some(path) = &options.json {
-        let value = json!({
-            "figures": figures.iter().map(|figure| json!({
-                "name": figure.name, "value": figure.value, "goal": figure.goal, "holds": figure.holds,
-            })).collect::<Vec<_>>(),
-            "boots": boot_json,
-            "commands": rows.iter().map(CommandRow::json).collect::<Vec<_>>(),
-            "profile": ours.transcript.last("profile"),
-        });
-        std::fs::write(path, serde_json::to_string_pretty(&value)?)
-            .with_context(|| path.display().to_string())?;
+        let commands: Vec<_> = rows.iter().map(CommandRow::json).collect();
+        let more = [
+            ("boots", json!(boot_json)),
+            ("commands", json!(commands)),
+            ("profile", json!(ours.transcript.last("profile"))),
+        ];
+        let more = more.map(|(name, value)| (name.to_owned(), value));
+        write_json(path, &figures, &parts, more.into_iter().collect())?;
     }
     Ok(figures.iter().all(|figure| figure.holds))
 }

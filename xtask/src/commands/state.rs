@@ -30,6 +30,17 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(findings.whole())
 }
 
+/// How many slots of a disk were written and are not whole.
+pub(crate) fn damaged_slots(path: &Path) -> Result<usize> {
+    let slots = examine_file(path)?.1.slots;
+    let damaged = |slot: &&SlotExamined| {
+        slot.slot
+            .as_ref()
+            .is_err_and(|fault| *fault != SlotFault::Blank)
+    };
+    Ok(slots.iter().filter(damaged).count())
+}
+
 /// A file as a disk, to be read alone.
 struct ReadOnly {
     file: File,
@@ -57,13 +68,19 @@ impl Device for ReadOnly {
 }
 
 fn look(path: &Path) -> Result<Findings> {
+    let (bytes, examined) = examine_file(path)?;
+    Ok(Findings::new(path, bytes, examined))
+}
+
+/// The file's length, and what is on it.
+fn examine_file(path: &Path) -> Result<(u64, Examined)> {
     let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     // The end is also known of a block device, whose length is none of its metadata.
     let bytes = file.seek(SeekFrom::End(0))?;
     let sectors = bytes / SECTOR as u64;
     let examined = examine(&mut ReadOnly { file, sectors })
         .with_context(|| format!("{} is no state disk", path.display()))?;
-    Ok(Findings::new(path, bytes, examined))
+    Ok((bytes, examined))
 }
 
 /// How a part of the disk is.

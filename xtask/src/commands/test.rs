@@ -5,12 +5,12 @@ use crate::images::{self, Images, PACKAGES, VerifierBuild, root};
 use crate::prepare::{Instead, prepare};
 use crate::reproducible::{self, Scope};
 use crate::tally::Tally;
-use crate::{device_initrd, odd, postgresql, progress};
+use crate::{device_initrd, figures, odd, postgresql, progress};
 use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
 use boots::{
     Setup, Suite, bad_input, blobs, compatibility, devices, evidence, linux, micro_guests,
-    persistent,
+    persistent, throughput,
 };
 use std::process::Command;
 use std::time::Instant;
@@ -30,7 +30,7 @@ pub(crate) struct Options {
     /// Only the micro-guests.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     micro_guests: bool,
-    /// Only the guest with devices on its PCI bus.
+    /// Only the guests with devices on their PCI bus, and what the devices cost.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     devices: bool,
     /// Only the TPM that is kept across boots, with its key broker.
@@ -91,7 +91,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             }
             (None, None) if options.devices => {
                 let drivers = device_initrd::build_for_tests(&setup.folder)?;
-                linux_boots(&mut tally, &devices::suite(setup, &drivers));
+                let program = figures::throughput::initrd(setup)?;
+                let suite = devices::suite(setup, &drivers);
+                let suite = suite.and(throughput::suite(setup, &program));
+                linux_boots(&mut tally, &suite);
             }
             (None, None) if options.attest => {
                 let verifier = images::build_verifier(verifier)?;
@@ -107,7 +110,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let built = crate::root_disk::build(&setup.folder)?;
                 let disk = new_root_disk(setup, &built, "plain")?;
                 let drivers = device_initrd::build_for_tests(&setup.folder)?;
+                let program = figures::throughput::initrd(setup)?;
                 let suite = persistent::suite(setup, &programs)
+                    .and(throughput::suite(setup, &program))
                     .and(root_disk::on_plain_qemu(&disk))
                     .and(evidence::suite(setup, &verifier))
                     .and(linux::suite(setup))

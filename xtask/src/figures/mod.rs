@@ -2,6 +2,8 @@
 //!
 //! * `samples`: medians of what runs told; `guests`: the runs;
 //! * `device`, `boot`, `size`, `attestation`: figures with their goals;
+//! * `throughput`: L2's disk and network beside plain QEMU's;
+//! * `state`: what a TPM that is kept costs;
 //! * `commands`: the table of TPM commands beside swtpm.
 
 pub(crate) mod attestation;
@@ -11,6 +13,8 @@ pub(crate) mod device;
 pub(crate) mod guests;
 mod samples;
 pub(crate) mod size;
+pub(crate) mod state;
+pub(crate) mod throughput;
 
 use crate::report;
 
