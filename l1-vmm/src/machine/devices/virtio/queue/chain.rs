@@ -35,6 +35,12 @@ impl Buffers {
         self.length
     }
 
+    /// Forgets all of them, and keeps the room.
+    pub(super) fn clear(&mut self) {
+        self.parts.clear();
+        self.length = 0;
+    }
+
     /// Adds one, up to `most` bytes in all.
     pub(super) fn push(&mut self, gpa: u64, length: u32, most: u32) -> Result<(), Fault> {
         let sum = u64::from(self.length) + u64::from(length);

@@ -67,13 +67,18 @@ pub struct Queue {
     told: u16,
     /// For each descriptor, whether a chain that begins with it is out.
     out: Vec<bool>,
+    /// Room of requests that came back, for the next ones: where as many have been out as are, nothing is allocated.
+    spare: Vec<(Buffers, Buffers)>,
+    /// Room for a table of descriptors.
+    table: Vec<u8>,
     fault: Option<Fault>,
 }
 
-/// Descriptors of a chain: the queue's, or a table of their own.
+/// Descriptors of a chain: the queue's, or the table that was copied last.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Table {
     Queue,
-    Own(Vec<u8>),
+    Own,
 }
 
 /// A descriptor, copied.
@@ -149,6 +154,8 @@ impl Queue {
             completed: 0,
             told: 0,
             out: vec![false; size.into()],
+            spare: Vec::new(),
+            table: Vec::new(),
             fault: None,
         })
     }
@@ -202,25 +209,27 @@ impl Queue {
 
     /// Copies the chain that begins with `head` (VIRTIO 2.7.5): descriptors of the queue, the last of which may name
     /// a table that has the others.
-    fn walk(&self, memory: &impl L2Memory, head: u16) -> Result<Chain, Fault> {
+    fn walk(&mut self, memory: &impl L2Memory, head: u16) -> Result<Chain, Fault> {
         let bounds = self.terms.bounds;
+        let (readable, writable) = self.spare.pop().unwrap_or_default();
         let mut chain = Chain {
             head,
-            readable: Buffers::default(),
-            writable: Buffers::default(),
+            readable,
+            writable,
         };
         let mut table = Table::Queue;
         let mut index = head;
         let mut left = self.places.size;
         loop {
-            let descriptor = self.descriptor(memory, &table, index)?;
+            let descriptor = self.descriptor(memory, table, index)?;
             let Descriptor { gpa, length, .. } = descriptor;
             if descriptor.is(ring::DESCRIPTOR_INDIRECT) {
                 let allowed = self.terms.indirect && !descriptor.is(ring::DESCRIPTOR_NEXT);
-                if !allowed || matches!(table, Table::Own(_)) {
+                if !allowed || table == Table::Own {
                     return Err(Fault::Nested);
                 }
-                table = Table::Own(self.own_table(memory, gpa, length)?);
+                self.copy_table(memory, gpa, length)?;
+                table = Table::Own;
                 index = 0;
                 continue;
             }
@@ -247,21 +256,20 @@ impl Queue {
     }
 
     /// Copies a table of descriptors.
-    fn own_table(&self, memory: &impl L2Memory, gpa: u64, length: u32) -> Result<Vec<u8>, Fault> {
+    fn copy_table(&mut self, memory: &impl L2Memory, gpa: u64, length: u32) -> Result<(), Fault> {
         let bytes = length as usize;
         let most = usize::from(self.places.size) * ring::DESCRIPTOR_LENGTH;
         if bytes == 0 || bytes > most || !bytes.is_multiple_of(ring::DESCRIPTOR_LENGTH) {
             return Err(Fault::Table(length));
         }
-        let mut table = vec![0; bytes];
-        memory.read(gpa, &mut table).map_err(foreign(length))?;
-        Ok(table)
+        self.table.resize(bytes, 0);
+        memory.read(gpa, &mut self.table).map_err(foreign(length))
     }
 
     fn descriptor(
         &self,
         memory: &impl L2Memory,
-        table: &Table,
+        table: Table,
         index: u16,
     ) -> Result<Descriptor, Fault> {
         let at = usize::from(index) * ring::DESCRIPTOR_LENGTH;
@@ -272,7 +280,11 @@ impl Queue {
                 Some(bytes)
             }
             Table::Queue => None,
-            Table::Own(table) => table.get(at..).and_then(|rest| rest.first_chunk()).copied(),
+            Table::Own => self
+                .table
+                .get(at..)
+                .and_then(|rest| rest.first_chunk())
+                .copied(),
         };
         bytes.map(Descriptor::parse).ok_or(Fault::Next(index))
     }
@@ -295,6 +307,10 @@ impl Queue {
         let index = self.completed.to_le_bytes();
         write(memory, self.places.used, ring::USED_INDEX, &index)?;
         self.set_out(chain.head, false);
+        let (mut readable, mut writable) = (chain.readable, chain.writable);
+        readable.clear();
+        writable.clear();
+        self.spare.push((readable, writable));
         Ok(())
     }
 

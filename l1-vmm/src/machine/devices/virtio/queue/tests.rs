@@ -123,6 +123,24 @@ fn bytes_go_between_l2_and_memory_that_the_host_sees() {
 }
 
 #[test]
+fn a_request_has_the_room_of_one_that_came_back() {
+    let (guest, mut driver, mut queue) = with(Suppression::Flags);
+    driver.describe(0, 0x4000, 8, NEXT, 1);
+    driver.describe(1, 0x5000, 4, NEXT, 2);
+    driver.describe(2, 0x6000, 11, WRITE, 0);
+    for _ in 0..3 {
+        driver.offer(0);
+        let chain = queue.take(&guest).unwrap().unwrap();
+        assert_eq!((chain.readable.length(), chain.writable.length()), (12, 11));
+        assert!(queue.spare.is_empty(), "it is the request's");
+        queue.complete(&guest, chain, 11).unwrap();
+        assert_eq!(queue.spare.len(), 1);
+        let (readable, writable) = &queue.spare[0];
+        assert_eq!((readable.length(), writable.length()), (0, 0));
+    }
+}
+
+#[test]
 fn a_table_of_descriptors_is_a_chain() {
     let (guest, mut driver, mut queue) = with(Suppression::Flags);
     // A chain of the queue may end in a table (VIRTIO 2.7.5.3.2), whose own write flag means nothing.
