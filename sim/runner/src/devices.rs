@@ -13,13 +13,14 @@ const STATE_DISK: u64 = 4 << 20;
 const FIRST_DEVICE: usize = 0x10;
 /// How many disks there is room for.
 const DISKS: usize = 8;
-/// Device numbers of QEMU's own console and network; q35 has functions of its own from 0x1F down.
+/// Device numbers of QEMU's own console, network and disk without a medium; q35 has functions of its own from 0x1F down.
 const CONSOLE_DEVICE: usize = FIRST_DEVICE + DISKS;
 const NETWORK_DEVICE: usize = CONSOLE_DEVICE + 1;
 /// The guest's console, behind L1's: of two the first is L1's.
 const GUEST_CONSOLE_DEVICE: usize = NETWORK_DEVICE + 1;
 /// A serial port at COM3's place, with the interrupt that the simulator expects of it.
 const COM3: &str = "isa-serial,iobase=0x3e8,irq=5";
+const NO_MEDIUM_DEVICE: usize = GUEST_CONSOLE_DEVICE + 1;
 /// What QEMU's virtio devices have to be like for a TD: modern, and behind the IOMMU.
 const FOR_TD: &str = "disable-legacy=on,iommu_platform=on";
 /// GET_ID of the state disk.
@@ -90,6 +91,15 @@ pub(crate) fn drive(id: &str, file: &Path) -> Result<String> {
     ))
 }
 
+/// A disk of so many bytes that has no medium: it reads as zero, and takes what is written. It answers before the
+/// notification of a request returns, so that what it takes is instructions alone. As QEMU's drive and device.
+pub(crate) fn no_medium(bytes: u64) -> [String; 2] {
+    [
+        format!("if=none,id=none,driver=null-co,size={bytes},read-zeroes=on"),
+        "virtio-blk-pci,drive=none,ioeventfd=off".to_owned(),
+    ]
+}
+
 /// What the host has besides a console and fw_cfg.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostDevices<'a> {
@@ -101,6 +111,8 @@ pub struct HostDevices<'a> {
     pub state_disk: Option<&'a Path>,
     /// Files with the guest's disks.
     pub disks: &'a [PathBuf],
+    /// Bytes of a disk of QEMU's for the guest that has no medium: it reads as zero, and answers at once.
+    pub no_medium: Option<u64>,
     /// A Unix socket that somebody listens on: the other end of the console. The run's idle time then passes as the
     /// host's, whatever its clock is.
     pub broker_socket: Option<&'a Path>,
@@ -191,7 +203,9 @@ impl HostDevices<'_> {
         let any = self.state_disk.is_some()
             || !self.disks.is_empty()
             || consoles.iter().any(Option::is_some);
-        matches!(self.network, Network::Qemu(_)) || self.models == Models::Qemu && any
+        matches!(self.network, Network::Qemu(_))
+            || self.no_medium.is_some()
+            || self.models == Models::Qemu && any
     }
 
     /// Adds them to QEMU's arguments and to the simulator's options.
@@ -239,6 +253,11 @@ impl HostDevices<'_> {
                 ));
             options.push_str(&format!(" {option}=pci:{number}:{length}"));
             held.push(mapped);
+        }
+        if let Some(bytes) = self.no_medium {
+            let [drive, device] = no_medium(bytes);
+            command.arg("-drive").arg(drive);
+            assign(command, options, &device, NO_MEDIUM_DEVICE);
         }
         if let Some(path) = self.broker_socket {
             std::fs::metadata(path).with_context(|| path.display().to_string())?;
@@ -364,12 +383,13 @@ mod tests {
             models: Models::Qemu,
             network: Network::Qemu(Outside::Nothing),
             state_disk: Some(&state),
+            no_medium: Some(0x1000),
             ..HostDevices::default()
         };
         let mut command = Command::new("qemu");
         let mut options = String::new();
         let held = devices.attach(&mut command, &mut options).unwrap();
-        assert_eq!(options, " assign=16 assign=25");
+        assert_eq!(options, " assign=16 assign=27 assign=25");
         assert!(devices.hear_the_outside());
         let words = words(&command);
         assert_eq!(words[1], "intel-iommu,intremap=off", "before the others");
@@ -385,6 +405,7 @@ mod tests {
             ..HostDevices::default()
         };
         assert!(!none.hear_the_outside(), "QEMU's, but none");
+        assert!(words.contains(&no_medium(0x1000)[0]), "{words:?}");
         let own = HostDevices {
             network: Network::Own,
             ..HostDevices::default()

@@ -1,6 +1,6 @@
 //! Plain QEMU with the same kernel and initrd: what the simulator is compared with.
 
-use crate::devices::{Outside, drive, user_network};
+use crate::devices::{Outside, drive, no_medium, user_network};
 use crate::qemu::{self, BootFiles, Clock, Run};
 use anyhow::Result;
 use std::path::Path;
@@ -22,6 +22,8 @@ pub struct PlainQemu<'a> {
     /// A raw image, which the guest sees as a modern virtio block device and may write to. It answers in the host's
     /// time: no `Clock::Counted` with it, which would skip the wait and let the guest's time-outs fire.
     pub disk: Option<&'a Path>,
+    /// Bytes of a disk that has no medium, as [`crate::HostDevices`] has it.
+    pub no_medium: Option<u64>,
     /// A network of QEMU's user mode, with the same restriction.
     pub network: Option<Outside>,
     /// The run is ended after this much of the host's time.
@@ -50,6 +52,11 @@ impl PlainQemu<'_> {
                 .arg("-drive")
                 .arg(drive("disk", disk)?)
                 .args(["-device", "virtio-blk-pci,drive=disk,disable-legacy=on"]);
+        }
+        if let Some(bytes) = self.no_medium {
+            let [drive, device] = no_medium(bytes);
+            let device = format!("{device},disable-legacy=on");
+            command.arg("-drive").arg(drive).arg("-device").arg(device);
         }
         if let Some(outside) = self.network {
             command.args(user_network(outside)).args([

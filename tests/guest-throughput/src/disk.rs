@@ -4,7 +4,7 @@
 //! Each 4 KiB of the disk begin with their number, which every read is checked for and every write keeps: a request that
 //! moved nothing fails.
 
-use crate::plan::Plan;
+use crate::plan::{Content, Plan};
 use crate::{Marks, Moved};
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
@@ -155,10 +155,10 @@ const CASES: [Case; 10] = {
 };
 
 /// All cases.
-pub(crate) fn measure(marks: &Marks, plan: &Plan) -> io::Result<()> {
+pub(crate) fn measure(marks: &Marks, plan: &Plan, content: Content) -> io::Result<()> {
     for case in CASES {
         let count = plan.part(case.count, case.depth as u64);
-        let mut round = || case.round(count);
+        let mut round = || case.round(count, content);
         marks.measure(case.mark, case.name, plan.rounds, &mut round)?;
     }
     Ok(())
@@ -173,8 +173,8 @@ fn open() -> io::Result<File> {
 }
 
 impl Case {
-    fn round(&self, count: u64) -> io::Result<Moved> {
-        let places = Rc::new(Places::new(self.order, self.size as u64, count));
+    fn round(&self, count: u64, content: Content) -> io::Result<Moved> {
+        let places = Rc::new(Places::new(self.order, self.size as u64, count, content));
         match self.depth {
             1 => self.one_after_the_other(&places)?,
             depth => self.many_at_a_time(&places, depth)?,
@@ -193,7 +193,7 @@ impl Case {
             match self.way {
                 Way::Read => {
                     file.read_exact_at(buffer, at)?;
-                    check(buffer, at)?;
+                    places.check(buffer, at)?;
                 }
                 Way::Write => {
                     number(buffer, at);
@@ -234,7 +234,7 @@ impl Case {
                 return Err(io::Error::other("a request was cut short"));
             }
             if self.way == Way::Read {
-                check(buffer.get(room.clone()).unwrap_or_default(), at)?;
+                places.check(buffer.get(room.clone()).unwrap_or_default(), at)?;
             }
         }
         Ok(())
@@ -246,21 +246,37 @@ impl Case {
 struct Places {
     order: Order,
     size: u64,
+    content: Content,
     left: Cell<u64>,
     state: Cell<u64>,
 }
 
 impl Places {
-    fn new(order: Order, size: u64, count: u64) -> Self {
+    fn new(order: Order, size: u64, count: u64, content: Content) -> Self {
         Self {
             order,
             size,
+            content,
             left: Cell::new(count),
             state: Cell::new(match order {
                 Order::Random => 0x9E37_79B9_7F4A_7C15,
                 Order::Sequential => 0,
             }),
         }
+    }
+
+    /// Whether each block that was read begins as it should.
+    fn check(&self, buffer: &[u8], at: u64) -> io::Result<()> {
+        for (block, number) in buffer.chunks_exact(BLOCK).zip(at / BLOCK as u64..) {
+            let begin = match self.content {
+                Content::Numbers => number,
+                Content::Zeroes => 0,
+            };
+            if block.first_chunk() != Some(&begin.to_le_bytes()) {
+                return Err(io::Error::other(format!("block {number} is not there")));
+            }
+        }
+        Ok(())
     }
 
     /// The next one, in bytes from the disk's start.
@@ -299,16 +315,6 @@ fn number(buffer: &mut [u8], at: u64) {
     }
 }
 
-/// Whether each block has its number.
-fn check(buffer: &[u8], at: u64) -> io::Result<()> {
-    for (block, number) in buffer.chunks_exact(BLOCK).zip(at / BLOCK as u64..) {
-        if block.first_chunk() != Some(&number.to_le_bytes()) {
-            return Err(io::Error::other(format!("block {number} is not there")));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,10 +331,11 @@ mod tests {
     #[test]
     fn places_are_on_the_disk_and_not_always_the_same() {
         for case in CASES {
-            let places = Places::new(case.order, case.size as u64, case.count);
+            let places = Places::new(case.order, case.size as u64, case.count, Content::Numbers);
             let all: Vec<u64> = std::iter::from_fn(|| places.next()).collect();
             assert_eq!(all.len() as u64, case.count);
-            let fits = |at: &u64| at % case.size as u64 == 0 && at + case.size as u64 <= USED;
+            let fits =
+                |at: &u64| at.is_multiple_of(case.size as u64) && at + case.size as u64 <= USED;
             assert!(all.iter().all(fits), "{}", case.name);
             let mut distinct = all.clone();
             distinct.sort_unstable();
@@ -346,7 +353,11 @@ mod tests {
         let (mut buffer, room) = aligned(2 * BLOCK);
         assert_eq!(buffer[room.clone()].as_ptr() as usize % BLOCK, 0);
         let blocks = &mut buffer[room];
+        let places = |content| Places::new(Order::Random, 2 * BLOCK as u64, 1, content);
+        let check = |blocks: &[u8], at| places(Content::Numbers).check(blocks, at);
+        assert!(places(Content::Zeroes).check(blocks, 7).is_ok());
         number(blocks, 7 * BLOCK as u64);
+        assert!(places(Content::Zeroes).check(blocks, 7).is_err());
         assert!(check(blocks, 7 * BLOCK as u64).is_ok());
         assert!(check(blocks, 8 * BLOCK as u64).is_err());
         blocks[BLOCK] ^= 1;

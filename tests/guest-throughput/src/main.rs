@@ -37,7 +37,7 @@ fn run() -> io::Result<()> {
         .ok_or_else(|| io::Error::other("the command line does not say what to measure"))?;
     let marks = Marks::open();
     match plan.what {
-        What::Disk => disk::measure(&marks, &plan),
+        What::Disk(content) => disk::measure(&marks, &plan, content),
         What::Network(peer) => network::measure(&marks, &plan, peer),
     }
 }

@@ -16,10 +16,13 @@ const LEAST: u64 = 64 << 10;
 /// Bytes that are read or written at once.
 const PIECE: usize = 64 << 10;
 
+/// Moves so many bytes.
+type Transfer = fn(Peer, u64) -> io::Result<()>;
+
 /// Both directions.
 pub(crate) fn measure(marks: &Marks, plan: &Plan, peer: Peer) -> io::Result<()> {
     let bytes = plan.part(USUAL, LEAST);
-    let cases: [(u8, &str, fn(Peer, u64) -> io::Result<()>); 2] = [
+    let cases: [(u8, &str, Transfer); 2] = [
         (33, "TCP, L2 to host", send),
         (34, "TCP, host to L2", receive),
     ];

@@ -1,5 +1,5 @@
-//! What is measured, as the kernel's command line has it: `tdp.measure=disk:ROUNDS:SHARE` or
-//! `tdp.measure=network:ROUNDS:SHARE[:PORT]`. A round is a SHARE-th of the usual one.
+//! What is measured, as the kernel's command line has it: `tdp.measure=disk:ROUNDS:SHARE`, the same with `zeroes` for a disk that
+//! reads as zero, or `tdp.measure=network:ROUNDS:SHARE[:PORT]`. A round is a SHARE-th of the usual one.
 
 /// The word.
 const WORD: &str = "tdp.measure=";
@@ -13,11 +13,20 @@ pub(crate) enum Peer {
     Host(u16),
 }
 
+/// What the disk reads as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Each 4 KiB begin with their number.
+    Numbers,
+    /// Zero.
+    Zeroes,
+}
+
 /// What.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     /// The first virtio disk.
-    Disk,
+    Disk(Content),
     /// The first network.
     Network(Peer),
 }
@@ -42,7 +51,8 @@ impl Plan {
         let rounds = fields.next()?.parse().ok().filter(|&rounds| rounds != 0)?;
         let share = fields.next()?.parse().ok().filter(|&share| share != 0)?;
         let what = match (what, fields.next()) {
-            ("disk", None) => What::Disk,
+            ("disk", None) => What::Disk(Content::Numbers),
+            ("zeroes", None) => What::Disk(Content::Zeroes),
             ("network", None) => What::Network(Peer::Services),
             ("network", Some(port)) => What::Network(Peer::Host(port.parse().ok()?)),
             _ => return None,
@@ -70,11 +80,13 @@ mod tests {
         assert_eq!(
             plan("tdp.measure=disk:3:1"),
             Some(Plan {
-                what: What::Disk,
+                what: What::Disk(Content::Numbers),
                 rounds: 3,
                 share: 1
             })
         );
+        let zeroes = plan("tdp.measure=zeroes:1:1").unwrap();
+        assert_eq!(zeroes.what, What::Disk(Content::Zeroes));
         let network = plan("tdp.measure=network:1:8:4711").unwrap();
         assert_eq!(network.what, What::Network(Peer::Host(4711)));
         assert_eq!(

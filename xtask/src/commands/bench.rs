@@ -48,11 +48,16 @@ impl Parts {
     /// Measures what was asked for; the figures with them.
     fn measure(options: &Options, setup: &Setup, asked: Asked) -> Result<(Self, Vec<Figure>)> {
         let mut parts = Self::default();
-        for (wanted, what) in [(asked.disk, What::Disk), (asked.network, What::Network)] {
+        // Without a medium, every boot is the same.
+        for (wanted, what, boots) in [
+            (asked.disk, What::NoMedium, 1),
+            (asked.disk, What::Disk, options.boots),
+            (asked.network, What::Network, options.boots),
+        ] {
             if wanted {
                 parts
                     .throughput
-                    .extend(throughput::rows(setup, what, options.boots)?);
+                    .extend(throughput::rows(setup, what, boots)?);
             }
         }
         let mut figures = throughput::figures(&parts.throughput);

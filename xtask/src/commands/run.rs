@@ -298,6 +298,7 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
             broker_socket: options.broker_socket.as_deref(),
             guest_console: options.guest_console.as_deref(),
             vsock: options.vsock,
+            no_medium: None,
         },
         gpaw: options.gpaw,
         clock,

@@ -70,6 +70,7 @@ pub(crate) fn plain(
         memory_mib: 1024,
         clock: Clock::Counted,
         disk: None,
+        no_medium: None,
         network: None,
         tpm_socket: socket,
         limit: LIMIT,

@@ -327,6 +327,7 @@ fn on_qemu(root: &RootDisk, boot: BootFiles<'_>, disk: &Path) -> Result<Run> {
         clock: Clock::Paced,
         tpm_socket: Some(swtpm.socket()),
         disk: Some(disk),
+        no_medium: None,
         network: None,
         limit: LIMIT,
     }

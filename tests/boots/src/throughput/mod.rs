@@ -12,7 +12,7 @@ use simulator::{BootFiles, HostDevices, Network, Run, Simulation};
 use std::path::Path;
 
 /// Bytes of the disk: what the guest's program uses.
-const DISK: usize = 64 << 20;
+pub const DISK: u64 = 64 << 20;
 /// What begins with its number.
 const BLOCK: usize = 4096;
 /// Memory of the TD, in MiB.
@@ -25,7 +25,7 @@ const PACKET_GOAL: f64 = 0.5;
 
 /// A disk whose blocks have their numbers, as the guest's program looks for.
 pub fn make_disk(path: &Path) -> Result<()> {
-    let mut disk = vec![0x5A; DISK];
+    let mut disk = vec![0x5A; usize::try_from(DISK)?];
     for (block, number) in disk.chunks_exact_mut(BLOCK).zip(0_u64..) {
         block[..8].copy_from_slice(&number.to_le_bytes());
     }

@@ -12,7 +12,7 @@ use crate::initrd::More;
 use crate::{debian, images, prepare, progress, report};
 use anyhow::{Context, Result, ensure};
 use boots::devices::devices_option;
-use boots::throughput::{Cost, EXIT_GOALS, Measured, Watch, cost, make_disk};
+use boots::throughput::{Cost, DISK, EXIT_GOALS, Measured, Watch, cost, make_disk};
 use boots::{BASE_COMMAND_LINE, LIMIT, Setup};
 use peer::Peer;
 use serde_json::{Value, json};
@@ -30,7 +30,10 @@ const RATIO_GOAL: f64 = 0.7;
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
+    /// A disk in a file.
     Disk,
+    /// A disk that has no medium: what takes time is instructions alone.
+    NoMedium,
     Network,
 }
 
@@ -38,6 +41,7 @@ impl What {
     fn name(self) -> &'static str {
         match self {
             Self::Disk => "disk",
+            Self::NoMedium => "disk without a medium",
             Self::Network => "network",
         }
     }
@@ -45,7 +49,7 @@ impl What {
     /// What a unit of it is.
     fn unit(self) -> &'static str {
         match self {
-            Self::Disk => "request",
+            Self::Disk | Self::NoMedium => "request",
             Self::Network => "packet",
         }
     }
@@ -87,6 +91,7 @@ impl<'a> Bench<'a> {
         let peer = Peer::start()?;
         let words = match what {
             What::Disk => format!("disk:{ROUNDS}:1"),
+            What::NoMedium => format!("zeroes:{ROUNDS}:1"),
             What::Network => format!("network:{ROUNDS}:1:{}", peer.port()),
         };
         let command_line =
@@ -111,9 +116,9 @@ impl<'a> Bench<'a> {
 
     /// L2's.
     fn ours(&self) -> Result<(Vec<Measured>, Vec<Cost>)> {
-        let name = format!("throughput-{}", self.what.name());
+        let name = format!("throughput-{}", self.what.name().replace(' ', "-"));
         let devices = match self.what {
-            What::Disk => "disks",
+            What::Disk | What::NoMedium => "disks",
             What::Network => "network",
         };
         let options = [
@@ -123,7 +128,7 @@ impl<'a> Bench<'a> {
         ];
         let disks = match self.what {
             What::Disk => std::slice::from_ref(&self.disk),
-            What::Network => &[],
+            What::NoMedium | What::Network => &[],
         };
         let mut watch = Watch::default();
         let run = Simulation {
@@ -132,10 +137,11 @@ impl<'a> Bench<'a> {
             devices: HostDevices {
                 models: Models::Qemu,
                 network: match self.what {
-                    What::Disk => Network::None,
+                    What::Disk | What::NoMedium => Network::None,
                     What::Network => Network::Qemu(Outside::Host),
                 },
                 disks,
+                no_medium: (self.what == What::NoMedium).then_some(DISK),
                 ..HostDevices::default()
             },
             ..self.setup.simulation(&name, self.boot(), MEMORY_MIB)
@@ -156,6 +162,7 @@ impl<'a> Bench<'a> {
             memory_mib: MEMORY_MIB,
             clock: Clock::Paced,
             disk: (self.what == What::Disk).then_some(&*self.disk),
+            no_medium: (self.what == What::NoMedium).then_some(DISK),
             network: (self.what == What::Network).then_some(Outside::Host),
             tpm_socket: None,
             limit: LIMIT,
@@ -220,11 +227,15 @@ fn row(
     let (ours, theirs) = of(ours)
         .zip(of(theirs))
         .context("not every boot measured every case")?;
-    let name = ours.first().context("no boots")?.name.clone();
+    let case = ours.first().context("no boots")?.name.clone();
     ensure!(
-        ours.iter().chain(&theirs).all(|case| case.name == name),
+        ours.iter().chain(&theirs).all(|other| other.name == case),
         "the boots measured other cases"
     );
+    let name = match what {
+        What::NoMedium => format!("no medium, {case}"),
+        What::Disk | What::Network => case,
+    };
     let all = |cases: &[Measured]| {
         Spread::of(
             cases
@@ -288,7 +299,7 @@ impl Row {
         }];
         let goal = EXIT_GOALS
             .iter()
-            .find(|(depth, _)| self.what == What::Disk && self.name.ends_with(depth));
+            .find(|(depth, _)| self.what != What::Network && self.name.ends_with(depth));
         let exits = self.cost.device_exits;
         let name = format!("L2 exits a {}, {}", self.what.unit(), self.name);
         figures.push(match goal {
