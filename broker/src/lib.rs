@@ -26,6 +26,7 @@ pub mod seal;
 pub mod server;
 pub mod status;
 pub mod store;
+pub mod upgrade;
 pub mod writer;
 
 use std::time::{SystemTime, UNIX_EPOCH};

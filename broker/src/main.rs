@@ -114,6 +114,21 @@ enum Command {
         /// The policy's name.
         policy: String,
     },
+    /// Update the L1 of a machine whose key the hardware has a part in: the L1 that it has gives the state away at its next
+    /// start, and the one that passes this policy takes it. See docs/broker.md.
+    Upgrade {
+        /// Name or identity.
+        machine: String,
+        /// The policy of the new L1, which is allowed already.
+        #[arg(long, value_name = "POLICY", required_unless_present = "end")]
+        to: Option<String>,
+        /// The new L1 has the state: forget the key of the update.
+        #[arg(long, conflicts_with = "to")]
+        end: bool,
+        /// End it also where the ledger does not tell that the new L1 has the state.
+        #[arg(long, requires = "end")]
+        anyway: bool,
+    },
     /// Have a machine go on that the ledger refuses. The owner must know why it did: see docs/broker.md.
     Recover {
         /// Name or identity.
@@ -316,6 +331,21 @@ fn main() -> Result<()> {
             writeln!(out, "policy {name} is allowed for {machine}")?;
         }
         Command::Disallow { machine, policy } => broker.disallow(&machine, &policy)?,
+        Command::Upgrade {
+            machine,
+            to,
+            anyway,
+            ..
+        } => match to {
+            Some(policy) => {
+                broker.begin_upgrade(&machine, &policy)?;
+                writeln!(
+                    out,
+                    "start {machine} with the L1 that it has, then with that of policy {policy}, then `upgrade {machine} --end`"
+                )?;
+            }
+            None => broker.end_upgrade(&machine, anyway)?,
+        },
         Command::Recover { machine, how } => broker.recover(&machine, recovery(how)?)?,
         Command::Backup { file } => broker.backup(&file)?,
         Command::Prune { older_than } => {
@@ -385,6 +415,9 @@ epoch {}",
             policy.name,
             time(policy.allowed)
         )?;
+    }
+    if let Some(upgrade) = broker.upgrade(&machine.id)? {
+        writeln!(out, "upgrade to {}", upgrade.to)?;
     }
     for event in events {
         writeln!(

@@ -28,6 +28,8 @@ pub enum Purpose {
     SessionKey,
     /// A session of KBS whose evidence passed.
     KbsSession,
+    /// What stands for the hardware's half while L1 is updated.
+    UpgradeKey,
 }
 
 impl Purpose {
@@ -37,6 +39,7 @@ impl Purpose {
             Purpose::MachineKey => "machine key",
             Purpose::SessionKey => "session key",
             Purpose::KbsSession => "session of KBS",
+            Purpose::UpgradeKey => "upgrade key",
         }
     }
 }

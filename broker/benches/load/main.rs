@@ -169,6 +169,7 @@ fn sessions(place: &Place, clients: usize) -> Vec<Release> {
             session: Some(session),
             ledger: true,
             policy: None,
+            carry: None,
         });
     }
     releases

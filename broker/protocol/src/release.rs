@@ -56,6 +56,27 @@ pub struct Session {
     pub key: Secret,
 }
 
+/// An order of the operator's while L1 is updated: another L1 has another hardware half, so the state passes from the one
+/// to the other under a key of the broker's alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Carry {
+    /// What stands for the hardware's half meanwhile: of this machine and this update.
+    pub key: Secret,
+    /// What this L1 does with the state.
+    pub seal: CarrySeal,
+}
+
+/// What an L1 seals the state with while it is updated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CarrySeal {
+    /// With the key of the update: this is the L1 that gives the state away.
+    Carry,
+    /// With its own hardware half: this is the L1 that takes it.
+    Own,
+}
+
 /// What the broker signs. A resource that the owner signed once, for a KBS that keeps it, has the first two members alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +100,9 @@ pub struct Release {
     /// The policy that the evidence passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// An update of L1 is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carry: Option<Carry>,
 }
 
 /// How a release must be bound.
@@ -139,7 +163,7 @@ impl Release {
         let (nonce, tee) = match binding {
             Binding::Start { nonce, tee } => (nonce, tee),
             Binding::Machine { nonce, tee } => match (&self.nonce, &self.tee, &self.session) {
-                (None, None, None) if !self.ledger => return Ok(()),
+                (None, None, None) if !self.ledger && self.carry.is_none() => return Ok(()),
                 _ => (nonce, tee),
             },
         };
@@ -201,6 +225,7 @@ mod tests {
             }),
             ledger: true,
             policy: Some("production".into()),
+            carry: None,
         }
     }
 
@@ -261,6 +286,28 @@ mod tests {
             ..stored
         };
         assert_eq!(open(&ledger, false).unwrap_err(), Error::Unbound);
+    }
+
+    /// What is replayed for ever must not say for ever that the hardware's half is to be left out.
+    #[test]
+    fn an_order_to_carry_a_state_is_for_one_start() {
+        for seal in [CarrySeal::Carry, CarrySeal::Own] {
+            let key = Secret([6; 32]);
+            let carried = Release {
+                carry: Some(Carry { key, seal }),
+                ..release()
+            };
+            assert_eq!(open(&carried, true).unwrap(), carried);
+            let stored = Release {
+                nonce: None,
+                tee: None,
+                session: None,
+                ledger: false,
+                ..carried
+            };
+            assert_eq!(open(&stored, true).unwrap_err(), Error::Unbound);
+            assert_eq!(open(&stored, false).unwrap_err(), Error::Unbound);
+        }
     }
 
     #[test]

@@ -290,7 +290,7 @@ impl Kbs {
         let fresh = FreshSession::new(&self.operator)?;
         let operator = Arc::clone(&self.operator);
         let path = path.to_owned();
-        let (passed, key) = self
+        let (passed, key, carry) = self
             .writer
             .run(About::Attested(name.clone()), move |transaction| {
                 kept(give(&name, &path, &fresh, &operator, transaction))
@@ -304,6 +304,7 @@ impl Kbs {
             ledger: passed.ledger.is_some(),
             session: passed.ledger,
             policy: Some(passed.policy),
+            carry,
         };
         let jws = release.sign(&self.identity)?;
         let fresh = Fresh {

@@ -6,10 +6,11 @@ use crate::random;
 use crate::refused::Refused;
 use crate::seal::{OperatorKey, Purpose};
 use crate::store::{Attested, Event, Session, StoreError, Transaction};
+use crate::upgrade;
 use broker_ledger::Refusal;
 use broker_protocol::MachineId;
 use broker_protocol::jwk::TeePubKey;
-use broker_protocol::release::{self, Secret};
+use broker_protocol::release::{self, Carry, Secret};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -103,7 +104,7 @@ pub(super) fn give(
     fresh: &Fresh,
     operator: &OperatorKey,
     transaction: &mut dyn Transaction,
-) -> Result<(Passed, Secret), Refused> {
+) -> Result<(Passed, Secret, Option<Carry>), Refused> {
     let mut passed = Passed::find(name, operator, transaction)?;
     if path != passed.path {
         return Err(match path.starts_with(MACHINES) {
@@ -139,15 +140,18 @@ pub(super) fn give(
         }
     };
     let (policy, tee) = (&passed.policy, hex::encode(passed.tee.thumbprint()));
+    let order = upgrade::order(transaction, &id, policy, machine.entry.epoch)?;
+    let update = order.as_ref().map_or("", upgrade::Order::detail);
     let event = Event {
         time: now(),
         machine: Some(id),
         event: "released".into(),
-        detail: format!("policy {policy:?}, key of the TEE {tee}, {ledger}"),
+        detail: format!("policy {policy:?}, key of the TEE {tee}, {ledger}{update}"),
     };
     tracing::info!(machine = %id, event = event.event, detail = event.detail);
     transaction.tell(&event)?;
-    Ok((passed, Secret(*key)))
+    let carry = order.map(|order| order.open(operator, &id)).transpose()?;
+    Ok((passed, Secret(*key), carry))
 }
 
 /// A ledger of a backup gives its key, and says at the opening what is wrong: L1 can show that, and tells it in its turn.

@@ -320,6 +320,7 @@ impl Opened {
             session: None,
             ledger: false,
             policy: None,
+            carry: None,
         };
         once(&mut *self.storage, |transaction| {
             told(

@@ -25,6 +25,7 @@ mod running;
 mod storage;
 mod store;
 mod transcripts;
+mod upgrade;
 
 /// The database of these tests.
 const KIND: storage::Kind = storage::Kind::Sqlite;

@@ -15,7 +15,7 @@ use broker_protocol::kbs::{
 use broker_protocol::ledger::{
     self, Answer, Code, Envelope, MAC_HEADER, Request, Sealed, code_from_text, code_text,
 };
-use broker_protocol::release::{Release, Secret, Session, thumbprint_text};
+use broker_protocol::release::{Carry, Release, Secret, Session, thumbprint_text};
 use zeroize::Zeroizing;
 
 /// The status of an answer of the ledger.
@@ -69,6 +69,8 @@ pub struct Broker {
     pub machine: MachineId,
     /// The half that it releases.
     pub half: [u8; 32],
+    /// What it orders while L1 is updated.
+    pub carry: Option<Carry>,
     /// Its ledger.
     pub entry: Entry,
     /// Requests that it has answered.
@@ -92,6 +94,7 @@ impl Broker {
             identity: identity(1),
             machine,
             half: [0xB0; 32],
+            carry: None,
             entry: Entry::default(),
             answered: Vec::new(),
             noted: Vec::new(),
@@ -208,6 +211,7 @@ impl Broker {
             }),
             ledger: true,
             policy: Some("production".into()),
+            carry: self.carry.clone(),
         };
         let mut identity_key = &self.identity;
         let mut recipient = tee;
