@@ -10,6 +10,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use attestation::tpm::Name;
 use sha2::{Digest, Sha384};
 use spin::Mutex;
 use tpm2_ref_sys::{NvError, NvStore};
@@ -32,6 +33,17 @@ pub trait Keeper {
     /// # Errors
     /// See [`NotKept`].
     fn keep_anew(&mut self, state: &[u8]) -> Result<(), NotKept>;
+
+    /// Is told the Names of the TPM's endorsement keys, RSA-2048, P-256 and P-384, when they are known, and remembers them
+    /// with the states from then on. An engine that makes other keys of the same seeds, as a later version may, must not go on
+    /// as if it were the same TPM.
+    ///
+    /// # Errors
+    /// [`NotKept::Never`]: the state's are others.
+    fn endorsed_as(&mut self, names: &[Name; 3]) -> Result<(), NotKept> {
+        let _ = names;
+        Ok(())
+    }
 }
 
 /// Why a state was not kept.

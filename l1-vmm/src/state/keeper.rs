@@ -1,9 +1,10 @@
 //! What the vTPM gives each of its states to.
 
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use attestation::tpm::{rh, template};
+use attestation::tpm::{Name, rh, template};
 use state_store::{Answer, Commit, Device, EkTemplate, Ledger, Nonce, Opened, State, Store};
 use vtpm::state::{Keeper, NotKept};
 use zeroize::{Zeroize, Zeroizing};
@@ -85,6 +86,17 @@ impl<D: Device, L: Ledger> StoreKeeper<D, L> {
         self.store.point().map_or(0, |point| point.counter)
     }
 
+    /// Commits the state that was committed once more, where the other slot is still sealed with a former key. What was
+    /// acknowledged is stored whatever comes of it.
+    fn reseal(&mut self, state: &[u8]) {
+        while self.store.is_resealing() {
+            if let Err(error) = self.give(state, Store::commit_anew) {
+                log::warn!("a slot is still sealed with a former key: {error}");
+                return;
+            }
+        }
+    }
+
     /// Gives a state to the store by `commit`.
     fn give(
         &mut self,
@@ -121,12 +133,40 @@ pub fn ek_templates() -> [EkTemplate; 3] {
 }
 
 impl<D: Device, L: Ledger> Keeper for StoreKeeper<D, L> {
+    /// A state of an earlier L1 has none yet, and gets them.
+    fn endorsed_as(&mut self, names: &[Name; 3]) -> Result<(), NotKept> {
+        for (template, name) in ek_templates().into_iter().zip(names) {
+            let handle = template.handle;
+            let mut known = self.around.ek_templates.iter_mut();
+            match known.find(|known| known.handle == handle) {
+                Some(known) if known.name.is_empty() => known.name = name.as_bytes().to_vec(),
+                Some(known) if known.name == name.as_bytes() && known.public == template.public => {
+                }
+                Some(_) => {
+                    return Err(NotKept::Never(format!(
+                        "the endorsement key of index {handle:#x} is another than the state has: start the L1 that wrote it"
+                    )));
+                }
+                None => self.around.ek_templates.push(EkTemplate {
+                    handle,
+                    public: template.public.clone(),
+                    name: name.as_bytes().to_vec(),
+                }),
+            }
+        }
+        Ok(())
+    }
+
     fn keep(&mut self, state: &[u8]) -> Result<(), NotKept> {
-        self.give(state, Store::commit)
+        self.give(state, Store::commit)?;
+        self.reseal(state);
+        Ok(())
     }
 
     fn keep_anew(&mut self, state: &[u8]) -> Result<(), NotKept> {
-        self.give(state, Store::commit_anew)
+        self.give(state, Store::commit_anew)?;
+        self.reseal(state);
+        Ok(())
     }
 }
 
@@ -135,6 +175,7 @@ mod tests {
     use super::*;
     use alloc::rc::Rc;
     use alloc::vec;
+    use attestation::digest::Algorithm;
     use core::cell::{Cell, RefCell};
     use state_store::{
         DeviceError, Grant, LedgerError, MachineId, NoLedger, Point, Refusal, Rollback, StateKey,
@@ -199,7 +240,7 @@ mod tests {
     }
 
     fn kept<L: Ledger>(disk: &Disk, ledger: L, rollback: Rollback) -> Kept<Disk, L> {
-        let key = StateKey::take(&mut [7; 32]);
+        let key = StateKey::take(&mut [7; 32]).into();
         let machine = MachineId([1; 32]);
         let opened = open(disk.clone(), ledger, &key, machine, NV_SIZE, rollback).unwrap();
         let fresh = Fresh {
@@ -308,6 +349,28 @@ mod tests {
             };
             assert!(why.contains("fenced"), "{why}");
         }
+    }
+
+    #[test]
+    fn the_endorsement_keys_stay_what_they_were() {
+        let name = |byte| Name::of(Algorithm::Sha256, &[byte]);
+        let names = [name(1), name(2), name(3)];
+        let disk = Disk::new();
+        let mut keeper = alone(&disk).keeper;
+        keeper.endorsed_as(&names).unwrap();
+        keeper.keep(b"state").unwrap();
+        drop(keeper);
+        let mut keeper = alone(&disk).keeper;
+        for (known, name) in keeper.around.ek_templates.iter().zip(&names) {
+            assert_eq!(known.name, name.as_bytes());
+        }
+        keeper.endorsed_as(&names).unwrap();
+        let others = [name(1), name(4), name(3)];
+        let error = keeper.endorsed_as(&others).unwrap_err();
+        let NotKept::Never(why) = &error else {
+            panic!("{error:?}");
+        };
+        assert!(why.contains("0x1c0000a is another"), "{why}");
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! the host can take back that one.
 
 use crate::device::{self, Device, DeviceError};
-use crate::key::{Keys, MachineId};
+use crate::key::{MachineId, Ring};
 use crate::layout::{LABEL_SECTOR, Label, Sha, Slot};
 use crate::ledger::{self, Ledger, LedgerError, Point, Refusal, Rollback};
 use crate::record::State;
@@ -105,6 +105,8 @@ pub(crate) struct Found {
     pub(crate) rollback: Rollback,
     pub(crate) machine: MachineId,
     pub(crate) nv_size: u32,
+    /// Slots that are sealed with another key than that of now.
+    pub(crate) former: usize,
 }
 
 /// Whether the disk has its label.
@@ -142,13 +144,15 @@ enum Replaced {
 pub struct Store<D, L> {
     device: D,
     ledger: L,
-    keys: Keys,
+    ring: Ring,
     found: Found,
     epoch: u64,
     /// The commit that counts, and its state's digest.
     last: Option<(Point, Sha)>,
     progress: Progress,
     replaced: Replaced,
+    /// Commits until every slot is sealed with the key of now.
+    to_reseal: usize,
 }
 
 impl<D, L> core::fmt::Debug for Store<D, L> {
@@ -163,16 +167,21 @@ impl<D, L> core::fmt::Debug for Store<D, L> {
 
 impl<D: Device, L: Ledger> Store<D, L> {
     /// Without a state as yet.
-    pub(crate) fn new(device: D, ledger: L, keys: Keys, found: Found, epoch: u64) -> Self {
+    pub(crate) fn new(device: D, ledger: L, ring: Ring, found: Found, epoch: u64) -> Self {
         Self {
             device,
             ledger,
-            keys,
+            ring,
             found,
             epoch,
             last: None,
             progress: Progress::Settled,
             replaced: Replaced::Superseded,
+            // A state that was opened with a former key is replaced by the second commit.
+            to_reseal: match found.former {
+                0 => 0,
+                _ => Slot::BOTH.len(),
+            },
         }
     }
 
@@ -215,6 +224,11 @@ impl<D: Device, L: Ledger> Store<D, L> {
             Progress::Written(point, _) => Some(point),
             _ => None,
         }
+    }
+
+    /// Whether a slot may still be sealed with a former key: the same state committed again replaces it.
+    pub fn is_resealing(&self) -> bool {
+        self.to_reseal > 0
     }
 
     /// The device and the ledger, given back.
@@ -272,12 +286,14 @@ impl<D: Device, L: Ledger> Store<D, L> {
             return Err(NotStored::OtherNvSize);
         }
         let records = state.encode().ok_or(NotStored::TooLarge)?;
-        let digest = self.keys.state_digest(&records);
+        // With the key of now: a state that was sealed with a former one is another, and is sealed anew.
+        let digest = self.ring.current().state_digest(&records);
         let counter = match self.last {
             Some((point, last))
                 if last == digest
                     && same == Same::Left
-                    && self.replaced == Replaced::Superseded =>
+                    && self.replaced == Replaced::Superseded
+                    && !self.is_resealing() =>
             {
                 return Ok(Put::Nothing(point));
             }
@@ -285,7 +301,7 @@ impl<D: Device, L: Ledger> Store<D, L> {
             None => 1,
         };
         if self.found.label == Labelled::NotYet {
-            let label = Label::new(self.found.machine.0, self.keys.key_id);
+            let label = Label::new(self.found.machine.0, self.ring.current().key_id);
             device::put(&mut self.device, LABEL_SECTOR, label.as_bytes())?;
             self.found.label = Labelled::Yes;
         }
@@ -296,9 +312,10 @@ impl<D: Device, L: Ledger> Store<D, L> {
             nv_size: self.found.nv_size,
             nonce,
         };
-        let (slot, point) = seal::seal(&self.keys, &seal, records).ok_or(NotStored::TooLarge)?;
+        let (slot, point) = seal::seal(&self.ring, &seal, records).ok_or(NotStored::TooLarge)?;
         device::put(&mut self.device, Slot::of(counter).sector(), &slot)?;
         self.progress = Progress::Written(point, digest);
+        self.to_reseal = self.to_reseal.saturating_sub(1);
         Ok(Put::Slot(point))
     }
 
@@ -348,7 +365,7 @@ impl<D: Device, L: Ledger> Store<D, L> {
 
     /// Writes the commit record of `point`.
     fn record(&mut self, point: Point) -> Result<(), DeviceError> {
-        let record = seal::commit_record(&self.keys, self.found.machine, point);
+        let record = seal::commit_record(self.ring.current(), self.found.machine, point);
         let sector = Slot::of(point.counter).commit_sector();
         device::put(&mut self.device, sector, record.as_bytes())
     }

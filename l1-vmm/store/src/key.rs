@@ -9,7 +9,8 @@ use hmac::{Hmac, Mac};
 use sha2::Sha384;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::layout::Sha;
+use crate::layout::{Sha, Tcb};
+use alloc::vec::Vec;
 
 /// Whose state it is: the vTPM's identity at its broker, or any other 32 bytes that name one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,78 @@ impl StateKey {
 impl core::fmt::Debug for StateKey {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("StateKey(..)")
+    }
+}
+
+/// A state key, and what has to be known of it before there is the key.
+#[derive(Debug)]
+pub struct SealingKey {
+    /// The key.
+    pub key: StateKey,
+    /// Of which TCB the hardware's half is; [`Tcb::NONE`] without one.
+    pub tcb: Tcb,
+}
+
+/// Keys that slots of one machine's disk may be sealed with.
+///
+/// A state is sealed anew where another key has taken the place of the one that it was sealed with: after an update of the
+/// platform, whose keys of older TCBs are still to be had, or of L1, whose state was carried over. One of the two slots is
+/// of the former key until the second commit.
+#[derive(Debug)]
+pub struct KeyRing {
+    /// What is sealed from now on is sealed with it.
+    pub current: SealingKey,
+    /// What may have been.
+    pub former: Vec<StateKey>,
+}
+
+impl From<StateKey> for KeyRing {
+    /// One key, which the hardware has no part in.
+    fn from(key: StateKey) -> Self {
+        let tcb = Tcb::NONE;
+        Self {
+            current: SealingKey { key, tcb },
+            former: Vec::new(),
+        }
+    }
+}
+
+/// The keys of a [`KeyRing`] for each purpose.
+pub(crate) struct Ring {
+    current: Keys,
+    former: Vec<Keys>,
+    /// Of the current key.
+    pub(crate) tcb: Tcb,
+}
+
+impl Ring {
+    pub(crate) fn new(ring: &KeyRing, machine: MachineId) -> Self {
+        let former = ring.former.iter();
+        Self {
+            current: Keys::new(&ring.current.key, machine),
+            former: former.map(|key| Keys::new(key, machine)).collect(),
+            tcb: ring.current.tcb,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn current_mut(&mut self) -> &mut Keys {
+        &mut self.current
+    }
+
+    /// What is sealed with from now on.
+    pub(crate) fn current(&self) -> &Keys {
+        &self.current
+    }
+
+    /// All of them, the current ones first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Keys> {
+        core::iter::once(&self.current).chain(&self.former)
+    }
+
+    /// The keys of this name.
+    pub(crate) fn named(&self, key_id: &[u8; 16]) -> Option<&Keys> {
+        self.all().find(|keys| keys.key_id == *key_id)
     }
 }
 

@@ -3,7 +3,7 @@
 //! | offset | what |
 //! | --- | --- |
 //! | 0 | [`Label`], written once |
-//! | 0x200 | [`KeyRecord`], where the hardware has a part in the key |
+//! | 0x200 | [`KeyRecord`], which version 1 wrote where the hardware has a part in the key |
 //! | 0x1000, 0x2000 | [`CommitRecord`] of slot 0 and of slot 1 |
 //! | 0x10_0000, 0x20_0000 | slot 0 and slot 1: a [`SlotSector`], then the ciphertext, zero up to a whole sector |
 //!
@@ -15,8 +15,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of a sector, the unit of a device's reads and writes.
 pub const SECTOR: usize = 512;
-/// The version of the format that this code writes.
-pub const VERSION: u16 = 1;
+/// The version of the format that this code writes. It reads each from [`FIRST_VERSION`] on.
+pub const VERSION: u16 = 2;
+/// The first version that there was.
+pub const FIRST_VERSION: u16 = 1;
 /// Sectors that a device must have at least: 3 MiB.
 pub const SECTORS_MIN: u64 = SLOT_SECTOR + 2 * SLOT_STRIDE;
 /// Where the label is, in sectors.
@@ -146,7 +148,8 @@ pub struct CommitRecord {
     pub rest: [u8; 0x130],
 }
 
-/// Of which TCB the hardware's half of the key is ([`key_record`](crate::key_record)).
+/// Of which TCB the hardware's half of the key is, of slots of version 1 ([`key_record`](crate::key_record)). There is no
+/// other version of this record.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
 )]
@@ -154,7 +157,7 @@ pub struct CommitRecord {
 pub struct KeyRecord {
     /// 0x000: [`magic::KEY`].
     pub magic: [u8; 8],
-    /// 0x008: [`VERSION`].
+    /// 0x008: [`FIRST_VERSION`].
     pub version: U16,
     /// 0x00A: zero.
     pub reserved: [u8; 6],
@@ -166,6 +169,36 @@ pub struct KeyRecord {
     pub digest: Sha,
     /// 0x060: zero.
     pub rest: [u8; 0x1A0],
+}
+
+/// The TCB that a sealing key is of.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
+#[repr(C)]
+pub struct Tcb {
+    /// CPUSVN of the processor.
+    pub cpusvn: [u8; 16],
+    /// TEE_TCB_SVN of the TDX module; never zero.
+    pub tee_tcb_svn: [u8; 16],
+}
+
+impl Tcb {
+    /// Of a key that the hardware has no part in.
+    pub const NONE: Self = Self {
+        cpusvn: [0; 16],
+        tee_tcb_svn: [0; 16],
+    };
 }
 
 /// What is associated data of a slot's AEAD.
@@ -198,8 +231,10 @@ pub struct SlotHeader {
     pub state_digest: Sha,
     /// 0x090: which key, without telling anything of it.
     pub key_id: [u8; 16],
-    /// 0x0A0: zero.
-    pub rest: [u8; 0x60],
+    /// 0x0A0: of which TCB the hardware's half of the key is; zero where the hardware has no part, and in version 1.
+    pub tcb: Tcb,
+    /// 0x0C0: zero.
+    pub rest: [u8; 0x40],
 }
 
 /// A slot's first sector.
@@ -239,7 +274,7 @@ pub fn preamble(sector: &[u8; SECTOR], magic: [u8; 8]) -> Result<(), Fault> {
         return Err(Fault::Magic);
     }
     let version = rest.first_chunk().map_or(0, |two| u16::from_le_bytes(*two));
-    if version != VERSION {
+    if !(FIRST_VERSION..=VERSION).contains(&version) {
         return Err(Fault::Version(version));
     }
     Ok(())
@@ -262,9 +297,14 @@ fn zero(bytes: &[u8]) -> bool {
 impl Label {
     /// The label of this machine and key.
     pub fn new(machine: [u8; 32], key_id: [u8; 16]) -> Self {
+        Self::of_version(VERSION, machine, key_id)
+    }
+
+    /// The label as that version wrote it.
+    pub fn of_version(version: u16, machine: [u8; 32], key_id: [u8; 16]) -> Self {
         let mut label = Self {
             magic: magic::LABEL,
-            version: VERSION.into(),
+            version: version.into(),
             reserved: [0; 6],
             machine,
             key_id,
@@ -299,7 +339,7 @@ impl KeyRecord {
     pub fn new(cpusvn: [u8; 16], tee_tcb_svn: [u8; 16]) -> Self {
         let mut record = Self {
             magic: magic::KEY,
-            version: VERSION.into(),
+            version: FIRST_VERSION.into(),
             reserved: [0; 6],
             cpusvn,
             tee_tcb_svn,
@@ -318,8 +358,10 @@ impl KeyRecord {
     pub fn parse(sector: &[u8; SECTOR]) -> Result<Self, Fault> {
         preamble(sector, magic::KEY)?;
         let record = Self::read_from_bytes(sector).map_err(|_| Fault::Damaged)?;
-        let whole =
-            record.digest == record.computed() && zero(&record.reserved) && zero(&record.rest);
+        let whole = record.version.get() == FIRST_VERSION
+            && record.digest == record.computed()
+            && zero(&record.reserved)
+            && zero(&record.rest);
         whole.then_some(record).ok_or(Fault::Damaged)
     }
 }
@@ -352,6 +394,7 @@ impl SlotSector {
         let whole = zero(&header.reserved)
             && zero(&header.reserved_2)
             && zero(&header.rest)
+            && (header.version.get() != FIRST_VERSION || header.tcb == Tcb::NONE)
             && zero(&first.rest)
             && first.length().is_some();
         whole.then_some(first).ok_or(Fault::Damaged)

@@ -38,7 +38,8 @@ pub mod seal;
 
 pub use commit::{Answer, Commit, Later, NotStored, Store};
 pub use device::{Device, DeviceError};
-pub use key::{MachineId, StateKey};
+pub use key::{KeyRing, MachineId, SealingKey, StateKey};
+pub use layout::Tcb;
 pub use ledger::{Grant, Ledger, LedgerError, NoLedger, Point, Refusal, Rollback};
 pub use open::{OpenError, Opened, open};
 pub use record::{EkTemplate, State};

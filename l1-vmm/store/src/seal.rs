@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 use zeroize::Zeroizing;
 
 use crate::device::{self, Device, DeviceError};
-use crate::key::{Keys, MachineId};
+use crate::key::{Keys, MachineId, Ring};
 use crate::layout::{
     CommitRecord, Fault, SECTOR, Sha, Slot, SlotHeader, SlotSector, VERSION, magic, sha384,
 };
@@ -87,6 +87,8 @@ pub(crate) struct Sealed {
     pub(crate) point: Point,
     pub(crate) nv_size: u32,
     pub(crate) state_digest: Sha,
+    /// Whether the key of now sealed it.
+    pub(crate) current: bool,
     pub(crate) records: Zeroizing<Vec<u8>>,
 }
 
@@ -106,15 +108,13 @@ impl Whole {
 
     /// The state in it, if its header names this machine and this key, and who has the key sealed it under this
     /// header.
-    pub(crate) fn open(self, machine: MachineId, keys: &Keys) -> Result<Sealed, SlotFault> {
+    pub(crate) fn open(self, machine: MachineId, ring: &Ring) -> Result<Sealed, SlotFault> {
         let point = self.point();
         let header = &self.first.header;
         if header.machine != machine.0 {
             return Err(SlotFault::OtherMachine(MachineId(header.machine)));
         }
-        if header.key_id != keys.key_id {
-            return Err(SlotFault::OtherKey);
-        }
+        let keys = ring.named(&header.key_id).ok_or(SlotFault::OtherKey)?;
         let mut records = Zeroizing::new(self.ciphertext);
         keys.slot
             .decrypt_inout_detached(
@@ -131,6 +131,7 @@ impl Whole {
             point,
             nv_size: header.nv_size.get(),
             state_digest: header.state_digest,
+            current: header.key_id == ring.current().key_id,
             records,
         })
     }
@@ -164,10 +165,11 @@ pub(crate) fn read<D: Device>(
 
 /// The bytes of a slot, whole sectors, and what the ledger knows it by. `None` if the records have no room.
 pub(crate) fn seal(
-    keys: &Keys,
+    ring: &Ring,
     seal: &Seal,
     mut records: Zeroizing<Vec<u8>>,
 ) -> Option<(Vec<u8>, Point)> {
+    let keys = ring.current();
     let mut first = SlotSector {
         header: SlotHeader {
             magic: magic::SLOT,
@@ -183,7 +185,8 @@ pub(crate) fn seal(
             reserved_2: [0; 12],
             state_digest: keys.state_digest(&records),
             key_id: keys.key_id,
-            rest: [0; 0x60],
+            tcb: ring.tcb,
+            rest: [0; 0x40],
         },
         tag: [0; 16],
         digest: [0; 48],
@@ -231,13 +234,15 @@ pub(crate) fn commit_record(keys: &Keys, machine: MachineId, point: Point) -> Co
 
 /// The commit that the record in the sector of `slot` tells of, if we wrote it.
 pub(crate) fn committed(
-    keys: &Keys,
+    ring: &Ring,
     machine: MachineId,
     slot: Slot,
     sector: &[u8; SECTOR],
 ) -> Result<Point, Fault> {
     let record = CommitRecord::parse(sector, slot)?;
-    let ours = record.machine == machine.0 && keys.commit_holds(record.covered(), &record.mac);
+    let mut keys = ring.all();
+    let ours = record.machine == machine.0
+        && keys.any(|keys| keys.commit_holds(record.covered(), &record.mac));
     ours.then_some(Point {
         epoch: record.epoch.get(),
         counter: record.counter.get(),
@@ -249,7 +254,7 @@ pub(crate) fn committed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::StateKey;
+    use crate::key::{KeyRing, StateKey};
 
     const MACHINE: MachineId = MachineId([3; 32]);
 
@@ -262,8 +267,8 @@ mod tests {
         }
     }
 
-    fn keys(byte: u8) -> Keys {
-        Keys::new(&StateKey::take(&mut [byte; 32]), MACHINE)
+    fn ring(byte: u8) -> Ring {
+        Ring::new(&KeyRing::from(StateKey::take(&mut [byte; 32])), MACHINE)
     }
 
     /// AES-GCM-SIV does not commit to a key: a slot can be made that two keys open. The keyed digest is of one key.
@@ -276,10 +281,10 @@ mod tests {
             nv_size: 0,
             nonce: Nonce([0; 12]),
         };
-        let ours = keys(1);
-        let mut both = keys(2);
-        both.slot = keys(1).slot;
-        both.key_id = ours.key_id;
+        let ours = ring(1);
+        let mut both = ring(2);
+        both.current_mut().slot = ring(1).current_mut().slot.clone();
+        both.current_mut().key_id = ours.current().key_id;
         for (sealer, expected) in [(&ours, Ok(())), (&both, Err(SlotFault::Forged))] {
             let records = Zeroizing::new(alloc::vec![7; 40]);
             let (bytes, point) = super::seal(sealer, &seal, records).unwrap();

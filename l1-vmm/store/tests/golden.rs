@@ -1,5 +1,5 @@
-//! Disks of format version 1, byte by byte: what this code writes, and what it reads of them. The files are never
-//! written again: a later version reads them as they are.
+//! Disks of format versions 1 and 2, byte by byte: version 2 as this code writes it, and what it reads of both. The files
+//! are never written again: a later version reads them as they are.
 //!
 //! A file has a line for each 32 bytes that are not all zero: offset, bytes. A disk has 3 MiB.
 //! `STATE_STORE_GOLDEN=write cargo test -p state-store --test golden` writes those that are not there.
@@ -13,10 +13,12 @@
 
 mod model;
 
-use model::{Disk, Kept, MACHINE, Model, Power, Tear, ledger, nonce, parts, start_on, state};
-use state_store::key_record::{self, KeyRecord};
-use state_store::layout::{LABEL_SECTOR, SECTOR, Slot};
-use state_store::{Commit, OpenError, Opened, Rollback};
+use model::{
+    Disk, Kept, MACHINE, Model, Power, Tear, key, ledger, nonce, parts, start_with, state,
+};
+use state_store::key_record::sealed_to;
+use state_store::layout::{LABEL_SECTOR, SECTOR, Slot, VERSION};
+use state_store::{Commit, KeyRing, OpenError, Opened, Rollback, Tcb};
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -56,13 +58,23 @@ struct Case {
     kept: Kept,
 }
 
+/// The TCB of the hardware's half, where there is one.
+const TCB: Tcb = Tcb {
+    cpusvn: [0xC5; 16],
+    tee_tcb_svn: [0x7D; 16],
+};
+
 /// Commits one more state, and says what is on the disk when the power goes after so many steps.
 fn commit(case: &Case, number: u64, steps: Option<u64>) -> (Disk, Kept) {
+    commit_with(case, number, steps, &key())
+}
+
+fn commit_with(case: &Case, number: u64, steps: Option<u64>, ring: &KeyRing) -> (Disk, Kept) {
     let kept = Rc::new(RefCell::new(case.kept));
     // The ledger's two messages of the opening come first.
     let power = Power::cut_after(steps.map(|steps| steps + 2));
     let (mut store, _) =
-        parts(start_on(&case.disk, Some(&kept), Rollback::Ledger, &power).unwrap());
+        parts(start_with(&case.disk, Some(&kept), Rollback::Ledger, &power, ring).unwrap());
     let stored = store.commit(&state(number, 100), nonce(number));
     assert_eq!(matches!(stored, Commit::Stored(_)), steps.is_none());
     (store.into_parts().0.crash(Tear::Everything), *kept.borrow())
@@ -97,11 +109,9 @@ fn cases() -> Vec<Case> {
     };
     // A first state whose key the hardware has a part in.
     let hardware = {
-        let mut device = Model::new(Disk::new(), &Power::default());
-        let record = KeyRecord::new([0xC5; 16], [0x7D; 16]);
-        key_record::write(&mut device, MACHINE, &record).unwrap();
-        let blank = case("blank", (device.crash(Tear::Nothing), Kept::default()));
-        case("hardware", commit(&blank, 1, None))
+        let mut ring = key();
+        ring.current.tcb = TCB;
+        case("hardware", commit_with(&blank, 1, None, &ring))
     };
     vec![
         first,
@@ -115,14 +125,14 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn file(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v1/{name}.txt"))
+fn file(version: u16, name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}/{name}.txt"))
 }
 
 #[test]
-fn this_code_writes_version_1_to_the_byte() {
+fn this_code_writes_version_2_to_the_byte() {
     for case in cases() {
-        let file = file(case.name);
+        let file = file(VERSION, case.name);
         let text = to_text(&case.disk);
         if std::env::var_os("STATE_STORE_GOLDEN").is_some() && !file.exists() {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -135,10 +145,15 @@ fn this_code_writes_version_1_to_the_byte() {
 }
 
 /// What is opened of a golden disk: the state's number, and whether it was acknowledged.
-fn opened(name: &str, kept: Kept, rollback: Rollback) -> Result<(Option<u64>, bool), OpenError> {
-    let disk = from_text(&std::fs::read_to_string(file(name)).unwrap());
+fn opened(
+    version: u16,
+    name: &str,
+    kept: Kept,
+    rollback: Rollback,
+) -> Result<(Option<u64>, bool), OpenError> {
+    let disk = from_text(&std::fs::read_to_string(file(version, name)).unwrap());
     let kept = Rc::new(RefCell::new(kept));
-    let opened = start_on(&disk, Some(&kept), rollback, &Power::default())?;
+    let opened = start_with(&disk, Some(&kept), rollback, &Power::default(), &key())?;
     let acknowledged = !matches!(opened, Opened::Unacknowledged { .. });
     if let Opened::Stored { state: found, .. } | Opened::Unacknowledged { state: found, .. } =
         &opened
@@ -149,7 +164,7 @@ fn opened(name: &str, kept: Kept, rollback: Rollback) -> Result<(Option<u64>, bo
 }
 
 #[test]
-fn version_1_is_read() {
+fn each_version_is_read() {
     let (yes, no) = (true, false);
     // By the policies `ledger`, `lazy` and `none`.
     let expected = [
@@ -165,42 +180,62 @@ fn version_1_is_read() {
         ("torn-label", [(None, yes); 3]),
         ("hardware", [(Some(1), yes); 3]),
     ];
-    for (case, (name, expected)) in cases().into_iter().zip(expected) {
-        assert_eq!(case.name, name);
-        let policies = [Rollback::Ledger, Rollback::Lazy, Rollback::None];
-        for (rollback, expected) in policies.into_iter().zip(expected) {
-            let found = opened(name, case.kept, rollback);
-            assert_eq!(found, Ok(expected), "{name}, {rollback:?}");
+    for version in 1..=VERSION {
+        for (case, (name, expected)) in cases().into_iter().zip(expected) {
+            assert_eq!(case.name, name);
+            let policies = [Rollback::Ledger, Rollback::Lazy, Rollback::None];
+            for (rollback, expected) in policies.into_iter().zip(expected) {
+                let kept = of_version(version, &case);
+                let found = opened(version, name, kept, rollback);
+                assert_eq!(
+                    found,
+                    Ok(expected),
+                    "version {version}, {name}, {rollback:?}"
+                );
+            }
         }
+        let disk = from_text(&std::fs::read_to_string(file(version, "hardware")).unwrap());
+        let mut device = Model::new(disk, &Power::default());
+        assert_eq!(sealed_to(&mut device, MACHINE).unwrap(), [TCB]);
     }
+}
+
+/// What the ledger of a case knows, with the digest that the slot has in that version's file.
+fn of_version(version: u16, case: &Case) -> Kept {
+    let mut kept = case.kept;
+    if let Some(latest) = &mut kept.latest {
+        let disk = from_text(&std::fs::read_to_string(file(version, case.name)).unwrap());
+        let slot = disk[&Slot::of(latest.counter).sector()];
+        latest.digest.copy_from_slice(&slot[0x110..0x140]);
+    }
+    kept
 }
 
 /// A disk that a later version wrote says so, in each structure that has a version, and is not written to.
 #[test]
 fn a_later_version_is_refused_by_its_number() {
-    let second = from_text(&std::fs::read_to_string(file("second")).unwrap());
-    let version = 2;
+    let second = from_text(&std::fs::read_to_string(file(VERSION, "second")).unwrap());
+    let version = VERSION + 1;
     for sector in [LABEL_SECTOR, Slot::of(2).sector()] {
         let mut disk = second.clone();
-        disk.get_mut(&sector).unwrap()[8] = 2;
+        disk.get_mut(&sector).unwrap()[8] = 3;
         let kept = ledger(true).unwrap();
         *kept.borrow_mut() = Kept {
             epoch: 2,
             latest: None,
             ..Kept::default()
         };
-        let error = start_on(&disk, Some(&kept), Rollback::Ledger, &Power::default());
+        let error = start_with(
+            &disk,
+            Some(&kept),
+            Rollback::Ledger,
+            &Power::default(),
+            &key(),
+        );
         assert_eq!(error.unwrap_err(), OpenError::FutureFormat { version });
-        let error = start_on(&disk, None, Rollback::None, &Power::default());
+        let error = start_with(&disk, None, Rollback::None, &Power::default(), &key());
         assert_eq!(error.unwrap_err(), OpenError::FutureFormat { version });
     }
-    let hardware = from_text(&std::fs::read_to_string(file("hardware")).unwrap());
-    let mut device = Model::new(hardware, &Power::default());
-    let record = key_record::read(&mut device, MACHINE).unwrap().unwrap();
-    assert_eq!(
-        (record.cpusvn, record.tee_tcb_svn),
-        ([0xC5; 16], [0x7D; 16])
-    );
     let mut device = Model::new(second, &Power::default());
     let examined = state_store::examine::examine(&mut device).unwrap();
     assert!(examined.label.is_ok() && examined.slots.iter().all(|slot| slot.slot.is_ok()));

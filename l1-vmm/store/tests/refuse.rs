@@ -18,8 +18,8 @@ use state_store::layout::{
 };
 use state_store::open::{Seen, SeenCommit};
 use state_store::{
-    Answer, Commit, Later, LedgerError, MachineId, NotStored, OpenError, Opened, Refusal, Rollback,
-    SlotFault, StateKey, open,
+    Answer, Commit, KeyRing, Later, LedgerError, MachineId, NotStored, OpenError, Opened, Refusal,
+    Rollback, SlotFault, StateKey, open,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -101,7 +101,7 @@ fn a_damaged_newest_slot_is_no_reason_to_take_the_older_one() {
     let slot = Slot::of(2).sector();
     for (sector, at, fault) in [
         (slot, 0, SlotFault::NotASlot),
-        (slot, 9, SlotFault::Version(0x1001)),
+        (slot, 9, SlotFault::Version(0x1002)),
         (slot, 0x31, SlotFault::Damaged),
         (slot, 0x100, SlotFault::Damaged),
         (slot, 0x110, SlotFault::Damaged),
@@ -248,7 +248,7 @@ fn a_ledger_that_forgot_is_found_out_by_the_slots_alone() {
 fn what_is_not_ours_is_refused_before_the_ledger_is_asked() {
     let ledger = ledger(true);
     let ours = disk(2, 300, ledger.as_ref());
-    let with = |key: StateKey, machine: MachineId, disk: &Disk, sectors: u64| {
+    let with = |key: KeyRing, machine: MachineId, disk: &Disk, sectors: u64| {
         let power = Power::default();
         let mut device = Model::new(disk.clone(), &power);
         device.sectors = sectors;
@@ -259,14 +259,19 @@ fn what_is_not_ours_is_refused_before_the_ledger_is_asked() {
     let other = MachineId([1; 32]);
     let error = with(key(), other, &ours, SECTORS_MIN);
     assert_eq!(error, OpenError::OtherMachine { found: MACHINE });
-    let error = with(StateKey::take(&mut [0x12; 32]), MACHINE, &ours, SECTORS_MIN);
+    let error = with(
+        StateKey::take(&mut [0x12; 32]).into(),
+        MACHINE,
+        &ours,
+        SECTORS_MIN,
+    );
     assert_eq!(error, OpenError::OtherKey);
     let sectors = SECTORS_MIN - 1;
     let error = with(key(), MACHINE, &ours, sectors);
     assert_eq!(error, OpenError::TooSmall { sectors });
     for (sector, at, expected) in [
         (0, 0, OpenError::NotAStateDisk),
-        (0, 8, OpenError::FutureFormat { version: 0x11 }),
+        (0, 8, OpenError::FutureFormat { version: 0x12 }),
         (0, 0x20, OpenError::LabelDamaged),
         (0, 0x1FF, OpenError::LabelDamaged),
     ] {
@@ -356,7 +361,7 @@ fn another_keys_slot_under_our_label_is_refused() {
     let power = Power::default();
     let device = Model::new(Disk::new(), &power);
     let witness = Witness::new(None, &power);
-    let other = StateKey::take(&mut [0x12; 32]);
+    let other: KeyRing = StateKey::take(&mut [0x12; 32]).into();
     let opened = open(device, witness, &other, MACHINE, NV_SIZE, Rollback::None).unwrap();
     let (mut store, _) = parts(opened);
     assert!(matches!(

@@ -46,7 +46,7 @@ impl Disk {
 
     /// The state on it, unlocked.
     pub fn keeper(&self) -> Kept<Self, NoLedger> {
-        let key = StateKey::take(&mut [7; 32]);
+        let key = StateKey::take(&mut [7; 32]).into();
         let machine = MachineId([1; 32]);
         let rollback = Rollback::None;
         let opened = open(

@@ -6,6 +6,7 @@ use attestation::pcr::PcrBanks;
 use attestation::tpm::{Command, Fields, NvPublic, cc, rc, rh};
 use vtpm::Engine;
 use vtpm::attested::IdentityTime;
+use vtpm::state::{Keeper, NotKept};
 
 use super::chip::{self, CLEAR, STATE, clock, wait};
 use super::disk::Disk;
@@ -357,4 +358,19 @@ fn time_alone_writes_nothing_for_extends() {
         session.ok(&chip::get_random(8));
     }
     assert_eq!(disk.writes(), writes);
+}
+
+/// An engine that makes other endorsement keys of a state's seeds is not the same TPM.
+#[test]
+fn a_tpm_whose_endorsement_keys_are_others_is_not_answered_for() {
+    let disk = Disk::new();
+    let mut session = first(&disk);
+    session.ok(&chip::read_public(rh::AK));
+    let names = session.tpm.ek_names().unwrap().clone();
+    drop(session);
+    let mut keeper = disk.keeper().keeper;
+    keeper.endorsed_as(&names).unwrap();
+    let [rsa, p256, p384] = names;
+    let error = keeper.endorsed_as(&[rsa, p384, p256]).unwrap_err();
+    assert!(matches!(error, NotKept::Never(_)), "{error}");
 }

@@ -17,7 +17,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use attestation::tpm::cc;
+use attestation::tpm::{Name, cc};
 
 use super::failure::Withheld;
 use crate::provision::{CommandKind, NvUse, Provisioner};
@@ -144,6 +144,11 @@ impl Keeping {
         self.commits.tell_withheld();
         self.commits.kept();
         Ok(())
+    }
+
+    /// Tells the keeper who the TPM is.
+    pub(super) fn endorsed_as(&mut self, names: &[Name; 3]) -> Result<(), NotKept> {
+        self.keeper.endorsed_as(names)
     }
 
     /// What is done before a command: what it must not run without is kept, and what it may change is saved.

@@ -15,6 +15,7 @@ mod keeping;
 mod launch;
 mod start;
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use attestation::journal::Record;
@@ -148,12 +149,17 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             journal,
             identity,
             evidence,
+            keeping,
             ..
         } = self;
         let identity = match identity {
             Some(identity) => identity,
             None => {
                 let (made, endorsed) = Identity::make(tpm, trust_domain)?;
+                if let Some(keeping) = keeping {
+                    let same = keeping.endorsed_as(&made.eks);
+                    same.map_err(|error| Failure::State(error.to_string()))?;
+                }
                 journal.begin(&made, trust_domain)?;
                 made.certify(&endorsed, tpm, trust_domain)?;
                 evidence.open(&made, journal.log(), tpm, trust_domain)?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use state_store::examine::{Counts, Examined, SlotExamined, examine};
-use state_store::layout::{Fault, Label, SECTOR, Slot, SlotHeader, VERSION};
+use state_store::layout::{Fault, Label, SECTOR, Slot, SlotHeader, Tcb, VERSION};
 use state_store::{Device, DeviceError, Point, SlotFault};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -219,7 +219,7 @@ fn key_record(examined: &Examined) -> Part {
         }
         Err(Fault::Blank) => (
             Verdict::Ok,
-            "none: the hardware has no part in the key".into(),
+            "none: of version 1, where the hardware has a part in the key".into(),
             json!({}),
         ),
         Err(fault) => (Verdict::Wrong, words(*fault), json!({})),
@@ -284,20 +284,11 @@ fn contents(slot: Slot, found: &SlotExamined, counts: &Counts, label: Option<&La
         }
     };
     let details = slot_json(header, point);
-    let stranger = label.and_then(|label| {
-        if label.machine != header.machine {
-            return Some(format!(
-                "another machine's: {}",
-                hex::encode(header.machine)
-            ));
-        }
-        (label.key_id != header.key_id)
-            .then(|| format!("sealed with another key: {}", hex::encode(header.key_id)))
-    });
-    if let Some(stranger) = stranger {
-        return part(name, Verdict::Wrong, stranger, details);
+    if label.is_some_and(|label| label.machine != header.machine) {
+        let text = format!("another machine's: {}", hex::encode(header.machine));
+        return part(name, Verdict::Wrong, text, details);
     }
-    let text = format!(
+    let mut text = format!(
         "commit {} of epoch {}, digest {}…; {} bytes of records, {} of NV memory",
         point.counter,
         point.epoch,
@@ -305,6 +296,20 @@ fn contents(slot: Slot, found: &SlotExamined, counts: &Counts, label: Option<&La
         header.length,
         header.nv_size,
     );
+    if header.tcb != Tcb::NONE {
+        text += &format!(
+            "; sealed to CPUSVN {}, TEE_TCB_SVN {}",
+            hex::encode(header.tcb.cpusvn),
+            hex::encode(header.tcb.tee_tcb_svn)
+        );
+    }
+    // After an update of the platform or of L1; whether it is ours nobody can tell without the key.
+    if label.is_some_and(|label| label.key_id != header.key_id) {
+        text += &format!(
+            "; sealed with another key than the first, {}",
+            hex::encode(header.key_id)
+        );
+    }
     part(name, Verdict::Ok, text, details)
 }
 
@@ -315,6 +320,8 @@ fn slot_json(header: &SlotHeader, point: &Point) -> Value {
         "digest": hex::encode(point.digest),
         "machine": hex::encode(header.machine),
         "key": hex::encode(header.key_id),
+        "cpusvn": hex::encode(header.tcb.cpusvn),
+        "tee-tcb-svn": hex::encode(header.tcb.tee_tcb_svn),
         "records-bytes": header.length.get(),
         "nv-bytes": header.nv_size.get(),
         "nonce": hex::encode(header.nonce),
@@ -355,7 +362,11 @@ mod tests {
 
     /// A golden disk as a file, with bytes changed.
     fn golden(name: &str, changes: &[(usize, u8)]) -> tempfile::NamedTempFile {
-        let text = root().join(format!("l1-vmm/store/tests/golden/v1/{name}.txt"));
+        golden_of(1, name, changes)
+    }
+
+    fn golden_of(version: u16, name: &str, changes: &[(usize, u8)]) -> tempfile::NamedTempFile {
+        let text = root().join(format!("l1-vmm/store/tests/golden/v{version}/{name}.txt"));
         let mut disk = vec![0; 3 << 20];
         for line in std::fs::read_to_string(text).unwrap().lines() {
             let (offset, bytes) = line.split_once(' ').unwrap();
@@ -422,6 +433,9 @@ mod tests {
             "7d".repeat(16)
         );
         assert!(text.contains(&sealed), "{text}");
+        let (verdicts, text) = found(&golden_of(2, "hardware", &[]));
+        assert_eq!(verdicts, [ok, ok, note, note, ok, ok, ok], "{text}");
+        assert!(text.contains(&sealed), "{text}");
         let (verdicts, text) = found(&golden("hardware", &[(0x210, 1)]));
         assert_eq!(verdicts[1], "FAIL", "{text}");
         let (verdicts, text) = found(&golden("torn-label", &[]));
@@ -456,7 +470,7 @@ mod tests {
                 "second",
                 vec![(8, 2)],
                 vec![0],
-                "format version 3, known is 1",
+                "format version 3, known is 2",
             ),
         ] {
             let (verdicts, text) = found(&golden(name, &changes));

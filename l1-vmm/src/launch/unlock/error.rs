@@ -1,6 +1,6 @@
 //! Why the state was not unlocked.
 
-use super::SealingError;
+use super::{HardwareTcb, SealingError};
 use broker_client::kbs::KbsError;
 use state_store::OpenError;
 
@@ -34,12 +34,12 @@ pub enum UnlockError {
     /// The TDX module gives no half.
     #[error("the hardware's half of the key: {0}")]
     Sealing(#[from] SealingError),
-    /// There is no state yet, and the disk names another TCB for it than the platform's: the host's choice, or what a
-    /// power cut and an update left.
+    /// The state is sealed to a TCB that the platform does not have: it was on a newer platform, or this one went back.
     #[error(
-        "the disk has no state, and would have the first one sealed to another TCB than the platform's: give a blank disk"
+        "the state is sealed to a newer TCB than this platform has ({0}): start the machine on a platform that is up to \
+         date"
     )]
-    OlderTcb,
+    NewerTcb(HardwareTcb),
     /// No half of a key.
     #[error("there is no half of a key")]
     NoHalf,
@@ -60,7 +60,7 @@ impl UnlockError {
             Self::Broker(error) => error.name(),
             Self::NoLedger => "no-ledger",
             Self::Sealing(_) => "no-sealing-key",
-            Self::OlderTcb => "older-tcb",
+            Self::NewerTcb(_) => "newer-tcb",
             Self::NoHalf => "no-key",
             Self::Open(error) => error.name(),
         }

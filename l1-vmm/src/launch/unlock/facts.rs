@@ -1,6 +1,7 @@
 //! What a relying party is told of how the state was unlocked.
 
 use super::HardwareTcb;
+use super::ring::Sealed;
 use alloc::string::String;
 use attestation::digest::Algorithm;
 use attestation::journal::{self, KeyHalves, Unlock};
@@ -14,7 +15,7 @@ pub struct Facts {
     pub journal: Unlock,
     /// The broker's policy that this TD passed, as the broker names it.
     pub policy: Option<String>,
-    /// The TCB that the hardware's half is of, if it has a part in the key.
+    /// The TCB that the hardware's half is of from the next commit on, if it has a part in the key.
     pub tcb: Option<HardwareTcb>,
 }
 
@@ -22,7 +23,7 @@ impl Facts {
     pub(super) fn new<D: state_store::Device, L: state_store::Ledger>(
         state: &PersistentState,
         policy: Option<String>,
-        tcb: Option<HardwareTcb>,
+        sealed: Sealed,
         opened: &Opened<D, L>,
     ) -> Self {
         let (Opened::Stored { store, .. }
@@ -43,10 +44,11 @@ impl Facts {
         let journal = Unlock {
             machine: state.machine.0,
             broker,
-            key: match state.key {
-                KeySource::Broker(_) => KeyHalves::Broker,
-                KeySource::Hardware => KeyHalves::Hardware,
-                KeySource::Both(_) => KeyHalves::Both,
+            key: match (&state.key, sealed) {
+                (KeySource::Broker(_), _) => KeyHalves::Broker,
+                (KeySource::Hardware, _) => KeyHalves::Hardware,
+                (KeySource::Both(_), Sealed::Carried) => KeyHalves::Carried,
+                (KeySource::Both(_), _) => KeyHalves::Both,
             },
             rollback: match state.rollback {
                 Rollback::Ledger => journal::Rollback::Ledger,
@@ -59,7 +61,10 @@ impl Facts {
         Self {
             journal,
             policy,
-            tcb,
+            tcb: match sealed {
+                Sealed::Hardware(tcb) => Some(tcb),
+                Sealed::Broker | Sealed::Carried => None,
+            },
         }
     }
 }

@@ -12,13 +12,26 @@ const BROKER: &[u8] = b"tdp-vtpm state key 1: broker";
 const HARDWARE: &[u8] = b"tdp-vtpm state key 1: hardware";
 /// Information of HKDF over both halves, the broker's first.
 const BOTH: &[u8] = b"tdp-vtpm state key 1: broker, hardware";
+/// Information of HKDF over the broker's half and what stands for the hardware's while L1 is updated.
+const CARRIED: &[u8] = b"tdp-vtpm state key 1: broker, carried";
 /// What the machine follows in the salt of the sealing key.
 const SALT: &[u8] = b"tdp-vtpm sealing key 1\0";
 
 /// The halves that there are.
 pub(super) struct Halves<'a> {
     pub(super) broker: Option<&'a [u8; 32]>,
-    pub(super) hardware: Option<&'a [u8; 32]>,
+    pub(super) other: Other<'a>,
+}
+
+/// What there is beside the broker's half.
+#[derive(Clone, Copy)]
+pub(super) enum Other<'a> {
+    /// Nothing.
+    None,
+    /// The hardware's half.
+    Hardware(&'a [u8; 32]),
+    /// What the broker gives in its place while L1 is updated.
+    Carried(&'a [u8; 32]),
 }
 
 /// The salt of the machine's sealing key: SHA-256 of a label and the machine.
@@ -37,21 +50,26 @@ pub(super) fn salt(machine: &MachineId) -> [u8; 32] {
 pub(super) fn state_key(machine: &MachineId, halves: &Halves<'_>) -> Option<StateKey> {
     let mut material = Zeroizing::new([0; 64]);
     let (first, second) = material.split_at_mut(32);
-    let (length, information) = match (halves.broker, halves.hardware) {
-        (Some(broker), Some(hardware)) => {
+    let (length, information) = match (halves.broker, halves.other) {
+        (Some(broker), Other::Hardware(half)) => {
             first.copy_from_slice(broker);
-            second.copy_from_slice(hardware);
+            second.copy_from_slice(half);
             (64, BOTH)
         }
-        (Some(half), None) => {
+        (Some(broker), Other::Carried(half)) => {
+            first.copy_from_slice(broker);
+            second.copy_from_slice(half);
+            (64, CARRIED)
+        }
+        (Some(half), Other::None) => {
             first.copy_from_slice(half);
             (32, BROKER)
         }
-        (None, Some(half)) => {
+        (None, Other::Hardware(half)) => {
             first.copy_from_slice(half);
             (32, HARDWARE)
         }
-        (None, None) => return None,
+        (None, Other::None | Other::Carried(_)) => return None,
     };
     let mut key = Zeroizing::new([0; 32]);
     let hkdf = Hkdf::<Sha384>::new(Some(&machine.0), material.get(..length)?);
@@ -71,7 +89,7 @@ mod tests {
         let (broker, hardware) = (broker.map(|b| [b; 32]), hardware.map(|b| [b; 32]));
         let halves = Halves {
             broker: broker.as_ref(),
-            hardware: hardware.as_ref(),
+            other: hardware.as_ref().map_or(Other::None, Other::Hardware),
         };
         key_id(state_key(&MachineId([machine; 32]), &halves).unwrap())
     }
@@ -91,15 +109,23 @@ mod tests {
             assert!(!keys[..number].contains(key), "{number}");
         }
         assert_eq!(id(1, Some(5), Some(6)), keys[3]);
+        let carried = Halves {
+            broker: Some(&[5; 32]),
+            other: Other::Carried(&[6; 32]),
+        };
+        let carried = key_id(state_key(&MachineId([1; 32]), &carried).unwrap());
+        assert!(!keys.contains(&carried));
     }
 
     #[test]
     fn without_a_half_there_is_no_key() {
-        let none = Halves {
-            broker: None,
-            hardware: None,
-        };
-        assert!(state_key(&MACHINE, &none).is_none());
+        for other in [Other::None, Other::Carried(&[6; 32])] {
+            let none = Halves {
+                broker: None,
+                other,
+            };
+            assert!(state_key(&MACHINE, &none).is_none());
+        }
     }
 
     #[test]

@@ -9,12 +9,14 @@
 //! * [`Facts`] is what a relying party is told of it.
 //!
 //! The key is HKDF-SHA-384 over the halves that the configuration asks for, the broker's first, with the machine as salt
-//! and a text for each choice of halves: whoever has the one half, or a state of another choice, has nothing.
+//! and a text for each choice of halves: whoever has the one half, or a state of another choice, has nothing. `ring` has
+//! which keys a state on the disk may be sealed with, and which it is sealed with from now on.
 
 mod attester;
 mod error;
 mod facts;
 mod key;
+mod ring;
 mod sealing;
 #[cfg(test)]
 mod tests;
@@ -32,11 +34,8 @@ use broker_client::{Channel, Deadline};
 use broker_protocol::jws::Identity;
 use broker_protocol::release::Release;
 use init_data::{Broker, InitData, Otherwise, PersistentState, Rollback};
-use key::Halves;
-use state_store::key_record::{self, KeyRecord};
-use state_store::{
-    Device, Grant, Ledger, LedgerError, MachineId, NoLedger, OpenError, Opened, Point,
-};
+use ring::KeysOf;
+use state_store::{Device, Grant, Ledger, LedgerError, MachineId, NoLedger, Opened, Point};
 use vtpm::TrustDomain;
 
 /// What the host has for the state.
@@ -188,33 +187,20 @@ impl Unlocking<'_> {
             released = Some(release);
         }
         let machine = MachineId(self.state.machine.0);
-        let tcb = match self.state.key.uses_hardware() {
-            true => Some(self.tcb(td, &mut disk)?),
-            false => None,
+        let keys = KeysOf {
+            machine,
+            uses_hardware: self.state.key.uses_hardware(),
+            released: released.as_ref(),
         };
-        let hardware = match &tcb {
-            Some(tcb) => Some(td.sealing_key(tcb, &key::salt(&machine))?),
-            None => None,
-        };
-        let halves = Halves {
-            broker: released.as_ref().map(|release| &release.key.0),
-            hardware: hardware.as_deref(),
-        };
-        let key = key::state_key(&machine, &halves).ok_or(UnlockError::NoHalf)?;
+        let (ring, sealed) = keys.ring(td, &mut disk)?;
         let rollback = match self.state.rollback {
             Rollback::Ledger => state_store::Rollback::Ledger,
             Rollback::Lazy => state_store::Rollback::Lazy,
             Rollback::None => state_store::Rollback::None,
         };
-        let opened = state_store::open(disk, ledger, &key, machine, self.nv_size, rollback)?;
-        // A state is of the TCB that the disk names, which is as old as the state; without one it is the host's word.
-        if let (Opened::Fresh(_), Some(tcb)) = (&opened, &tcb)
-            && td.tcb()? != *tcb
-        {
-            return Err(UnlockError::OlderTcb);
-        }
+        let opened = state_store::open(disk, ledger, &ring, machine, self.nv_size, rollback)?;
         let policy = released.and_then(|release| release.policy.clone());
-        let facts = Facts::new(self.state, policy, tcb, &opened);
+        let facts = Facts::new(self.state, policy, sealed, &opened);
         Ok(Box::new(Persistent { opened, facts }))
     }
 
@@ -256,25 +242,5 @@ impl Unlocking<'_> {
                 return Err(error.into());
             }
         }
-    }
-
-    /// The TCB that the state is sealed to: what the disk says, or for a new state the platform's, which the disk says
-    /// from then on. It is no secret, and a host that says another one gets a key that opens nothing.
-    fn tcb<T: Sealing, D: Device>(
-        &self,
-        td: &mut T,
-        disk: &mut D,
-    ) -> Result<HardwareTcb, UnlockError> {
-        let machine = MachineId(self.state.machine.0);
-        if let Some(record) = key_record::read(disk, machine).map_err(OpenError::from)? {
-            return Ok(HardwareTcb {
-                cpusvn: record.cpusvn,
-                tee_tcb_svn: record.tee_tcb_svn,
-            });
-        }
-        let tcb = td.tcb()?;
-        let record = KeyRecord::new(tcb.cpusvn, tcb.tee_tcb_svn);
-        key_record::write(disk, machine, &record)?;
-        Ok(tcb)
     }
 }

@@ -1,5 +1,7 @@
 //! The TDX half of the state's key, as a trait.
 
+use core::fmt;
+use state_store::Tcb;
 use tdcall::MetadataError;
 use tdcall::leaf::KeyGetError;
 use zeroize::Zeroizing;
@@ -14,6 +16,38 @@ pub struct HardwareTcb {
     pub cpusvn: [u8; 16],
     /// TEE_TCB_SVN of the TDX module.
     pub tee_tcb_svn: [u8; 16],
+}
+
+impl From<Tcb> for HardwareTcb {
+    fn from(tcb: Tcb) -> Self {
+        Self {
+            cpusvn: tcb.cpusvn,
+            tee_tcb_svn: tcb.tee_tcb_svn,
+        }
+    }
+}
+
+impl From<HardwareTcb> for Tcb {
+    fn from(tcb: HardwareTcb) -> Self {
+        Self {
+            cpusvn: tcb.cpusvn,
+            tee_tcb_svn: tcb.tee_tcb_svn,
+        }
+    }
+}
+
+impl fmt::Display for HardwareTcb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CPUSVN ")?;
+        for byte in self.cpusvn {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str(", TEE_TCB_SVN ")?;
+        for byte in self.tee_tcb_svn {
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Why the TDX module gives no half of a key.

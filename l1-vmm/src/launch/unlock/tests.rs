@@ -13,13 +13,16 @@ use alloc::vec;
 use alloc::vec::Vec;
 use attestation::journal::{KeyHalves, Rollback as JournalRollback};
 use broker_client::scripted::{Broker as Scripted, Lie, Script};
+use broker_protocol::release::{Carry, CarrySeal, Secret};
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicU64, Ordering};
 use init_data::{Configuration as Configured, KeySource, Machine};
-use state_store::{DeviceError, Nonce, Refusal, State, StateKey, layout};
+use state_store::key_record::KeyRecord;
+use state_store::{DeviceError, Nonce, OpenError, Refusal, State, StateKey, layout};
 use tdcall::Td;
 use tdx_module::test_platform::{ModelPage, ModelShared, ModelTdcall, SHARED_MEMORY};
 use tdx_module::{Configuration as Platform, Platform as _, TdParams, VpEnterInput};
+use zerocopy::IntoBytes;
 
 const MACHINE: [u8; 32] = [7; 32];
 const NV_SIZE: u32 = 1000;
@@ -77,7 +80,7 @@ pub(super) fn key_id(key: StateKey) -> [u8; 16] {
     let opened = state_store::open(
         disk.clone(),
         NoLedger,
-        &key,
+        &key.into(),
         machine,
         NV_SIZE,
         state_store::Rollback::None,
@@ -125,6 +128,8 @@ struct Start {
     wire: Rc<RefCell<Vec<u8>>>,
     bounds: Bounds,
     nv_size: u32,
+    /// Whether L1's image is the updated one, with another MRTD.
+    updated: bool,
     /// The channel's clock at the end of the last start.
     ended: RefCell<Rc<Cell<u64>>>,
 }
@@ -157,6 +162,7 @@ impl Start {
             wire: Rc::default(),
             bounds: Bounds::default(),
             nv_size: NV_SIZE,
+            updated: false,
             ended: RefCell::default(),
         }
     }
@@ -173,7 +179,16 @@ impl Start {
             mrconfigid: self.mrconfigid.unwrap_or(digest),
             ..TdParams::default()
         };
-        let model = ModelTdcall::on(self.platform.clone(), &params, MEMORY);
+        let updated = self.updated;
+        let platform = self.platform.clone();
+        let model = ModelTdcall::built_on(platform, &params, MEMORY, |module, platform| {
+            let mut pages = ModelTdcall::L1_PAGES.step_by(0x1000);
+            pages.try_for_each(|page| module.tdh_mem_page_add(platform, page, page, page))?;
+            match updated {
+                true => module.tdh_mr_extend(platform, ModelTdcall::L1_PAGES.start),
+                false => Ok(()),
+            }
+        });
         let shared = ModelShared::new(&model, SHARED..SHARED + 0x2000);
         let quotes = self.quotes;
         model.set_host(move |_, platform, exit| {
@@ -203,7 +218,8 @@ impl Start {
             },
             log_copy: GpaRange::with_length(0x10_0000, 0x1000).unwrap(),
             random: |into| {
-                into.fill(CLOCK.fetch_add(1, Ordering::Relaxed) as u8 | 1);
+                // Bytes of ones alone would be no key of P-256.
+                into.fill(CLOCK.fetch_add(1, Ordering::Relaxed) as u8 & 0x7F | 1);
                 Ok(())
             },
             clock: || CLOCK.fetch_add(1000, Ordering::Relaxed),
@@ -367,28 +383,149 @@ fn a_debug_td_another_platform_and_another_half_do_not_open_it() {
     }
 }
 
-#[test]
-fn an_update_of_the_platform_keeps_the_state_and_a_downgrade_does_not() {
-    let mut start = Start::new("hardware", Rollback::None);
-    first(&start);
-    start.platform.tcb.cpusvn[0] += 1;
-    start.platform.tcb.tee_tcb_svn[0] += 1;
-    let updated = second(&start);
-    assert_eq!(updated.tcb.unwrap().cpusvn, Platform::default().tcb.cpusvn);
-    // A state that is first sealed after the update is of the new TCB.
-    let newer = Start {
-        disk: Some(Disk::blank()),
-        ..start
+/// A start that finds the state and commits it again, as each start does.
+fn third(start: &Start) -> Facts {
+    let (opened, facts) = start.opened();
+    let (Opened::Stored { state: found, .. } | Opened::Unacknowledged { state: found, .. }) =
+        &opened
+    else {
+        panic!("there is no state");
     };
-    first(&newer);
-    let mut older = newer;
-    older.platform = Platform::with_sealing();
-    let error = older.refused();
-    assert_eq!(error.name(), "no-sealing-key");
-    assert!(
-        error.to_string().contains("the platform's TCB is older"),
-        "{error}"
-    );
+    assert_eq!(found.engine, [1; 100]);
+    let found = found.clone();
+    let mut store = store(opened);
+    for byte in 3..6 {
+        let commit = store.commit(&found, Nonce([byte; 12]));
+        assert_eq!(commit.answer(), state_store::Answer::Response);
+        store.settle().unwrap();
+    }
+    assert!(!store.is_resealing());
+    facts
+}
+
+#[test]
+fn an_update_of_the_platform_keeps_the_state_which_is_sealed_to_it_and_refused_after_a_downgrade() {
+    for (key, rollback) in [
+        ("hardware", Rollback::None),
+        ("both", Rollback::Ledger),
+        ("both", Rollback::Lazy),
+    ] {
+        let mut start = Start::new(key, rollback);
+        first(&start);
+        let old = Platform::with_sealing();
+        let mut new = old.clone();
+        new.tcb.cpusvn[0] += 1;
+        new.tcb.tee_tcb_svn[0] += 1;
+
+        // Looking at it seals nothing: the old platform still has the key.
+        start.platform = new.clone();
+        assert_eq!(second(&start).tcb.unwrap().cpusvn, new.tcb.cpusvn);
+        start.platform = old.clone();
+        second(&start);
+
+        // A commit does.
+        start.platform = new.clone();
+        third(&start);
+        second(&start);
+        start.platform = old.clone();
+        let error = start.refused();
+        assert_eq!(error.name(), "newer-tcb", "{key}");
+        assert!(
+            error.to_string().contains("is sealed to a newer TCB"),
+            "{error}"
+        );
+
+        // Nothing on the disk is of the old TCB.
+        start.platform = new.clone();
+        let mut disk = start.disk.clone().unwrap();
+        let sealed_to = state_store::key_record::sealed_to(&mut disk, MachineId(MACHINE)).unwrap();
+        assert_eq!(sealed_to.len(), 1);
+        assert_eq!(sealed_to[0].cpusvn, new.tcb.cpusvn);
+        second(&start);
+    }
+}
+
+/// The order of an update of L1, for one side of it.
+fn order(seal: CarrySeal) -> Option<Carry> {
+    let key = Secret([0xCA; 32]);
+    Some(Carry { key, seal })
+}
+
+#[test]
+fn an_update_of_l1_carries_the_state_over_by_the_brokers_order() {
+    for rollback in [Rollback::Ledger, Rollback::Lazy, Rollback::None] {
+        let mut start = Start::new("both", rollback);
+        let broker = start.broker.clone().unwrap();
+        first(&start);
+        // Without an order the updated L1 has another half.
+        start.updated = true;
+        assert_eq!(start.refused().name(), "other-key");
+        // Nor does the order help before the old one has followed it.
+        broker.borrow_mut().carry = order(CarrySeal::Own);
+        assert_eq!(start.refused().name(), "other-key");
+
+        start.updated = false;
+        broker.borrow_mut().carry = order(CarrySeal::Carry);
+        let facts = third(&start);
+        assert_eq!((facts.journal.key, facts.tcb), (KeyHalves::Carried, None));
+        // It may start again meanwhile.
+        second(&start);
+
+        start.updated = true;
+        broker.borrow_mut().carry = order(CarrySeal::Own);
+        let facts = third(&start);
+        assert_eq!(facts.journal.key, KeyHalves::Both);
+        assert!(facts.tcb.is_some());
+
+        // The update is over: the new one needs no order, and neither the old one nor the broker alone has the state.
+        broker.borrow_mut().carry = None;
+        second(&start);
+        start.updated = false;
+        for carry in [None, order(CarrySeal::Carry), order(CarrySeal::Own)] {
+            broker.borrow_mut().carry = carry;
+            assert_ne!(start.refused().name(), "records");
+        }
+    }
+}
+
+/// What the host kept of the time of the update is an older state, and the ledger says so; and without this update's key
+/// it is nothing.
+#[test]
+fn a_disk_of_the_time_of_the_update_is_an_older_one() {
+    let mut start = Start::new("both", Rollback::Ledger);
+    let broker = start.broker.clone().unwrap();
+    first(&start);
+    broker.borrow_mut().carry = order(CarrySeal::Carry);
+    third(&start);
+    let kept = start.disk.as_ref().unwrap().copy();
+    start.updated = true;
+    broker.borrow_mut().carry = order(CarrySeal::Own);
+    third(&start);
+    let last = start.disk.replace(kept);
+    assert_eq!(start.refused().name(), "rolled-back");
+    broker.borrow_mut().carry = Some(Carry {
+        key: Secret([0xCB; 32]),
+        seal: CarrySeal::Own,
+    });
+    assert_eq!(start.refused().name(), "other-key");
+    start.disk = last;
+    broker.borrow_mut().carry = None;
+    second(&start);
+}
+
+/// A machine whose key the hardware has no part in needs no update of its state, and an order changes nothing.
+#[test]
+fn an_order_is_nothing_to_a_key_of_the_broker_alone() {
+    let mut start = Start::new("broker", Rollback::Ledger);
+    first(&start);
+    let broker = start.broker.clone().unwrap();
+    for seal in [CarrySeal::Carry, CarrySeal::Own] {
+        broker.borrow_mut().carry = order(seal);
+        assert_eq!(third(&start).journal.key, KeyHalves::Broker);
+    }
+    broker.borrow_mut().carry = None;
+    start.updated = true;
+    second(&start);
 }
 
 #[test]
@@ -536,11 +673,12 @@ fn no_key_is_on_the_wire_or_on_the_disk() {
 #[test]
 fn a_disk_that_names_an_older_tcb_does_not_get_a_first_state_sealed_to_it() {
     let start = Start::new("hardware", Rollback::None);
-    let mut disk = start.disk.clone().unwrap();
+    let disk = start.disk.clone().unwrap();
     let mut old = Platform::default().tcb.cpusvn;
     old[0] -= 1;
+    // As version 1 had it.
     let record = KeyRecord::new(old, Platform::default().tcb.tee_tcb_svn);
-    key_record::write(&mut disk, MachineId(MACHINE), &record).unwrap();
+    disk.0.borrow_mut()[512..1024].copy_from_slice(record.as_bytes());
     first(&start);
     let facts = second(&start);
     assert_eq!(facts.tcb.unwrap().cpusvn, Platform::default().tcb.cpusvn);
@@ -559,9 +697,9 @@ fn a_label_without_a_state_does_not_get_a_first_state_sealed_to_an_older_tcb() {
     let (opened, _) = start.opened();
     assert!(matches!(opened, Opened::Fresh(_)));
     start.platform.tcb.cpusvn[0] += 1;
+    // The key of the label's TCB is not even asked for.
     let error = start.refused();
-    assert_eq!(error.name(), "older-tcb");
-    assert!(error.to_string().contains("blank"), "{error}");
+    assert_eq!(error.name(), "other-key");
 }
 
 #[test]

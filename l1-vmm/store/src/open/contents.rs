@@ -3,7 +3,7 @@
 use super::OpenError;
 use super::error::{Seen, SeenCommit};
 use crate::device::{self, Device, DeviceError};
-use crate::key::{Keys, MachineId};
+use crate::key::{MachineId, Ring};
 use crate::layout::{Fault, Slot, VERSION};
 use crate::ledger::{Grant, Point};
 use crate::seal::{self, Sealed, SlotFault};
@@ -41,16 +41,16 @@ impl Contents {
     pub(super) fn read<D: Device>(
         device: &mut D,
         machine: MachineId,
-        keys: &Keys,
+        ring: &Ring,
     ) -> Result<Self, DeviceError> {
         let mut record = |slot: Slot| {
             let sector = device::sector(device, slot.commit_sector())?;
-            Ok(seal::committed(keys, machine, slot, &sector))
+            Ok(seal::committed(ring, machine, slot, &sector))
         };
         let records = [record(Slot::Even)?, record(Slot::Odd)?];
         let mut slot = |slot: Slot| {
             let whole = seal::read(device, slot)?;
-            Ok(whole.and_then(|whole| whole.open(machine, keys)))
+            Ok(whole.and_then(|whole| whole.open(machine, ring)))
         };
         let slots = [slot(Slot::Even)?, slot(Slot::Odd)?];
         Ok(Self { records, slots })
@@ -69,6 +69,23 @@ impl Contents {
     /// The commits in the slots that are whole.
     pub(super) fn whole(&self) -> [Option<Point>; 2] {
         self.points().map(Result::ok)
+    }
+
+    /// Whether what is there of slots was sealed with keys that we do not have, all of it.
+    pub(super) fn of_another_key(&self) -> bool {
+        let another = |slot: &Result<Sealed, SlotFault>| {
+            matches!(slot, Err(SlotFault::Blank | SlotFault::OtherKey))
+        };
+        self.slots.iter().all(another)
+    }
+
+    /// How many slots are sealed with another key than that of now.
+    pub(super) fn of_former_keys(&self) -> usize {
+        let former = |slot: &&Result<Sealed, SlotFault>| match slot {
+            Ok(sealed) => !sealed.current,
+            Err(fault) => *fault == SlotFault::OtherKey,
+        };
+        self.slots.iter().filter(former).count()
     }
 
     /// What there is to be told of the slots.

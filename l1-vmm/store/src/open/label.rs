@@ -1,49 +1,71 @@
 //! Whose disk it is, by its label.
 
 use super::OpenError;
-use crate::commit::Labelled;
 use crate::device::{self, Device, DeviceError};
-use crate::key::{Keys, MachineId};
-use crate::layout::{Fault, KEY_SECTOR, LABEL_SECTOR, Label, SECTOR, SECTORS_MIN, magic};
+use crate::key::{MachineId, Ring};
+use crate::layout::{
+    FIRST_VERSION, Fault, KEY_SECTOR, LABEL_SECTOR, Label, SECTOR, SECTORS_MIN, VERSION, magic,
+};
 use zerocopy::IntoBytes;
 
-/// Whether the disk has our label. It has not yet where it is blank, or its label was torn when it was written.
+/// A label that is the machine's.
+pub(super) enum OurLabel {
+    /// There is one. Whether it names a key that we have: it names the first one that the disk was sealed with.
+    There {
+        /// It does.
+        known_key: bool,
+    },
+    /// The disk is blank, or its label was torn when it was written.
+    NotYet,
+}
+
+/// Whether the disk has our label.
 pub(super) fn read<D: Device>(
     device: &mut D,
     machine: MachineId,
-    keys: &Keys,
-) -> Result<Labelled, OpenError> {
+    ring: &Ring,
+) -> Result<OurLabel, OpenError> {
     let sectors = device.sectors();
     if sectors < SECTORS_MIN {
         return Err(OpenError::TooSmall { sectors });
     }
     let sector = device::sector(device, LABEL_SECTOR)?;
-    let ours = Label::new(machine.0, keys.key_id);
-    if sector == ours.as_bytes() {
-        return Ok(Labelled::Yes);
-    }
-    let mut part = sector.iter().zip(ours.as_bytes());
-    if part.all(|(found, ours)| *found == 0 || found == ours) {
+    let fault = match Label::parse(&sector) {
+        Ok(label) if label.machine != machine.0 => {
+            return Err(OpenError::OtherMachine {
+                found: MachineId(label.machine),
+            });
+        }
+        Ok(label) => {
+            let known_key = ring.named(&label.key_id).is_some();
+            return Ok(OurLabel::There { known_key });
+        }
+        Err(fault) => fault,
+    };
+    let torn = (FIRST_VERSION..=VERSION).any(|version| {
+        ring.all().any(|keys| {
+            let ours = Label::of_version(version, machine.0, keys.key_id);
+            let mut part = sector.iter().zip(ours.as_bytes());
+            part.all(|(found, ours)| *found == 0 || found == ours)
+        })
+    });
+    if torn {
         return match blank(device)? {
-            true => Ok(Labelled::NotYet),
+            true => Ok(OurLabel::NotYet),
             false if sector == [0; SECTOR] => Err(OpenError::NotAStateDisk),
             false => Err(OpenError::LabelDamaged),
         };
     }
-    match Label::parse(&sector) {
-        Ok(label) if label.machine != machine.0 => Err(OpenError::OtherMachine {
-            found: MachineId(label.machine),
-        }),
-        Ok(_) => Err(OpenError::OtherKey),
-        Err(Fault::Version(found)) => Err(OpenError::version(found)),
-        Err(Fault::Damaged) => Err(OpenError::LabelDamaged),
-        Err(Fault::Magic | Fault::Blank) => Err(OpenError::NotAStateDisk),
+    match fault {
+        Fault::Version(found) => Err(OpenError::version(found)),
+        Fault::Damaged => Err(OpenError::LabelDamaged),
+        Fault::Magic | Fault::Blank => Err(OpenError::NotAStateDisk),
     }
 }
 
 /// Whether all that a state disk uses is zero behind the label and the key's record: a disk of somebody else's is not
 /// written to.
-pub(crate) fn blank<D: Device>(device: &mut D) -> Result<bool, DeviceError> {
+fn blank<D: Device>(device: &mut D) -> Result<bool, DeviceError> {
     /// Sectors that are read at once.
     const CHUNK: usize = 128;
     const { assert!(SECTORS_MIN.is_multiple_of(CHUNK as u64)) };

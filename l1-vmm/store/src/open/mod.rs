@@ -10,11 +10,10 @@ mod error;
 mod label;
 
 pub use error::{OpenError, Seen, SeenCommit};
-pub(crate) use label::blank as is_blank;
 
 use crate::commit::{Found, Labelled, Store};
 use crate::device::Device;
-use crate::key::{Keys, MachineId, StateKey};
+use crate::key::{KeyRing, MachineId, Ring};
 use crate::layout::Sha;
 use crate::ledger::{self, Grant, Ledger, LedgerError, Point, Rollback};
 use crate::record::{RecordError, State, name};
@@ -22,6 +21,7 @@ use crate::seal::Sealed;
 use alloc::string::ToString;
 use contents::{Choice, Chosen, Contents};
 use core::fmt;
+use label::OurLabel;
 
 /// A state that was opened, or the place for a first one.
 pub enum Opened<D, L> {
@@ -68,13 +68,13 @@ impl<D, L> fmt::Debug for Opened<D, L> {
 pub fn open<D: Device, L: Ledger>(
     mut device: D,
     mut ledger: L,
-    key: &StateKey,
+    ring: &KeyRing,
     machine: MachineId,
     nv_size: u32,
     rollback: Rollback,
 ) -> Result<Opened<D, L>, OpenError> {
-    let keys = Keys::new(key, machine);
-    let decided = match decide(&mut device, &mut ledger, &keys, machine, nv_size, rollback) {
+    let ring = Ring::new(ring, machine);
+    let decided = match decide(&mut device, &mut ledger, &ring, machine, nv_size, rollback) {
         Ok(decided) => decided,
         Err(error) => {
             tell(&mut ledger, rollback, &error);
@@ -86,8 +86,9 @@ pub fn open<D: Device, L: Ledger>(
         rollback,
         machine,
         nv_size,
+        former: decided.former,
     };
-    let store = Store::new(device, ledger, keys, found, decided.epoch);
+    let store = Store::new(device, ledger, ring, found, decided.epoch);
     Ok(match decided.state {
         Decided::Nothing => Opened::Fresh(store),
         Decided::First(state, point) => Opened::Unacknowledged {
@@ -131,6 +132,8 @@ fn tell<L: Ledger>(ledger: &mut L, rollback: Rollback, error: &OpenError) {
 struct Decision {
     label: Labelled,
     epoch: u64,
+    /// Slots that are sealed with another key than that of now.
+    former: usize,
     state: Decided,
 }
 
@@ -156,14 +159,24 @@ enum Decided {
 fn decide<D: Device, L: Ledger>(
     device: &mut D,
     ledger: &mut L,
-    keys: &Keys,
+    ring: &Ring,
     machine: MachineId,
     nv_size: u32,
     rollback: Rollback,
 ) -> Result<Decision, OpenError> {
-    let label = label::read(device, machine, keys)?;
+    let (label, known_key) = match label::read(device, machine, ring)? {
+        OurLabel::There { known_key } => (Labelled::Yes, known_key),
+        OurLabel::NotYet => (Labelled::NotYet, true),
+    };
     let mut contents = || match label {
-        Labelled::Yes => Contents::read(device, machine, keys).map(Some),
+        Labelled::Yes => {
+            let contents = Contents::read(device, machine, ring)?;
+            // Nobody is asked for what cannot be opened, and no epoch ends for it.
+            match !known_key && contents.of_another_key() {
+                true => Err(OpenError::OtherKey),
+                false => Ok(Some(contents)),
+            }
+        }
         Labelled::NotYet => Ok(None),
     };
     let grant = match rollback {
@@ -176,6 +189,7 @@ fn decide<D: Device, L: Ledger>(
     // From here on no older epoch can commit.
     let contents = contents()?;
     let last_epoch = contents.as_ref().and_then(Contents::newest_epoch);
+    let former = contents.as_ref().map_or(0, Contents::of_former_keys);
     let choice = match (contents, grant) {
         (Some(contents), Some(grant)) => contents.of_ledger(grant)?,
         (Some(contents), None) => contents.of_commit_records()?,
@@ -223,6 +237,7 @@ fn decide<D: Device, L: Ledger>(
     Ok(Decision {
         label,
         epoch,
+        former,
         state,
     })
 }

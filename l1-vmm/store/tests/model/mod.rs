@@ -8,8 +8,8 @@ use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use state_store::layout::{SECTOR, SECTORS_MIN};
 use state_store::{
-    Device, DeviceError, EkTemplate, Grant, Ledger, LedgerError, MachineId, Nonce, OpenError,
-    Opened, Point, Refusal, Rollback, State, StateKey, Store, open,
+    Device, DeviceError, EkTemplate, Grant, KeyRing, Ledger, LedgerError, MachineId, Nonce,
+    OpenError, Opened, Point, Refusal, Rollback, State, StateKey, Store, open,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ pub type Sector = [u8; SECTOR];
 /// What survives a power cut.
 pub type Disk = BTreeMap<u64, Sector>;
 
-pub fn key() -> StateKey {
-    StateKey::take(&mut [0x11; 32])
+pub fn key() -> KeyRing {
+    StateKey::take(&mut [0x11; 32]).into()
 }
 
 pub fn nonce(number: u64) -> Nonce {
@@ -380,9 +380,19 @@ pub fn start_on(
     rollback: Rollback,
     power: &Power,
 ) -> Result<Started, OpenError> {
+    start_with(disk, kept, rollback, power, &key())
+}
+
+pub fn start_with(
+    disk: &Disk,
+    kept: Option<&Rc<RefCell<Kept>>>,
+    rollback: Rollback,
+    power: &Power,
+    ring: &KeyRing,
+) -> Result<Started, OpenError> {
     let device = Model::new(disk.clone(), power);
     let witness = Witness::new(kept, power);
-    open(device, witness, &key(), MACHINE, NV_SIZE, rollback)
+    open(device, witness, ring, MACHINE, NV_SIZE, rollback)
 }
 
 /// The store of an opening, and the state's number if there is one.

@@ -106,7 +106,7 @@ fn state(number: u64) -> State {
 
 /// Opens the state; gives the store and the number of the state that is there.
 fn start(disk: Disk) -> Result<(Store<Disk, NoLedger>, Option<u64>), OpenError> {
-    let key = StateKey::take(&mut [0x11; 32]);
+    let key = StateKey::take(&mut [0x11; 32]).into();
     let opened = open(disk, NoLedger, &key, MACHINE, NV_SIZE, Rollback::None)?;
     Ok(match opened {
         Opened::Stored { store, state, .. } | Opened::Unacknowledged { store, state, .. } => {

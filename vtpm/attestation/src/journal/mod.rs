@@ -107,11 +107,13 @@ pub enum KeyHalves {
     Hardware,
     /// Both of them.
     Both,
+    /// The broker's, and in place of the hardware's another of the broker's, while L1 is updated.
+    Carried,
 }
 
 impl KeyHalves {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Broker, Self::Hardware, Self::Both];
+    pub const ALL: [Self; 4] = [Self::Broker, Self::Hardware, Self::Both, Self::Carried];
 
     /// As in a record.
     pub const fn code(self) -> u8 {
@@ -119,6 +121,7 @@ impl KeyHalves {
             Self::Broker => 1,
             Self::Hardware => 2,
             Self::Both => 3,
+            Self::Carried => 4,
         }
     }
 
@@ -128,6 +131,7 @@ impl KeyHalves {
             Self::Broker => "broker",
             Self::Hardware => "hardware",
             Self::Both => "both",
+            Self::Carried => "carried",
         }
     }
 

@@ -286,7 +286,7 @@ impl Start {
 
 fn unlocks() -> impl Strategy<Value = Unlock> {
     let numbers = (any::<u64>(), any::<u64>());
-    (0..3usize, 0..3usize, any::<u8>(), numbers).prop_map(
+    (0..4usize, 0..3usize, any::<u8>(), numbers).prop_map(
         |(key, rollback, byte, (epoch, counter))| Unlock {
             machine: [byte; 32],
             broker: Some([!byte; 32]),
