@@ -120,3 +120,57 @@ fn documents() {
                      state = \"ephemeral\"\npcr-mirror = \"full\"\n'''\n";
     mutated(document, 20_000, entry_points::init_data);
 }
+
+/// A golden disk of the state's format, as the sectors of an input.
+fn disk(golden: &str) -> Vec<u8> {
+    let places = entry_points::places();
+    let mut sectors = vec![0; places.len() * 512];
+    for line in golden.lines() {
+        let (offset, bytes) = line.split_once(' ').expect("an offset");
+        let offset = usize::from_str_radix(offset, 16).expect("hexadecimal");
+        let place = places
+            .iter()
+            .position(|place| *place == offset as u64 / 512);
+        let at = place.expect("a place") * 512 + offset % 512;
+        for (to, from) in sectors[at..at + 32].iter_mut().zip(0..) {
+            let digits = &bytes[from * 2..from * 2 + 2];
+            *to = u8::from_str_radix(digits, 16).expect("hexadecimal");
+        }
+    }
+    sectors
+}
+
+#[test]
+fn state_disks() {
+    for golden in [
+        include_str!("../../store/tests/golden/v1/third.txt"),
+        include_str!("../../store/tests/golden/v2/third.txt"),
+        include_str!("../../store/tests/golden/v2/hardware.txt"),
+    ] {
+        mutated(&disk(golden), 300, entry_points::state_disk);
+    }
+}
+
+#[test]
+fn records() {
+    let state = state_store::State {
+        engine: vec![1; 40],
+        ek_templates: vec![state_store::EkTemplate {
+            handle: 1,
+            public: vec![2; 20],
+            name: vec![3; 10],
+        }],
+        journal_epoch: 4,
+        nv_size: 5,
+        policy: "policy".into(),
+        others: vec![],
+    };
+    let records = state.encode().expect("a small one");
+    mutated(&records, 20_000, entry_points::state_records);
+}
+
+#[test]
+fn what_a_broker_signs() {
+    let release = br#"{"machine":"0707070707070707070707070707070707070707070707070707070707070707","key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","carry":{"key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","seal":"own"},"policy":"p","ledger":false}"#;
+    mutated(release, 300, entry_points::release_payload);
+}

@@ -8,10 +8,14 @@ use broker_client::kbs::{Attester, Bound, Evidence, EvidenceError, Wanted, obtai
 use broker_client::ledger::BrokerLedger;
 use broker_client::{Channel, ChannelError, Deadline};
 use broker_protocol::jwk::TeeKey;
-use broker_protocol::jws::{Identity, IdentityKey};
+use broker_protocol::jws::{Identity, IdentityKey, Type, sign};
 use broker_protocol::release::{Binding, Release, Secret, Session};
 use broker_protocol::{MachineId, jwe};
-use state_store::{Ledger, Point};
+use state_store::layout::{COMMIT_SECTOR, COMMIT_STRIDE, SECTOR, SECTORS_MIN, Slot};
+use state_store::{
+    Device, DeviceError, Ledger, NoLedger, Opened, Point, Rollback, State, StateKey, examine,
+    key_record, open,
+};
 use zeroize::Zeroizing;
 
 /// The machine of all inputs.
@@ -81,10 +85,14 @@ impl Attester for Anybody {
     }
 }
 
+fn identity_key() -> IdentityKey {
+    let scalar = Zeroizing::new([0x5A; 32]);
+    IdentityKey::from_random(&scalar).unwrap_or_else(|| unreachable!())
+}
+
 /// An identity whose key nobody has.
 fn identity() -> Identity {
-    let scalar = Zeroizing::new([0x5A; 32]);
-    IdentityKey::from_random(&scalar).map_or_else(|| unreachable!(), |key| key.identity())
+    identity_key().identity()
 }
 
 fn tee_key() -> TeeKey {
@@ -156,4 +164,97 @@ pub fn init_data(data: &[u8]) {
     let document = read.configuration.to_document();
     let again = init_data::parse(document.as_bytes()).expect("what was written is read");
     assert_eq!(again.configuration, read.configuration);
+}
+
+/// What a broker signed, whatever it is: its own nonsense is refused, or is for this machine and this start.
+pub fn release_payload(data: &[u8]) {
+    let Ok(jws) = sign(&identity_key(), Type::Release, data) else {
+        return;
+    };
+    let tee = tee_key().public();
+    let (nonce, tee) = ("n", &tee);
+    let opened = |binding| Release::open(jws.as_bytes(), &identity(), &MACHINE, binding);
+    if let Ok(release) = opened(Binding::Start { nonce, tee }) {
+        assert_eq!(release.machine, MACHINE);
+        assert_eq!(release.nonce.as_deref(), Some(nonce));
+        assert_eq!(release.ledger, release.session.is_some());
+    }
+    if let Ok(release) = opened(Binding::Machine { nonce, tee }) {
+        assert!(release.nonce.is_some() || (!release.ledger && release.carry.is_none()));
+    }
+}
+
+/// The machine and the key of the state disks that are seeds.
+pub const DISK_MACHINE: state_store::MachineId = state_store::MachineId([0xA5; 32]);
+const DISK_KEY: [u8; 32] = [0x11; 32];
+const DISK_NV_SIZE: u32 = 176_832;
+
+/// The sectors of a state disk that an input fills, one after the other: label, key record, commit records, the first eight
+/// of each slot.
+pub fn places() -> Vec<u64> {
+    let mut places = vec![0, 1, COMMIT_SECTOR, COMMIT_SECTOR + COMMIT_STRIDE];
+    for slot in Slot::BOTH {
+        places.extend(slot.sector()..slot.sector() + 8);
+    }
+    places
+}
+
+/// A disk with these sectors, and zero otherwise.
+struct Sectors<'a>(&'a [u8]);
+
+impl Device for Sectors<'_> {
+    fn sectors(&self) -> u64 {
+        SECTORS_MIN
+    }
+
+    fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), DeviceError> {
+        into.fill(0);
+        for (sector, into) in (sector..).zip(into.chunks_mut(SECTOR)) {
+            let Some(place) = places().into_iter().position(|place| place == sector) else {
+                continue;
+            };
+            let given = self.0.chunks(SECTOR).nth(place).unwrap_or_default();
+            into[..given.len()].copy_from_slice(given);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, _: u64, _: &[u8]) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+}
+
+/// A state disk, as [`places`] says. What is opened is what the key's owner sealed, and whatever it is nothing panics.
+pub fn state_disk(data: &[u8]) {
+    let _ = examine::examine(&mut Sectors(data)).map(|examined| examined.counts());
+    let tcbs = key_record::sealed_to(&mut Sectors(data), DISK_MACHINE);
+    assert!(tcbs.is_ok_and(|tcbs| tcbs.len() <= 2));
+    let ring = StateKey::take(&mut DISK_KEY.clone()).into();
+    let rollback = Rollback::None;
+    let opened = open(
+        Sectors(data),
+        NoLedger,
+        &ring,
+        DISK_MACHINE,
+        DISK_NV_SIZE,
+        rollback,
+    );
+    if let Ok(Opened::Stored { state, point, .. }) = opened {
+        assert_eq!(
+            (state.journal_epoch, state.engine.len()),
+            (point.counter, 100)
+        );
+    }
+}
+
+/// The records in a slot. What is read has one encoding.
+pub fn state_records(data: &[u8]) {
+    if let Ok(state) = State::decode(data) {
+        let again = state.encode().expect("what was read has room");
+        assert_eq!(again.as_slice(), data);
+    }
 }
