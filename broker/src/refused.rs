@@ -22,6 +22,9 @@ pub enum Refused {
     /// No cookie, or one that this broker did not give, or an old one.
     #[error("no session: begin one at /kbs/v0/auth")]
     NoSession,
+    /// The session's nonce was used already.
+    #[error("evidence of this session has passed already: begin another at /kbs/v0/auth")]
+    UsedSession,
     /// The evidence is for another nonce than the session's.
     #[error("the nonce is not that of the session")]
     OtherNonce,
@@ -104,6 +107,7 @@ impl Refused {
             Refused::Version(_) => "version",
             Refused::Tee(_) => "tee",
             Refused::NoSession => "no-session",
+            Refused::UsedSession => "used-session",
             Refused::OtherNonce => "other-nonce",
             Refused::NoInitData => "no-init-data",
             Refused::InitData(_) => "init-data",
@@ -134,7 +138,7 @@ impl Refused {
             | Refused::OtherNonce
             | Refused::NoInitData
             | Refused::Evidence { .. } => kind("AttestationError", 401),
-            Refused::NoSession => kind("TokenNotFound", 401),
+            Refused::NoSession | Refused::UsedSession => kind("TokenNotFound", 401),
             Refused::NoBroker
             | Refused::OtherBroker
             | Refused::OtherRollback { .. }

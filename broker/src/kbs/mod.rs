@@ -47,6 +47,8 @@ pub struct Kbs {
 struct Known {
     machine: Machine,
     policies: Vec<Policy>,
+    /// What passed in this session already.
+    passed: Option<Passed>,
 }
 
 impl Kbs {
@@ -117,7 +119,7 @@ impl Kbs {
             return Err(Refused::NoInitData);
         }
         let asked = Asked::read(&document.body, &self.identity.identity())?;
-        let known = self.known(asked.machine).await?;
+        let known = self.known(asked.machine, session).await?;
         known.machine.entry.check_standing().or_else(later)?;
         // MRCONFIGID says that the document is L1's; that it is the owner's, this says where the policy takes any.
         if asked.rollback != known.machine.rollback {
@@ -128,6 +130,14 @@ impl Kbs {
         }
         let counted = asked.rollback != Rollback::None;
         let tee = attestation.runtime_data.tee_pubkey;
+        // A nonce is for one evidence: the host has the request as well, and could have it looked at as often as it likes.
+        if let Some(passed) = known.passed {
+            if (passed.machine, passed.tee) != (asked.machine, tee) {
+                return Err(Refused::UsedSession);
+            }
+            let token = self.token(&passed.machine, &passed.policy, &tee)?;
+            return answer(token);
+        }
         let judgement = self
             .judge(attestation, asked.digest, known.policies)
             .await?;
@@ -162,6 +172,7 @@ impl Kbs {
             counted,
             policy: policy.clone(),
             ledger: None,
+            given: 0,
         };
         let detail = format!(
             "policy {policy:?}, MRCONFIGID {}",
@@ -170,22 +181,32 @@ impl Kbs {
         let passed = Some((session.to_owned(), passed));
         self.keep(asked.machine, judged, "evidence-passed", detail, passed)
             .await?;
-        serde_json::to_vec(&TokenAnswer { token })
-            .map_err(|_| broker_protocol::Error::Malformed("token").into())
+        answer(token)
     }
 
-    async fn known(&self, id: MachineId) -> Result<Known, Refused> {
+    async fn known(&self, id: MachineId, session: &str) -> Result<Known, Refused> {
+        let session = session.to_owned();
+        let operator = Arc::clone(&self.operator);
         let known = self
             .writer
             .run(About::Machine(id), move |transaction| {
+                let passed = match Passed::find(&session, &operator, transaction) {
+                    Ok(passed) => Some(passed),
+                    Err(Refused::Store(error)) => return Err(error),
+                    Err(_) => None,
+                };
                 let Some(machine) = transaction.machine(&id)? else {
-                    return Ok(None);
+                    return Ok(Err(Refused::UnknownMachine(id)));
                 };
                 let policies = transaction.policies(&id)?;
-                Ok(Some(Known { machine, policies }))
+                Ok(Ok(Known {
+                    machine,
+                    policies,
+                    passed,
+                }))
             })
             .await?;
-        known.ok_or(Refused::UnknownMachine(id))
+        known
     }
 
     async fn judge(
@@ -323,6 +344,12 @@ fn kept<T>(done: Result<T, Refused>) -> Result<Result<T, Refused>, StoreError> {
         Err(Refused::Store(error)) => Err(error),
         Err(refused) => Ok(Err(refused)),
     }
+}
+
+/// The token as it is sent.
+fn answer(token: String) -> Result<Vec<u8>, Refused> {
+    serde_json::to_vec(&TokenAnswer { token })
+        .map_err(|_| broker_protocol::Error::Malformed("token").into())
 }
 
 /// Whether the trail has been told of a refusal a moment ago: a host can have evidence refused as often as it likes.

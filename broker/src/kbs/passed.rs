@@ -23,6 +23,10 @@ const UNOPENED: u32 = 16;
 /// Sessions whose evidence passed that are kept of a machine; the oldest gives way.
 const PASSED: u32 = 64;
 
+/// How often a session is given its key: once, and again where the answer was lost. The host has the session's name, and
+/// each time is told in the audit trail.
+const TIMES: u32 = 4;
+
 /// What was found of a session's evidence, and what came of it since.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +41,8 @@ pub(super) struct Passed {
     pub(super) policy: String,
     /// Of the ledger, once the key was asked for.
     pub(super) ledger: Option<release::Session>,
+    /// How often the key was given.
+    pub(super) given: u32,
 }
 
 impl Passed {
@@ -60,7 +66,7 @@ impl Passed {
     }
 
     /// That of a session, if it is not too old.
-    fn find(
+    pub(super) fn find(
         name: &str,
         operator: &OperatorKey,
         transaction: &mut dyn Transaction,
@@ -117,6 +123,15 @@ pub(super) fn give(
         .machine(&id)?
         .ok_or(Refused::UnknownMachine(id))?;
     machine.entry.check_standing().or_else(later)?;
+    // The policy may have been taken back, or be another of the same name, since the evidence passed.
+    let mut policies = transaction.policies(&id)?.into_iter();
+    if !policies.any(|policy| policy.name == passed.policy && policy.allowed <= passed.made) {
+        return Err(Refused::NoPolicy);
+    }
+    if passed.given >= TIMES {
+        return Err(Refused::NoSession);
+    }
+    passed.given += 1;
     let key = operator.open_key(Purpose::MachineKey, &id.0, &machine.key)?;
     let ledger = match (&passed.ledger, passed.counted) {
         (_, false) => "no ledger".into(),
@@ -135,10 +150,10 @@ pub(super) fn give(
             transaction.set_session(&session)?;
             transaction.forget_sessions(&id, machine.entry.epoch, UNOPENED)?;
             passed.ledger = Some(fresh.session.clone());
-            passed.keep(name, operator, transaction)?;
             format!("session {}", session.id)
         }
     };
+    passed.keep(name, operator, transaction)?;
     let (policy, tee) = (&passed.policy, hex::encode(passed.tee.thumbprint()));
     let order = upgrade::order(transaction, &id, policy, machine.entry.epoch)?;
     let update = order.as_ref().map_or("", upgrade::Order::detail);

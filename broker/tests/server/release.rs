@@ -43,6 +43,42 @@ fn a_key_that_is_asked_for_again_comes_with_the_same_session() {
     assert_eq!(start.release().unwrap(), first);
 }
 
+/// The host has the session's name and all that was sent in it.
+#[test]
+fn what_is_played_again_costs_no_verification_and_fills_no_trail() {
+    let place = Place::new();
+    let (one, two) = (Enrolled::new(&place, "one"), Enrolled::new(&place, "two"));
+    let broker = place.serve();
+    let mut start = Start::new(&one, broker.connect());
+    let attestation = start.attestation(&one.boot, &one.init_data);
+    for _ in 0..20 {
+        assert_eq!(start.attest(&attestation).status, 200);
+        let _ = start.resource(&one.machine);
+    }
+    let shown = place.ok(&["show", "one"]);
+    assert_eq!(shown.matches(" evidence-passed ").count(), 1, "{shown}");
+    assert_eq!(shown.matches(" released ").count(), 4, "{shown}");
+    // Nor is it a session for another machine.
+    let other = start.attestation(&two.boot, &two.init_data);
+    assert_eq!(start.attest(&other).error(), (401, "TokenNotFound".into()));
+}
+
+#[test]
+fn a_policy_that_is_taken_back_releases_nothing_that_it_passed() {
+    let place = Place::new();
+    let one = Enrolled::new(&place, "one");
+    let broker = place.serve();
+    let mut start = Start::new(&one, broker.connect());
+    let attestation = start.attestation(&one.boot, &one.init_data);
+    assert_eq!(start.attest(&attestation).status, 200);
+    place.ok(&["disallow", "one", "one-policy"]);
+    assert_eq!(
+        start.resource(&one.machine).error(),
+        (401, "PolicyDeny".into())
+    );
+    assert!(!place.ok(&["show", "one"]).contains(" released "));
+}
+
 #[test]
 fn an_upgrade_is_allowed_beside_what_ran_before() {
     let place = Place::new();

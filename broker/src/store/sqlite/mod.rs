@@ -132,8 +132,20 @@ impl Storage for Sqlite {
                 path.display()
             )));
         }
-        self.0.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
-        let copy = Connection::open(path)?;
+        // It has its name when it is marked: one that was cut off must not pass for the database itself.
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".unfinished");
+        let unfinished = Path::new(&unfinished);
+        let failed = |error: std::io::Error| StoreError::Database(error.to_string());
+        match std::fs::remove_file(unfinished) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(error));
+            }
+            _ => {}
+        }
+        self.0
+            .execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])?;
+        let copy = Connection::open(unfinished)?;
         copy.pragma_update(None, "synchronous", "FULL")?;
         let standing = text_of(Standing::Restored);
         copy.execute("INSERT OR REPLACE INTO fact VALUES (?1, x'01')", [RESTORED])?;
@@ -141,7 +153,8 @@ impl Storage for Sqlite {
             "UPDATE machine SET standing = ?1 WHERE standing = ?2",
             [standing, text_of(Standing::Enrolled)],
         )?;
-        Ok(())
+        copy.close().map_err(|(_, error)| error)?;
+        std::fs::rename(unfinished, path).map_err(failed)
     }
 }
 
