@@ -120,7 +120,8 @@ fn written(transcript: &Transcript) -> f64 {
         let bytes = number("bytes")? - AROUND_DATA * number("requests")?;
         (mark & 0x7F == NV_WRITE).then_some(if mark & 0x80 == 0 { -bytes } else { bytes })
     });
-    marks.sum()
+    // The sum of nothing is a negative zero.
+    marks.sum::<f64>() + 0.0
 }
 
 /// What L1 told of a time, in milliseconds.
