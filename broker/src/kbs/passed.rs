@@ -20,8 +20,9 @@ use super::SESSION_SECONDS;
 const MACHINES: &str = "/kbs/v0/resource/default/tdp-vtpm/";
 /// Sessions of the ledger that are kept of a machine that does not open.
 const UNOPENED: u32 = 16;
-/// Sessions whose evidence passed that are kept of a machine; the oldest gives way.
-const PASSED: u32 = 64;
+/// Sessions whose evidence passed that are kept of a machine; the oldest gives way. As many starts of it as there may be
+/// at once.
+const PASSED: u32 = 1024;
 
 /// How often a session is given its key: once, and again where the answer was lost. The host has the session's name, and
 /// each time is told in the audit trail.
