@@ -187,8 +187,7 @@ impl Kbs {
     async fn known(&self, id: MachineId, session: &str) -> Result<Known, Refused> {
         let session = session.to_owned();
         let operator = Arc::clone(&self.operator);
-        let known = self
-            .writer
+        self.writer
             .run(About::Machine(id), move |transaction| {
                 let passed = match Passed::find(&session, &operator, transaction) {
                     Ok(passed) => Some(passed),
@@ -205,8 +204,7 @@ impl Kbs {
                     passed,
                 }))
             })
-            .await?;
-        known
+            .await?
     }
 
     async fn judge(
