@@ -48,7 +48,7 @@ pub(crate) fn find(e820: &E820Map, shared_bit: u64) -> Option<Devices<HostBus>> 
 pub(crate) enum Broker {
     /// None is named.
     None,
-    /// The first console of the bus leads to it, or the first socket device where there is no console.
+    /// The first console or socket device of the bus leads to it.
     Named,
 }
 

@@ -231,6 +231,8 @@ pub(crate) struct Options {
     pub(crate) guest_consoles: Vec<Wire>,
     /// `network=services`
     pub(crate) network: Option<Network>,
+    /// `broker-vsock=com2|com3|echo`, in place of `console`.
+    pub(crate) broker_vsock: Option<Wire>,
     /// `vsock=CID`
     pub(crate) vsock: Option<u64>,
     /// `assign=DEVICE`, any number of times: function 0 of this device of QEMU's bus 0 is the TD's.
@@ -269,6 +271,7 @@ impl Default for Options {
             console: None,
             guest_consoles: Vec::new(),
             network: None,
+            broker_vsock: None,
             vsock: None,
             assigned: Vec::new(),
             cpuid: Cpuid::Full,
@@ -344,6 +347,7 @@ impl Options {
                     _ => return None,
                 });
             }
+            "broker-vsock" => self.broker_vsock = Some(Wire::parse(value)?),
             "vsock" => self.vsock = Some(number(value)?),
             "assign" => {
                 let device = number(value)?.try_into().ok()?;

@@ -100,6 +100,30 @@ pub(crate) fn no_medium(bytes: u64) -> [String; 2] {
     ]
 }
 
+/// What device is before the broker's socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BrokerBy {
+    /// A console.
+    #[default]
+    Console,
+    /// The simulator's sockets.
+    Vsock,
+}
+
+impl BrokerBy {
+    /// What [`from_word`](Self::from_word) takes.
+    pub const WORDS: [&str; 2] = ["console", "vsock"];
+
+    /// The device that this word names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "console" => Some(Self::Console),
+            "vsock" => Some(Self::Vsock),
+            _ => None,
+        }
+    }
+}
+
 /// What the host has besides a console and fw_cfg.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostDevices<'a> {
@@ -116,6 +140,8 @@ pub struct HostDevices<'a> {
     /// A Unix socket that somebody listens on: the other end of the console. The run's idle time then passes as the
     /// host's, whatever its clock is.
     pub broker_socket: Option<&'a Path>,
+    /// What L1 reaches it by.
+    pub broker_by: BrokerBy,
     /// The other end of a console of the guest's: a Unix socket that somebody listens on, or a file, which is made and
     /// gets what the guest writes.
     pub guest_console: Option<&'a Path>,
@@ -268,12 +294,16 @@ impl HostDevices<'_> {
             command
                 .arg("-chardev")
                 .arg(format!("socket,id=broker,path={path}"));
-            match self.models {
-                Models::Own => {
+            match (self.broker_by, self.models) {
+                (BrokerBy::Vsock, _) => {
+                    command.args(["-serial", "chardev:broker"]);
+                    options.push_str(" broker-vsock=com2");
+                }
+                (BrokerBy::Console, Models::Own) => {
                     command.args(["-serial", "chardev:broker"]);
                     options.push_str(" console=com2");
                 }
-                Models::Qemu => {
+                (BrokerBy::Console, Models::Qemu) => {
                     let device = "virtio-serial-pci,id=console,max_ports=1";
                     assign(command, options, device, CONSOLE_DEVICE);
                     command.args(["-device", "virtconsole,bus=console.0,chardev=broker"]);

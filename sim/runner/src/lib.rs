@@ -22,7 +22,7 @@ mod simulation;
 mod swtpm;
 mod transcript;
 
-pub use devices::{HostDevices, Models, Network, Outside};
+pub use devices::{BrokerBy, HostDevices, Models, Network, Outside};
 pub use options::{Gpaw, Window};
 pub use plain_qemu::PlainQemu;
 pub use qemu::{Answer, BootFiles, Clock, Run};

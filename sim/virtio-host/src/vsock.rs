@@ -1,13 +1,15 @@
 //! The socket device (VIRTIO 5.10), with a host behind it that listens.
 //!
-//! At port 7 it sends back what it is sent (RFC 862, on a stream of vsock); any other connection is refused. It asks for
-//! none of its own, and tells no events. A driver that sends more than there is room for, or what belongs to no
+//! At port 7 it sends back what it is sent (RFC 862, on a stream of vsock), at one other port there may be a [`Channel`], as
+//! at the end of a console; any other connection is refused. It asks for none of its own, and tells no events. A driver that sends more than there is room for, or what belongs to no
 //! connection, is told that the connection is over.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::console::Channel;
 use crate::device::Device;
 use crate::lie::Lie;
 use crate::queue::Chain;
@@ -96,10 +98,11 @@ type Ports = (u32, u32);
 
 #[derive(Debug, Default)]
 struct Connection {
-    /// What is to be sent back.
-    echo: VecDeque<u8>,
-    /// Bytes that were taken out of `echo`, as the driver is told: modulo 2^32.
+    /// What has come: it is to be sent back, or to go into the channel.
+    held: VecDeque<u8>,
+    /// Bytes that were taken out of `held`, modulo 2^32, and what of that the driver was told.
     taken: u32,
+    told: u32,
     /// Bytes that were sent.
     sent: u32,
     /// The driver's buffer, and what it has taken out of it.
@@ -127,6 +130,8 @@ pub struct Sockets {
     /// The driver's address.
     cid: u64,
     connections: BTreeMap<Ports, Connection>,
+    /// The port with the channel.
+    wired: Option<(u32, Box<dyn Channel>)>,
     /// Packets without data that are to be sent: ports, operation, flags.
     waiting: VecDeque<(Ports, u16, u32)>,
     /// A request that waits for a packet.
@@ -145,9 +150,64 @@ impl Sockets {
         Self {
             cid,
             connections: BTreeMap::new(),
+            wired: None,
             waiting: VecDeque::new(),
             receiving: None,
         }
+    }
+
+    /// With a channel behind a port of the host's. It has one connection, the newest.
+    #[must_use]
+    pub fn with_channel(mut self, port: u32, channel: impl Channel + 'static) -> Self {
+        self.wired = Some((port, Box::new(channel)));
+        self
+    }
+
+    /// Whether it is the port with the channel.
+    fn is_wired(&self, port: u32) -> bool {
+        self.wired.as_ref().is_some_and(|(wired, _)| *wired == port)
+    }
+
+    /// Passes on what has come for the channel, as far as there is room.
+    fn pass_on(&mut self) {
+        let Some((port, channel)) = &mut self.wired else {
+            return;
+        };
+        let mut connections = self.connections.iter_mut();
+        let Some((ports, connection)) = connections.find(|(ports, _)| ports.1 == *port) else {
+            return;
+        };
+        while let Some(&byte) = connection.held.front()
+            && channel.send(byte)
+        {
+            connection.held.pop_front();
+            connection.taken = connection.taken.wrapping_add(1);
+        }
+        if connection.taken.wrapping_sub(connection.told) >= BUFFER / 4 {
+            connection.told = connection.taken;
+            self.waiting
+                .push_back((*ports, vsock::OPERATION_CREDIT_UPDATE, 0));
+        }
+    }
+
+    /// What has come out of the channel, at most as much as the driver and its buffer have room for.
+    fn receive_for_driver(&mut self, room: usize) -> Option<(Header, Vec<u8>)> {
+        let (port, channel) = self.wired.as_mut()?;
+        let mut connections = self.connections.iter_mut();
+        let (ports, connection) = connections.find(|(ports, _)| ports.1 == *port)?;
+        let ports = *ports;
+        let mut content = Vec::new();
+        while content.len() < room.min(connection.credit())
+            && let Some(byte) = channel.receive()
+        {
+            content.push(byte);
+        }
+        let length = content.len() as u32;
+        connection.sent = connection.sent.wrapping_add(length);
+        (length != 0).then(|| {
+            let header = self.header(ports, vsock::OPERATION_DATA, 0, length);
+            (header, content)
+        })
     }
 
     /// Takes a packet of the driver's. False if there is none, or no room for an answer.
@@ -188,8 +248,13 @@ impl Sockets {
         }
         if header.operation == vsock::OPERATION_REQUEST {
             let full = self.connections.len() >= CONNECTIONS;
-            if header.ours != ECHO || full || self.connections.contains_key(&ports) {
+            let wired = self.is_wired(header.ours);
+            let listens = header.ours == ECHO || wired;
+            if !listens || full || self.connections.contains_key(&ports) {
                 return self.reset_connection(ports, header.operation);
+            }
+            if wired {
+                self.connections.retain(|older, _| older.1 != header.ours);
             }
             let mut connection = Connection::default();
             connection.hear(header);
@@ -204,14 +269,14 @@ impl Sockets {
         connection.hear(header);
         match header.operation {
             vsock::OPERATION_DATA => {
-                let room = BUFFER as usize - connection.echo.len();
+                let room = BUFFER as usize - connection.held.len();
                 if content.len() != header.length as usize
                     || content.len() > room
                     || connection.ends
                 {
                     return self.reset_connection(ports, header.operation);
                 }
-                connection.echo.extend(content);
+                connection.held.extend(content);
             }
             vsock::OPERATION_CREDIT_UPDATE => {}
             vsock::OPERATION_CREDIT_REQUEST => {
@@ -244,19 +309,24 @@ impl Sockets {
         if let Some((ports, operation, flags)) = self.waiting.pop_front() {
             return Some((self.header(ports, operation, flags, 0), Vec::new()));
         }
+        if let Some(packet) = self.receive_for_driver(room) {
+            return Some(packet);
+        }
+        let wired = self.wired.as_ref().map(|(port, _)| *port);
         let mut connections = self.connections.iter_mut();
-        let (ports, connection) = connections.find(|(_, connection)| {
-            let done = connection.ends && connection.echo.is_empty();
-            done || !connection.echo.is_empty() && connection.credit() != 0
+        let (ports, connection) = connections.find(|(ports, connection)| {
+            let done = connection.ends && connection.held.is_empty();
+            let echoes = Some(ports.1) != wired && !connection.held.is_empty();
+            done || echoes && connection.credit() != 0
         })?;
         let ports = *ports;
-        if connection.echo.is_empty() {
+        if connection.held.is_empty() {
             self.connections.remove(&ports);
             let header = self.header(ports, vsock::OPERATION_SHUTDOWN, BOTH, 0);
             return Some((header, Vec::new()));
         }
-        let length = connection.echo.len().min(connection.credit()).min(room);
-        let content: Vec<u8> = connection.echo.drain(..length).collect();
+        let length = connection.held.len().min(connection.credit()).min(room);
+        let content: Vec<u8> = connection.held.drain(..length).collect();
         connection.taken = connection.taken.wrapping_add(length as u32);
         connection.sent = connection.sent.wrapping_add(length as u32);
         let header = self.header(ports, vsock::OPERATION_DATA, 0, length as u32);
@@ -339,11 +409,16 @@ impl Device for Sockets {
 
     fn work(&mut self, requests: &mut Requests<'_>) {
         loop {
+            self.pass_on();
             self.receive(requests);
             if !self.send(requests) {
                 break;
             }
         }
+    }
+
+    fn hears_the_outside(&self) -> bool {
+        self.wired.is_some()
     }
 
     fn reset(&mut self) {

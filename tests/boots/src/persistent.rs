@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use attestation::journal::PcrMirror;
 use attestation::pcr::PcrBanks;
 use prediction::{Configuration, Description, Terms, predict};
-use simulator::{BootFiles, HostDevices, Run, Simulation, Window, td_ram};
+use simulator::{BootFiles, BrokerBy, HostDevices, Run, Simulation, Window, td_ram};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -128,6 +128,8 @@ pub struct Change<'a> {
     pub init_data: Option<&'a Path>,
     /// Further options of the simulator.
     pub options: &'a [&'a str],
+    /// What L1 reaches the broker by.
+    pub broker_by: BrokerBy,
 }
 
 /// A child process that ends with its owner.
@@ -335,6 +337,7 @@ impl<'a> Keeping<'a> {
                 state_disk: Some(disk),
                 disks: &self.guest.disks,
                 broker_socket: Some(&self.socket),
+                broker_by: change.broker_by,
                 ..HostDevices::default()
             },
             options: &options,
@@ -469,6 +472,15 @@ fn life(setup: &Setup, programs: &Path) -> Checks {
         .iter()
         .map(|one| (format!("persistent: {}", one.title), scene(one)))
         .collect();
+    let by_vsock = || {
+        let change = Change {
+            broker_by: BrokerBy::Vsock,
+            ..Change::default()
+        };
+        let run = keeping.boot(&keeping.file(DISK), change, &mut |_| {})?;
+        keeping.check(Outcome::Found, &run)
+    };
+    checks.push(("persistent: the broker by vsock".into(), by_vsock()));
     checks.push((
         "persistent: no key in what the host has".into(),
         no_key(&keeping),

@@ -11,8 +11,8 @@ use boots::devices::devices_option;
 use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, banks_option, mirror_option};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use simulator::{
-    Clock, Console, Gpaw, HostDevices, Models, Network, Outside, Run, Simulation, Transcript,
-    Window,
+    BrokerBy, Clock, Console, Gpaw, HostDevices, Models, Network, Outside, Run, Simulation,
+    Transcript, Window,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,9 +57,12 @@ pub(crate) struct Options {
     /// Give the guest the disk in this file; any number of times.
     #[arg(long = "disk", value_name = "FILE")]
     disks: Vec<PathBuf>,
-    /// Connect L1's console to this Unix socket, on which a key broker or its proxy listens.
+    /// Connect L1's channel to this Unix socket, on which a key broker or its proxy listens.
     #[arg(long, value_name = "PATH")]
     broker_socket: Option<PathBuf>,
+    /// What L1 reaches that socket by: console or vsock.
+    #[arg(long, default_value = "console", value_parser = words(&BrokerBy::WORDS, BrokerBy::from_word), requires = "broker_socket")]
+    broker_by: BrokerBy,
     /// Give the guest a console, hvc0, whose other end is this: a Unix socket that somebody listens on, or a file, which gets
     /// what the guest writes.
     #[arg(long, value_name = "PATH")]
@@ -296,6 +299,7 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
             state_disk: options.state_disk.as_deref(),
             disks: &options.disks,
             broker_socket: options.broker_socket.as_deref(),
+            broker_by: options.broker_by,
             guest_console: options.guest_console.as_deref(),
             vsock: options.vsock,
             no_medium: None,

@@ -88,14 +88,17 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> BrokerChannel<H, B, C> {
 }
 
 impl<H: HostPci> Devices<H> {
-    /// The channel to the key broker: the first console, or else the first socket device. A console that is refused is
-    /// not made up for by a socket: which of two hosts' channels L1 speaks on does not depend on how one behaves.
+    /// The channel to the key broker: the first console or socket device of the bus. One that is refused is not made up
+    /// for by another: which of two channels L1 speaks on does not depend on how one behaves.
     pub fn broker_channel<B: SharedBuffer + Clone, C: Clock>(
         &mut self,
         memory: B,
         clock: C,
     ) -> Result<BrokerChannel<H, B, C>, ChannelError> {
-        if let Some(found) = self.take(console::DEVICE_TYPE, None) {
+        let kinds = [console::DEVICE_TYPE, vsock::DEVICE_TYPE];
+        let found = self.take_first(|found| kinds.contains(&found.kind));
+        let found = found.ok_or(ChannelError::Absent)?;
+        if found.kind == console::DEVICE_TYPE {
             return self.driven(found, |device| {
                 match Console::open(device, memory, clock, "console for the key broker") {
                     Ok(console) => Ok(BrokerChannel::Console(Box::new(console))),
@@ -103,14 +106,12 @@ impl<H: HostPci> Devices<H> {
                 }
             });
         }
-        let found = self.take(vsock::DEVICE_TYPE, None);
-        self.driven(
-            found.ok_or(ChannelError::Absent)?,
-            |device| match Vsock::open(device, memory, clock, BROKER_PORT) {
+        self.driven(found, |device| {
+            match Vsock::open(device, memory, clock, BROKER_PORT) {
                 Ok(socket) => Ok(BrokerChannel::Vsock(Box::new(socket))),
                 Err(returned) => Err(Box::new(returned.with_error())),
-            },
-        )
+            }
+        })
     }
 
     /// What `open` makes of a device; one that it refuses is put back.

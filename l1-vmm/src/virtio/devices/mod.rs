@@ -1,8 +1,8 @@
 //! The virtio devices of the host's bus, and which of them are L1's own.
 //!
 //! All are found once, before L2 is: each gets its BARs then, and is in reset until somebody drives it. L1 takes two:
-//! the block device that calls itself [`STATE_DISK`], and a console or, if there is none, a socket device, by which the key
-//! broker is reached ([`BrokerChannel`]). The others are whoever's who asks for them by their type.
+//! the block device that calls itself [`STATE_DISK`], and the first console or socket device, by which the key broker is
+//! reached ([`BrokerChannel`]). The others are whoever's who asks for them by their type.
 //!
 //! What a device calls itself is the host's word, as all that it stores or sends: it says which device is meant, and
 //! proves nothing.
@@ -125,9 +125,12 @@ impl<H: HostPci> Devices<H> {
 
     /// The first device of type `kind`, or the one at `function`.
     pub fn take(&mut self, kind: u16, function: Option<Function>) -> Option<Found<H>> {
-        let wanted = |found: &Found<H>| {
+        self.take_first(|found| {
             found.kind == kind && function.is_none_or(|function| found.function == function)
-        };
+        })
+    }
+
+    fn take_first(&mut self, wanted: impl FnMut(&Found<H>) -> bool) -> Option<Found<H>> {
         let place = self.found.iter().position(wanted)?;
         Some(self.found.remove(place))
     }

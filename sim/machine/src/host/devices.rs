@@ -26,6 +26,7 @@ use crate::options::{self, Backing, Disk, Fault, Options, Wire};
 
 /// Device numbers on the bus that L1 sees.
 const STATE_DISK: u8 = 1;
+/// Or the sockets that are in its place.
 const CONSOLE: u8 = 2;
 const NETWORK: u8 = 3;
 const FIRST_DISK: u8 = 4;
@@ -34,6 +35,10 @@ const LAST_DISK: u8 = 26;
 const FIRST_GUEST_CONSOLE: u8 = 27;
 const LAST_GUEST_CONSOLE: u8 = 30;
 const VSOCK: u8 = 31;
+
+/// L1's own address, and the port that it reaches the key broker at.
+const BROKER_CID: u64 = 4;
+const BROKER_PORT: u32 = 7470;
 
 /// The Ethernet address of the TD's side of the network.
 const ETHERNET: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
@@ -80,8 +85,20 @@ impl Devices {
             let function = disk(guest, &name)?;
             devices.add(place, name, function, options);
         }
+        if options.console.is_some() && options.broker_vsock.is_some() {
+            return Err("console= and broker-vsock= are the same channel".into());
+        }
         if let Some(wire) = options.console {
             devices.add(CONSOLE, "console".into(), console(wire), options);
+        }
+        if let Some(wire) = options.broker_vsock {
+            let sockets = Sockets::new(BROKER_CID);
+            let sockets = match wire {
+                Wire::Serial(line) => sockets.with_channel(BROKER_PORT, Serial::start(line)),
+                Wire::Echo => sockets.with_channel(BROKER_PORT, Echo::default()),
+            };
+            let function = Function::new(sockets);
+            devices.add(CONSOLE, "broker-vsock".into(), function, options);
         }
         for (place, (number, &wire)) in (FIRST_GUEST_CONSOLE..=LAST_GUEST_CONSOLE)
             .zip(options.guest_consoles.iter().enumerate())

@@ -1,6 +1,6 @@
 //! Sockets, driven by L1's own driver of one connection.
 
-use super::host::{FUNCTION, Host, Ticks, window};
+use super::host::{FUNCTION, Host, Ticks, Wire, window};
 use l1_vmm::virtio::clock::Deadline;
 use l1_vmm::virtio::pci::Device;
 use l1_vmm::virtio::vsock::{Vsock, VsockError};
@@ -83,4 +83,32 @@ fn every_lie_of_sockets_comes_to_an_end() {
             assert!(count <= room.len(), "{lie}");
         }
     }
+}
+
+#[test]
+fn a_channel_is_behind_a_port() {
+    const PORT: u32 = 7470;
+    let wire = Wire::default();
+    wire.room.set(1_000_000);
+    let host = Host::new(Sockets::new(3).with_channel(PORT, wire.clone()), &[]);
+    let clock = Ticks::default();
+    let mut stream = connected(&host, &clock, PORT);
+    // More than the device holds.
+    let sent: Vec<u8> = (0..200_000_u32).map(|at| (at / 3) as u8).collect();
+    stream.send(&sent, &deadline(&clock)).unwrap();
+    assert!(*wire.from_l1.borrow() == sent);
+    wire.to_l1.borrow_mut().extend(&sent);
+    let mut received = Vec::new();
+    while received.len() < sent.len() {
+        let mut part = [0; 700];
+        host.poll();
+        let count = stream.receive(&mut part, &deadline(&clock)).unwrap();
+        received.extend_from_slice(&part[..count]);
+    }
+    assert!(received == sent);
+    // A new connection takes the old one's place.
+    stream.restart().unwrap();
+    stream.send(b"again", &deadline(&clock)).unwrap();
+    assert_eq!(wire.from_l1.borrow()[sent.len()..], *b"again");
+    assert_eq!(host.statistics().violations, 0);
 }
