@@ -57,8 +57,9 @@ pub struct Block<S> {
     store: S,
     name: String,
     lies: Lies,
-    /// Requests that write, so far.
+    /// Requests that write, and flushes, so far; from the mark on that a lie began with, if one did.
     writes: u64,
+    flushes: u64,
     /// What sectors were that have been written since the last flush; only where a power cut is to lose these.
     unflushed: Option<BTreeMap<u64, [u8; block::SECTOR]>>,
     has_power: bool,
@@ -78,6 +79,7 @@ impl<S: Store> Block<S> {
             name: name.into(),
             lies: Lies::default(),
             writes: 0,
+            flushes: 0,
             unflushed: None,
             has_power: true,
         }
@@ -137,12 +139,7 @@ impl<S: Store> Block<S> {
                 }
                 self.write(pieces.into_iter())
             }
-            block::TYPE_FLUSH => {
-                if let Some(unflushed) = &mut self.unflushed {
-                    unflushed.clear();
-                }
-                Ok(0)
-            }
+            block::TYPE_FLUSH => self.flush(),
             block::TYPE_GET_ID => {
                 let mut name = [0; block::ID_LENGTH];
                 for (place, byte) in name.iter_mut().zip(self.name.bytes()) {
@@ -241,6 +238,26 @@ impl<S: Store> Block<S> {
                 self.store.write(offset, sector);
             }
         }
+        self.lose_power(loss)
+    }
+
+    /// Flushes, unless the power fails.
+    fn flush(&mut self) -> Result<u64, Failure> {
+        self.flushes += 1;
+        let cut = self.lies.find(|lie| match lie {
+            Lie::CutFlush { flush, loss } if flush == self.flushes => Some(loss),
+            _ => None,
+        });
+        if let Some(loss) = cut {
+            return self.lose_power(loss);
+        }
+        if let Some(unflushed) = &mut self.unflushed {
+            unflushed.clear();
+        }
+        Ok(0)
+    }
+
+    fn lose_power(&mut self, loss: CutLoss) -> Result<u64, Failure> {
         if loss == CutLoss::Unflushed {
             for (offset, before) in self.unflushed.take().unwrap_or_default() {
                 self.store.write(offset, &before);
@@ -351,11 +368,21 @@ impl<S: Store> Device for Block<S> {
         if let Lie::Cut {
             loss: CutLoss::Unflushed,
             ..
+        }
+        | Lie::CutFlush {
+            loss: CutLoss::Unflushed,
+            ..
         } = lie.lie
         {
             self.unflushed = Some(BTreeMap::new());
         }
         self.lies.plan(lie);
+    }
+
+    fn mark(&mut self, value: u8) {
+        if self.lies.mark(value) {
+            (self.writes, self.flushes) = (0, 0);
+        }
     }
 
     fn has_power(&self) -> bool {

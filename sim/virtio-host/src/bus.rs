@@ -132,6 +132,13 @@ impl Bus {
         }
     }
 
+    /// The guest makes a mark: lies may begin and end with it.
+    pub fn mark(&mut self, value: u8) {
+        for (_, function) in &mut self.functions {
+            function.mark(value);
+        }
+    }
+
     /// The interrupts that were sent since this was last asked.
     pub fn take_messages(&mut self) -> Vec<Message> {
         let functions = self.functions.iter_mut();

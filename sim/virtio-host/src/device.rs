@@ -24,6 +24,8 @@ pub trait Device: fmt::Debug {
     fn reset(&mut self);
     /// Does something that is wrong for its type from now on, if it knows how.
     fn lie(&mut self, _lie: PlannedLie) {}
+    /// The guest makes a mark: lies may begin and end with it.
+    fn mark(&mut self, _value: u8) {}
     /// The power has failed: nothing goes on.
     fn has_power(&self) -> bool {
         true

@@ -36,7 +36,7 @@ pub use bus::Bus;
 pub use console::{Channel, Console};
 pub use device::Device;
 pub use function::Function;
-pub use lie::{CutLoss, Lie, PlannedLie};
+pub use lie::{CutLoss, Lie, PlannedLie, When};
 pub use memory::{Memory, NotShared};
 pub use msix::Message;
 pub use net::{Network, Station};

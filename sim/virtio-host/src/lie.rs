@@ -77,11 +77,19 @@ pub enum Lie {
     /// `cut:WRITE[:SECTORS][:torn|:unflushed]`: the power fails at a disk's WRITE-th request that writes, of which SECTORS
     /// (none, if it is not said) are written.
     Cut {
-        /// The request, counted from 1.
+        /// The request, counted from 1; with a time by marks, from there.
         write: u64,
         /// Sectors of it that are written.
         sectors: u64,
         /// What else is lost.
+        loss: CutLoss,
+    },
+    /// `cut-flush:FLUSH[:unflushed]`: the power fails at a disk's FLUSH-th flush: before it, with `unflushed`, and else when
+    /// all is on the disk and nobody has been told.
+    CutFlush {
+        /// The flush, counted as [`Cut`](Self::Cut) counts.
+        flush: u64,
+        /// What else is lost; a flush has nothing to tear.
         loss: CutLoss,
     },
 }
@@ -97,36 +105,92 @@ pub enum CutLoss {
     Unflushed,
 }
 
-/// When a device lies: `LIE[@FROM[+TIMES]]`.
+/// A device lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedLie {
     /// How.
     pub lie: Lie,
-    /// From this request on, counted from 1.
-    pub from: u64,
-    /// For so many requests; for ever if it is not said.
-    pub times: Option<u64>,
+    /// When.
+    pub when: When,
+}
+
+/// When a device lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// `LIE[@FROM[+TIMES]]`: by the requests that the device takes.
+    Requests {
+        /// From this request on, counted from 1.
+        from: u64,
+        /// For so many requests; for ever if it is not said.
+        times: Option<u64>,
+    },
+    /// `LIE@mark:FROM[-TO]`: by the guest's marks.
+    Marks {
+        /// From the guest's mark of this value on.
+        from: u8,
+        /// Until its mark of this value; for ever if it is not said.
+        to: Option<u8>,
+    },
+}
+
+impl When {
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(marks) = text.strip_prefix("mark:") {
+            let mark = |text| number(text)?.try_into().ok();
+            return Some(match marks.split_once('-') {
+                None => Self::Marks {
+                    from: mark(marks)?,
+                    to: None,
+                },
+                Some((from, to)) => Self::Marks {
+                    from: mark(from)?,
+                    to: Some(mark(to)?),
+                },
+            });
+        }
+        let (from, times) = match text.split_once('+') {
+            None => (text, None),
+            Some((from, times)) => (from, Some(number(times)?)),
+        };
+        let from = number(from)?;
+        Some(Self::Requests { from, times })
+    }
 }
 
 impl PlannedLie {
     /// Reads a lie from its text.
     pub fn parse(text: &str) -> Option<Self> {
         let (what, when) = match text.split_once('@') {
-            Some((what, when)) => (what, Some(when)),
-            None => (text, None),
-        };
-        let (from, times) = match when.map(|when| when.split_once('+').unwrap_or((when, ""))) {
-            None => (1, None),
-            Some((from, "")) => (number(from)?, None),
-            Some((from, times)) => (number(from)?, Some(number(times)?)),
+            Some((what, when)) => (what, When::parse(when)?),
+            None => {
+                let always = When::Requests {
+                    from: 1,
+                    times: None,
+                };
+                (text, always)
+            }
         };
         let lie = Lie::parse(what)?;
-        Some(Self { lie, from, times })
+        Some(Self { lie, when })
     }
+}
 
+/// A planned lie, and whether the guest's marks have begun it.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    planned: PlannedLie,
+    marked: bool,
+}
+
+impl Plan {
     fn holds(&self, request: u64) -> bool {
-        let since = request.checked_sub(self.from);
-        since.is_some_and(|since| self.times.is_none_or(|times| since < times))
+        match self.planned.when {
+            When::Marks { .. } => self.marked,
+            When::Requests { from, times } => {
+                let since = request.checked_sub(from);
+                since.is_some_and(|since| times.is_none_or(|times| since < times))
+            }
+        }
     }
 }
 
@@ -172,6 +236,15 @@ impl Lie {
             "io-error" => Self::IoError,
             "forget" => Self::Forget,
             "garbage" => Self::Garbage,
+            "cut-flush" => {
+                let flush = value()?;
+                let loss = match words.next() {
+                    None => CutLoss::Nothing,
+                    Some("unflushed") => CutLoss::Unflushed,
+                    Some(_) => return None,
+                };
+                Self::CutFlush { flush, loss }
+            }
             "cut" => {
                 let write = value()?;
                 let mut loss = CutLoss::Nothing;
@@ -198,13 +271,32 @@ impl Lie {
 /// The lies of one device, and how far it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lies {
-    planned: Vec<PlannedLie>,
+    plans: Vec<Plan>,
     requests: u64,
 }
 
 impl Lies {
-    pub(crate) fn plan(&mut self, lie: PlannedLie) {
-        self.planned.push(lie);
+    pub(crate) fn plan(&mut self, planned: PlannedLie) {
+        self.plans.push(Plan {
+            planned,
+            marked: false,
+        });
+    }
+
+    /// The guest makes a mark. Whether a lie begins with it.
+    pub(crate) fn mark(&mut self, value: u8) -> bool {
+        let mut begins = false;
+        for Plan { planned, marked } in &mut self.plans {
+            if let When::Marks { from, to } = planned.when {
+                if from == value {
+                    *marked = true;
+                    begins = true;
+                } else if to == Some(value) {
+                    *marked = false;
+                }
+            }
+        }
+        begins
     }
 
     /// A request begins; what is asked for until the next is of this one.
@@ -226,11 +318,11 @@ impl Lies {
     /// All that hold now.
     pub(crate) fn now(&self) -> impl Iterator<Item = Lie> {
         let request = self.requests.max(1);
-        let holding = move |planned: &&PlannedLie| planned.holds(request);
-        self.planned
+        let holding = move |plan: &&Plan| plan.holds(request);
+        self.plans
             .iter()
             .filter(holding)
-            .map(|planned| planned.lie)
+            .map(|plan| plan.planned.lie)
     }
 }
 
@@ -249,11 +341,11 @@ mod tests {
     #[test]
     fn lies_are_read_with_their_time() {
         let always = |lie| {
-            Some(PlannedLie {
-                lie,
+            let when = When::Requests {
                 from: 1,
                 times: None,
-            })
+            };
+            Some(PlannedLie { lie, when })
         };
         assert_eq!(
             PlannedLie::parse("used-id:0x10000"),
@@ -264,9 +356,21 @@ mod tests {
             PlannedLie::parse("io-error@7+3"),
             Some(PlannedLie {
                 lie: Lie::IoError,
-                from: 7,
-                times: Some(3),
+                when: When::Requests {
+                    from: 7,
+                    times: Some(3),
+                },
             })
+        );
+        for (text, from, to) in [("mute@mark:3", 3, None), ("mute@mark:3-0x10", 3, Some(16))] {
+            let planned = PlannedLie::parse(text).map(|planned| planned.when);
+            assert_eq!(planned, Some(When::Marks { from, to }), "{text}");
+        }
+        let flush = |loss| always(Lie::CutFlush { flush: 2, loss });
+        assert_eq!(PlannedLie::parse("cut-flush:2"), flush(CutLoss::Nothing));
+        assert_eq!(
+            PlannedLie::parse("cut-flush:2:unflushed"),
+            flush(CutLoss::Unflushed)
         );
         let cut = |sectors, loss| {
             always(Lie::Cut {
@@ -291,6 +395,9 @@ mod tests {
             "silent@1+x",
             "storm:0",
             "vector:256",
+            "silent@mark:256",
+            "silent@mark:1-",
+            "cut-flush:1:torn",
             "cut",
             "nonsense",
         ] {
@@ -310,5 +417,17 @@ mod tests {
         });
         assert_eq!(held, [false, true, true, false]);
         assert!(lies.tell(Lie::Mute));
+    }
+
+    #[test]
+    fn a_lie_holds_from_one_mark_of_the_guests_to_another() {
+        let mut lies = Lies::default();
+        lies.plan(PlannedLie::parse("silent@mark:2-4").unwrap());
+        let held = [1, 2, 3, 4, 5, 2].map(|mark| {
+            let begins = lies.mark(mark);
+            assert_eq!(begins, mark == 2);
+            lies.tell(Lie::Silent)
+        });
+        assert_eq!(held, [false, true, true, false, false, true]);
     }
 }

@@ -11,7 +11,7 @@ use x86_defs::pci;
 
 use virtio_host::{
     Block, Bus, Channel, Console, Function, Lie, Memory, Network, NotShared, Services, Sockets,
-    Store,
+    Store, When,
 };
 
 use super::assigned::AssignedFunctions;
@@ -57,6 +57,8 @@ pub(super) struct Devices {
     address: u32,
     /// Exits are counted for a storm of interrupts.
     storm: bool,
+    /// A device lies by the guest's marks.
+    marks: bool,
 }
 
 impl Devices {
@@ -68,6 +70,7 @@ impl Devices {
             assigned: AssignedFunctions::new(&options.assigned, memory)?,
             address: 0,
             storm: false,
+            marks: false,
         };
         let mut window = Window::new();
         let mut disk = |disk: &Disk, name: &str| {
@@ -134,6 +137,7 @@ impl Devices {
                 && *device == name
             {
                 self.storm |= matches!(lie.lie, Lie::Storm(_));
+                self.marks |= matches!(lie.when, When::Marks { .. });
                 function = function.with_lie(*lie);
             }
         }
@@ -172,6 +176,16 @@ impl Devices {
         let enabled = enable == (pci::CONFIG_ENABLE >> 24) as u8;
         let here = enabled && bus == 0 && device_function & 7 == 0 && at + bytes <= 4;
         here.then_some((device_function >> 3, offset & !3, 8 * at))
+    }
+
+    /// Whether a device wants to know of the guest's marks.
+    pub(super) fn hear_marks(&self) -> bool {
+        self.marks
+    }
+
+    /// The guest makes a mark.
+    pub(super) fn mark(&mut self, value: u8) {
+        self.bus.mark(value);
     }
 
     /// Whether input may come that has an interrupt.

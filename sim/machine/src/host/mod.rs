@@ -259,8 +259,10 @@ impl Host {
     fn l2_exited(&mut self, exit: &HardwareExit) {
         self.l2_exits += 1;
         self.count_exit_for_devices();
-        if self.options.marks {
-            self.mark(exit);
+        if (self.options.marks || self.devices.hear_marks())
+            && let Some(value) = self.marked(exit)
+        {
+            self.mark(value);
         }
         for index in 0..self.options.faults.len() {
             match self.options.faults[index] {

@@ -18,19 +18,26 @@ use crate::profile::{Samples, Summary};
 const MARK_PORT: u16 = 0x80;
 
 impl Host {
-    /// Prints the counters where L2 writes to the mark port.
-    pub(super) fn mark(&mut self, exit: &HardwareExit) {
+    /// What L2 writes to the mark port, if it does.
+    pub(super) fn marked(&mut self, exit: &HardwareExit) -> Option<u8> {
         let &HardwareExit::Io(IoExit {
             port: MARK_PORT,
             input: false,
             ..
         }) = exit
         else {
-            return;
+            return None;
         };
-        let value = self
-            .hardware
-            .register(Vm::L2(VmIndex::FIRST), Register::Rax);
+        let l2 = Vm::L2(VmIndex::FIRST);
+        Some(self.hardware.register(l2, Register::Rax) as u8)
+    }
+
+    /// Tells the devices of a mark, and prints the counters.
+    pub(super) fn mark(&mut self, value: u8) {
+        self.devices.mark(value);
+        if !self.options.marks {
+            return;
+        }
         let longest = self.hardware.profile.take_longest_tpm_exit();
         let profile = &self.hardware.profile;
         let statistics = self.module.statistics();
@@ -42,7 +49,7 @@ impl Host {
             .filter_map(|reason| statistics.l2_exits().get(&(reason, Route::L1)))
             .sum();
         let mark = Object::new()
-            .number("mark", value & 0xFF)
+            .number("mark", value.into())
             .number("tsc", rdtsc())
             .number("l2_exits", profile.l2_exits)
             .number("tpm_exits", profile.tpm_exit_count)

@@ -116,6 +116,12 @@ impl Function {
         self
     }
 
+    /// The guest makes a mark: lies may begin and end with it.
+    pub(crate) fn mark(&mut self, value: u8) {
+        self.lies.mark(value);
+        self.device.mark(value);
+    }
+
     /// What it did.
     pub fn statistics(&self) -> Statistics {
         self.statistics

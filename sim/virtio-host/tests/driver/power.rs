@@ -18,8 +18,9 @@ fn run(lie: &str) -> (Vec<u8>, usize) {
             return (content.all(), answered);
         }
         answered += 1;
-        if number % 2 == 1 {
-            assert_eq!(disk.flush(), block::STATUS_OK);
+        if number % 2 == 1 && disk.flush() != block::STATUS_OK {
+            assert!(!host.bus.borrow().has_power());
+            return (content.all(), answered);
         }
     }
     assert!(host.bus.borrow().has_power());
@@ -72,6 +73,42 @@ fn what_was_not_flushed_is_lost() {
         assert_eq!(answered, usize::from(write) - 1);
         let flushed = (write - 1) / 2 * 2;
         assert!(content == after(flushed), "{write}");
+    }
+}
+
+#[test]
+fn the_power_fails_at_any_flush() {
+    for flush in 1..=4_u8 {
+        let (content, answered) = run(&format!("cut-flush:{flush}"));
+        assert_eq!(answered, usize::from(flush) * 2);
+        assert!(content == after(2 * flush), "{flush}");
+        let (content, _) = run(&format!("cut-flush:{flush}:unflushed"));
+        assert!(content == after(2 * flush - 2), "{flush}");
+    }
+}
+
+#[test]
+fn a_cut_by_a_mark_counts_from_there() {
+    for (lie, flushed) in [("cut:2@mark:7", 1), ("cut-flush:2@mark:7", 2)] {
+        let content = Content::of_sectors(16);
+        let host = Host::disk(&content, &[lie]);
+        let mut disk = Disk::start(&host);
+        let mut write = |number: u8| {
+            let status = disk.write(number.into(), &[0xE0 | number; 512]);
+            if status == block::STATUS_OK {
+                let _ = disk.flush();
+            }
+            status == block::STATUS_OK && host.bus.borrow().has_power()
+        };
+        assert!((1..4).all(&mut write));
+        host.bus.borrow_mut().mark(6);
+        assert!(write(4));
+        host.bus.borrow_mut().mark(7);
+        assert!(write(5));
+        host.bus.borrow_mut().mark(8);
+        assert!(!write(6));
+        let written = content.all().chunks(512).filter(|s| s[0] == 0xE6).count();
+        assert_eq!(written, flushed - 1);
     }
 }
 
