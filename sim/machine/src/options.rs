@@ -146,6 +146,8 @@ pub(crate) enum Wire {
     Serial(Line),
     /// `echo`: itself.
     Echo,
+    /// `nobody`: what is sent is taken, and nothing comes.
+    Nobody,
 }
 
 impl Wire {
@@ -154,6 +156,7 @@ impl Wire {
             "com2" => Self::Serial(Line::Com2),
             "com3" => Self::Serial(Line::Com3),
             "echo" => Self::Echo,
+            "nobody" => Self::Nobody,
             _ => return None,
         })
     }
@@ -223,9 +226,13 @@ pub(crate) struct Options {
     pub(crate) fw_cfg_files: Vec<(String, String)>,
     /// `state-disk=DISK`
     pub(crate) state_disk: Option<Disk>,
+    /// `state-place=DEVICE`: its device number.
+    pub(crate) state_place: u8,
     /// `disk=DISK`, any number of times.
     pub(crate) disks: Vec<Disk>,
-    /// `console=com2|com3|echo`
+    /// `disk-name=NAME`: what GET_ID says of the first of them.
+    pub(crate) disk_name: Option<String>,
+    /// `console=com2|com3|echo|nobody`
     pub(crate) console: Option<Wire>,
     /// `guest-console=com2|com3|echo`, any number of times.
     pub(crate) guest_consoles: Vec<Wire>,
@@ -267,7 +274,9 @@ impl Default for Options {
             quote: Quote::Ok,
             fw_cfg_files: Vec::new(),
             state_disk: None,
+            state_place: 1,
             disks: Vec::new(),
+            disk_name: None,
             console: None,
             guest_consoles: Vec::new(),
             network: None,
@@ -338,7 +347,12 @@ impl Options {
                     .push((name.to_string(), content.to_string()));
             }
             "state-disk" => self.state_disk = Some(Disk::parse(value)?),
+            "state-place" => {
+                let place = number(value)?.try_into().ok();
+                self.state_place = place.filter(|place| (1..32).contains(place))?;
+            }
             "disk" => self.disks.push(Disk::parse(value)?),
+            "disk-name" => self.disk_name = Some(value.to_string()),
             "console" => self.console = Some(Wire::parse(value)?),
             "guest-console" => self.guest_consoles.push(Wire::parse(value)?),
             "network" => {

@@ -89,9 +89,20 @@ impl<S: Store> Block<S> {
         self.store.length() / SECTOR
     }
 
+    /// Bytes of a logical block.
+    fn block_size(&self) -> u32 {
+        let other = self.lies.find(|lie| match lie {
+            Lie::SectorSize(bytes) => Some(bytes),
+            _ => None,
+        });
+        other.unwrap_or(block::SECTOR as u32)
+    }
+
     /// Offset of `length` bytes from `sector` on.
     fn range(&self, sector: u64, length: u64) -> Result<u64, Failure> {
-        let inside = length.is_multiple_of(SECTOR)
+        let block = u64::from(self.block_size());
+        let inside = length.is_multiple_of(block)
+            && (sector.saturating_mul(SECTOR)).is_multiple_of(block)
             && sector
                 .checked_add(length / SECTOR)
                 .is_some_and(|end| end <= self.sectors());
@@ -202,6 +213,9 @@ impl<S: Store> Block<S> {
         &mut self,
         pieces: impl Iterator<Item = (u64, Cow<'static, [u8]>)>,
     ) -> Result<u64, Failure> {
+        if self.lies.tell(Lie::ReadOnly) {
+            return Err(Failure::Status(block::STATUS_IOERR));
+        }
         self.writes += 1;
         let cut = self.lies.find(|lie| match lie {
             Lie::Cut {
@@ -308,9 +322,18 @@ impl<S: Store> Device for Block<S> {
     }
 
     fn features(&self) -> u64 {
-        block::FEATURE_SEG_MAX
+        let flush = match self.lies.tell(Lie::NoFlush) {
+            true => 0,
+            false => block::FEATURE_FLUSH,
+        };
+        let read_only = match self.lies.tell(Lie::ReadOnly) {
+            true => block::FEATURE_RO,
+            false => 0,
+        };
+        flush
+            | read_only
+            | block::FEATURE_SEG_MAX
             | block::FEATURE_BLK_SIZE
-            | block::FEATURE_FLUSH
             | block::FEATURE_DISCARD
             | block::FEATURE_WRITE_ZEROES
     }
@@ -325,7 +348,7 @@ impl<S: Store> Device for Block<S> {
         put(block::CONFIG_CAPACITY, &self.sectors().to_le_bytes());
         for (offset, value) in [
             (block::CONFIG_SEG_MAX, SEGMENTS),
-            (block::CONFIG_BLK_SIZE, block::SECTOR as u32),
+            (block::CONFIG_BLK_SIZE, self.block_size()),
             (block::CONFIG_MAX_DISCARD_SECTORS, ZEROED_SECTORS),
             (block::CONFIG_MAX_DISCARD_SEG, ZEROED_SEGMENTS),
             (block::CONFIG_DISCARD_SECTOR_ALIGNMENT, 1),

@@ -111,6 +111,13 @@ impl Bus {
         functions.find_map(|(_, function)| function.read(gpa, width))
     }
 
+    /// Nanoseconds that a read takes: 0 but for a device that is slow.
+    pub fn read_time(&self, gpa: u64, width: u32) -> u64 {
+        let mut functions = self.functions.iter();
+        let time = functions.find_map(|(_, function)| function.read_time(gpa, width));
+        time.unwrap_or(0)
+    }
+
     /// A write; none if no BAR answers.
     pub fn write(&mut self, gpa: u64, width: u32, value: u64, memory: &dyn Memory) -> Option<()> {
         let mut functions = self.functions.iter_mut();

@@ -14,6 +14,8 @@ pub enum Lie {
     IndexJump(u16),
     /// `silent`: requests are taken and never completed.
     Silent,
+    /// `slow:NANOSECONDS`: a read of a register takes this long.
+    Slow(u64),
     /// `twice`: requests are completed twice.
     Twice,
     /// `late`: requests are completed once the device was reset and started again.
@@ -68,6 +70,12 @@ pub enum Lie {
         /// Value.
         value: u8,
     },
+    /// `read-only`: a disk offers VIRTIO_BLK_F_RO, and its requests that write fail.
+    ReadOnly,
+    /// `no-flush`: a disk does not offer VIRTIO_BLK_F_FLUSH.
+    NoFlush,
+    /// `sector-size:BYTES`: a disk's blk_size, and requests of no whole blocks fail.
+    SectorSize(u32),
     /// `io-error`: a disk's requests fail.
     IoError,
     /// `forget`: a disk says that it wrote, and did not.
@@ -204,6 +212,7 @@ impl Lie {
             "used-len" => Self::UsedLength(value()?.try_into().ok()?),
             "used-jump" => Self::IndexJump(value()?.try_into().ok()?),
             "silent" => Self::Silent,
+            "slow" => Self::Slow(value()?),
             "twice" => Self::Twice,
             "late" => Self::Late,
             "rewrite" => Self::Rewrite,
@@ -233,6 +242,9 @@ impl Lie {
                 offset: value()?.try_into().ok()?,
                 value: value()?.try_into().ok()?,
             },
+            "read-only" => Self::ReadOnly,
+            "no-flush" => Self::NoFlush,
+            "sector-size" => Self::SectorSize(value()?.try_into().ok().filter(|&size| size != 0)?),
             "io-error" => Self::IoError,
             "forget" => Self::Forget,
             "garbage" => Self::Garbage,
@@ -394,6 +406,7 @@ mod tests {
             "silent@x",
             "silent@1+x",
             "storm:0",
+            "sector-size:0",
             "vector:256",
             "silent@mark:256",
             "silent@mark:1-",

@@ -37,6 +37,8 @@ pub(crate) enum Timer {
     Watchdog = 2,
     /// When the next quote is made.
     Quote = 3,
+    /// When a slow device answers.
+    Device = 4,
 }
 
 /// A page that the host shares with the TD.
@@ -59,7 +61,7 @@ pub(crate) struct Hardware {
     shared_access: [bool; VMS],
     /// RDMSR of EFER is to look like one that ends no run.
     efer_reads: [bool; VMS],
-    deadlines: [Option<u64>; 4],
+    deadlines: [Option<u64>; 5],
     armed: Option<u64>,
     noted: Noted,
     pub(crate) profile: Profile,
@@ -86,7 +88,7 @@ impl Hardware {
             cpuid,
             shared_access: [true, false, false, false],
             efer_reads: [false; VMS],
-            deadlines: [None; 4],
+            deadlines: [None; 5],
             armed: None,
             noted: Noted::default(),
             profile: Profile::new(0),

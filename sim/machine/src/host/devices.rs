@@ -21,12 +21,12 @@ use crate::arch::cpu::rdtsc;
 use crate::arch::memory::{self, DeviceMemory};
 use crate::arch::pci::Window;
 use crate::arch::serial::Serial;
+use crate::hardware::Timer;
 use crate::json::Object;
 use crate::options::{self, Backing, Disk, Fault, Options, Wire};
 
-/// Device numbers on the bus that L1 sees.
-const STATE_DISK: u8 = 1;
-/// Or the sockets that are in its place.
+/// Device numbers on the bus that L1 sees; the state disk's is an option. Sockets for the key broker are in the console's
+/// place.
 const CONSOLE: u8 = 2;
 const NETWORK: u8 = 3;
 const FIRST_DISK: u8 = 4;
@@ -79,13 +79,14 @@ impl Devices {
         };
         if let Some(state) = &options.state_disk {
             let function = disk(state, STATE_DISK_NAME)?;
-            devices.add(STATE_DISK, "state".into(), function, options);
+            devices.add(options.state_place, "state".into(), function, options);
         }
         for (place, (number, guest)) in
             (FIRST_DISK..=LAST_DISK).zip(options.disks.iter().enumerate())
         {
             let name = format!("disk{number}");
-            let function = disk(guest, &name)?;
+            let told = options.disk_name.as_ref().filter(|_| number == 0);
+            let function = disk(guest, told.unwrap_or(&name))?;
             devices.add(place, name, function, options);
         }
         if options.console.is_some() && options.broker_vsock.is_some() {
@@ -99,6 +100,7 @@ impl Devices {
             let sockets = match wire {
                 Wire::Serial(line) => sockets.with_channel(BROKER_PORT, Serial::start(line)),
                 Wire::Echo => sockets.with_channel(BROKER_PORT, Echo::default()),
+                Wire::Nobody => sockets.with_channel(BROKER_PORT, Nobody),
             };
             let function = Function::new(sockets);
             devices.add(CONSOLE, "broker-vsock".into(), function, options);
@@ -228,8 +230,24 @@ impl Host {
 
     /// A read of a BAR; none if there is none.
     pub(super) fn device_read(&mut self, gpa: u64, bytes: u32) -> Option<u64> {
+        self.wait_for_device(gpa, bytes);
         let own = self.devices.bus.read(gpa, bytes);
         own.or_else(|| self.devices.assigned.read(gpa, bytes))
+    }
+
+    /// Nothing happens until a slow device answers to a read.
+    fn wait_for_device(&mut self, gpa: u64, bytes: u32) {
+        let nanoseconds = self.devices.bus.read_time(gpa, bytes);
+        if nanoseconds == 0 {
+            return;
+        }
+        // A tick is a nanosecond.
+        let until = rdtsc().saturating_add(nanoseconds);
+        self.hardware.set_deadline(Timer::Device, Some(until));
+        while rdtsc() < until {
+            self.hardware.wait();
+        }
+        self.hardware.set_deadline(Timer::Device, None);
     }
 
     /// A write to a BAR, if there is one.
@@ -385,6 +403,7 @@ fn console(wire: Wire) -> Function {
     match wire {
         Wire::Serial(line) => Function::new(Console::new(Serial::start(line))),
         Wire::Echo => Function::new(Console::new(Echo::default())),
+        Wire::Nobody => Function::new(Console::new(Nobody)),
     }
 }
 
@@ -410,5 +429,19 @@ impl Channel for Echo {
 
     fn receive(&mut self) -> Option<u8> {
         self.0.pop_front()
+    }
+}
+
+/// A wire that nobody is at the other end of.
+#[derive(Debug)]
+struct Nobody;
+
+impl Channel for Nobody {
+    fn send(&mut self, _byte: u8) -> bool {
+        true
+    }
+
+    fn receive(&mut self) -> Option<u8> {
+        None
     }
 }

@@ -40,6 +40,7 @@ impl Host {
         }
         let longest = self.hardware.profile.take_longest_tpm_exit();
         let profile = &self.hardware.profile;
+        let [.., rtmr3] = self.module.td_info().rtmr;
         let statistics = self.module.statistics();
         let tdcalls = statistics.tdcalls();
         let entries = tdcalls.get(&tdg::VP_ENTER).copied().unwrap_or(0);
@@ -59,7 +60,8 @@ impl Host {
             .number("tdvmcalls", tdvmcalls)
             .number("l1", profile.l1)
             .number("l2", profile.l2)
-            .number("longest_tpm_exit", longest);
+            .number("longest_tpm_exit", longest)
+            .hex("rtmr3", &rtmr3);
         match self.devices.figures() {
             Some(figures) => mark.object("virtio", figures).print(),
             None => mark.print(),

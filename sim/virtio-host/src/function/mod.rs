@@ -113,6 +113,7 @@ impl Function {
         }
         self.lies.plan(lie);
         self.device.lie(lie);
+        self.registers.offer(self.device.features());
         self
     }
 
@@ -179,6 +180,15 @@ impl Function {
             let offset = gpa.checked_sub(self.space.bar(bar))?;
             let end = offset.checked_add(width.into())?;
             (end <= size).then_some((bar, offset as u32))
+        })
+    }
+
+    /// Nanoseconds that a read takes, if one of this function's BARs answers.
+    pub(crate) fn read_time(&self, gpa: u64, width: u32) -> Option<u64> {
+        self.decode(gpa, width)?;
+        self.lies.find(|lie| match lie {
+            Lie::Slow(nanoseconds) => Some(nanoseconds),
+            _ => None,
         })
     }
 

@@ -57,15 +57,15 @@ pub(super) struct Registers {
     vectors: u16,
 }
 
+/// Features that each device offers.
+const COMMON: u64 =
+    feature::VERSION_1 | feature::ACCESS_PLATFORM | feature::EVENT_IDX | feature::INDIRECT_DESC;
+
 impl Registers {
     /// Of a device that offers `offered` of its type's features, and has so many queues and vectors.
     pub(super) fn new(offered: u64, queues: u16, vectors: u16) -> Self {
-        let common = feature::VERSION_1
-            | feature::ACCESS_PLATFORM
-            | feature::EVENT_IDX
-            | feature::INDIRECT_DESC;
         Self {
-            offered: offered | common,
+            offered: offered | COMMON,
             device_select: 0,
             driver_select: 0,
             accepted: 0,
@@ -76,6 +76,11 @@ impl Registers {
             queues: (0..queues).map(|_| QueueRegisters::new()).collect(),
             vectors,
         }
+    }
+
+    /// Offers other ones of its type's features.
+    pub(super) fn offer(&mut self, offered: u64) {
+        self.offered = offered | COMMON;
     }
 
     /// As after a reset.

@@ -50,6 +50,17 @@ fn state_disk(host: &Host) -> Result<Disk, StateDiskError> {
 }
 
 #[test]
+fn a_disk_that_cannot_be_written_or_flushed_is_no_state_disk() {
+    for (lie, expected) in [
+        ("read-only", StateDiskError::ReadOnly),
+        ("no-flush", StateDiskError::NoFlush),
+    ] {
+        let host = host(&Content::of_sectors(64), Some(lie), []);
+        assert_eq!(state_disk(&host).err(), Some(expected), "{lie}");
+    }
+}
+
+#[test]
 fn l1_finds_its_devices_among_others() {
     let content = Content::of_sectors(64);
     let wire = Wire::default();

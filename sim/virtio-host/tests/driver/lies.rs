@@ -1,7 +1,7 @@
 //! What L1's driver makes of each lie: a device that lies is of use only if the driver's tests see the lie.
 
 use super::block::Disk;
-use super::host::{Content, Driver, Host, SHARED, segment};
+use super::host::{Content, Driver, Host, SHARED, WINDOW, segment};
 use l1_vmm::virtio::pci::{PciError, Structure};
 use l1_vmm::virtio::ring::Broken;
 use virtio_defs::{block, feature};
@@ -177,4 +177,30 @@ fn a_disk_fails_forgets_and_makes_things_up() {
     let read = disk.read(0, 512).unwrap();
     assert_ne!(read, before[..512]);
     assert_eq!(content.all(), before);
+}
+
+#[test]
+fn a_disk_cannot_be_written_flushed_or_used_by_512_bytes() {
+    let content = Content::of_sectors(16);
+    let before = content.all();
+    let mut disk = Disk::start(&Host::disk(&content, &["read-only"]));
+    assert_eq!(disk.write(0, &[9; 512]), block::STATUS_IOERR);
+    assert_eq!(disk.flush(), block::STATUS_OK);
+    let mut disk = Disk::start(&Host::disk(&content, &["sector-size:4096"]));
+    assert_eq!(disk.write(0, &[9; 512]), block::STATUS_IOERR);
+    assert_eq!(disk.read(1, 4096), Err(block::STATUS_IOERR));
+    assert_eq!(content.all(), before);
+    assert_eq!(disk.write(8, &[9; 4096]), block::STATUS_OK);
+    assert_eq!(disk.read(8, 4096).unwrap(), [9; 4096]);
+}
+
+#[test]
+fn a_slow_device_takes_its_time_at_each_read() {
+    let content = Content::of_sectors(4);
+    let host = Host::disk(&content, &["slow:300"]);
+    let _disk = Disk::start(&host);
+    let times = (0..0x10_000).map(|offset| host.bus.borrow().read_time(WINDOW + offset, 1));
+    let slow = times.filter(|time| *time == 300).count();
+    // Both BARs.
+    assert_eq!(slow, 0x1000 + 0x4000);
 }
