@@ -1,27 +1,28 @@
 //! A TPM that is kept across boots: a key broker, the host's proxy to it, a state disk, and boots of one machine.
 //!
 //! The guest is one of two: `tests/guest/persistent`, for which the TPM says whether it is the machine's first boot, or a
-//! Debian root on an encrypted disk ([`root_disk`]).
+//! Debian root on an encrypted disk ([`root_disk`]). A third one is small: a list of TPM commands, for boots in a world
+//! that is hostile to the state.
+
+mod broker;
+mod failing_disk;
+mod lying_broker;
+mod scripted;
+mod small;
+mod twins;
 
 use crate::devices::devices_option;
 use crate::{BASE_COMMAND_LINE, Checks, LIMIT, Setup, Suite, root_disk};
 use anyhow::{Context, Result, bail, ensure};
-use attestation::journal::PcrMirror;
-use attestation::pcr::PcrBanks;
-use prediction::{Configuration, Description, Terms, predict};
-use simulator::{BootFiles, BrokerBy, HostDevices, Run, Simulation, Window, td_ram};
+use broker::{Broker, Proxy, empty, policy};
+use simulator::{BootFiles, BrokerBy, HostDevices, Run, Simulation, Window};
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// Memory of the TD, in MiB.
 const MEMORY_MIB: u64 = 512;
 /// The machine's name at the broker.
 const MACHINE: &str = "machine";
-/// How long broker and proxy may take until they serve.
-const SERVES: Duration = Duration::from_secs(20);
 
 /// What a boot came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,27 +133,15 @@ pub struct Change<'a> {
     pub broker_by: BrokerBy,
 }
 
-/// A child process that ends with its owner.
-struct Served(Child);
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A machine, and all that keeps its TPM.
 pub struct Keeping<'a> {
     setup: &'a Setup,
     guest: Guest,
     name: String,
     folder: PathBuf,
-    programs: PathBuf,
     document: PathBuf,
-    socket: PathBuf,
-    /// What broker and proxy are; dropped in this order.
-    _served: Vec<Served>,
+    broker: Broker,
+    proxy: Proxy,
 }
 
 impl<'a> Keeping<'a> {
@@ -160,124 +149,32 @@ impl<'a> Keeping<'a> {
     /// folder with `tdp-vtpm-broker` and `tdp-vtpm-proxy`; files are kept under `name`.
     pub fn start(setup: &'a Setup, guest: Guest, programs: &Path, name: &str) -> Result<Self> {
         let folder = setup.folder.join(name);
-        if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        }
-        fs::create_dir_all(&folder)?;
-        let mut new = Self {
+        empty(&folder)?;
+        let broker = Broker::new(programs, &folder)?.serve(&setup.pki)?;
+        let proxy = broker.proxy("broker")?;
+        let new = Self {
             setup,
             guest,
             name: name.into(),
             document: folder.join("init-data.toml"),
-            socket: folder.join("broker.sock"),
             folder,
-            programs: programs.into(),
-            _served: Vec::new(),
+            broker,
+            proxy,
         };
-        new.broker(&["init"])?;
-        let document = new.document.clone();
-        new.enrol(MACHINE, &document)?;
-        new.serve()?;
+        new.enrol(MACHINE, &new.document)?;
         Ok(new)
     }
 
     /// Enrols a machine, allows it what is booted, and writes its document.
     pub fn enrol(&self, machine: &str, document: &Path) -> Result<()> {
-        let path = document.to_string_lossy();
-        self.broker(&["enrol", machine, "--key", "both", "--init-data", &path])?;
-        let policy = self.folder.join(format!("{machine}.policy.toml"));
-        fs::write(&policy, self.policy(document)?)?;
-        self.broker(&["allow", machine, &policy.to_string_lossy()])
-    }
-
-    /// What the operator allows: this image, kernel, command line and initrd, with this document.
-    fn policy(&self, document: &Path) -> Result<String> {
-        let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+        self.broker.enrol(machine, &["--key", "both"], document)?;
         let command_line = self.guest.command_line("");
-        let prediction = predict(&Configuration {
-            image: self.setup.firmware.image(Window::Accepted),
-            host: Description::Ram(&td_ram(MEMORY_MIB)),
-            kernel: &read(&self.setup.kernel)?,
-            initrd: Some(&read(&self.guest.initrd)?),
-            command_line: &command_line,
-            banks: PcrBanks::DEFAULT,
-        })?;
-        let terms = Terms {
-            mirror: PcrMirror::Summary,
-            quote_required: true,
+        let boot = BootFiles {
+            initrd: Some(&self.guest.initrd),
+            ..self.setup.linux(&command_line)
         };
-        let digest = hex::encode(attestation::digest::sha384(&read(document)?));
-        let text = prediction::policy(&prediction, &command_line, terms);
-        let lines = text
-            .lines()
-            .map(|line| match line.starts_with("mrconfigid") {
-                true => format!("mrconfigid = [\"{digest}\"]"),
-                false => line.to_owned(),
-            });
-        Ok(lines.collect::<Vec<_>>().join("\n"))
-    }
-
-    fn program(&self, name: &str) -> Command {
-        Command::new(self.programs.join(name))
-    }
-
-    /// The operator's command.
-    pub fn broker(&self, arguments: &[&str]) -> Result<()> {
-        let output = self
-            .program("tdp-vtpm-broker")
-            .arg("--directory")
-            .arg(self.folder.join("broker"))
-            .args(arguments)
-            .output()
-            .context("cannot run tdp-vtpm-broker")?;
-        ensure!(
-            output.status.success(),
-            "tdp-vtpm-broker {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
-    }
-
-    fn serve(&mut self) -> Result<()> {
-        let log = |name: &str| fs::File::create(self.folder.join(name));
-        let mut broker = self
-            .program("tdp-vtpm-broker")
-            .arg("--directory")
-            .arg(self.folder.join("broker"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(["--operator-listen", "127.0.0.1:0"])
-            .arg("--roots")
-            .arg(&self.setup.pki)
-            .arg("--accept-simulated-platform")
-            .stdout(Stdio::piped())
-            .stderr(log("broker.log")?)
-            .spawn()
-            .context("cannot run tdp-vtpm-broker")?;
-        let mut line = String::new();
-        if let Some(output) = broker.stdout.take() {
-            BufReader::new(output).read_line(&mut line)?;
-        }
-        self._served.push(Served(broker));
-        let address = line
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("http://"))
-            .with_context(|| format!("the broker does not say where it serves: {line:?}"))?;
-        let proxy = self
-            .program("tdp-vtpm-proxy")
-            .arg("--listen")
-            .arg(&self.socket)
-            .args(["--broker", address])
-            .stderr(log("proxy.log")?)
-            .spawn()
-            .context("cannot run tdp-vtpm-proxy")?;
-        self._served.insert(0, Served(proxy));
-        let begin = Instant::now();
-        while !self.socket.exists() {
-            ensure!(begin.elapsed() < SERVES, "the proxy does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        let policy = policy(self.setup, &boot, MEMORY_MIB, document)?;
+        self.broker.allow(machine, &policy)
     }
 
     /// Whether a boot came to this.
@@ -336,7 +233,7 @@ impl<'a> Keeping<'a> {
             devices: HostDevices {
                 state_disk: Some(disk),
                 disks: &self.guest.disks,
-                broker_socket: Some(&self.socket),
+                broker_socket: Some(self.proxy.socket()),
                 broker_by: change.broker_by,
                 ..HostDevices::default()
             },
@@ -451,11 +348,19 @@ pub const LIFE: [Scene; 8] = [
     },
 ];
 
-/// A machine's life, boot by boot; `programs` is the folder with the broker's.
-pub fn suite<'a>(setup: &'a Setup, programs: &'a Path) -> Suite<'a> {
-    let mut suite = Suite::new();
-    suite.add(move |_| life(setup, programs));
-    suite
+/// A machine's life, boot by boot, and boots in a world that is hostile to its state: the parts whose name contains
+/// `filter`. `programs` is the folder with the broker's.
+pub fn suite<'a>(setup: &'a Setup, programs: &'a Path, filter: &str) -> Suite<'a> {
+    let mut life_of_one = Suite::new();
+    life_of_one.add(move |_| life(setup, programs));
+    let parts = [
+        ("life", life_of_one),
+        ("twins", twins::suite(setup, programs)),
+        ("failing-disk", failing_disk::suite(setup)),
+        ("lying-broker", lying_broker::suite(setup)),
+    ];
+    let parts = parts.into_iter().filter(|(name, _)| name.contains(filter));
+    parts.fold(Suite::new(), |all, (_, part)| all.and(part))
 }
 
 fn life(setup: &Setup, programs: &Path) -> Checks {

@@ -33,9 +33,9 @@ pub(crate) struct Options {
     /// Only the guests with devices on their PCI bus, and what the devices cost.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     devices: bool,
-    /// Only the TPM that is kept across boots, with its key broker.
-    #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
-    persistent: bool,
+    /// Only the TPM that is kept across boots, with its key broker, or the parts of that whose name contains this.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob"])]
+    persistent: Option<String>,
     /// Only the round trip of evidence.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     attest: bool,
@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let mut verifier = VerifierBuild::Quick;
     let part = options.simulator
-        || options.persistent
+        || options.persistent.is_some()
         || options.attest
         || options.micro_guests
         || options.devices
@@ -80,14 +80,16 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         let prepared = prepare(&Instead::default())?;
         let setup = &prepared.setup;
         match (&options.blob, &options.compatibility) {
+            (None, None) if options.persistent.is_some() => {
+                let programs = broker::build()?;
+                let name = options.persistent.as_deref().unwrap_or_default();
+                let suite = persistent::suite(setup, &programs, name);
+                check(&mut tally, "booting machines whose TPM is kept", &suite);
+            }
             (Some(name), _) => blobs(&mut tally, setup, name),
             (None, Some(name)) => whole_compatibility(&mut tally, setup, name)?,
             (None, None) if options.micro_guests => {
                 check(&mut tally, "micro-guests", &micro_guests::suite(setup));
-            }
-            (None, None) if options.persistent => {
-                let programs = broker::build()?;
-                linux_boots(&mut tally, &persistent::suite(setup, &programs));
             }
             (None, None) if options.devices => {
                 let drivers = device_initrd::build_for_tests(&setup.folder)?;
@@ -111,7 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let disk = new_root_disk(setup, &built, "plain")?;
                 let drivers = device_initrd::build_for_tests(&setup.folder)?;
                 let program = figures::throughput::initrd(setup)?;
-                let suite = persistent::suite(setup, &programs)
+                let suite = persistent::suite(setup, &programs, "")
                     .and(throughput::suite(setup, &program))
                     .and(root_disk::on_plain_qemu(&disk))
                     .and(evidence::suite(setup, &verifier))

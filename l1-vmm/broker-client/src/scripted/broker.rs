@@ -180,8 +180,12 @@ impl Broker {
             return self.refuse(400, "AttestationFailed", "no evidence");
         };
         let report_data = attestation.runtime_data.report_data("").ok();
-        let quoted = attestation.quote().ok();
-        if quoted.as_deref() != report_data.as_ref().map(<[u8; 64]>::as_slice) {
+        let quote = attestation.quote().ok();
+        let quoted = quote.zip(report_data).is_some_and(|(quote, data)| {
+            // A platform's quote has it somewhere.
+            quote.windows(data.len()).any(|window| window == data)
+        });
+        if !quoted {
             return self.refuse(401, "AttestationFailed", "the quote is for something else");
         }
         let tee = attestation.runtime_data.tee_pubkey;

@@ -3,6 +3,7 @@
 //!
 //! * `kernel`: the bzImage around a program; `program`, `runtime`: writing one.
 //! * `guest`: what a run must show; `l1_image`: where L1 is.
+//! * `script`: a guest that is a list of TPM commands, for other tests' boots.
 //! * The other files are the programs, by what they try: each has a table of `Guest`s.
 //!
 //! A program prints one line for each check, `@check NAME ok` or `@check NAME fail VALUE`. What
@@ -19,6 +20,7 @@ mod msr;
 mod pending_interrupts;
 mod program;
 mod runtime;
+pub(crate) mod script;
 mod state;
 mod tdcalls;
 mod tpm_commands;

@@ -58,6 +58,7 @@ pub(super) struct Program {
     /// The instructions so far.
     pub(super) a: CodeAssembler,
     check: CodeLabel,
+    show: CodeLabel,
     print: CodeLabel,
     tpm_command: CodeLabel,
     data: Vec<(CodeLabel, Vec<u8>)>,
@@ -82,9 +83,11 @@ impl Program {
     pub(super) fn new() -> Result<Self> {
         let mut a = CodeAssembler::new(64)?;
         let (check, print, tpm_command) = (a.create_label(), a.create_label(), a.create_label());
+        let show = a.create_label();
         let mut program = Self {
             a,
             check,
+            show,
             print,
             tpm_command,
             data: Vec::new(),
@@ -148,6 +151,14 @@ impl Program {
         self.a.lea(rsi, qword_ptr(text))?;
         self.a.mov(rdx, expected)?;
         self.a.call(self.check)?;
+        Ok(())
+    }
+
+    /// Prints the value of RAX: `@value NAME` and 16 digits, of which those after 9 are the characters after 9.
+    pub(super) fn show(&mut self, name: &str) -> Assembled {
+        let text = self.text(&format!("@value {name} "));
+        self.a.lea(rsi, qword_ptr(text))?;
+        self.a.call(self.show)?;
         Ok(())
     }
 
@@ -236,6 +247,7 @@ impl Program {
     /// The finished program. It must not run into its end.
     pub(super) fn assemble(mut self) -> Result<Blob> {
         runtime::check(&mut self.a, &mut self.check, self.print)?;
+        runtime::show(&mut self.a, &mut self.show, self.print)?;
         runtime::print(&mut self.a, &mut self.print)?;
         self.write_tpm_command()?;
         for (mut label, bytes) in std::mem::take(&mut self.data) {

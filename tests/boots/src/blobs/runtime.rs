@@ -74,8 +74,7 @@ pub(super) fn print(a: &mut CodeAssembler, entry: &mut CodeLabel) -> Assembled {
 
 /// RSI: a check's name, RAX: its result, RDX: what it must be.
 pub(super) fn check(a: &mut CodeAssembler, entry: &mut CodeLabel, print: CodeLabel) -> Assembled {
-    let (mut at, mut ok, mut fail, mut failed, mut digits) = (
-        a.create_label(),
+    let (mut at, mut ok, mut fail, mut failed) = (
         a.create_label(),
         a.create_label(),
         a.create_label(),
@@ -96,6 +95,29 @@ pub(super) fn check(a: &mut CodeAssembler, entry: &mut CodeLabel, print: CodeLab
     a.set_label(&mut failed)?;
     a.lea(rsi, qword_ptr(fail))?;
     a.call(print)?;
+    print_digits(a)?;
+    for (label, text) in [
+        (&mut at, "@check \0"),
+        (&mut ok, " ok\n\0"),
+        (&mut fail, " fail \0"),
+    ] {
+        a.set_label(label)?;
+        a.db(text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// RSI: the beginning of a line, RAX: a value behind it.
+pub(super) fn show(a: &mut CodeAssembler, entry: &mut CodeLabel, print: CodeLabel) -> Assembled {
+    a.set_label(entry)?;
+    a.mov(r8, rax)?;
+    a.call(print)?;
+    print_digits(a)
+}
+
+/// R8, as 16 digits and the end of a line; returns.
+fn print_digits(a: &mut CodeAssembler) -> Assembled {
+    let mut digits = a.create_label();
     a.mov(ecx, 16)?;
     a.mov(edx, COM1)?;
     a.set_label(&mut digits)?;
@@ -110,14 +132,6 @@ pub(super) fn check(a: &mut CodeAssembler, entry: &mut CodeLabel, print: CodeLab
     a.mov(al, 0x0A)?;
     a.out(dx, al)?;
     a.ret()?;
-    for (label, text) in [
-        (&mut at, "@check \0"),
-        (&mut ok, " ok\n\0"),
-        (&mut fail, " fail \0"),
-    ] {
-        a.set_label(label)?;
-        a.db(text.as_bytes())?;
-    }
     Ok(())
 }
 
