@@ -14,6 +14,8 @@ mod bounce;
 mod kind;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wake_ups;
 
 pub use kind::{Kind, KindError};
 

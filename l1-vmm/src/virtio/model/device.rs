@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::{RefCell, RefMut};
+use core::cell::{Cell, RefCell, RefMut};
 use core::fmt;
 use core::iter;
 
@@ -88,6 +88,8 @@ pub(crate) struct Model {
     pub(crate) answer: Answer,
     /// A queue whose requests that stayed are looked at again whenever another is served.
     pub(crate) answers_on: Option<u16>,
+    /// Set by a notification, which then does nothing else: the device works by itself.
+    pub(crate) bell: Option<Rc<Cell<bool>>>,
     /// Every access fails.
     pub(crate) gone: bool,
     /// All accesses after so many read as ones and write nothing, as those to a device that was pulled out.
@@ -150,6 +152,7 @@ impl ModelHost {
             work: Box::new(|_, _, _| None),
             answer: Box::new(|queue, request, length| queue.push(request.head.into(), length)),
             answers_on: None,
+            bell: None,
             gone: false,
             pulled_after: None,
         })))
@@ -375,7 +378,10 @@ impl HostPci for ModelHost {
         let offset = gpa.checked_sub(base).expect("an address in a BAR");
         assert!(offset < 0x4000, "{gpa:#x} is in no BAR");
         match offset {
-            NOTIFY.. => model.serve(((offset - NOTIFY) / 4) as u16),
+            NOTIFY.. => match &model.bell {
+                Some(bell) => bell.set(true),
+                None => model.serve(((offset - NOTIFY) / 4) as u16),
+            },
             _ => model.common_write(offset, value),
         }
         Ok(())

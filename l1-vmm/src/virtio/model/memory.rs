@@ -58,6 +58,11 @@ impl Shared {
         }
     }
 
+    /// The device at work on all of the memory.
+    pub(crate) fn with_device<R>(&self, work: impl FnOnce(&mut [u8]) -> R) -> R {
+        work(&mut self.bytes.borrow_mut())
+    }
+
     pub(crate) fn device_read_u16(&self, gpa: u64) -> u16 {
         u16::from_le_bytes(self.device_read(gpa, 2).try_into().unwrap())
     }

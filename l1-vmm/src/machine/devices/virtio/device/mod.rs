@@ -62,6 +62,8 @@ struct Slot {
     out: Vec<Option<Chain>>,
     /// A request that the backend had no room for.
     waiting: Option<Chain>,
+    /// Requests that may yet be submitted at this exit.
+    left: u32,
 }
 
 impl Slot {
@@ -78,6 +80,7 @@ impl Slot {
             queue: None,
             out: Vec::new(),
             waiting: None,
+            left: 0,
         }
     }
 }

@@ -9,7 +9,8 @@ use virtio_defs::{feature, pci as registers};
 
 impl Device {
     /// Moves requests and what is done; says for what there is to interrupt, and by which vector. Bounded: of each
-    /// queue at most as many new requests as it has descriptors.
+    /// queue at most one request more than it has descriptors, one that had waited. Only L2 that posts while L1 is at
+    /// work has more, for which its next exit has to come; else L1 has asked everybody to be told when it is to go on.
     pub(in crate::machine::devices::virtio) fn serve<M: L2Memory>(
         &mut self,
         memory: &M,
@@ -36,14 +37,13 @@ impl Device {
         memory: &M,
         interrupt: &mut dyn FnMut(Cause, u16),
     ) -> Result<(), Failure> {
-        self.take_done(memory)?;
-        let mut submitted = false;
-        for index in 0..self.slots.len() {
-            submitted |= self.submit_new(index, memory)?;
+        for slot in &mut self.slots {
+            slot.left = u32::from(slot.places.size) + 1;
         }
-        if submitted {
+        self.take_done(memory)?;
+        while self.submit_all(memory)? {
             self.backend.flush()?;
-            // What is done at once costs no interrupt of the host's.
+            // What is done at once costs no interrupt of the host's, so none comes for the room that there is now.
             self.take_done(memory)?;
         }
         for (index, slot) in (0..).zip(&mut self.slots) {
@@ -62,6 +62,15 @@ impl Device {
             }
         }
         Ok(())
+    }
+
+    /// Submits what is new in any queue. Whether anything was.
+    fn submit_all<M: L2Memory>(&mut self, memory: &M) -> Result<bool, Failure> {
+        let mut submitted = false;
+        for index in 0..self.slots.len() {
+            submitted |= self.submit_new(index, memory)?;
+        }
+        Ok(submitted)
     }
 
     /// Submits what is new in a queue, and what had no room before. Whether anything was.
@@ -94,7 +103,7 @@ impl Device {
             }
         };
         let mut submitted = false;
-        for _ in 0..slot.places.size {
+        loop {
             let chain = match slot.waiting.take() {
                 Some(chain) => chain,
                 None => match queue.take(memory).map_err(broken)? {
@@ -105,12 +114,19 @@ impl Device {
                     },
                 },
             };
+            let Some(left) = slot.left.checked_sub(1) else {
+                // There may be more: go on at the next exit.
+                slot.waiting = Some(chain);
+                slot.stirred = true;
+                return Ok(submitted);
+            };
             let request = Request::new(memory, number, &chain);
             let submission = self.backend.submit(&request)?;
             self.traffic.copied += request.copied();
             match submission {
                 Submission::Taken => {
                     submitted = true;
+                    slot.left = left;
                     self.traffic.bytes += u64::from(request.readable());
                     if let Some(place) = slot.out.get_mut(usize::from(chain.head())) {
                         *place = Some(chain);
@@ -124,9 +140,6 @@ impl Device {
                 }
             }
         }
-        // There may be more: go on at the next exit.
-        slot.stirred = true;
-        Ok(submitted)
     }
 
     /// Gives L2 what the backend is done with.

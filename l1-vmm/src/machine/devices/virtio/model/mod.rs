@@ -49,6 +49,11 @@ impl Guest {
         *self.before_read.borrow_mut() = Some(Box::new(action));
     }
 
+    /// L2 at work on all of its memory.
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut [u8]) -> R) -> R {
+        work(&mut self.ram.borrow_mut())
+    }
+
     /// L2's own write.
     pub(crate) fn put(&self, gpa: u64, bytes: &[u8]) {
         let at = gpa as usize;
