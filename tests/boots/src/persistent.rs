@@ -5,6 +5,8 @@
 //! that is hostile to the state.
 
 mod broker;
+mod debug_td;
+mod disk_order;
 mod failing_disk;
 mod lying_broker;
 mod scripted;
@@ -358,6 +360,8 @@ pub fn suite<'a>(setup: &'a Setup, programs: &'a Path, filter: &str) -> Suite<'a
         ("twins", twins::suite(setup, programs)),
         ("failing-disk", failing_disk::suite(setup)),
         ("lying-broker", lying_broker::suite(setup)),
+        ("debug-td", debug_td::suite(setup, programs)),
+        ("disk-order", disk_order::suite(setup)),
     ];
     let parts = parts.into_iter().filter(|(name, _)| name.contains(filter));
     parts.fold(Suite::new(), |all, (_, part)| all.and(part))
