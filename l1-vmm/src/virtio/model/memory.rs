@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use tdcall::SharedBuffer;
 
-/// Called before each read with the memory, and where the read is.
+/// Called before each read, or each write, with the memory, and where that is.
 type BeforeRead = Box<dyn FnMut(&mut [u8], usize, usize)>;
 
 /// A piece of memory with its address; clones are the same memory.
@@ -19,6 +19,7 @@ pub(crate) struct Shared {
     gpa: u64,
     bytes: Rc<RefCell<Vec<u8>>>,
     before_read: Rc<RefCell<Option<BeforeRead>>>,
+    before_write: Rc<RefCell<Option<BeforeRead>>>,
 }
 
 impl Shared {
@@ -28,12 +29,18 @@ impl Shared {
             // What a page that becomes shared has in it is the host's choice.
             bytes: Rc::new(RefCell::new(vec![0xA5; length])),
             before_read: Rc::default(),
+            before_write: Rc::default(),
         }
     }
 
     /// Lets the device write before each of the driver's reads.
     pub(crate) fn before_read(&self, action: impl FnMut(&mut [u8], usize, usize) + 'static) {
         *self.before_read.borrow_mut() = Some(Box::new(action));
+    }
+
+    /// Lets the device write before each of the driver's writes.
+    pub(crate) fn before_write(&self, action: impl FnMut(&mut [u8], usize, usize) + 'static) {
+        *self.before_write.borrow_mut() = Some(Box::new(action));
     }
 
     /// Where `length` bytes at `gpa` are, if all of them are here.
@@ -92,6 +99,10 @@ impl SharedBuffer for Shared {
     }
 
     fn write(&self, offset: usize, from: &[u8]) {
-        self.bytes.borrow_mut()[offset..offset + from.len()].copy_from_slice(from);
+        let mut bytes = self.bytes.borrow_mut();
+        if let Some(action) = &mut *self.before_write.borrow_mut() {
+            action(&mut bytes, offset, from.len());
+        }
+        bytes[offset..offset + from.len()].copy_from_slice(from);
     }
 }

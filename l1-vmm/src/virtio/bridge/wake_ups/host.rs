@@ -1,5 +1,5 @@
 //! A host that works by itself: its side of the queue in the bytes of the memory that is shared with it, which a test may let
-//! it work on between any two of L1's reads.
+//! it work on between any two of L1's accesses.
 
 use super::{NEXT, Pace, SHARED, WRITE, get, passed, put};
 use crate::virtio::ring::Areas;
@@ -23,6 +23,7 @@ pub(super) struct Host {
     pub(super) areas: Areas,
     pub(super) events: bool,
     pub(super) pace: Pace,
+    pub(super) tempo: u64,
     pub(super) numbers: Box<dyn FnMut() -> u64>,
     pub(super) bell: Rc<Cell<bool>>,
     pub(super) looking: Looking,
@@ -122,13 +123,15 @@ impl Host {
         self.has.push((head, writable));
     }
 
-    /// L1 reads.
+    /// L1 reads or writes.
     pub(super) fn meanwhile(&mut self, memory: &mut [u8]) {
         match self.pace {
             Pace::Apart => {}
             Pace::Any => {
-                let steps = (self.numbers)() & 3;
-                (0..steps).for_each(|_| self.step(memory));
+                let chance = (self.numbers)();
+                if (chance >> 8).is_multiple_of(self.tempo) {
+                    (0..chance & 3).for_each(|_| self.step(memory));
+                }
             }
             Pace::AtOnce => {
                 while self.busy() {

@@ -21,7 +21,7 @@ pub(crate) const L1_START: u64 = 0x10_0000;
 /// The end of L1's memory.
 pub(crate) const END: u64 = 0x20_0000;
 
-/// Called before each of L1's reads with L2's memory, and where the read is.
+/// Called before each of L1's reads, or writes, with L2's memory, and where that is.
 type BeforeRead = Box<dyn FnMut(&mut [u8], u64, usize)>;
 
 /// The memory of a machine; clones are the same.
@@ -29,6 +29,7 @@ type BeforeRead = Box<dyn FnMut(&mut [u8], u64, usize)>;
 pub(crate) struct Guest {
     ram: Rc<RefCell<Vec<u8>>>,
     before_read: Rc<RefCell<Option<BeforeRead>>>,
+    before_write: Rc<RefCell<Option<BeforeRead>>>,
     /// L1's reads and writes: address and bytes.
     pub(crate) reads: Rc<RefCell<Vec<(u64, usize)>>>,
     pub(crate) writes: Rc<RefCell<Vec<(u64, usize)>>>,
@@ -39,6 +40,7 @@ impl Guest {
         Self {
             ram: Rc::new(RefCell::new(vec![0; L1_START as usize])),
             before_read: Rc::default(),
+            before_write: Rc::default(),
             reads: Rc::default(),
             writes: Rc::default(),
         }
@@ -47,6 +49,11 @@ impl Guest {
     /// Lets L2 write before each of L1's reads.
     pub(crate) fn before_read(&self, action: impl FnMut(&mut [u8], u64, usize) + 'static) {
         *self.before_read.borrow_mut() = Some(Box::new(action));
+    }
+
+    /// Lets L2 write before each of L1's writes.
+    pub(crate) fn before_write(&self, action: impl FnMut(&mut [u8], u64, usize) + 'static) {
+        *self.before_write.borrow_mut() = Some(Box::new(action));
     }
 
     /// L2 at work on all of its memory.
@@ -92,7 +99,11 @@ impl GuestMemory for Guest {
     fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
         let at = Self::at(gpa, from.len())?;
         self.writes.borrow_mut().push((gpa, from.len()));
-        self.ram.borrow_mut()[at..at + from.len()].copy_from_slice(from);
+        let mut ram = self.ram.borrow_mut();
+        if let Some(action) = &mut *self.before_write.borrow_mut() {
+            action(&mut ram, gpa, from.len());
+        }
+        ram[at..at + from.len()].copy_from_slice(from);
         Ok(())
     }
 }
