@@ -360,7 +360,7 @@ fn is_socket(path: &Path) -> bool {
 }
 
 /// A path as a part of a list of QEMU's.
-fn escaped(path: &Path) -> Result<String> {
+pub(crate) fn escaped(path: &Path) -> Result<String> {
     let text = path.to_str();
     let text = text.with_context(|| format!("{} is no UTF-8", path.display()))?;
     Ok(text.replace(',', ",,"))

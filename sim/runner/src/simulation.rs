@@ -1,6 +1,6 @@
 //! A run of the simulator.
 
-use crate::devices::HostDevices;
+use crate::devices::{HostDevices, escaped};
 use crate::kept::{self, ConsoleLog};
 use crate::options::Gpaw;
 use crate::qemu::{self, Answer, BootFiles, Clock, Run};
@@ -45,6 +45,8 @@ pub struct Simulation<'a> {
     pub clock: Clock,
     /// Virtio devices of the host's.
     pub devices: HostDevices<'a>,
+    /// The machine's memory is kept in this file: at its begin the TD's low memory, as the TD has it.
+    pub memory_file: Option<&'a Path>,
     /// Further words of the simulator's command line: `docs/simulator.md`.
     pub options: &'a [String],
     /// Files are kept here.
@@ -79,6 +81,13 @@ impl Simulation<'_> {
             false => self.clock,
         };
         let mut command = qemu::command(cpu, memory_mib, clock);
+        if let Some(path) = self.memory_file {
+            let path = escaped(path)?;
+            command.arg("-object").arg(format!(
+                "memory-backend-file,id=memory,share=on,mem-path={path},size={memory_mib}M"
+            ));
+            command.args(["-machine", "memory-backend=memory"]);
+        }
         let mut append = format!("gpaw={} memory={}", self.gpaw.bits(), self.memory_mib);
         // Held until the run has ended.
         let _devices = self.devices.attach(&mut command, &mut append)?;

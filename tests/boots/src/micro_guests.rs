@@ -44,6 +44,7 @@ fn simulation<'a>(
         memory_mib: 64,
         gpaw,
         clock: Clock::Counted,
+        memory_file: None,
         options,
         folder: &setup.folder,
         name: file,

@@ -10,6 +10,7 @@ mod disk_order;
 mod failing_disk;
 mod lying_broker;
 mod scripted;
+mod secrets;
 mod small;
 mod twins;
 
@@ -362,6 +363,7 @@ pub fn suite<'a>(setup: &'a Setup, programs: &'a Path, filter: &str) -> Suite<'a
         ("lying-broker", lying_broker::suite(setup)),
         ("debug-td", debug_td::suite(setup, programs)),
         ("disk-order", disk_order::suite(setup)),
+        ("secrets", secrets::suite(setup)),
     ];
     let parts = parts.into_iter().filter(|(name, _)| name.contains(filter));
     parts.fold(Suite::new(), |all, (_, part)| all.and(part))

@@ -346,8 +346,8 @@ impl Broker {
     }
 }
 
-/// The key of a session with the ledger.
-fn session_key(session: u8) -> Secret {
+/// The key of a session with the ledger, by its number: from 1 on, one for each start.
+pub fn session_key(session: u8) -> Secret {
     Secret([session ^ 0x55; 32])
 }
 

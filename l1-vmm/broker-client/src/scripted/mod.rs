@@ -9,7 +9,7 @@ extern crate std;
 mod broker;
 mod channel;
 
-pub use broker::{Broker, LEDGER_STATUS, Lie};
+pub use broker::{Broker, LEDGER_STATUS, Lie, session_key};
 pub use channel::{Peer, Script};
 
 use crate::Deadline;

@@ -349,6 +349,20 @@ impl TdMemory {
             .then(|| (given.hpa + offset, given.level.size() - offset))
     }
 
+    /// The machine memory that is shared: where each piece begins, and its bytes.
+    pub(crate) fn shared_pieces(&self) -> Vec<(u64, u64)> {
+        let mut pieces: Vec<(u64, u64)> = Vec::new();
+        for given in self.given.values().filter(|given| given.shared) {
+            match pieces.last_mut() {
+                Some((start, length)) if *start + *length == given.hpa => {
+                    *length += given.level.size();
+                }
+                _ => pieces.push((given.hpa, given.level.size())),
+            }
+        }
+        pieces
+    }
+
     /// Whether the host may answer an EPT violation by giving a page.
     pub(crate) fn can_give(&self, gpa: u64) -> bool {
         self.is_ram(gpa) && self.given_at(gpa).is_none()

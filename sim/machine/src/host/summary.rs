@@ -105,6 +105,10 @@ impl Host {
         if let Some(figures) = self.devices.figures() {
             Object::new().object("virtio", figures).print();
         }
+        let shared = self.memory.shared_pieces();
+        Object::new()
+            .counts("shared_memory", shared.into_iter())
+            .print();
         let (reason, ok) = match end {
             End::PowerOff => ("poweroff", true),
             End::Reboot => ("reboot", false),

@@ -208,6 +208,26 @@ impl Program {
     /// the response is at [`place::RESPONSE`].
     pub(super) fn tpm_command(&mut self, command: &[u8]) -> Assembled {
         let data = self.data(command);
+        self.send(data, command)
+    }
+
+    /// As [`tpm_command`](Self::tpm_command); the command is in the program's memory only, and not in its file.
+    pub(super) fn masked_tpm_command(&mut self, command: &[u8]) -> Assembled {
+        const MASK: u8 = 0xA5;
+        let masked: Vec<u8> = command.iter().map(|byte| byte ^ MASK).collect();
+        let data = self.data(&masked);
+        let mut next = self.a.create_label();
+        self.a.lea(rsi, qword_ptr(data))?;
+        self.a.mov(ecx, command.len() as u32)?;
+        self.a.set_label(&mut next)?;
+        self.a.xor(byte_ptr(rsi), u32::from(MASK))?;
+        self.a.inc(rsi)?;
+        self.a.dec(ecx)?;
+        self.a.jnz(next)?;
+        self.send(data, command)
+    }
+
+    fn send(&mut self, data: CodeLabel, command: &[u8]) -> Assembled {
         self.a.lea(rsi, qword_ptr(data))?;
         self.a.mov(ecx, command.len() as u32)?;
         self.a.call(self.tpm_command)?;

@@ -64,6 +64,12 @@ impl Scripted {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// All that went over the wire.
+    pub(super) fn wire(&self) -> Vec<u8> {
+        let wire = self.shared.wire.lock();
+        wire.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// It does this wrong from now on.
     pub(super) fn lie(&self, lie: Lie) {
         self.broker().lie = lie;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The least that L1 runs with, and something over, in MiB.
-const MEMORY_MIB: u64 = 128;
+pub(super) const MEMORY_MIB: u64 = 128;
 /// The machine's name at the broker.
 const MACHINE: &str = "machine";
 /// How long a boot may take.
@@ -55,6 +55,8 @@ pub(super) struct Boot<'b> {
     pub(super) options: &'b [&'b str],
     /// In place of the machine's own.
     pub(super) document: Option<&'b Path>,
+    /// Where the machine's memory is kept.
+    pub(super) memory: Option<&'b Path>,
     /// The other end of its console.
     pub(super) channel: Channel<'b>,
 }
@@ -146,6 +148,7 @@ impl<'a> Machine<'a> {
             disk,
             options: &[],
             document: None,
+            memory: None,
             channel: Channel::Own,
         }
     }
@@ -183,6 +186,7 @@ impl<'a> Machine<'a> {
                 broker_socket: self.socket(boot.channel),
                 ..HostDevices::default()
             },
+            memory_file: boot.memory,
             options: &options,
             console: match listens {
                 true => Console::Asked(answer),

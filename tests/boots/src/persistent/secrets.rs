@@ -1,0 +1,198 @@
+//! What of a machine's secrets the host can see: the memory that the TD shares with it, the state disk, the wire to the
+//! broker and the logs, searched when a guest with secrets has powered off.
+
+use super::small::{Boot, Keys, MEMORY_MIB, Machine};
+use crate::blobs::script::{SUCCESS, Step, define_secret, seal, write_secret};
+use crate::{Setup, Suite};
+use anyhow::{Context, Result, bail, ensure};
+use broker_client::scripted;
+use simulator::Run;
+use std::fs::{self, File};
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+
+const PAGE: usize = 4096;
+/// What L1 says of itself to the broker with each request to the ledger: the session's name.
+const TOLD: &[u8] = b"ledger-1";
+
+/// One boot.
+pub(super) fn suite(setup: &Setup) -> Suite<'_> {
+    let mut suite = Suite::new();
+    suite.add(move |_| {
+        let name = "secrets: none is where the host can see it".into();
+        vec![(name, none_is_seen(setup))]
+    });
+    suite
+}
+
+fn none_is_seen(setup: &Setup) -> Result<()> {
+    let machine = Machine::new(setup, "secrets", Keys::Scripted("require"))?;
+    let scripted = machine.scripted.as_ref().context("there is no broker")?;
+    let half = secret("the broker's half");
+    scripted.broker().half = half;
+    let (kept, sealed) = (secret("kept in NV"), secret("sealed"));
+    let steps = [
+        Step::SendMasked("seal", seal(&sealed), SUCCESS),
+        Step::Send("define", define_secret(), SUCCESS),
+        Step::SendMasked("write", write_secret(&kept), SUCCESS),
+    ];
+    let (disk, file) = (machine.file("state.img"), machine.file("memory"));
+    let boot = Boot {
+        memory: Some(&file),
+        ..machine.boot("secrets", &steps, &disk)
+    };
+    let run = machine.runs(&boot);
+    let memory = run.as_ref().ok().map(|run| Memory::read(&file, run));
+    fs::remove_file(&file)?;
+    let run = run?;
+    let memory = memory.context("there was no run")??;
+
+    // What L1 tells the host is found where it was told, and what is the TD's where it is kept.
+    let told = memory.count(TOLD);
+    ensure!(
+        told.shared > 0,
+        "what L1 told the broker is not in shared memory"
+    );
+    let session = scripted::session_key(1).0;
+    let keys: [(&str, &[u8; 32]); 4] = [
+        ("the secret in NV", &kept),
+        ("the sealed secret", &sealed),
+        ("the key of the ledger's session", &session),
+        ("the broker's half", &half),
+    ];
+    let said = [&run.transcript.log[..], &run.transcript.console].concat();
+    let said = said.join("\n");
+    let files = [
+        ("the state disk", fs::read(&disk)?),
+        ("the wire", scripted.wire()),
+        ("the log or the console", said.into_bytes()),
+    ];
+    for (what, key) in keys {
+        let text = scripted::in_texts(key);
+        let digits = hex::encode(key);
+        for form in [&key[..], text.as_bytes(), digits.as_bytes()] {
+            let shared = memory.count(form).shared;
+            ensure!(shared == 0, "{what} is in shared memory, {shared} times");
+            for (place, bytes) in &files {
+                ensure!(count(bytes, form) == 0, "{what} is in {place}");
+            }
+        }
+        let private = memory.count(key).private;
+        // The half was used and erased; the others are in use.
+        ensure!(
+            (private == 0) == (what == "the broker's half"),
+            "{what} is {private} times in private memory"
+        );
+    }
+    Ok(())
+}
+
+/// Bytes that are nowhere else.
+fn secret(name: &str) -> [u8; 32] {
+    let digest = attestation::digest::sha384(name.as_bytes());
+    let mut secret = [0; 32];
+    secret.copy_from_slice(&digest[..32]);
+    secret
+}
+
+/// The TD's memory when its run has ended.
+struct Memory {
+    bytes: Vec<u8>,
+    /// Which of it the TD shares with the host.
+    shared: Vec<Range<usize>>,
+}
+
+/// How often something is in it.
+struct Found {
+    shared: usize,
+    private: usize,
+}
+
+impl Memory {
+    /// What the simulator's machine kept in `file`.
+    fn read(file: &Path, run: &Run) -> Result<Self> {
+        let length = MEMORY_MIB << 20;
+        let mut bytes = Vec::new();
+        File::open(file)?.take(length).read_to_end(&mut bytes)?;
+        ensure!(bytes.len() as u64 == length, "the memory is not whole");
+        let mut records = run.transcript.records.iter();
+        let pieces = records.find_map(|record| record["shared_memory"].as_object());
+        let mut shared = Vec::new();
+        for (start, piece) in pieces.context("the simulator does not say what is shared")? {
+            let start: usize = start.parse()?;
+            let piece = piece.as_u64().context("no length")? as usize;
+            if start + piece > bytes.len() {
+                bail!("{start:#x} + {piece:#x} is shared, and was not kept");
+            }
+            shared.push(start..start + piece);
+        }
+        ensure!(!shared.is_empty(), "nothing is shared");
+        Ok(Self { bytes, shared })
+    }
+
+    fn is_shared(&self, at: usize) -> bool {
+        self.shared.iter().any(|range| range.contains(&at))
+    }
+
+    /// How often `wanted`, which begins and ends with no zero, is there.
+    fn count(&self, wanted: &[u8]) -> Found {
+        let mut found = Found {
+            shared: 0,
+            private: 0,
+        };
+        let pages = self.bytes.len() / PAGE;
+        let mut page = 0;
+        while page < pages {
+            let start = page;
+            let shared = self.is_shared(start * PAGE);
+            // Pages of one kind with something on them, as many as there are in a row.
+            while page < pages
+                && self.is_shared(page * PAGE) == shared
+                && self.bytes[page * PAGE..][..PAGE] != [0; PAGE]
+            {
+                page += 1;
+            }
+            let times = count(&self.bytes[start * PAGE..page * PAGE], wanted);
+            match shared {
+                true => found.shared += times,
+                false => found.private += times,
+            }
+            page = page.max(start + 1);
+        }
+        found
+    }
+}
+
+fn count(bytes: &[u8], wanted: &[u8]) -> usize {
+    let first = wanted.first();
+    let places = bytes.iter().enumerate();
+    places
+        .filter(|&(at, byte)| Some(byte) == first && bytes[at..].starts_with(wanted))
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shared_and_what_is_private_is_told_apart() {
+        let mut memory = Memory {
+            bytes: vec![0; 8 * PAGE],
+            shared: vec![2 * PAGE..3 * PAGE, 3 * PAGE..4 * PAGE],
+        };
+        let mut put = |at: usize| memory.bytes[at..][..4].copy_from_slice(b"4242");
+        put(0);
+        // Over the end of a page, and of one kind.
+        put(3 * PAGE - 2);
+        put(6 * PAGE - 2);
+        put(8 * PAGE - 4);
+        // Over the end of what is shared: it is in neither.
+        put(4 * PAGE - 2);
+        let found = memory.count(b"4242");
+        assert_eq!((found.shared, found.private), (1, 3));
+        assert_eq!(count(b"424242", b"4242"), 2);
+        assert_eq!(memory.count(b"4243").private, 0);
+    }
+}
