@@ -171,13 +171,18 @@ impl<'a> Keeping<'a> {
     /// Enrols a machine, allows it what is booted, and writes its document.
     pub fn enrol(&self, machine: &str, document: &Path) -> Result<()> {
         self.broker.enrol(machine, &["--key", "both"], document)?;
+        self.allow(machine, document, Window::Accepted, "policy")
+    }
+
+    /// Allows a machine what is booted, with the L1 image for this window, under this policy's name.
+    fn allow(&self, machine: &str, document: &Path, window: Window, name: &str) -> Result<()> {
         let command_line = self.guest.command_line("");
         let boot = BootFiles {
             initrd: Some(&self.guest.initrd),
             ..self.setup.linux(&command_line)
         };
-        let policy = policy(self.setup, &boot, MEMORY_MIB, document)?;
-        self.broker.allow(machine, &policy)
+        let policy = policy(self.setup, window, &boot, MEMORY_MIB, document)?;
+        self.broker.allow(machine, name, &policy)
     }
 
     /// Whether a boot came to this.
@@ -269,9 +274,11 @@ impl Scene {
 
 const DISK: &str = "state.img";
 const OLD: &str = "old.img";
+/// The policy of the next L1.
+const NEXT: &str = "next";
 
 /// A machine's life: its TPM is made, found again, and refused to everybody else.
-pub const LIFE: [Scene; 8] = [
+pub const LIFE: [Scene; 9] = [
     Scene {
         title: "the first boot makes the TPM, and seals to it",
         outcome: Outcome::New,
@@ -345,9 +352,29 @@ pub const LIFE: [Scene; 8] = [
         },
     },
     Scene {
-        title: "the machine itself goes on",
+        title: "the machine itself goes on, and gives its state away to another L1",
         outcome: Outcome::Found,
-        stage: |keeping, on_line| keeping.boot(&keeping.file(DISK), Change::default(), on_line),
+        stage: |keeping, on_line| {
+            keeping.allow(MACHINE, &keeping.document, Window::Hole, NEXT)?;
+            keeping
+                .broker
+                .command(&["upgrade", MACHINE, "--to", NEXT])?;
+            keeping.boot(&keeping.file(DISK), Change::default(), on_line)
+        },
+    },
+    Scene {
+        title: "an update of L1 takes it, which the operator ordered",
+        outcome: Outcome::Found,
+        stage: |keeping, on_line| {
+            let change = Change {
+                window: Some(Window::Hole),
+                ..Change::default()
+            };
+            let run = keeping.boot(&keeping.file(DISK), change, on_line)?;
+            // The ledger tells that it has the state.
+            keeping.broker.command(&["upgrade", MACHINE, "--end"])?;
+            Ok(run)
+        },
     },
 ];
 
@@ -385,6 +412,8 @@ fn life(setup: &Setup, programs: &Path) -> Checks {
         .collect();
     let by_vsock = || {
         let change = Change {
+            // The L1 that the state was given to.
+            window: Some(Window::Hole),
             broker_by: BrokerBy::Vsock,
             ..Change::default()
         };

@@ -103,11 +103,11 @@ impl Broker {
         self.command(&arguments).map(drop)
     }
 
-    /// Allows a policy for a machine.
-    pub(super) fn allow(&self, machine: &str, policy: &str) -> Result<()> {
-        let file = self.folder.join(format!("{machine}.policy.toml"));
+    /// Allows a policy of this name for a machine.
+    pub(super) fn allow(&self, machine: &str, name: &str, policy: &str) -> Result<()> {
+        let file = self.folder.join(format!("{machine}.{name}.toml"));
         fs::write(&file, policy)?;
-        self.command(&["allow", machine, &file.to_string_lossy()])
+        self.command(&["allow", machine, "--name", name, &file.to_string_lossy()])
             .map(drop)
     }
 
@@ -180,9 +180,10 @@ impl Proxy {
     }
 }
 
-/// What the operator allows: this image, kernel, command line and initrd, with this document.
+/// What the operator allows: the image for this window, kernel, command line and initrd, with this document.
 pub(super) fn policy(
     setup: &Setup,
+    window: Window,
     boot: &BootFiles<'_>,
     memory_mib: u64,
     document: &Path,
@@ -190,7 +191,7 @@ pub(super) fn policy(
     let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
     let initrd = boot.initrd.map(read).transpose()?;
     let prediction = predict(&Configuration {
-        image: setup.firmware.image(Window::Accepted),
+        image: setup.firmware.image(window),
         host: Description::Ram(&td_ram(memory_mib)),
         kernel: &read(boot.kernel)?,
         initrd: initrd.as_deref(),

@@ -5,7 +5,7 @@ use super::scripted::Scripted;
 use crate::Setup;
 use crate::blobs::script::{self, Step};
 use anyhow::{Context, Result, ensure};
-use simulator::{BootFiles, Console, HostDevices, Run, Simulation};
+use simulator::{BootFiles, Console, HostDevices, Run, Simulation, Window};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -113,7 +113,7 @@ impl<'a> Machine<'a> {
             scripted,
         };
         if let Some(broker) = &new.broker {
-            broker.allow(MACHINE, &new.policy()?)?;
+            broker.allow(MACHINE, "policy", &new.policy()?)?;
         }
         Ok(new)
     }
@@ -127,7 +127,13 @@ impl<'a> Machine<'a> {
             initrd: None,
             command_line: "",
         };
-        let text = policy(self.setup, &boot, MEMORY_MIB, &self.document)?;
+        let text = policy(
+            self.setup,
+            Window::Accepted,
+            &boot,
+            MEMORY_MIB,
+            &self.document,
+        )?;
         let lines = text.lines().map(|line| match line.starts_with("kernel =") {
             true => "kernel = \"any\"",
             false => line,
