@@ -46,6 +46,7 @@ impl Tree {
     }
 
     fn has_part(&self, part: &str) -> bool {
+        let part = part.trim_end_matches(':');
         if root().join(part).exists() {
             return true;
         }
@@ -59,9 +60,14 @@ impl Tree {
             });
         }
         // "KIND: NAME" may be made of both where the suite is.
-        self.is_in_a_string(part.trim_end_matches(':'))
-            || part.split_once(": ").is_some_and(|(kind, name)| {
-                self.sources.contains(&format!("\"{kind}: {{}}")) && self.is_in_a_string(name)
+        self.is_in_a_string(part)
+            || part.match_indices(": ").any(|(at, between)| {
+                let (kind, name) = (&part[..at], &part[at + between.len()..]);
+                let made = ["{}", "{name}"].map(|hole| format!("\"{kind}: {hole}"));
+                let made = made.iter().any(|made| self.sources.contains(made));
+                // Or the kind is a constant of the suite.
+                let constant = self.sources.contains(&format!("\"{kind}\""));
+                (made || constant) && self.is_in_a_string(name)
             })
     }
 
@@ -139,6 +145,7 @@ fn a_test_that_is_not_there_is_missed() {
         "bad input: processor 256 first",
         "bad input: TD HOB names …",
         "… second processor first",
+        "boot: devices: console",
     ] {
         assert!(tree.has(named), "{named}");
     }
@@ -148,6 +155,8 @@ fn a_test_that_is_not_there_is_missed() {
         "bad input: processor 257 first",
         "good input: processor 256 first",
         "… third processor first",
+        "boot: devices: consul",
+        "boot: gadgets: console",
     ] {
         assert!(!tree.has(named), "{named}");
     }
