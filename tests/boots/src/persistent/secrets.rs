@@ -1,17 +1,24 @@
 //! What of a machine's secrets the host can see: the memory that the TD shares with it, the state disk, the wire to the
 //! broker and the logs, searched when a guest with secrets has powered off.
 
-use super::small::{Boot, Keys, MEMORY_MIB, Machine};
+use super::small::{Boot, Keys, MEMORY_MIB, Machine, document_text, identity};
 use crate::blobs::script::{SUCCESS, Step, define_secret, seal, write_secret};
 use crate::{Setup, Suite};
 use anyhow::{Context, Result, bail, ensure};
 use broker_client::scripted;
+use hkdf::Hkdf;
+use sha2::Sha384;
 use simulator::Run;
+use state_store::key::{INFO_COMMIT, INFO_DIGEST};
 use std::fs::{self, File};
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
+/// The machine's files.
+const NAME: &str = "secrets";
+/// Information of HKDF for a state's key of the broker's half alone (`docs/state-format.md`).
+const STATE_KEY: &[u8] = b"tdp-vtpm state key 1: broker";
 const PAGE: usize = 4096;
 /// What L1 says of itself to the broker with each request to the ledger: the session's name.
 const TOLD: &[u8] = b"ledger-1";
@@ -27,10 +34,15 @@ pub(super) fn suite(setup: &Setup) -> Suite<'_> {
 }
 
 fn none_is_seen(setup: &Setup) -> Result<()> {
-    let machine = Machine::new(setup, "secrets", Keys::Scripted("require"))?;
+    let machine = Machine::new(setup, NAME, Keys::Scripted("require"))?;
     let scripted = machine.scripted.as_ref().context("there is no broker")?;
     let half = secret("the broker's half");
     scripted.broker().half = half;
+    // Without the hardware's half the test knows what the state is under.
+    let document = machine.file("broker.toml");
+    let key = scripted.identity();
+    let text = format!("key = \"broker\"\nrollback = \"ledger\"\n[broker]\nkey = \"{key}\"");
+    fs::write(&document, document_text(NAME, "require", &text))?;
     let (kept, sealed) = (secret("kept in NV"), secret("sealed"));
     let steps = [
         Step::SendMasked("seal", seal(&sealed), SUCCESS),
@@ -40,6 +52,7 @@ fn none_is_seen(setup: &Setup) -> Result<()> {
     let (disk, file) = (machine.file("state.img"), machine.file("memory"));
     let boot = Boot {
         memory: Some(&file),
+        document: Some(&document),
         ..machine.boot("secrets", &steps, &disk)
     };
     let run = machine.runs(&boot);
@@ -55,11 +68,17 @@ fn none_is_seen(setup: &Setup) -> Result<()> {
         "what L1 told the broker is not in shared memory"
     );
     let session = scripted::session_key(1).0;
-    let keys: [(&str, &[u8; 32]); 4] = [
-        ("the secret in NV", &kept),
-        ("the sealed secret", &sealed),
-        ("the key of the ledger's session", &session),
-        ("the broker's half", &half),
+    let state: [u8; 32] = expand(&half, STATE_KEY)?;
+    let commit: [u8; 48] = expand(&state, INFO_COMMIT)?;
+    let digest: [u8; 48] = expand(&state, INFO_DIGEST)?;
+    let keys: [(&str, &[u8], Fate); 7] = [
+        ("the secret in NV", &kept, Fate::Kept),
+        ("the sealed secret", &sealed, Fate::Kept),
+        ("the key of the ledger's session", &session, Fate::Kept),
+        ("the key of commit records", &commit, Fate::Kept),
+        ("the key of state digests", &digest, Fate::Kept),
+        ("the state's key", &state, Fate::Erased),
+        ("the broker's half", &half, Fate::Erased),
     ];
     let said = [&run.transcript.log[..], &run.transcript.console].concat();
     let said = said.join("\n");
@@ -68,10 +87,13 @@ fn none_is_seen(setup: &Setup) -> Result<()> {
         ("the wire", scripted.wire()),
         ("the log or the console", said.into_bytes()),
     ];
-    for (what, key) in keys {
-        let text = scripted::in_texts(key);
+    for (what, key, fate) in keys {
+        let text = key.first_chunk().map(scripted::in_texts);
+        // All characters but the last follow from the first 32 bytes.
+        let text = text.as_deref().and_then(|text| text.get(..42));
+        let text = text.context("a key is shorter")?;
         let digits = hex::encode(key);
-        for form in [&key[..], text.as_bytes(), digits.as_bytes()] {
+        for form in [key, text.as_bytes(), digits.as_bytes()] {
             let shared = memory.count(form).shared;
             ensure!(shared == 0, "{what} is in shared memory, {shared} times");
             for (place, bytes) in &files {
@@ -79,13 +101,30 @@ fn none_is_seen(setup: &Setup) -> Result<()> {
             }
         }
         let private = memory.count(key).private;
-        // The half was used and erased; the others are in use.
         ensure!(
-            (private == 0) == (what == "the broker's half"),
+            (private == 0) == (fate == Fate::Erased),
             "{what} is {private} times in private memory"
         );
     }
     Ok(())
+}
+
+/// What L1 does with a secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is in use to the end.
+    Kept,
+    /// It is used once, and erased.
+    Erased,
+}
+
+/// HKDF-SHA-384 with the machine as salt.
+fn expand<const N: usize>(key: &[u8], information: &[u8]) -> Result<[u8; N]> {
+    let mut expanded = [0; N];
+    let hkdf = Hkdf::<Sha384>::new(Some(&identity(NAME)), key);
+    let done = hkdf.expand(information, &mut expanded);
+    done.ok().context("HKDF does not make so many bytes")?;
+    Ok(expanded)
 }
 
 /// Bytes that are nowhere else.

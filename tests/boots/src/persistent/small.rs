@@ -249,7 +249,7 @@ pub(super) fn logged(run: &Run, words: &str) -> Result<()> {
 }
 
 /// The machine whose files are called so.
-fn identity(name: &str) -> [u8; 32] {
+pub(super) fn identity(name: &str) -> [u8; 32] {
     let digest = attestation::digest::sha384(name.as_bytes());
     let mut machine = [0; 32];
     machine.copy_from_slice(&digest[..32]);
@@ -257,7 +257,7 @@ fn identity(name: &str) -> [u8; 32] {
 }
 
 /// Its init-data document (`docs/init-data.md`), with what is said of its key.
-fn document_text(name: &str, otherwise: &str, key: &str) -> String {
+pub(super) fn document_text(name: &str, otherwise: &str, key: &str) -> String {
     let machine = hex::encode(identity(name));
     format!(
         "version = \"0.1.0\"
