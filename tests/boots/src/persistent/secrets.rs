@@ -10,6 +10,8 @@ use hkdf::Hkdf;
 use sha2::Sha384;
 use simulator::Run;
 use state_store::key::{INFO_COMMIT, INFO_DIGEST};
+use state_store::{Device, DeviceError, MachineId, NoLedger, Opened, Rollback, StateKey};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::ops::Range;
@@ -106,7 +108,70 @@ fn none_is_seen(setup: &Setup) -> Result<()> {
             "{what} is {private} times in private memory"
         );
     }
+    nothing_of_the_engine(&memory, &mut Disk(fs::read(&disk)?), state)
+}
+
+/// Nothing of the engine's state, of which its seeds are a part, is in shared memory; it is in private memory.
+fn nothing_of_the_engine(memory: &Memory, disk: &mut Disk, mut key: [u8; 32]) -> Result<()> {
+    let examined = state_store::examine::examine(&mut &mut *disk)?;
+    let mut slots = examined.slots.iter();
+    let nv_size = slots.find_map(|slot| Some(slot.slot.as_ref().ok()?.0.nv_size.get()));
+    let opened = state_store::open(
+        disk,
+        NoLedger,
+        &StateKey::take(&mut key).into(),
+        MachineId(identity(NAME)),
+        nv_size.context("there is no slot")?,
+        Rollback::None,
+    )?;
+    let Opened::Stored { state, .. } = opened else {
+        bail!("there is no state");
+    };
+    // Each secret of 31 bytes or more has one of these pieces; what is no secret has few values.
+    let (pieces, _) = state.engine.as_chunks::<PIECE>();
+    let is_varied = |piece: &&[u8; PIECE]| HashSet::<u8>::from_iter(**piece).len() > PIECE / 2;
+    let pieces: HashSet<[u8; PIECE]> = pieces.iter().filter(is_varied).copied().collect();
+    let found = memory.count_by(&|bytes| {
+        let windows = bytes.windows(PIECE);
+        windows.filter(|window| pieces.contains(*window)).count()
+    });
+    ensure!(found.private > 0, "the engine's state is not in memory");
+    ensure!(
+        found.shared == 0,
+        "{} pieces of the engine's state are in shared memory",
+        found.shared
+    );
     Ok(())
+}
+
+/// Bytes of a piece of the engine's state.
+const PIECE: usize = 16;
+
+/// A copy of the state disk.
+struct Disk(Vec<u8>);
+
+impl Disk {
+    fn place(sector: u64, length: usize) -> Range<usize> {
+        let start = sector as usize * 512;
+        start..start + length
+    }
+}
+
+impl Device for &mut Disk {
+    fn sectors(&self) -> u64 {
+        self.0.len() as u64 / 512
+    }
+    fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), DeviceError> {
+        let from = self.0.get(Disk::place(sector, into.len()));
+        into.copy_from_slice(from.ok_or(DeviceError::Failed)?);
+        Ok(())
+    }
+    fn write(&mut self, _: u64, _: &[u8]) -> Result<(), DeviceError> {
+        Err(DeviceError::Failed)
+    }
+    fn flush(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
 }
 
 /// What L1 does with a secret.
@@ -176,6 +241,11 @@ impl Memory {
 
     /// How often `wanted`, which begins and ends with no zero, is there.
     fn count(&self, wanted: &[u8]) -> Found {
+        self.count_by(&|bytes| count(bytes, wanted))
+    }
+
+    /// What `count` comes to.
+    fn count_by(&self, count: &dyn Fn(&[u8]) -> usize) -> Found {
         let mut found = Found {
             shared: 0,
             private: 0,
@@ -192,7 +262,7 @@ impl Memory {
             {
                 page += 1;
             }
-            let times = count(&self.bytes[start * PAGE..page * PAGE], wanted);
+            let times = count(&self.bytes[start * PAGE..page * PAGE]);
             match shared {
                 true => found.shared += times,
                 false => found.private += times,
