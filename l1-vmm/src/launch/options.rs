@@ -306,7 +306,8 @@ mod tests {
             let error = options(&[(DEVICES, value)]).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "fw_cfg opt/org.tdp-vtpm/devices must name devices, each once, with + between them: entropy, disks, network"
+                "fw_cfg opt/org.tdp-vtpm/devices must name devices, each once, with + between them: entropy, disks, network, \
+                 consoles, vsock"
             );
         }
         let error = options(&[(PCR_MIRROR, &[b'x'; 65])]).unwrap_err();
