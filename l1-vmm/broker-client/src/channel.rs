@@ -44,7 +44,7 @@ pub trait Channel {
     /// See [`ChannelError`]; nothing is lost by a time-out.
     fn receive(&mut self, into: &mut [u8], deadline: Deadline) -> Result<usize, ChannelError>;
 
-    /// Drops what is under way and begins an empty stream, a bounded number of times.
+    /// Drops what is under way and begins an empty stream, a bounded number of times in a row.
     ///
     /// # Errors
     /// [`ChannelError::Closed`].

@@ -134,7 +134,7 @@ impl<C: Channel> BrokerLedger<C> {
     fn exchange(&mut self, asked: &Unanswered) -> Result<Answer, LedgerFault> {
         let sealed = &asked.sealed;
         let mut due = asked.is_due();
-        // A channel can be restarted a bounded number of times in its life, and a broker that is slow costs none of them.
+        // A channel can be restarted a bounded number of times in a row, and a broker that is slow costs none of them.
         if !self.client.is_between() {
             self.client.restart()?;
             due = true;

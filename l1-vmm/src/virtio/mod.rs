@@ -25,6 +25,7 @@ mod hostile_host;
 #[cfg(test)]
 pub(crate) mod model;
 pub mod pci;
+mod restarts;
 pub mod ring;
 pub mod slots;
 pub mod vsock;

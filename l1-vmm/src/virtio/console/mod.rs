@@ -3,7 +3,8 @@
 //! Both calls end before a deadline of the caller's, whatever the device does. What is sent is what the device says
 //! that it took; what is received is any bytes that the host likes, at most as many as were asked for. Of a stream
 //! that failed nobody knows where it stopped: the console is closed until [`Console::restart`], which resets the device
-//! and drops all that was under way; it does so a bounded number of times.
+//! and drops all that was under way; it does so eight times in a row,
+//! and once a minute.
 //!
 //! A port has no beginning and no end that the driver could see. Where a message ends, and whether the bytes are
 //! what they should be, is for the protocol above to tell.
@@ -17,6 +18,7 @@ pub use error::ConsoleError;
 use super::buffers::{BUFFER, BUFFERS, Queue, RING};
 use super::clock::{Clock, Deadline, Patience, Wait};
 use super::pci::{Device, HostPci, Returned};
+use super::restarts::Restarts;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use tdcall::SharedBuffer;
@@ -24,8 +26,6 @@ use virtio_defs::{console, feature};
 
 /// Nanoseconds that a reset may take.
 const RESET: u64 = 100_000_000;
-/// How often a stream can be started again.
-const RESTARTS: u32 = 8;
 
 /// The two queues of a port.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub struct Console<H, B, C> {
     /// What the log calls it.
     name: &'static str,
     link: Option<Link<B>>,
-    restarts: u32,
+    restarts: Restarts,
 }
 
 impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Console<H, B, C> {
@@ -65,13 +65,14 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Console<H, B, C> {
         clock: C,
         name: &'static str,
     ) -> Result<Self, Box<Returned<H, ConsoleError>>> {
+        let restarts = Restarts::new(&clock);
         let mut new = Self {
             device,
             memory,
             clock,
             name,
             link: None,
-            restarts: RESTARTS,
+            restarts,
         };
         match new.connect() {
             Ok(link) => {
@@ -138,10 +139,9 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Console<H, B, C> {
 
     /// Resets the device and begins an empty stream.
     pub fn restart(&mut self) -> Result<(), ConsoleError> {
-        if self.restarts == 0 {
+        if !self.restarts.take(&self.clock) {
             return Err(ConsoleError::GivenUp);
         }
-        self.restarts -= 1;
         // The reset that the start begins with takes back all that the device had.
         self.link = None;
         match self.connect() {

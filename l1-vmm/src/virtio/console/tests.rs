@@ -6,6 +6,7 @@ use crate::virtio::model::ModelClock;
 use crate::virtio::model::device::{FUNCTION, ModelHost, numbers, window};
 use crate::virtio::model::memory::Shared;
 use crate::virtio::model::port::{self, honest};
+use crate::virtio::restarts::IN_A_ROW;
 use crate::virtio::ring::Broken;
 use alloc::boxed::Box;
 use alloc::vec;
@@ -127,7 +128,7 @@ fn empty_buffers_for_ever_are_a_time_out() {
 fn a_stream_starts_again_a_bounded_number_of_times() {
     let mut port = open();
     port.answers(&[b"of the first stream"]);
-    for _ in 0..RESTARTS {
+    for _ in 0..IN_A_ROW {
         port.host.model().work = Box::new(|_, _, _| None);
         assert_eq!(port.send(b"x"), Err(ConsoleError::TimeOut));
         honest(&port.host, &port.peer);
@@ -138,7 +139,7 @@ fn a_stream_starts_again_a_bounded_number_of_times() {
     assert_eq!(port.console.restart(), Err(ConsoleError::GivenUp));
     assert_eq!(
         port.peer.borrow().received,
-        [b'y'].repeat(RESTARTS as usize)
+        [b'y'].repeat(IN_A_ROW as usize)
     );
 }
 

@@ -18,6 +18,7 @@ pub use error::{ConnectionError, VsockError};
 use super::buffers::{BUFFER, BUFFERS, Queue, RING};
 use super::clock::{Clock, Deadline, Patience, Wait};
 use super::pci::{Device, HostPci, Returned};
+use super::restarts::Restarts;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use connection::{Connection, Ends, Owed, State};
@@ -26,8 +27,6 @@ use virtio_defs::{feature, vsock};
 
 /// Nanoseconds that a reset may take.
 const RESET: u64 = 100_000_000;
-/// How often the device can be started again.
-const RESTARTS: u32 = 8;
 /// Nanoseconds from a connection that the host refused to the next.
 const AGAIN: u64 = 200_000_000;
 /// The first port of this end's; each connection has the next, so that no packet of an earlier one is taken for its own.
@@ -54,7 +53,7 @@ pub struct Vsock<H, B, C> {
     host_port: u32,
     next_port: u32,
     link: Option<Link<B>>,
-    restarts: u32,
+    restarts: Restarts,
 }
 
 impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Vsock<H, B, C> {
@@ -72,6 +71,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Vsock<H, B, C> {
         clock: C,
         host_port: u32,
     ) -> Result<Self, Box<Returned<H, VsockError>>> {
+        let restarts = Restarts::new(&clock);
         let mut new = Self {
             device,
             memory,
@@ -79,7 +79,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Vsock<H, B, C> {
             host_port,
             next_port: FIRST_PORT,
             link: None,
-            restarts: RESTARTS,
+            restarts,
         };
         match new.start() {
             Ok(link) => {
@@ -172,10 +172,9 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Vsock<H, B, C> {
 
     /// Resets the device: the next bytes that are sent begin a new connection.
     pub fn restart(&mut self) -> Result<(), VsockError> {
-        if self.restarts == 0 {
+        if !self.restarts.take(&self.clock) {
             return Err(VsockError::GivenUp);
         }
-        self.restarts -= 1;
         // The reset that the start begins with takes back all that the device had.
         self.link = None;
         match self.start() {

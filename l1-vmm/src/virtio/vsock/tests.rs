@@ -6,6 +6,7 @@ use crate::virtio::model::ModelClock;
 use crate::virtio::model::device::{FUNCTION, Lie, ModelHost, numbers, window};
 use crate::virtio::model::memory::Shared;
 use crate::virtio::model::socket::{self, Packet, honest};
+use crate::virtio::restarts::IN_A_ROW;
 use crate::virtio::ring::Broken;
 use alloc::boxed::Box;
 use alloc::vec;
@@ -350,7 +351,7 @@ fn an_address_that_is_none_is_refused() {
 #[test]
 fn it_starts_again_a_bounded_number_of_times() {
     let mut machine = open();
-    for _ in 0..RESTARTS {
+    for _ in 0..IN_A_ROW {
         machine.host.model().work = Box::new(|_, _, _| None);
         assert_eq!(machine.send(b"x"), Err(VsockError::TimeOut));
         honest(&machine.host, &machine.peer);
