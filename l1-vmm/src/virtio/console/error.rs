@@ -16,7 +16,7 @@ pub enum ConsoleError {
     /// The stream has ended with an error before: it is of no use until [`restart`](super::Console::restart).
     #[error("the console is closed")]
     Closed,
-    /// It was started as often as L1 does for now.
+    /// No start is left: L1 takes eight in a row, and one a minute.
     #[error("the console was given up")]
     GivenUp,
 }

@@ -22,7 +22,7 @@ pub enum VsockError {
     /// There is no connection: it is of no use until [`restart`](super::Vsock::restart).
     #[error("the connection is closed")]
     Closed,
-    /// It was started as often as L1 does for now.
+    /// No start is left: L1 takes eight in a row, and one a minute.
     #[error("the socket was given up")]
     GivenUp,
 }
