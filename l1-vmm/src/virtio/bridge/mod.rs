@@ -30,7 +30,7 @@ use crate::machine::devices::virtio::backend::{
 };
 use crate::shared_buffer::Part;
 use bounce::{Bounce, Run};
-use kind::Shown;
+use kind::{Short, Shown};
 use tdcall::SharedBuffer;
 use virtio_defs::feature;
 
@@ -63,6 +63,8 @@ struct Held {
     run: Run,
     /// Where the writable part is in the shared memory.
     writable_at: usize,
+    /// Bytes of it.
+    writable: u32,
 }
 
 /// A queue of the host's that works.
@@ -98,7 +100,7 @@ pub struct Bridge<H, B, C> {
     /// The entry of the MSI-X table that queues interrupt by.
     vector: Option<u16>,
     state: State<B>,
-    /// The request that was told to be done.
+    /// The request that was told to be done, and how many bytes of it are the host's.
     told: Option<(Held, u32)>,
     notifications: u64,
 }
@@ -250,6 +252,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
             ticket,
             run,
             writable_at: offset + first,
+            writable,
         };
         let posted = match copied {
             Ok(()) => link
@@ -295,11 +298,15 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
                 done = link.ring.take()?;
             }
             if let Some(completion) = done {
+                let held = completion.token;
                 let done = Done {
-                    ticket: completion.token.ticket,
-                    written: completion.written,
+                    ticket: held.ticket,
+                    written: match self.kind.short() {
+                        Short::Done => completion.written,
+                        Short::Failed(_) => held.writable,
+                    },
                 };
-                self.told = Some((completion.token, completion.written));
+                self.told = Some((held, completion.written));
                 return Ok(Some(done));
             }
         }
@@ -315,7 +322,11 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
         let memory = buffers.memory();
         let given = answer.write_shared(memory, held.writable_at, written as usize);
         buffers.give_back(held.run);
-        Ok(given?)
+        given?;
+        if let Short::Failed(status) = self.kind.short() {
+            fail(answer, held.writable - written.min(held.writable), status)?;
+        }
+        Ok(())
     }
 
     fn host_notifications(&self) -> u64 {
@@ -337,6 +348,20 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
             self.state = State::Gone;
         }
     }
+}
+
+/// Ends a request of which the last `missing` bytes are not there: zeroes, and a status behind them.
+fn fail(answer: &mut Answer<'_>, missing: u32, status: u8) -> Result<(), Lost> {
+    const ZEROES: [u8; 256] = [0; 256];
+    let Some(mut left) = missing.checked_sub(1) else {
+        return Ok(());
+    };
+    while left != 0 {
+        let piece = ZEROES.get(..left as usize).unwrap_or(&ZEROES);
+        answer.write(piece)?;
+        left -= piece.len() as u32;
+    }
+    Ok(answer.write(&[status])?)
 }
 
 impl From<RingError> for Lost {

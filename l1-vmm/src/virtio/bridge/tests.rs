@@ -333,6 +333,33 @@ fn a_host_that_breaks_a_rule_costs_l2_a_reset_of_the_device() {
 }
 
 #[test]
+fn what_a_disk_does_not_fill_has_failed_and_shows_nothing_of_l2s_memory() {
+    // The last is whole, and says itself that it failed.
+    for (length, status) in [(0, 1), (1, 1), (512, 1), (1024, 1), (1025, 2)] {
+        let mut machine = Machine::new();
+        let held = machine.hold();
+        machine.offer(0, 0, 0);
+        machine.guest.put(Machine::data(0), &[0x11; 1024]);
+        machine.guest.put(Machine::data(0) + 0xC00, &[0]);
+        machine.notify();
+        let request = held.borrow()[0].clone();
+        let memory = machine.host.model().memory.clone();
+        let mut bytes = alloc::vec![0xDD; 1024];
+        bytes.push(2);
+        request.write(&memory, &bytes);
+        machine.push(request.head.into(), length);
+        machine.serve();
+        assert_eq!(machine.driver.done(), Some((0, 1025)), "{length}");
+        assert_eq!(machine.result(0), status, "{length}");
+        let data = machine.guest.get(Machine::data(0), 1024);
+        let told = length.min(1024) as usize;
+        assert_eq!(data[..told], alloc::vec![0xDD; told]);
+        assert!(data[told..].iter().all(|byte| *byte == 0), "{length}");
+        assert_eq!(machine.status(), 15);
+    }
+}
+
+#[test]
 fn what_the_host_answers_after_a_reset_reaches_nobody() {
     let mut machine = Machine::new();
     let held = machine.hold();

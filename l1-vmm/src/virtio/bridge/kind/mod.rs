@@ -36,6 +36,16 @@ pub(super) struct Shown {
     pub(super) queues: Vec<QueueKind>,
 }
 
+/// What a request is of which the host has written less than there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Short {
+    /// Done: L2's driver looks at how much that was.
+    Done,
+    /// Failed, with this status as its last byte: L2's driver looks at that byte whatever was written. If nothing were
+    /// there, it would take what its own memory has had there, and give it on as what was read.
+    Failed(u8),
+}
+
 /// Why a device is not bridged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -78,6 +88,14 @@ impl Kind {
             Self::Network => pci::CLASS_ETHERNET,
             Self::Console => pci::CLASS_COMMUNICATION,
             Self::Sockets => pci::CLASS_OTHER,
+        }
+    }
+
+    /// What a request is that the host does not fill.
+    pub(super) const fn short(self) -> Short {
+        match self {
+            Self::Block => Short::Failed(block_device::STATUS_IOERR),
+            Self::Network | Self::Console | Self::Sockets => Short::Done,
         }
     }
 
