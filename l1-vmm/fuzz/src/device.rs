@@ -65,8 +65,11 @@ impl Backend for Behind {
         &[1, 2, 3, 4, 5]
     }
 
-    fn changed(&mut self) -> bool {
-        self.input.byte() >= 0xF0
+    fn changed(&mut self) -> Result<bool, Lost> {
+        match self.input.byte() {
+            0xFE.. => Err(Lost::Gone),
+            byte => Ok(byte >= 0xF0),
+        }
     }
 
     fn start(&mut self, features: u64) -> Result<(), Lost> {

@@ -10,15 +10,16 @@ use l1_vmm::machine::devices::pci::Bus;
 use l1_vmm::machine::devices::pci::window::PciWindow;
 use l1_vmm::machine::devices::virtio::backend::Backend;
 use l1_vmm::machine::devices::virtio::entropy::EntropyDevice;
-use l1_vmm::machine::host::DEVICES_VECTOR;
+use l1_vmm::machine::host::{CONFIGURATION_VECTOR, DEVICES_VECTOR};
 use l1_vmm::shared_buffer::{Part, Pool};
-use l1_vmm::virtio::bridge::{Bridge, Kind};
+use l1_vmm::virtio::bridge::{Bridge, Interrupts, Kind};
 use l1_vmm::virtio::clock::Nanoseconds;
 use l1_vmm::virtio::devices::Devices;
 use l1_vmm::virtio::pci::Message;
 use tdcall::SharedBuffer;
 use x86_defs::pc;
 
+use crate::arch::interrupts::CONFIGURATION_CHANGES;
 use crate::arch::memory::Bounce;
 use crate::arch::{clock, random};
 use crate::fatal::{FatalCode, OrFatal};
@@ -105,11 +106,16 @@ fn bridges(kinds: &[DeviceKind], host: Host) -> Vec<(Kind, Box<dyn Backend>)> {
         let Some(memory) = pool.take(share & !0xFFF) else {
             continue;
         };
-        let message = Message {
+        let message = |vector: u8| Message {
             address: pc::LOCAL_APIC,
-            data: DEVICES_VECTOR.into(),
+            data: vector.into(),
         };
-        match Bridge::open(found.device, &memory, clock, kind, 0, message) {
+        let interrupts = Interrupts {
+            queues: message(DEVICES_VECTOR),
+            configuration: message(CONFIGURATION_VECTOR),
+            changes: &CONFIGURATION_CHANGES,
+        };
+        match Bridge::open(found.device, &memory, clock, kind, 0, interrupts) {
             Ok(bridge) => bridged.push((kind, Box::new(bridge))),
             Err(error) => log::warn!("the host's device at {function} is not L2's: {error}"),
         }

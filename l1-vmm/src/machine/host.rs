@@ -20,6 +20,8 @@ pub const TIMER_VECTOR: u8 = 0xE0;
 pub const CONSOLE_VECTOR: u8 = 0xE1;
 /// L1's vector for the host's devices behind L2's: it says only that it is time to look at them.
 pub const DEVICES_VECTOR: u8 = 0xE2;
+/// L1's vector for a change of the configuration of any of them.
+pub const CONFIGURATION_VECTOR: u8 = 0xE3;
 
 /// Software enable and spurious vector FFH.
 const SVR_ENABLED: u64 = 0x1FF;

@@ -11,25 +11,28 @@
 //! but a reset, and that up to a bound: a host that does not reset its device has lost it.
 
 mod bounce;
+mod changes;
 mod kind;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod wake_ups;
 
+pub use changes::Interrupts;
 pub use kind::{Kind, KindError};
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::clock::Clock;
-use super::pci::{Device, Doorbell, HostPci, Message, PciError};
+use super::pci::{Device, Doorbell, HostPci, PciError};
 use super::ring::{Notification, Pending, PostError, Ring, RingError, Segment, Suppression};
 use crate::machine::devices::virtio::backend::{
     Answer, Backend, Done, Lost, QueueKind, Request, Submission, Ticket,
 };
 use crate::shared_buffer::Part;
 use bounce::{Bounce, Run};
+use changes::{Changes, Vectors};
 use kind::{Short, Shown};
 use tdcall::SharedBuffer;
 use virtio_defs::feature;
@@ -97,8 +100,8 @@ pub struct Bridge<H, B, C> {
     rings: Vec<(Part<B>, u16)>,
     /// Buffers of each queue: as many as the largest of its requests is to those of the others.
     buffers: Vec<Bounce<Part<B>>>,
-    /// The entry of the MSI-X table that queues interrupt by.
-    vector: Option<u16>,
+    vectors: Vectors,
+    changes: Changes,
     state: State<B>,
     /// The request that was told to be done, and how many bytes of it are the host's.
     told: Option<(Held, u32)>,
@@ -107,14 +110,14 @@ pub struct Bridge<H, B, C> {
 
 impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
     /// Bridges `device`, which is of type `kind` and has at least the features `required`, with `memory` for queues and
-    /// buffers. It interrupts by `message`.
+    /// buffers. It interrupts as `interrupts` says.
     pub fn open(
         mut device: Device<H>,
         memory: &B,
         clock: C,
         kind: Kind,
         required: u64,
-        message: Message,
+        interrupts: Interrupts,
     ) -> Result<Self, BridgeError> {
         let wanted = kind.asked() | feature::EVENT_IDX | feature::ACCESS_PLATFORM;
         let offered = device.start(required, wanted, &clock, RESET)?;
@@ -151,15 +154,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
             end = next;
         }
         device.reset(&clock, RESET)?;
-        let vector = match device.set_messages(&[message]) {
-            Ok(()) => Some(0),
-            Err(error) => {
-                log::warn!(
-                    "a virtio device without interrupts, which L2 will notice late: {error}"
-                );
-                None
-            }
-        };
+        let vectors = interrupts.set_up(&device);
         Ok(Self {
             kind,
             device,
@@ -168,7 +163,8 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
             shown,
             rings,
             buffers,
-            vector,
+            vectors,
+            changes: Changes::new(interrupts.changes),
             state: State::Reset,
             told: None,
             notifications: 0,
@@ -189,9 +185,18 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
             let ring = Ring::new(memory.clone(), *size, suppression)?;
             let doorbell = self
                 .device
-                .set_up_queue(number, &ring.areas(), self.vector)?;
+                .set_up_queue(number, &ring.areas(), self.vectors.queues)?;
             links.push(Link { ring, doorbell });
         }
+        if let Some(vector) = self.vectors.configuration {
+            match self.device.set_configuration_vector(vector) {
+                // It works without.
+                Err(PciError::Vector(_)) => self.vectors.configuration = None,
+                set => set?,
+            }
+        }
+        // A change until now has not interrupted.
+        self.changes.look();
         self.device.run()?;
         Ok(links)
     }
@@ -216,6 +221,32 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
 
     fn configuration(&self) -> &[u8] {
         &self.shown.configuration
+    }
+
+    fn changed(&mut self) -> Result<bool, Lost> {
+        if !self.changes.came() {
+            return Ok(false);
+        }
+        self.device.check()?;
+        let range = self.kind.changeable();
+        let mut now = vec![0; range.len()];
+        let read = self.device.read_configuration(range.start as u32, &mut now);
+        let now = match read {
+            Ok(()) => self.kind.changed(&self.shown, &now),
+            // One that does not stand still is none.
+            Err(PciError::ConfigurationUnstable) => return Ok(self.changes.refuse(&read)),
+            Err(error) => return Err(error.into()),
+        };
+        let now = match now {
+            Ok(now) => now,
+            Err(error) => return Ok(self.changes.refuse(&Err(error))),
+        };
+        let places = self.shown.configuration.get_mut(range).unwrap_or_default();
+        let differs = places.len() == now.len() && *places != *now;
+        if differs {
+            places.copy_from_slice(&now);
+        }
+        Ok(differs)
     }
 
     fn start(&mut self, features: u64) -> Result<(), Lost> {

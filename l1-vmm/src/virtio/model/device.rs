@@ -74,6 +74,7 @@ pub(crate) struct Model {
     selects: [u32; 2],
     pub(crate) status: u8,
     pub(crate) generation: u8,
+    pub(crate) configuration_vector: u16,
     pub(crate) device_config: Vec<u8>,
     pub(crate) queues: Vec<QueueRegisters>,
     select: u16,
@@ -142,6 +143,7 @@ impl ModelHost {
             selects: [0; 2],
             status: 0,
             generation: 0,
+            configuration_vector: 0xFFFF,
             device_config: alloc::vec![0; 64],
             queues: queues.collect(),
             select: 0,
@@ -185,6 +187,7 @@ impl Model {
     fn reset(&mut self) {
         self.status = 0;
         self.settled = 0;
+        self.configuration_vector = 0xFFFF;
         for queue in &mut self.queues {
             *queue = QueueRegisters {
                 most: queue.most,
@@ -199,6 +202,7 @@ impl Model {
         let of_queue = |value: fn(&QueueRegisters) -> u16| queue.map_or(0, value).into();
         match offset {
             4 => self.offered >> (32 * self.selects[0]) & 0xFFFF_FFFF,
+            0x10 => self.configuration_vector.into(),
             0x12 => self.queues.len() as u64,
             0x14 => self.status.into(),
             0x15 => self.generation.into(),
@@ -214,6 +218,7 @@ impl Model {
         match offset {
             0 => self.selects[0] = value as u32,
             8 => self.selects[1] = value as u32,
+            0x10 => self.configuration_vector = value as u16,
             0xC => self.settled |= value << (32 * self.selects[1]),
             0x14 if value == 0 => self.reset(),
             0x14 => self.status = value as u8,

@@ -261,6 +261,16 @@ impl<H: HostPci> Device<H> {
         }
     }
 
+    /// Has the device tell of changes of its configuration by the entry `vector` of the MSI-X table.
+    pub fn set_configuration_vector(&self, vector: u16) -> Result<(), PciError> {
+        let register = virtio::COMMON_CONFIG_VECTOR;
+        self.write_common(register, MmioWidth::Word, vector.into())?;
+        match self.read_common(register)? {
+            kept if kept == vector => Ok(()),
+            _ => Err(PciError::Vector(vector)),
+        }
+    }
+
     /// Lets the device work (VIRTIO 3.1.1, step 8).
     pub fn run(&self) -> Result<(), PciError> {
         let settled = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK;

@@ -1,8 +1,9 @@
 //! What happens at an interrupt or exception.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU32, Ordering};
 
-use l1_vmm::machine::host::{CONSOLE_VECTOR, TIMER_VECTOR};
+use l1_vmm::machine::host::{CONFIGURATION_VECTOR, CONSOLE_VECTOR, TIMER_VECTOR};
 use x86::msr::{IA32_X2APIC_EOI, wrmsr};
 
 use super::stubs::Frame;
@@ -26,6 +27,9 @@ pub(crate) enum Vector {
     /// The host's UART, through its I/O APIC.
     Console = CONSOLE_VECTOR,
 }
+
+/// How often a device of the host's has said that its configuration is another one.
+pub(crate) static CONFIGURATION_CHANGES: AtomicU32 = AtomicU32::new(0);
 
 /// Lets interrupts that are pending happen. Otherwise they are disabled, but for the wait in
 /// `TDG.VP.VMCALL<Instruction.HLT>`.
@@ -52,6 +56,10 @@ fn interrupt(vector: u64) {
         if u64::from(own as u8) == vector {
             per_cpu::noted().note(own);
         }
+    }
+    if u64::from(CONFIGURATION_VECTOR) == vector {
+        // What is read behind it is the host's to change at any time.
+        CONFIGURATION_CHANGES.fetch_add(1, Ordering::Relaxed);
     }
     // SAFETY: ends the interrupt at the local APIC, which is in x2APIC mode in every TD; the
     // register is virtualized by the processor and changes nothing else.

@@ -13,7 +13,7 @@ mod dispatch;
 mod stubs;
 mod virtualization_exception;
 
-pub(crate) use dispatch::{Vector, open_window};
+pub(crate) use dispatch::{CONFIGURATION_CHANGES, Vector, open_window};
 pub(super) use stubs::Frame;
 
 use spin::Once;

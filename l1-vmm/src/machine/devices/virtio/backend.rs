@@ -216,9 +216,9 @@ pub trait Backend {
     fn configuration(&self) -> &[u8];
     /// L2 writes to the configuration. What the type has nothing writable at is ignored.
     fn configure(&mut self, _offset: usize, _from: &[u8]) {}
-    /// Whether the configuration has changed since this was last asked.
-    fn changed(&mut self) -> bool {
-        false
+    /// Whether the configuration has changed since this was last asked, which is only while the device works.
+    fn changed(&mut self) -> Result<bool, Lost> {
+        Ok(false)
     }
     /// L2 has chosen these of [`Backend::features`]: from now on requests may come.
     fn start(&mut self, features: u64) -> Result<(), Lost>;

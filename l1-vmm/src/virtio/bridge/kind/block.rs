@@ -1,6 +1,8 @@
 //! A disk.
 
 use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::{KindError, Shown};
 use crate::machine::devices::virtio::backend::QueueKind;
@@ -25,6 +27,18 @@ pub(super) const PASSED: u64 = block::FEATURE_RO
     | block::FEATURE_DISCARD
     | block::FEATURE_WRITE_ZEROES;
 
+/// The capacity: a disk that gets larger or smaller.
+pub(super) const CHANGEABLE: Range<usize> =
+    block::CONFIG_CAPACITY as usize..block::CONFIG_CAPACITY as usize + size_of::<u64>();
+
+/// The capacity that L2 is shown, of the host's.
+pub(super) fn changed(now: &[u8]) -> Result<Vec<u8>, KindError> {
+    match u64::from_le_bytes(now.first_chunk().copied().unwrap_or_default()) {
+        capacity if capacity > SECTORS => Err(KindError::Capacity(capacity)),
+        capacity => Ok(capacity.to_le_bytes().to_vec()),
+    }
+}
+
 /// A disk: its size is the host's word; the limits of a request are L1's, and a feature whose limits make no sense is
 /// not there.
 pub(super) fn shown(offered: u64, host: &[u8]) -> Result<Shown, KindError> {
@@ -34,11 +48,7 @@ pub(super) fn shown(offered: u64, host: &[u8]) -> Result<Shown, KindError> {
             .and_then(|rest| rest.first_chunk());
         bytes.copied().map_or(0, u32::from_le_bytes)
     };
-    let capacity = u64::from(field(block::CONFIG_CAPACITY))
-        | u64::from(field(block::CONFIG_CAPACITY + 4)) << 32;
-    if capacity > SECTORS {
-        return Err(KindError::Capacity(capacity));
-    }
+    let capacity = changed(host.get(CHANGEABLE).unwrap_or_default())?;
     // A request is one segment in each direction, with a header or a status.
     let data = match offered & block::FEATURE_SIZE_MAX {
         0 => DATA,
@@ -52,6 +62,9 @@ pub(super) fn shown(offered: u64, host: &[u8]) -> Result<Shown, KindError> {
         }
     };
     let mut shown = vec![0; block::CONFIG_SIZE];
+    for (place, byte) in shown.iter_mut().skip(CHANGEABLE.start).zip(capacity) {
+        *place = byte;
+    }
     let mut put = |offset: u32, value: u32| {
         let places = shown.iter_mut().skip(offset as usize);
         for (place, byte) in places.zip(value.to_le_bytes()) {
@@ -59,8 +72,6 @@ pub(super) fn shown(offered: u64, host: &[u8]) -> Result<Shown, KindError> {
         }
     };
     let mut passed = offered & PASSED;
-    put(block::CONFIG_CAPACITY, capacity as u32);
-    put(block::CONFIG_CAPACITY + 4, (capacity >> 32) as u32);
     put(block::CONFIG_SIZE_MAX, SEGMENT);
     put(block::CONFIG_SEG_MAX, data / SEGMENT);
     let size = field(block::CONFIG_BLK_SIZE);
@@ -116,7 +127,6 @@ pub(super) fn shown(offered: u64, host: &[u8]) -> Result<Shown, KindError> {
 mod tests {
     use super::super::Kind;
     use super::*;
-    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     fn configuration(fields: &[(usize, u32)]) -> Vec<u8> {

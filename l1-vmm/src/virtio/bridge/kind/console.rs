@@ -1,6 +1,7 @@
 //! A console: what goes through it is for L2 to judge, as on every console.
 
 use alloc::vec;
+use alloc::vec::Vec;
 
 use super::Shown;
 use crate::machine::devices::virtio::backend::QueueKind;
@@ -18,13 +19,21 @@ const OUTPUT: u32 = 0x8000;
 /// go between the host and L2's driver, and output by a write to the configuration.
 pub(super) const PASSED: u64 = console::FEATURE_SIZE;
 
+/// The size that L2 is shown, of the host's.
+pub(super) fn changed(passed: u64, now: &[u8]) -> Vec<u8> {
+    match passed & console::FEATURE_SIZE {
+        0 => vec![0; now.len()],
+        _ => now.to_vec(),
+    }
+}
+
 /// A console: its size is the host's word.
 pub(super) fn shown(offered: u64, host: &[u8]) -> Shown {
     let passed = offered & PASSED;
     let mut shown = vec![0; console::CONFIG_SIZE];
-    let size = shown.iter_mut().zip(host).take(console::CONFIG_SIZE_LENGTH);
-    for (place, byte) in size.filter(|_| passed & console::FEATURE_SIZE != 0) {
-        *place = *byte;
+    let size = changed(passed, host);
+    for (place, byte) in shown.iter_mut().zip(size).take(console::CONFIG_SIZE_LENGTH) {
+        *place = byte;
     }
     let queue = |readable, writable| QueueKind {
         size: QUEUE,

@@ -7,6 +7,7 @@ mod network;
 mod sockets;
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::machine::devices::virtio::backend::QueueKind;
 use virtio_defs::{block as block_device, console as console_device, net, vsock};
@@ -116,6 +117,26 @@ impl Kind {
             Self::Network => net::CONFIG_SIZE,
             Self::Console => console_device::CONFIG_SIZE,
             Self::Sockets => vsock::CONFIG_SIZE,
+        }
+    }
+
+    /// The bytes of the configuration that a host may change while L2 runs.
+    pub(super) const fn changeable(self) -> Range<usize> {
+        match self {
+            Self::Block => block::CHANGEABLE,
+            Self::Network => network::CHANGEABLE,
+            Self::Console => 0..console_device::CONFIG_SIZE_LENGTH,
+            Self::Sockets => 0..0,
+        }
+    }
+
+    /// What those are for L2, if the host's are `now`, and as long.
+    pub(super) fn changed(self, shown: &Shown, now: &[u8]) -> Result<Vec<u8>, KindError> {
+        match self {
+            Self::Block => block::changed(now),
+            Self::Network => Ok(network::changed(shown.passed, now)),
+            Self::Console => Ok(console::changed(shown.passed, now)),
+            Self::Sockets => Ok(Vec::new()),
         }
     }
 

@@ -1,6 +1,8 @@
 //! A network.
 
 use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::Shown;
 use crate::machine::devices::virtio::backend::QueueKind;
@@ -19,6 +21,21 @@ const MTU_MIN: u16 = 68;
 /// control queue.
 pub(super) const PASSED: u64 = net::FEATURE_MAC | net::FEATURE_STATUS | net::FEATURE_MTU;
 
+/// The status: a link that comes and goes.
+pub(super) const CHANGEABLE: Range<usize> =
+    net::CONFIG_STATUS as usize..net::CONFIG_STATUS as usize + size_of::<u16>();
+
+/// The status that L2 is shown, of the host's: whether there is a link. Linux answers a bit that asks for announcements
+/// (VIRTIO 5.1.4.2) through the control queue, also where there is none, which is an end of its own.
+pub(super) fn changed(passed: u64, now: &[u8]) -> Vec<u8> {
+    let status = u16::from_le_bytes(now.first_chunk().copied().unwrap_or_default());
+    let link = match passed & net::FEATURE_STATUS {
+        0 => 0,
+        _ => status & net::STATUS_LINK_UP,
+    };
+    link.to_le_bytes().to_vec()
+}
+
 /// A network: address and link are the host's word.
 pub(super) fn shown(offered: u64, host: &[u8]) -> Shown {
     let mut passed = offered & PASSED;
@@ -34,7 +51,6 @@ pub(super) fn shown(offered: u64, host: &[u8]) -> Shown {
     let mut shown = vec![0; net::CONFIG_SIZE];
     for (feature, offset, length) in [
         (net::FEATURE_MAC, net::CONFIG_MAC, 6),
-        (net::FEATURE_STATUS, net::CONFIG_STATUS, 2),
         (net::FEATURE_MTU, net::CONFIG_MTU, 2),
     ] {
         let fields = shown
@@ -45,6 +61,10 @@ pub(super) fn shown(offered: u64, host: &[u8]) -> Shown {
         for (place, byte) in fields.filter(|_| passed & feature != 0) {
             *place = *byte;
         }
+    }
+    let status = changed(passed, host.get(CHANGEABLE).unwrap_or_default());
+    for (place, byte) in shown.iter_mut().skip(CHANGEABLE.start).zip(status) {
+        *place = byte;
     }
     let queue = |readable, writable| QueueKind {
         size: QUEUE,
@@ -62,11 +82,10 @@ pub(super) fn shown(offered: u64, host: &[u8]) -> Shown {
 mod tests {
     use super::super::Kind;
     use super::*;
-    use alloc::vec::Vec;
 
     #[test]
     fn a_network_has_an_address_a_link_and_two_queues() {
-        let host = [2, 0, 0, 0, 0, 1, 1, 0, 9, 9, 0xDC, 5];
+        let host = [2, 0, 0, 0, 0, 1, 3, 2, 9, 9, 0xDC, 5];
         let shown = Kind::Network.shown(u64::MAX, &host).unwrap();
         assert_eq!((shown.features, shown.passed), (0x1_0028, 0x1_0028));
         assert_eq!(shown.configuration, [2, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0xDC, 5]);

@@ -11,6 +11,7 @@
 mod host;
 mod l2;
 
+use super::tests::interrupts;
 use super::*;
 use crate::machine::devices::ioapic::{self, MessageSink};
 use crate::machine::devices::virtio::function::Function as Pci;
@@ -28,10 +29,6 @@ use l2::L2;
 
 const BARS: u64 = 0xC000_0000;
 const SHARED: u64 = 0x10_0000;
-const MESSAGE: Message = Message {
-    address: 0xFEE0_0000,
-    data: 0xE2,
-};
 /// Descriptors of L2's queue.
 const SIZE: u16 = 128;
 /// Descriptors of a request that has no table of its own.
@@ -118,7 +115,7 @@ impl Scene {
         }
         let device = Device::find(model.clone(), FUNCTION, 2, &mut window()).unwrap();
         let clock = ModelClock::default();
-        let bridge = Bridge::open(device, &memory, clock, Kind::Block, 0, MESSAGE).unwrap();
+        let bridge = Bridge::open(device, &memory, clock, Kind::Block, 0, interrupts()).unwrap();
         let guest = Guest::new();
         let places = Driver::new(&guest, QUEUE, SIZE).places;
         let mut function = Pci::new(Box::new(bridge), BARS as u32);

@@ -17,11 +17,10 @@ impl Device {
         interrupt: &mut dyn FnMut(Cause, u16),
     ) {
         if self.works() {
-            if self.backend.changed() {
-                self.generation = self.generation.wrapping_add(1);
-                self.announce = true;
-            }
-            if let Err(failure) = self.move_requests(memory, interrupt) {
+            let served = self
+                .look_at_configuration()
+                .and_then(|()| self.move_requests(memory, interrupt));
+            if let Err(failure) = served {
                 self.fail(&failure);
             }
         }
@@ -30,6 +29,15 @@ impl Device {
                 .set(self.interrupt_status.get() | registers::ISR_CONFIGURATION);
             interrupt(Cause::Configuration, self.configuration_vector);
         }
+    }
+
+    /// Tells L2 of a configuration that has changed (VIRTIO 2.5).
+    fn look_at_configuration(&mut self) -> Result<(), Failure> {
+        if self.backend.changed()? {
+            self.generation = self.generation.wrapping_add(1);
+            self.announce = true;
+        }
+        Ok(())
     }
 
     fn move_requests<M: L2Memory>(

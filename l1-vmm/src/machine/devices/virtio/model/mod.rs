@@ -311,10 +311,10 @@ impl Backend for ModelBackend {
         state.configured.push((offset, from.to_vec()));
     }
 
-    fn changed(&mut self) -> bool {
+    fn changed(&mut self) -> Result<bool, Lost> {
         let mut state = self.behind.0.borrow_mut();
         self.configuration.clone_from(&state.configuration);
-        core::mem::take(&mut state.changed)
+        Ok(core::mem::take(&mut state.changed))
     }
 
     fn start(&mut self, features: u64) -> Result<(), Lost> {
