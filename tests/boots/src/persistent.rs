@@ -9,9 +9,12 @@ mod debug_td;
 mod disk_order;
 mod failing_disk;
 mod lying_broker;
+mod memory;
+mod power_cut;
 mod scripted;
 mod secrets;
 mod small;
+mod state_disk;
 mod twins;
 
 use crate::devices::devices_option;
@@ -385,6 +388,7 @@ pub fn suite<'a>(setup: &'a Setup, programs: &'a Path, filter: &str) -> Suite<'a
     life_of_one.add(move |_| life(setup, programs));
     let parts = [
         ("life", life_of_one),
+        ("power-cut", power_cut::suite(setup, programs)),
         ("twins", twins::suite(setup, programs)),
         ("failing-disk", failing_disk::suite(setup)),
         ("lying-broker", lying_broker::suite(setup)),

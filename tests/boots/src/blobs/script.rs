@@ -4,7 +4,7 @@ use super::kernel::bz_image;
 use super::program::Program;
 use super::runtime::place;
 use anyhow::{Context, Result, ensure};
-use iced_x86::code_asm::{al, dx, eax, qword_ptr, rax};
+use iced_x86::code_asm::{al, dx, eax, ecx, qword_ptr, rax, rsi};
 use x86_defs::pc;
 
 /// Response codes (TPM 2.0 Library, part 2, "TPM_RC").
@@ -26,6 +26,8 @@ pub(crate) enum Step {
     SendMasked(&'static str, Vec<u8>, u32),
     /// The counter's value, or why it cannot be read, goes to the console.
     ShowCounter(&'static str),
+    /// The number that the page is filled with, or why it cannot be read, goes to the console.
+    ShowPage(&'static str),
     /// A line for the console.
     Say(&'static str),
     /// A line is waited for from the console.
@@ -48,20 +50,8 @@ pub(crate) fn kernel(steps: &[Step]) -> Result<Vec<u8>> {
                 p.masked_tpm_command(command)?;
                 p.check(name, u64::from(*code))?;
             }
-            Step::ShowCounter(name) => {
-                let (mut failed, mut show) = (p.a.create_label(), p.a.create_label());
-                p.tpm_command(&read(COUNTER, 8))?;
-                p.a.test(eax, eax)?;
-                p.a.jnz(failed)?;
-                p.a.mov(rax, qword_ptr(place::RESPONSE + READ))?;
-                p.a.bswap(rax)?;
-                p.a.jmp(show)?;
-                p.a.set_label(&mut failed)?;
-                // No counter comes to this.
-                p.a.bts(rax, 63)?;
-                p.a.set_label(&mut show)?;
-                p.show(name)?;
-            }
+            Step::ShowCounter(name) => show_read(&mut p, name, COUNTER, 8)?,
+            Step::ShowPage(name) => show_read(&mut p, name, PAGE, PAGE_SIZE)?,
             Step::Say(line) => p.say(line)?,
             Step::Listen => listen(&mut p)?,
             Step::Mark(value) => {
@@ -72,6 +62,32 @@ pub(crate) fn kernel(steps: &[Step]) -> Result<Vec<u8>> {
     }
     p.power_off()?;
     Ok(bz_image(&p.assemble()?.code))
+}
+
+/// Reads an index, and shows the number that each 8 bytes of it are.
+fn show_read(p: &mut Program, name: &str, index: u32, size: u16) -> Result<()> {
+    let (mut failed, mut show) = (p.a.create_label(), p.a.create_label());
+    let mut next = p.a.create_label();
+    p.tpm_command(&read(index, size))?;
+    p.a.test(eax, eax)?;
+    p.a.jnz(failed)?;
+    p.a.mov(rsi, place::RESPONSE + READ)?;
+    p.a.mov(rax, qword_ptr(rsi))?;
+    p.a.mov(ecx, u32::from(size / 8))?;
+    p.a.set_label(&mut next)?;
+    p.a.cmp(qword_ptr(rsi), rax)?;
+    p.a.jne(failed)?;
+    p.a.add(rsi, 8)?;
+    p.a.dec(ecx)?;
+    p.a.jnz(next)?;
+    p.a.bswap(rax)?;
+    p.a.jmp(show)?;
+    p.a.set_label(&mut failed)?;
+    // No number comes to this.
+    p.a.bts(rax, 63)?;
+    p.a.set_label(&mut show)?;
+    p.show(name)?;
+    Ok(())
 }
 
 /// Reads COM1 up to the end of a line.
@@ -104,7 +120,7 @@ pub(crate) fn check(console: &[String], steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-/// What a [`Step::ShowCounter`] showed.
+/// What a [`Step::ShowCounter`] or [`Step::ShowPage`] showed.
 pub(crate) fn counter(console: &[String], name: &str) -> Result<u64> {
     let digits = find(console, &format!("@value {name} "))
         .with_context(|| format!("the guest did not show {name:?}"))?;
@@ -157,6 +173,11 @@ fn define(index: u32, kind: u32, size: u16) -> Vec<u8> {
     command(0x12A, &[OWNER], &parameters)
 }
 
+fn write(index: u32, bytes: &[u8]) -> Vec<u8> {
+    let length = (bytes.len() as u16).to_be_bytes();
+    command(0x137, &[OWNER, index], &[&length, bytes, &[0, 0]].concat())
+}
+
 fn read(index: u32, size: u16) -> Vec<u8> {
     let [high, low] = size.to_be_bytes();
     command(0x14E, &[OWNER, index], &[high, low, 0, 0])
@@ -177,6 +198,25 @@ pub(crate) fn read_counter() -> Vec<u8> {
     read(COUNTER, 8)
 }
 
+/// An NV index of as many bytes as a command writes (TPM_PT_NV_BUFFER_MAX of libtpms).
+const PAGE: u32 = 0x0150_0019;
+const PAGE_SIZE: u16 = 1024;
+
+/// TPM2_NV_DefineSpace of the page.
+pub(crate) fn define_page() -> Vec<u8> {
+    define(PAGE, 0, PAGE_SIZE)
+}
+
+/// TPM2_NV_Write of a number to each 8 bytes of the page: one commit.
+pub(crate) fn write_page(number: u32) -> Vec<u8> {
+    write(
+        PAGE,
+        &u64::from(number)
+            .to_be_bytes()
+            .repeat((PAGE_SIZE / 8).into()),
+    )
+}
+
 /// An NV index for 32 bytes.
 const SECRET: u32 = 0x0150_0018;
 
@@ -187,8 +227,7 @@ pub(crate) fn define_secret() -> Vec<u8> {
 
 /// TPM2_NV_Write of them.
 pub(crate) fn write_secret(secret: &[u8; 32]) -> Vec<u8> {
-    let parameters = [&[0, 32], &secret[..], &[0, 0]].concat();
-    command(0x137, &[OWNER, SECRET], &parameters)
+    write(SECRET, secret)
 }
 
 /// TPM2_CreatePrimary of a sealed data object with this in it.
@@ -253,6 +292,7 @@ mod tests {
             increment(),
             extend(),
             write_secret(&secret),
+            write_page(7),
             seal(&secret),
         ] {
             let length = u32::from_be_bytes(command[2..6].try_into().unwrap());

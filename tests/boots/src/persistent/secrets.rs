@@ -1,27 +1,24 @@
 //! What of a machine's secrets the host can see: the memory that the TD shares with it, the state disk, the wire to the
 //! broker and the logs, searched when a guest with secrets has powered off.
 
-use super::small::{Boot, Keys, MEMORY_MIB, Machine, document_text, identity};
+use super::memory::{Memory, count};
+use super::small::{Boot, Keys, Machine, document_text, identity};
+use super::state_disk::Disk;
 use crate::blobs::script::{SUCCESS, Step, define_secret, seal, write_secret};
 use crate::{Setup, Suite};
 use anyhow::{Context, Result, bail, ensure};
 use broker_client::scripted;
 use hkdf::Hkdf;
 use sha2::Sha384;
-use simulator::Run;
 use state_store::key::{INFO_COMMIT, INFO_DIGEST};
-use state_store::{Device, DeviceError, MachineId, NoLedger, Opened, Rollback, StateKey};
+use state_store::{MachineId, NoLedger, Opened, Rollback, StateKey};
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::Read;
-use std::ops::Range;
-use std::path::Path;
+use std::fs;
 
 /// The machine's files.
 const NAME: &str = "secrets";
 /// Information of HKDF for a state's key of the broker's half alone (`docs/state-format.md`).
 const STATE_KEY: &[u8] = b"tdp-vtpm state key 1: broker";
-const PAGE: usize = 4096;
 /// What L1 says of itself to the broker with each request to the ledger: the session's name.
 const TOLD: &[u8] = b"ledger-1";
 
@@ -108,7 +105,7 @@ fn none_is_seen(setup: &Setup) -> Result<()> {
             "{what} is {private} times in private memory"
         );
     }
-    nothing_of_the_engine(&memory, &mut Disk(fs::read(&disk)?), state)
+    nothing_of_the_engine(&memory, &mut Disk::read(&disk)?, state)
 }
 
 /// Nothing of the engine's state, of which its seeds are a part, is in shared memory; it is in private memory.
@@ -147,33 +144,6 @@ fn nothing_of_the_engine(memory: &Memory, disk: &mut Disk, mut key: [u8; 32]) ->
 /// Bytes of a piece of the engine's state.
 const PIECE: usize = 16;
 
-/// A copy of the state disk.
-struct Disk(Vec<u8>);
-
-impl Disk {
-    fn place(sector: u64, length: usize) -> Range<usize> {
-        let start = sector as usize * 512;
-        start..start + length
-    }
-}
-
-impl Device for &mut Disk {
-    fn sectors(&self) -> u64 {
-        self.0.len() as u64 / 512
-    }
-    fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), DeviceError> {
-        let from = self.0.get(Disk::place(sector, into.len()));
-        into.copy_from_slice(from.ok_or(DeviceError::Failed)?);
-        Ok(())
-    }
-    fn write(&mut self, _: u64, _: &[u8]) -> Result<(), DeviceError> {
-        Err(DeviceError::Failed)
-    }
-    fn flush(&mut self) -> Result<(), DeviceError> {
-        Ok(())
-    }
-}
-
 /// What L1 does with a secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -198,110 +168,4 @@ fn secret(name: &str) -> [u8; 32] {
     let mut secret = [0; 32];
     secret.copy_from_slice(&digest[..32]);
     secret
-}
-
-/// The TD's memory when its run has ended.
-struct Memory {
-    bytes: Vec<u8>,
-    /// Which of it the TD shares with the host.
-    shared: Vec<Range<usize>>,
-}
-
-/// How often something is in it.
-struct Found {
-    shared: usize,
-    private: usize,
-}
-
-impl Memory {
-    /// What the simulator's machine kept in `file`.
-    fn read(file: &Path, run: &Run) -> Result<Self> {
-        let length = MEMORY_MIB << 20;
-        let mut bytes = Vec::new();
-        File::open(file)?.take(length).read_to_end(&mut bytes)?;
-        ensure!(bytes.len() as u64 == length, "the memory is not whole");
-        let mut records = run.transcript.records.iter();
-        let pieces = records.find_map(|record| record["shared_memory"].as_object());
-        let mut shared = Vec::new();
-        for (start, piece) in pieces.context("the simulator does not say what is shared")? {
-            let start: usize = start.parse()?;
-            let piece = piece.as_u64().context("no length")? as usize;
-            if start + piece > bytes.len() {
-                bail!("{start:#x} + {piece:#x} is shared, and was not kept");
-            }
-            shared.push(start..start + piece);
-        }
-        ensure!(!shared.is_empty(), "nothing is shared");
-        Ok(Self { bytes, shared })
-    }
-
-    fn is_shared(&self, at: usize) -> bool {
-        self.shared.iter().any(|range| range.contains(&at))
-    }
-
-    /// How often `wanted`, which begins and ends with no zero, is there.
-    fn count(&self, wanted: &[u8]) -> Found {
-        self.count_by(&|bytes| count(bytes, wanted))
-    }
-
-    /// What `count` comes to.
-    fn count_by(&self, count: &dyn Fn(&[u8]) -> usize) -> Found {
-        let mut found = Found {
-            shared: 0,
-            private: 0,
-        };
-        let pages = self.bytes.len() / PAGE;
-        let mut page = 0;
-        while page < pages {
-            let start = page;
-            let shared = self.is_shared(start * PAGE);
-            // Pages of one kind with something on them, as many as there are in a row.
-            while page < pages
-                && self.is_shared(page * PAGE) == shared
-                && self.bytes[page * PAGE..][..PAGE] != [0; PAGE]
-            {
-                page += 1;
-            }
-            let times = count(&self.bytes[start * PAGE..page * PAGE]);
-            match shared {
-                true => found.shared += times,
-                false => found.private += times,
-            }
-            page = page.max(start + 1);
-        }
-        found
-    }
-}
-
-fn count(bytes: &[u8], wanted: &[u8]) -> usize {
-    let first = wanted.first();
-    let places = bytes.iter().enumerate();
-    places
-        .filter(|&(at, byte)| Some(byte) == first && bytes[at..].starts_with(wanted))
-        .count()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_shared_and_what_is_private_is_told_apart() {
-        let mut memory = Memory {
-            bytes: vec![0; 8 * PAGE],
-            shared: vec![2 * PAGE..3 * PAGE, 3 * PAGE..4 * PAGE],
-        };
-        let mut put = |at: usize| memory.bytes[at..][..4].copy_from_slice(b"4242");
-        put(0);
-        // Over the end of a page, and of one kind.
-        put(3 * PAGE - 2);
-        put(6 * PAGE - 2);
-        put(8 * PAGE - 4);
-        // Over the end of what is shared: it is in neither.
-        put(4 * PAGE - 2);
-        let found = memory.count(b"4242");
-        assert_eq!((found.shared, found.private), (1, 3));
-        assert_eq!(count(b"424242", b"4242"), 2);
-        assert_eq!(memory.count(b"4243").private, 0);
-    }
 }
