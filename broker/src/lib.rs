@@ -9,6 +9,7 @@
 //! * [`store`]: what is kept, in SQLite or PostgreSQL. [`writer`]: many requests, one transaction.
 //! * [`seal`]: secrets at rest, under the operator's key.
 //! * [`server`]: HTTP for machines, and another address for the operator: [`status`], [`metrics`].
+//! * [`tls`]: of both addresses, and of the proxy, for those who want it.
 //! * [`operator`]: what the command does. [`configuration`]: a machine's attested configuration.
 //! * [`proxy`]: the host's pipe between a machine's channel and the broker; it understands nothing of what it moves.
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ pub mod seal;
 pub mod server;
 pub mod status;
 pub mod store;
+pub mod tls;
 pub mod upgrade;
 pub mod writer;
 

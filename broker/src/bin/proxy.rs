@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result};
-use broker::proxy::{Channel, run};
+use broker::proxy::{Address, Channel, run};
 use clap::Parser;
 use std::path::PathBuf;
 
@@ -15,9 +15,12 @@ use std::path::PathBuf;
 struct Arguments {
     #[command(flatten)]
     channel: ChannelArguments,
-    /// The broker's address: host and port.
+    /// The broker's address: HOST:PORT, or https://HOST:PORT for TLS.
     #[arg(long, value_name = "ADDRESS")]
     broker: String,
+    /// Believe certificates by the issuers in this file, PEM, and by no other; without it, those that this machine trusts.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 /// Where the channel is: one of these.
@@ -51,10 +54,11 @@ fn main() -> Result<()> {
         .or(listen.map(Channel::Listen))
         .or(vsock.map(Channel::Vsock))
         .context("one of --connect, --listen and --vsock")?;
+    let broker = Address::parse(&arguments.broker, arguments.ca).context("--broker")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime
-        .block_on(run(&channel, &arguments.broker))
+        .block_on(run(&channel, &broker))
         .context("cannot listen for the channel")
 }

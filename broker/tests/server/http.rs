@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// An answer.
@@ -26,15 +27,38 @@ impl Answer {
     }
 }
 
+/// What is under a connection.
+pub(crate) trait Stream: Read + Write + Send {
+    /// Says that nothing more comes.
+    fn end(&mut self);
+}
+
+impl Stream for TcpStream {
+    fn end(&mut self) {
+        self.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+}
+
+impl Stream for UnixStream {
+    fn end(&mut self) {
+        self.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+}
+
 /// A connection that is kept.
-pub(crate) struct Connection(BufReader<TcpStream>);
+pub(crate) struct Connection(BufReader<Box<dyn Stream>>);
 
 impl Connection {
+    /// By a stream that is there.
+    pub(crate) fn by(stream: impl Stream + 'static) -> Connection {
+        Connection(BufReader::new(Box::new(stream)))
+    }
+
     pub(crate) fn to(address: &str) -> std::io::Result<Connection> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         stream.set_nodelay(true)?;
-        Ok(Connection(BufReader::new(stream)))
+        Ok(Connection::by(stream))
     }
 
     pub(crate) fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -63,10 +87,17 @@ impl Connection {
         self.answer()
     }
 
+    /// Sends these bytes, and waits for nothing.
+    #[allow(dead_code, reason = "for the tests of TLS")]
+    pub(crate) fn begin(&mut self, bytes: &[u8]) {
+        self.0.get_mut().write_all(bytes).unwrap();
+        self.0.get_mut().flush().unwrap();
+    }
+
     /// Sends these bytes, whatever they are.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> std::io::Result<Answer> {
         self.0.get_mut().write_all(bytes)?;
-        self.0.get_mut().shutdown(std::net::Shutdown::Write)?;
+        self.0.get_mut().end();
         self.answer()
     }
 

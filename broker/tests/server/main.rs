@@ -11,6 +11,7 @@
 #[path = "../postgresql/cluster.rs"]
 mod cluster;
 
+mod certificates;
 mod client;
 mod http;
 mod kill;
@@ -24,6 +25,7 @@ mod running;
 #[allow(dead_code, reason = "for the tests on PostgreSQL")]
 mod storage;
 mod store;
+mod tls;
 mod transcripts;
 mod upgrade;
 

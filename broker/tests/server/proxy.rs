@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-struct Proxy(Child);
+pub(crate) struct Proxy(Child);
 
 impl Proxy {
-    fn start(arguments: &[&str], broker: &str) -> Proxy {
+    pub(crate) fn start(arguments: &[&str], broker: &str) -> Proxy {
         let child = Command::new(env!("CARGO_BIN_EXE_tdp-vtpm-proxy"))
             .args(arguments)
             .args(["--broker", broker])
@@ -28,7 +28,7 @@ impl Drop for Proxy {
     }
 }
 
-fn connect(path: &Path) -> UnixStream {
+pub(crate) fn connect(path: &Path) -> UnixStream {
     let until = Instant::now() + Duration::from_secs(20);
     loop {
         match UnixStream::connect(path) {
@@ -40,7 +40,7 @@ fn connect(path: &Path) -> UnixStream {
 }
 
 /// Asks for a challenge through the channel; whether one comes in time.
-fn challenge(channel: &mut UnixStream) -> bool {
+pub(crate) fn challenge(channel: &mut UnixStream) -> bool {
     let body = Request::to_json();
     let request = format!(
         "POST {PATH_AUTH} HTTP/1.1\r\nhost: b\r\ncontent-length: {}\r\n\r\n",

@@ -97,6 +97,21 @@ impl Place {
         self.serve_with(address, &[])
     }
 
+    /// Serves, with these options of `serve`.
+    pub(crate) fn serve_by(&self, of_serve: &[&str]) -> Running {
+        let folder = self.path("broker");
+        Running::start_by(&folder, "127.0.0.1:0", &self.storage.arguments(), of_serve)
+    }
+
+    /// Why it does not serve with these options.
+    pub(crate) fn serves_not(&self, of_serve: &[&str]) -> String {
+        self.fails(&[&["serve", "--listen", "127.0.0.1:0"][..], of_serve].concat())
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.path("broker").join("log")).unwrap()
+    }
+
     pub(crate) fn serve_with(&self, address: &str, options: &[&str]) -> Running {
         let options = options.iter().map(|option| (*option).into());
         let all: Vec<String> = self
@@ -118,6 +133,14 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(folder: &Path, address: &str, options: &[String]) -> Running {
+        Running::start_by(folder, address, options, &[])
+    }
+
+    fn start_by(folder: &Path, address: &str, options: &[String], of_serve: &[&str]) -> Running {
+        let own: &[&str] = match of_serve.contains(&"--operator-listen") {
+            true => &[],
+            false => &["--operator-listen", "127.0.0.1:0"],
+        };
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -127,13 +150,9 @@ impl Running {
             .arg("--directory")
             .arg(folder)
             .args(options)
-            .args([
-                "serve",
-                "--listen",
-                address,
-                "--operator-listen",
-                "127.0.0.1:0",
-            ])
+            .args(["serve", "--listen", address])
+            .args(own)
+            .args(of_serve)
             .args(["--roots", ROOTS, "--accept-simulated-platform"])
             .stdout(Stdio::piped())
             .stderr(log)
@@ -147,7 +166,7 @@ impl Running {
         let ["machines", machines, "operator", operator] = words[..] else {
             panic!("{line:?}");
         };
-        let address = |url: &str| url.strip_prefix("http://").unwrap().to_owned();
+        let address = |url: &str| url.split_once("://").unwrap().1.to_owned();
         Running {
             machines: address(machines),
             operator: address(operator),
@@ -165,6 +184,15 @@ impl Running {
         assert_eq!(answer.status, 200, "{path}");
         // Roles are for readers of tables that a narrow page shows as lists.
         answer.text().replace(" role=\"cell\"", "")
+    }
+
+    /// A signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(sent.unwrap().success());
     }
 
     /// SIGKILL.

@@ -4,7 +4,12 @@
 //! nobody else: the status page, `/metrics`, `/healthz`. Neither changes anything that the operator decides; that is done
 //! by the command, on the database.
 //!
-//! Connections, headers, bodies and time are bounded.
+//! Connections, headers, bodies and time are bounded ([`connections`], [`places`]).
+
+mod connections;
+mod places;
+
+pub use connections::{CONNECTIONS, serve};
 
 use crate::kbs::Kbs;
 use crate::ledger::Ledger;
@@ -22,22 +27,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use broker_protocol::kbs::{COOKIE, ErrorInformation, PATH_ATTEST, PATH_AUTH, session_of};
 use broker_protocol::{ledger, limits};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 /// How long a request may take, its body's way included.
 const REQUEST: Duration = Duration::from_secs(30);
-/// How long a header may take; a connection that waits for its next request is in this bound as well.
-const HEADER: Duration = Duration::from_secs(600);
-/// Connections at a time.
-const CONNECTIONS: usize = 2048;
-/// Bytes of a request's head.
-const HEAD: usize = 16 * 1024;
 
 /// What the routes need.
 #[derive(Clone)]
@@ -76,38 +70,6 @@ pub fn operator(broker: Broker) -> Router {
         .route("/healthz", get(healthz))
         .layer(middleware::from_fn(bounded))
         .with_state(broker)
-}
-
-/// Serves `router` at `listener`.
-pub async fn serve(listener: TcpListener, router: Router) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
-            return;
-        };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of file descriptors: some end soon.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let _permit = permit;
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER)
-                .max_buf_size(HEAD)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended");
-            }
-        });
-    }
 }
 
 async fn bounded(request: Request, next: Next) -> Response {

@@ -1,26 +1,20 @@
 //! `tdp-vtpm-broker`: the operator's command, and the server.
 #![forbid(unsafe_code)]
 
+mod serve;
+
 use anyhow::{Context, Result};
 use broker::configuration::{Halves, Wishes};
-use broker::kbs::Kbs;
-use broker::ledger::Ledger;
-use broker::metrics::Metrics;
-use broker::operator::{Database, Place, collateral};
-use broker::seal::OperatorKey;
-use broker::server::{self, Broker};
+use broker::operator::{Database, Place};
 use broker::status::time;
 use broker::store::postgresql::Failover;
-use broker::writer::Writer;
 use broker_ledger::{Recovery, Standing};
 use broker_protocol::ledger::{Commit, SlotDigest};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use init_data::{Otherwise, Rollback};
 use sha2::{Digest, Sha384};
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
-use tokio::net::TcpListener;
 
 /// Key broker of persistent vTPMs.
 ///
@@ -58,7 +52,7 @@ enum Command {
     /// Make a broker: its folder, its identity, and the operator's key if the file is not there.
     Init,
     /// Serve machines, and the operator's page.
-    Serve(Serve),
+    Serve(serve::Options),
     /// Enrol a machine: prints its identity and an init-data document, whose SHA-384 its host sets as MRCONFIGID.
     Enrol {
         /// The operator's name for it.
@@ -199,22 +193,6 @@ enum How {
     Fresh,
 }
 
-#[derive(Args)]
-struct Serve {
-    /// Where machines reach the broker, through their hosts.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    listen: String,
-    /// Where the operator's page and /metrics are. For nobody else.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
-    operator_listen: String,
-    /// Directory with the trusted root and its collateral, as the verifier's; Intel's root alone without it.
-    #[arg(long, value_name = "DIR")]
-    roots: Option<PathBuf>,
-    /// Accept a root whose keys everybody has: for the simulator.
-    #[arg(long)]
-    accept_simulated_platform: bool,
-}
-
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let place = Place {
@@ -246,7 +224,7 @@ fn main() -> Result<()> {
         Command::Init | Command::Restore { .. } | Command::Migrate => {}
         Command::Serve(options) => {
             drop(out);
-            return serve(broker, &options);
+            return serve::serve(broker, &options);
         }
         Command::Enrol {
             name,
@@ -449,72 +427,4 @@ fn recovery(how: How) -> Result<Option<Recovery>> {
         counter: counter.parse().context("COUNTER")?,
         digest: SlotDigest(bytes),
     })))
-}
-
-fn serve(opened: broker::operator::Opened, options: &Serve) -> Result<()> {
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .init();
-    let collateral = collateral(options.roots.as_deref(), options.accept_simulated_platform)?;
-    if options.accept_simulated_platform {
-        tracing::warn!(
-            "evidence of a simulated platform is accepted: its keys are known to everybody"
-        );
-    }
-    let metrics = Arc::new(Metrics::default());
-    let operator: Arc<OperatorKey> = Arc::new(opened.operator);
-    let writer = Writer::start(opened.storage, Arc::clone(&metrics));
-    let kbs = Kbs::new(
-        writer.clone(),
-        Arc::clone(&operator),
-        opened.identity,
-        collateral,
-        Arc::clone(&metrics),
-    );
-    let broker = Broker {
-        kbs: Arc::new(kbs),
-        ledger: Ledger::new(writer.clone(), operator, Arc::clone(&metrics)),
-        writer,
-        metrics,
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let machines = bind(&options.listen).await?;
-        let operator = bind(&options.operator_listen).await?;
-        // For whoever started it with port 0.
-        println!(
-            "machines http://{} operator http://{}",
-            machines.local_addr()?,
-            operator.local_addr()?
-        );
-        tokio::select! {
-            () = server::serve(machines, server::machines(broker.clone())) => {}
-            () = server::serve(operator, server::operator(broker)) => {}
-            ended = end() => ended?,
-        }
-        Ok(())
-    })
-}
-
-async fn bind(address: &str) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen at {address}"))
-}
-
-/// Waits for what ends a service. Nothing is to be brought to its end: what was acknowledged is on the disk.
-async fn end() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
