@@ -2,8 +2,9 @@
 //! PostgreSQL refuses to run as, it is `nobody`'s.
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 const UNPACKED: &str = "TDP_VTPM_POSTGRESQL";
 /// Where `cargo xtask test` unpacks them.
 const USUAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/xtask/postgresql");
+/// That of PostgreSQL, which is a part of its socket's name.
+const PORT: u16 = 5432;
 /// Debian's `nobody`.
 const NOBODY: u32 = 65534;
 /// Ends the server when whoever started it is gone, and takes its folder away where that is asked for.
@@ -31,6 +34,7 @@ pub(crate) struct Cluster {
     settings: Vec<String>,
     keeper: Option<(Child, ChildStdin)>,
     databases: AtomicUsize,
+    pub(crate) port: u16,
 }
 
 impl Cluster {
@@ -49,6 +53,32 @@ impl Cluster {
     /// One with these settings beside the careless ones.
     pub(crate) fn new(settings: &[&str]) -> Cluster {
         let mut cluster = Cluster::stopped(&[&CARELESS, settings].concat());
+        cluster.start();
+        cluster
+    }
+
+    /// One that is reached by TLS alone, at a port of loopback, and by its socket.
+    pub(crate) fn with_tls(certificate: &Path, key: &Path) -> Cluster {
+        let mut cluster = Cluster::stopped(&CARELESS);
+        let data = cluster.path.join("data");
+        for (from, name) in [(certificate, "server.crt"), (key, "server.key")] {
+            let file = data.join(name);
+            std::fs::copy(from, &file).unwrap();
+            std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+            if is_root() {
+                std::os::unix::fs::chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        let who = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+        std::fs::write(data.join("pg_hba.conf"), who).unwrap();
+        // Free a moment ago; a port is not kept for one that ended.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        cluster.port = free.local_addr().unwrap().port();
+        drop(free);
+        let port = format!("port={}", cluster.port);
+        cluster
+            .settings
+            .extend([port, "listen_addresses=127.0.0.1".into(), "ssl=on".into()]);
         cluster.start();
         cluster
     }
@@ -78,6 +108,7 @@ impl Cluster {
             settings: settings.iter().map(|setting| (*setting).into()).collect(),
             keeper: None,
             databases: AtomicUsize::new(0),
+            port: PORT,
         }
     }
 
@@ -176,7 +207,7 @@ impl Cluster {
 
     /// Where the server listens.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.path.join("socket/.s.PGSQL.5432")
+        self.path.join(format!("socket/.s.PGSQL.{}", self.port))
     }
 
     /// What `psql` prints.
@@ -209,7 +240,7 @@ impl Cluster {
             .programs
             .program(program)
             .args(arguments)
-            .args(["-U", "postgres", "-h"])
+            .args(["-p", &self.port.to_string(), "-U", "postgres", "-h"])
             .arg(self.path.join("socket"))
             .arg(database)
             .stdin(Stdio::piped())

@@ -7,6 +7,9 @@
     reason = "a test"
 )]
 
+#[allow(dead_code, reason = "for the tests of the broker's own TLS")]
+#[path = "../server/certificates.rs"]
+mod certificates;
 #[path = "../server/client.rs"]
 mod client;
 mod cluster;
@@ -28,6 +31,7 @@ mod pipe;
 mod processes;
 #[path = "../server/release.rs"]
 mod release;
+#[allow(dead_code, reason = "for the tests of the broker's own TLS")]
 #[path = "../server/running.rs"]
 mod running;
 mod settings;
@@ -35,6 +39,7 @@ mod settings;
 mod storage;
 #[path = "../server/store.rs"]
 mod store;
+mod tls;
 
 /// The database of these tests.
 const KIND: storage::Kind = storage::Kind::Postgresql;

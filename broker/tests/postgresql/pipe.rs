@@ -31,7 +31,7 @@ pub(crate) enum Breaks {
 
 /// The pipe, at an address of its own.
 pub(crate) struct Pipe {
-    address: String,
+    pub(crate) address: String,
     shared: Arc<Shared>,
 }
 

@@ -23,8 +23,9 @@ mod unit;
 use super::sqlite::Sqlite;
 use super::{About, Storage, StoreError, Work, copy};
 use part::Part;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Connection, PgConnection, Row};
+use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -154,6 +155,7 @@ impl Postgresql {
         let options = PgConnectOptions::from_str(url)
             .map_err(|error| StoreError::SetUp(format!("its URL: {error}")))?
             .application_name("tdp-vtpm-broker");
+        check_way(&options)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -191,6 +193,26 @@ impl Postgresql {
             self.runtime.block_on(async { drop(connection) });
         }
         done
+    }
+}
+
+/// Without a word on TLS the driver does without it where the server, or somebody between, says that there is none: whoever
+/// is in the network could write the ledger.
+fn check_way(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let host = options.get_host();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let address = address.parse::<IpAddr>();
+    let here = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || address.is_ok_and(|address| address.to_canonical().is_loopback());
+    let unsaid = matches!(options.get_ssl_mode(), PgSslMode::Prefer | PgSslMode::Allow);
+    match unsaid && !here {
+        true => Err(StoreError::SetUp(format!(
+            "the way to {host} may do without TLS: sslmode=verify-full and sslrootcert=FILE in its URL, or another sslmode \
+             where the network between is trusted"
+        ))),
+        false => Ok(()),
     }
 }
 
