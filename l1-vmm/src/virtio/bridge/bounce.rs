@@ -10,6 +10,8 @@ use tdcall::SharedBuffer;
 
 /// Bytes of a unit.
 const UNIT: usize = 512;
+/// Units whose bits are in a word.
+const WORD: usize = u64::BITS as usize;
 
 /// Units in a row that somebody holds. There is one of each.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +31,9 @@ impl Run {
 #[derive(Debug)]
 pub(super) struct Bounce<B> {
     memory: B,
-    held: Vec<bool>,
+    units: usize,
+    /// A bit for each; behind the last there are only ones.
+    held: Vec<u64>,
     /// Where to look first: behind the last run.
     next: usize,
 }
@@ -38,11 +42,14 @@ impl<B: SharedBuffer> Bounce<B> {
     /// All of `memory`.
     pub(super) fn new(memory: B) -> Self {
         let units = memory.length() / UNIT;
-        Self {
+        let mut bounce = Self {
             memory,
-            held: vec![false; units],
+            units,
+            held: vec![0; units.div_ceil(WORD)],
             next: 0,
-        }
+        };
+        bounce.give_all_back();
+        bounce
     }
 
     /// The memory.
@@ -53,7 +60,7 @@ impl<B: SharedBuffer> Bounce<B> {
     /// Bytes that a run can have at most.
     #[cfg(test)]
     pub(super) fn length(&self) -> usize {
-        self.held.len() * UNIT
+        self.units * UNIT
     }
 
     /// A run of at least `length` bytes, if there is one.
@@ -74,31 +81,59 @@ impl<B: SharedBuffer> Bounce<B> {
 
     /// Takes all runs back, which nobody uses any more.
     pub(super) fn give_all_back(&mut self) {
-        self.held.fill(false);
+        let mut left = self.units;
+        for word in &mut self.held {
+            let here = left.min(WORD);
+            *word = !mask(0, here);
+            left -= here;
+        }
     }
 
     /// Whether nobody holds anything.
     #[cfg(test)]
     pub(super) fn is_free(&self) -> bool {
-        self.held.iter().all(|held| !held)
+        self.free(0, self.units) == Some(0)
     }
 
     /// The first `count` free units in a row, from `start` on.
     fn free(&self, start: usize, count: usize) -> Option<usize> {
-        let mut row = 0;
-        for (index, held) in self.held.iter().enumerate().skip(start) {
-            row = if *held { 0 } else { row + 1 };
-            if row == count {
-                return Some(index + 1 - count);
+        let (mut at, mut row) = (start, 0);
+        while let Some(word) = self.held.get(at / WORD) {
+            // From `at` on: what is shifted in behind the word's end is not of it.
+            let (word, left) = (word >> (at % WORD), WORD - at % WORD);
+            let free = (word.trailing_zeros() as usize).min(left);
+            row += free;
+            at += free;
+            if row >= count {
+                return Some(at - row);
+            }
+            if free != left {
+                row = 0;
+                at += (word >> free).trailing_ones() as usize;
             }
         }
         None
     }
 
     fn mark(&mut self, first: usize, count: usize, held: bool) {
-        for unit in self.held.iter_mut().skip(first).take(count) {
-            *unit = held;
+        let (mut at, mut left) = (first, count);
+        while left != 0 {
+            let here = left.min(WORD - at % WORD);
+            let mask = mask(at % WORD, here);
+            if let Some(word) = self.held.get_mut(at / WORD) {
+                *word = if held { *word | mask } else { *word & !mask };
+            }
+            at += here;
+            left -= here;
         }
+    }
+}
+
+/// `count` bits from bit `first` on: all of them in a word.
+fn mask(first: usize, count: usize) -> u64 {
+    match count {
+        0 => 0,
+        _ => (!0 >> (WORD - count)) << first,
     }
 }
 
@@ -108,11 +143,35 @@ mod tests {
     use crate::virtio::model::memory::Shared;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_run_goes_over_words_and_ends_with_the_memory() {
+        for units in [1, 63, 64, 65, 128, 200] {
+            let length = units * UNIT;
+            let mut bounce = Bounce::new(Shared::new(0x1000, length));
+            assert!(bounce.take(length + 1).is_none(), "{units}");
+            let run = bounce.take(length).unwrap();
+            assert_eq!((run.first, run.count), (0, units));
+            assert!(bounce.take(1).is_none(), "{units}");
+            bounce.give_back(run);
+            assert!(bounce.is_free());
+            let singles: Vec<Run> = core::iter::from_fn(|| bounce.take(1)).collect();
+            assert_eq!(singles.len(), units);
+            for run in singles.into_iter().rev() {
+                bounce.give_back(run);
+            }
+            assert!(bounce.take(length).is_some());
+            bounce.give_all_back();
+            assert!(bounce.take(length).is_some(), "{units}");
+            assert!(bounce.take(1).is_none(), "{units}");
+        }
+        assert_eq!(Bounce::new(Shared::new(0x1000, 0)).take(1), None);
+    }
+
     proptest! {
         #[test]
-        fn runs_are_apart_and_come_back(steps in proptest::collection::vec((any::<bool>(), 0_usize..9000), 0..200)) {
-            let mut bounce = Bounce::new(Shared::new(0x1000, 20_000));
-            prop_assert_eq!(bounce.length(), 19_968);
+        fn runs_are_apart_and_come_back(steps in proptest::collection::vec((any::<bool>(), 0_usize..40_000), 0..200)) {
+            let mut bounce = Bounce::new(Shared::new(0x1000, 120_000));
+            prop_assert_eq!(bounce.length(), 119_808);
             let mut held: Vec<Run> = Vec::new();
             for (take, length) in steps {
                 if take || held.is_empty() {
@@ -133,7 +192,7 @@ mod tests {
                 bounce.give_back(run);
             }
             prop_assert!(bounce.is_free());
-            prop_assert!(bounce.take(19_968).is_some());
+            prop_assert!(bounce.take(119_808).is_some());
         }
     }
 }

@@ -35,6 +35,12 @@ impl Buffers {
         self.length
     }
 
+    /// How many there are, those in a row counted once.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Forgets all of them, and keeps the room.
     pub(super) fn clear(&mut self) {
         self.parts.clear();
@@ -48,7 +54,13 @@ impl Buffers {
             Ok(sum) if sum <= most => self.length = sum,
             _ => return Err(Fault::Bytes { length: sum, most }),
         }
-        self.parts.push(Buffer { gpa, length });
+        match self.parts.last_mut() {
+            // Buffers in a row are one: drivers cut at pages.
+            Some(last) if last.gpa.checked_add(last.length.into()) == Some(gpa) => {
+                last.length = last.length.saturating_add(length);
+            }
+            _ => self.parts.push(Buffer { gpa, length }),
+        }
         Ok(())
     }
 

@@ -141,6 +141,26 @@ fn a_request_has_the_room_of_one_that_came_back() {
 }
 
 #[test]
+fn buffers_in_a_row_are_one() {
+    let mut buffers = Buffers::default();
+    for (gpa, length, parts) in [
+        (0x5000, 0x1000, 1),
+        (0x6000, 0x1000, 1),
+        (0x8000, 0x1000, 2),
+        (0x7000, 0x1000, 3),
+        (0x8000, 0x10, 3),
+    ] {
+        buffers.push(gpa, length, 0x1_0000).unwrap();
+        assert_eq!(buffers.parts(), parts, "{gpa:#x}");
+    }
+    assert_eq!(buffers.length(), 0x4010);
+    // What ends with the last address has nothing behind it.
+    buffers.push(u64::MAX - 0xF, 0x10, 0x1_0000).unwrap();
+    buffers.push(0, 0x10, 0x1_0000).unwrap();
+    assert_eq!(buffers.parts(), 5);
+}
+
+#[test]
 fn a_table_of_descriptors_is_a_chain() {
     let (guest, mut driver, mut queue) = with(Suppression::Flags);
     // A chain of the queue may end in a table (VIRTIO 2.7.5.3.2), whose own write flag means nothing.
