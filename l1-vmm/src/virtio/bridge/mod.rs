@@ -123,7 +123,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Bridge<H, B, C> {
         let offered = device.start(required, wanted, &clock, RESET)?;
         let mut configuration = vec![0; kind.configuration_length()];
         device.read_configuration(0, &mut configuration)?;
-        let shown = kind.shown(offered, &configuration)?;
+        let shown = kind.shown(offered, &configuration, memory.length())?;
         let too_little = BridgeError::Memory(memory.length());
         let mut rings = Vec::new();
         let mut end = 0_usize;

@@ -17,6 +17,8 @@ use alloc::rc::Rc;
 use core::cell::RefCell;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+mod large;
+
 const BARS: u64 = 0xC000_0000;
 const SHARED: u64 = 0x10_0000;
 /// How a device interrupts, in a machine of its own.
@@ -111,7 +113,7 @@ impl Machine {
 
     fn set_up(&mut self) {
         self.guest.put(0x1_0000, &[0; 0x3000]);
-        self.driver = Driver::new(&self.guest, 0x1_0000, 128);
+        self.driver = Driver::new(&self.guest, 0x1_0000, self.driver.places.size);
         self.write(0x14, &[0]);
         self.write(0x14, &[3]);
         for (half, bits) in [(0, 1_u32 << 28 | 1 << 9), (1, 1)] {
@@ -127,6 +129,7 @@ impl Machine {
         ] {
             self.write(at, &gpa.to_le_bytes());
         }
+        self.write(0x18, &places.size.to_le_bytes());
         self.write(0x1C, &[1, 0]);
         self.write(0x14, &[15]);
     }

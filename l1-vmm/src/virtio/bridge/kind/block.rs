@@ -9,12 +9,16 @@ use crate::machine::devices::virtio::backend::QueueKind;
 use crate::machine::devices::virtio::queue::Bounds;
 use virtio_defs::block;
 
-/// Bytes of data that a request of a disk has at most.
-const DATA: u32 = 0x2_0000;
 /// Bytes of a buffer of L2's for a disk: a page, less than which no driver of Linux takes.
 const SEGMENT: u32 = 0x1000;
 /// Descriptors of a disk's queue.
-const QUEUE: u16 = 128;
+const QUEUE: u16 = 256;
+/// Buffers of data that a request has at most: with its header and status they fill the queue.
+const SEGMENTS: u32 = QUEUE as u32 - 2;
+/// The same where there is little memory.
+const SEGMENTS_MIN: u32 = 32;
+/// Requests with as much data as one may have for which there is room at a time, where there is much memory.
+const AT_A_TIME: usize = 3;
 /// Sectors that a disk has at most: 2^63 bytes.
 const SECTORS: u64 = 1 << 54;
 /// Ranges of a request that discards or writes zeroes, at most.
@@ -39,9 +43,12 @@ pub(super) fn changed(now: &[u8]) -> Result<Vec<u8>, KindError> {
     }
 }
 
-/// A disk: its size is the host's word; the limits of a request are L1's, and a feature whose limits make no sense is
-/// not there.
-pub(super) fn shown(offered: u64, host: &[u8]) -> Result<Shown, KindError> {
+/// Bytes of memory for as many of the largest requests, and for the host's queue.
+pub(super) const MEMORY: usize = AT_A_TIME * (SEGMENTS as usize + 1) * SEGMENT as usize + 0x4000;
+
+/// A disk: its size is the host's word; the limits of a request are L1's, so that the largest fits in `room` bytes, and a
+/// feature whose limits make no sense is not there.
+pub(super) fn shown(offered: u64, host: &[u8], room: usize) -> Result<Shown, KindError> {
     let field = |offset: u32| {
         let bytes = host
             .get(offset as usize..)
@@ -49,18 +56,21 @@ pub(super) fn shown(offered: u64, host: &[u8]) -> Result<Shown, KindError> {
         bytes.copied().map_or(0, u32::from_le_bytes)
     };
     let capacity = changed(host.get(CHANGEABLE).unwrap_or_default())?;
-    // A request is one segment in each direction, with a header or a status.
-    let data = match offered & block::FEATURE_SIZE_MAX {
-        0 => DATA,
+    let most = u32::try_from(room / AT_A_TIME / SEGMENT as usize).unwrap_or(SEGMENTS);
+    let most = most.clamp(SEGMENTS_MIN, SEGMENTS);
+    // At the host a request is one segment in each direction, with a header or a status.
+    let segments = match offered & block::FEATURE_SIZE_MAX {
+        0 => most,
         _ => {
-            let most = field(block::CONFIG_SIZE_MAX);
-            let whole = most.saturating_sub(block::HEADER_LENGTH as u32) / SEGMENT;
-            match (whole * SEGMENT).min(DATA) {
-                0 => return Err(KindError::Segment(most)),
-                data => data,
+            let bytes = field(block::CONFIG_SIZE_MAX);
+            let whole = bytes.saturating_sub(block::HEADER_LENGTH as u32) / SEGMENT;
+            match whole.min(most) {
+                0 => return Err(KindError::Segment(bytes)),
+                segments => segments,
             }
         }
     };
+    let data = segments * SEGMENT;
     let mut shown = vec![0; block::CONFIG_SIZE];
     for (place, byte) in shown.iter_mut().skip(CHANGEABLE.start).zip(capacity) {
         *place = byte;
@@ -73,7 +83,7 @@ pub(super) fn shown(offered: u64, host: &[u8]) -> Result<Shown, KindError> {
     };
     let mut passed = offered & PASSED;
     put(block::CONFIG_SIZE_MAX, SEGMENT);
-    put(block::CONFIG_SEG_MAX, data / SEGMENT);
+    put(block::CONFIG_SEG_MAX, segments);
     let size = field(block::CONFIG_BLK_SIZE);
     let sane = size.is_power_of_two() && (block::SECTOR as u32..=SEGMENT).contains(&size);
     if passed & block::FEATURE_BLK_SIZE != 0 && sane {
@@ -129,6 +139,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Memory for a disk that has the least there is.
+    const LITTLE: usize = 0x4_4000;
+
     fn configuration(fields: &[(usize, u32)]) -> Vec<u8> {
         let mut bytes = vec![0; 60];
         for (at, value) in fields {
@@ -155,7 +168,7 @@ mod tests {
             (56, 0xFFFF_FF01),
         ]);
         // Everything that there is, multi-queue and secure erase among it.
-        let shown = Kind::Block.shown(!2, &host).unwrap();
+        let shown = Kind::Block.shown(!2, &host, LITTLE).unwrap();
         assert_eq!(
             shown.features,
             1 << 1 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 13 | 1 << 14
@@ -173,35 +186,59 @@ mod tests {
     }
 
     #[test]
+    fn the_more_memory_the_larger_requests() {
+        for (room, segments) in [
+            (0, 32),
+            (0x6_0000, 32),
+            (0xC_0000, 64),
+            (0x18_0000, 128),
+            (MEMORY, 254),
+            (usize::MAX, 254),
+        ] {
+            let shown = Kind::Block.shown(0, &configuration(&[]), room).unwrap();
+            let row = [8, 12].map(|at| dword(&shown.configuration, at));
+            assert_eq!(row, [4096, segments], "{room:#x}");
+            assert_eq!(shown.queues[0].bounds.writable, segments * 4096 + 1);
+            assert_eq!(shown.queues[0].bounds.readable, segments * 4096 + 16);
+        }
+        // What the host's segments are limited to is not exceeded.
+        let host = configuration(&[(8, 0x4_3010)]);
+        let shown = Kind::Block.shown(2, &host, usize::MAX).unwrap();
+        assert_eq!(shown.queues[0].bounds.writable, 67 * 4096 + 1);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_not_shown_or_refused() {
         let host = configuration(&[(0, 1), (20, 3), (36, 1), (48, 0), (52, 1)]);
         let shown = Kind::Block
-            .shown(1 << 6 | 1 << 13 | 1 << 14, &host)
+            .shown(1 << 6 | 1 << 13 | 1 << 14, &host, LITTLE)
             .unwrap();
         assert_eq!(shown.passed, 0);
         let large = configuration(&[(4, u32::MAX)]);
-        let error = Kind::Block.shown(0, &large);
+        let error = Kind::Block.shown(0, &large, LITTLE);
         assert_eq!(error, Err(KindError::Capacity(0xFFFF_FFFF_0000_0000)));
         for (size, data) in [(4112, 4096), (0x1_0000, 0xF000), (u32::MAX, 0x2_0000)] {
             let host = configuration(&[(8, size)]);
-            let shown = Kind::Block.shown(2, &host).unwrap();
+            let shown = Kind::Block.shown(2, &host, LITTLE).unwrap();
             assert_eq!(shown.queues[0].bounds.writable, data + 1, "{size:#x}");
             assert_eq!(dword(&shown.configuration, 12), data / 4096);
         }
         for size in [0, 16, 4111] {
             let host = configuration(&[(8, size)]);
-            assert_eq!(Kind::Block.shown(2, &host), Err(KindError::Segment(size)));
+            let shown = Kind::Block.shown(2, &host, LITTLE);
+            assert_eq!(shown, Err(KindError::Segment(size)));
         }
     }
 
     proptest! {
         #[test]
         fn no_configuration_gives_a_driver_limits_that_l1_does_not_keep(
-            bytes in proptest::collection::vec(any::<u8>(), 0..64), features: u64,
+            bytes in proptest::collection::vec(any::<u8>(), 0..64), features: u64, room in 0..0x80_0000_usize,
         ) {
-            if let Ok(shown) = Kind::Block.shown(features, &bytes) {
+            if let Ok(shown) = Kind::Block.shown(features, &bytes, room) {
                 let segments = dword(&shown.configuration, 12);
-                prop_assert!((1..=32).contains(&segments));
+                prop_assert!((1..=254).contains(&segments));
+                prop_assert!(segments <= 32 || 3 * 4096 * segments as usize <= room);
                 prop_assert_eq!(dword(&shown.configuration, 8), 4096);
                 prop_assert_eq!(shown.queues[0].bounds.writable, segments * 4096 + 1);
                 prop_assert_eq!(shown.features & !(PASSED | 6), 0);

@@ -55,12 +55,12 @@ mod tests {
     #[test]
     fn a_console_has_a_size_and_one_port() {
         let host = [80, 0, 25, 0, 31, 0, 0, 0, 1, 2, 3, 4];
-        let shown = Kind::Console.shown(u64::MAX, &host).unwrap();
+        let shown = Kind::Console.shown(u64::MAX, &host, 0).unwrap();
         assert_eq!((shown.features, shown.passed), (1, 1));
         let configuration = [80, 0, 25, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(shown.configuration, configuration, "no number of ports");
         assert_eq!(shown.queues.len(), 2);
-        let bare = Kind::Console.shown(0, &host).unwrap();
+        let bare = Kind::Console.shown(0, &host, 0).unwrap();
         assert_eq!((bare.features, bare.configuration), (0, vec![0; 12]));
     }
 }

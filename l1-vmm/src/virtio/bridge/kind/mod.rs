@@ -63,6 +63,13 @@ pub enum KindError {
 }
 
 impl Kind {
+    /// What devices of this type are.
+    pub fn of(device_type: u16) -> Option<Self> {
+        let all = [Self::Block, Self::Network, Self::Console, Self::Sockets];
+        all.into_iter()
+            .find(|kind| kind.device_type() == device_type)
+    }
+
     /// Type of the device.
     pub const fn device_type(self) -> u16 {
         match self {
@@ -73,10 +80,11 @@ impl Kind {
         }
     }
 
-    /// Bytes of memory shared with the host that keep its queues full of small requests: with more it is no faster.
+    /// Bytes of memory shared with the host that a device has use for: with more it is no faster.
     pub const fn memory(self) -> usize {
         match self {
-            Self::Block | Self::Network => 0x10_0000,
+            Self::Block => block::MEMORY,
+            Self::Network => 0x10_0000,
             Self::Console => 0x2_0000,
             Self::Sockets => 0x4_0000,
         }
@@ -141,9 +149,15 @@ impl Kind {
     }
 
     /// What L2 is shown of a host's device that has of [`Kind::asked`] these features, and this configuration.
-    pub(super) fn shown(self, features: u64, configuration: &[u8]) -> Result<Shown, KindError> {
+    /// There are `room` bytes for its queues and buffers.
+    pub(super) fn shown(
+        self,
+        features: u64,
+        configuration: &[u8],
+        room: usize,
+    ) -> Result<Shown, KindError> {
         match self {
-            Self::Block => block::shown(features, configuration),
+            Self::Block => block::shown(features, configuration, room),
             Self::Network => Ok(network::shown(features, configuration)),
             Self::Console => Ok(console::shown(features, configuration)),
             Self::Sockets => sockets::shown(features, configuration),

@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_network_has_an_address_a_link_and_two_queues() {
         let host = [2, 0, 0, 0, 0, 1, 3, 2, 9, 9, 0xDC, 5];
-        let shown = Kind::Network.shown(u64::MAX, &host).unwrap();
+        let shown = Kind::Network.shown(u64::MAX, &host, 0).unwrap();
         assert_eq!((shown.features, shown.passed), (0x1_0028, 0x1_0028));
         assert_eq!(shown.configuration, [2, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0xDC, 5]);
         let bounds: Vec<_> = shown.queues.iter().map(|queue| queue.bounds).collect();
@@ -95,11 +95,11 @@ mod tests {
         for mtu in [0, 67, 1501, 0xFFFF_u16] {
             let mut host = host;
             host[10..].copy_from_slice(&mtu.to_le_bytes());
-            let shown = Kind::Network.shown(u64::MAX, &host).unwrap();
+            let shown = Kind::Network.shown(u64::MAX, &host, 0).unwrap();
             assert_eq!(shown.features, 0x1_0020, "{mtu}");
             assert_eq!(shown.configuration[10..], [0, 0]);
         }
-        let bare = Kind::Network.shown(0, &[]).unwrap();
+        let bare = Kind::Network.shown(0, &[], 0).unwrap();
         assert_eq!((bare.features, bare.configuration), (0, vec![0; 12]));
     }
 }

@@ -50,16 +50,18 @@ mod tests {
     #[test]
     fn sockets_have_the_address_of_a_guest() {
         for cid in [3, 52, 0xFFFF_FFFE_u64] {
-            let shown = Kind::Sockets.shown(u64::MAX, &cid.to_le_bytes()).unwrap();
+            let shown = Kind::Sockets
+                .shown(u64::MAX, &cid.to_le_bytes(), 0)
+                .unwrap();
             assert_eq!((shown.features, shown.passed), (1, 1));
             assert_eq!(shown.configuration, cid.to_le_bytes());
             assert_eq!(shown.queues.len(), 3);
         }
         // Nobody's, the hypervisor's, the machine's own, the host's, everybody's, and with what is reserved.
         for cid in [0, 1, 2, 0xFFFF_FFFF, 0x1_0000_0003, u64::MAX] {
-            let shown = Kind::Sockets.shown(u64::MAX, &cid.to_le_bytes());
+            let shown = Kind::Sockets.shown(u64::MAX, &cid.to_le_bytes(), 0);
             assert_eq!(shown, Err(KindError::Cid(cid)));
         }
-        assert_eq!(Kind::Sockets.shown(1, &[3]), Err(KindError::Cid(0)));
+        assert_eq!(Kind::Sockets.shown(1, &[3], 0), Err(KindError::Cid(0)));
     }
 }

@@ -1,7 +1,7 @@
 //! L2's side of the queue in the bytes of its memory.
 
-use super::{DATA, DIRECT, Driver, GIVEN, INDIRECT, NEXT, OWN, ROOM, SIZE, Setting, WRITE};
-use super::{get, passed, put};
+use super::{DIRECT, Driver, GIVEN, INDIRECT, NEXT, OWN, OWN_LENGTH, PIECE, ROOM, SIZE};
+use super::{Setting, TABLE, WRITE, get, passed, put};
 use crate::machine::devices::virtio::queue::Places;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -9,6 +9,8 @@ use alloc::vec::Vec;
 /// L2's driver, which does as Linux's does.
 pub(super) struct L2 {
     pub(super) setting: Setting,
+    /// Bytes of data in one direction at most.
+    pub(super) data: u32,
     pub(super) numbers: Box<dyn FnMut() -> u64>,
     pub(super) places: Places,
     pub(super) available: u16,
@@ -47,35 +49,35 @@ impl L2 {
     }
 
     fn offer(&mut self, ram: &mut [u8], slot: u16) {
+        let data = self.data;
         let mut length = || {
             let chance = (self.numbers)();
             match chance % self.setting.large {
-                0 => DATA,
-                1 => (chance >> 8) as u32 % DATA + 1,
+                0 => data,
+                1 => (chance >> 8) as u32 % data + 1,
                 _ => (chance >> 8) as u32 % 0x400,
             }
         };
         let (given, room) = (length(), length());
-        let own = OWN + 0x80 * u64::from(slot);
-        let pieces = [
-            (own + 0x40, 16, 0),
-            (GIVEN, given, 0),
-            (ROOM, room, WRITE),
-            (own + 0x50, 1, WRITE),
-        ];
+        let own = OWN + OWN_LENGTH * u64::from(slot);
+        let cut = |gpa: u64, length: u32, flags: u16| {
+            let starts = (0..length).step_by(PIECE as usize);
+            starts.map(move |start| (gpa, PIECE.min(length - start), flags))
+        };
+        let pieces = core::iter::once((own, 16, 0))
+            .chain(cut(GIVEN, given, 0))
+            .chain(cut(ROOM, room, WRITE))
+            .chain([(own + 0x10, 1, WRITE)]);
         let first = slot * DIRECT;
         let (head, table, base) = match self.setting.tables {
-            true => (slot, own, 0),
+            true => (slot, own + TABLE, 0),
             false => (
                 first,
                 self.places.descriptors + 16 * u64::from(first),
                 first,
             ),
         };
-        let pieces: Vec<_> = pieces
-            .into_iter()
-            .filter(|(_, length, _)| *length != 0)
-            .collect();
+        let pieces: Vec<_> = pieces.collect();
         for (number, (gpa, length, flags)) in (1..).zip(&pieces) {
             let next = if usize::from(number) < pieces.len() {
                 NEXT

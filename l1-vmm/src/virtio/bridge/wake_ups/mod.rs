@@ -30,14 +30,18 @@ use l2::L2;
 const BARS: u64 = 0xC000_0000;
 const SHARED: u64 = 0x10_0000;
 /// Descriptors of L2's queue.
-const SIZE: u16 = 128;
+const SIZE: u16 = 256;
 /// Descriptors of a request that has no table of its own.
 const DIRECT: u16 = 4;
-/// Bytes of data in one direction at most.
-const DATA: u32 = 0x2_0000;
-/// Where L2 has its queue, what is of a request's own, and what all read from and write to.
+/// Bytes of a piece of data at most.
+const PIECE: u32 = 0x2_0000;
+/// Where L2 has its queue, what is of a request's own, and what all read from and write to: a large request the same bytes
+/// several times.
 const QUEUE: u64 = 0x1_0000;
 const OWN: u64 = 0x2_0000;
+/// Bytes of what is of a request's own: header and status, and a table of descriptors.
+const OWN_LENGTH: u64 = 0x200;
+const TABLE: u64 = 0x40;
 const GIVEN: u64 = 0x4_0000;
 const ROOM: u64 = 0x8_0000;
 /// The bit of VIRTIO_F_EVENT_IDX, and that of VIRTIO_F_INDIRECT_DESC, in the lower half.
@@ -116,6 +120,7 @@ impl Scene {
         let device = Device::find(model.clone(), FUNCTION, 2, &mut window()).unwrap();
         let clock = ModelClock::default();
         let bridge = Bridge::open(device, &memory, clock, Kind::Block, 0, interrupts()).unwrap();
+        let data = bridge.queues()[0].bounds.writable - 1;
         let guest = Guest::new();
         let places = Driver::new(&guest, QUEUE, SIZE).places;
         let mut function = Pci::new(Box::new(bridge), BARS as u32);
@@ -123,6 +128,7 @@ impl Scene {
         let slots = if setting.tables { SIZE } else { SIZE / DIRECT };
         let l2 = Rc::new(RefCell::new(L2 {
             setting,
+            data: if setting.tables { data } else { PIECE },
             numbers: Box::new(numbers(setting.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))),
             places,
             available: 0,
@@ -275,7 +281,7 @@ fn setting(seed: u64) -> Setting {
     Setting {
         seed,
         // Of the last, no more than one request of the largest has room.
-        memory: [0x10_0000, 0x8_0000, 0x4_4000][(seed / 48 % 3) as usize],
+        memory: [Kind::Block.memory(), 0x8_0000, 0x4_4000][(seed / 48 % 3) as usize],
         host_size: [16, 256, 2][(seed / 16 % 3) as usize],
         host_events: !bit(0),
         l2_events: !bit(1),
