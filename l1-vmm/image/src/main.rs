@@ -51,8 +51,9 @@ use l1_vmm::machine::devices::pci::window::PciWindow;
 use l1_vmm::machine::host;
 use l1_vmm::run::{End, L2, Layout, Parts};
 use l1_vmm::shared_buffer::Part;
+use l1_vmm::virtio::{devices::types, sharing};
 use memory::{Bounce, Firmware, L2Ram, Vapic};
-use own_devices::Broker;
+use own_devices::{Broker, HostBus};
 use per_cpu::ThisCpu;
 use tdcall::SharedBuffer;
 use tdcall::leaf::VpInfo;
@@ -69,10 +70,6 @@ const MARK: &str = concat!("tdp-vtpm l1-vmm ", env!("CARGO_PKG_VERSION"));
 
 /// The L2 VM that L1 runs.
 const VM: VmIndex = VmIndex::FIRST;
-
-/// Memory that L1 takes out of the RAM below 4 GiB: the buffer that it shares with the host, one
-/// 2 MiB page of the secure EPT. All else is in the image.
-const L1_REGION: u64 = 0x20_0000;
 
 /// The end of that buffer is for quotes: more than any quote is long, and no more than QEMU takes
 /// (128 KiB). The rest is for files.
@@ -100,7 +97,8 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
 
     // SAFETY: `hob` is what td-shim passed; nothing of L1's is there.
     let hobs = unsafe { memory::payload_hobs(hob) }.or_fatal(FatalCode::Configuration);
-    let mut plan = memory_plan(&hobs, info);
+    let host_bus = own_devices::bus(info.gpaw.shared_bit());
+    let mut plan = memory_plan(&hobs, info, &host_bus);
     let bounce = address_space(&hobs, &plan, info);
     let [files, own, quotes] = divide(bounce);
     let td = td();
@@ -133,7 +131,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
         None => Broker::None,
     };
     let mut on_bus = (has_state || devices::needs_host(&options.devices))
-        .then(|| own_devices::find(&hobs.e820, shared_bit))
+        .then(|| own_devices::find(host_bus, &hobs.e820))
         .flatten();
     // Also where no state is wanted: its disk is not L2's.
     let own = on_bus
@@ -177,16 +175,24 @@ fn virtual_processor() -> VpInfo {
     info
 }
 
-/// Divides the memory between L1 and L2.
-fn memory_plan(hobs: &PayloadHobs, info: VpInfo) -> MemoryPlan {
+/// Divides the memory between L1 and L2. L1 takes, beside its image, what it shares with the host, out of the RAM below
+/// 4 GiB: as much as the devices on the bus `host` have use for, or where that is too much, the least.
+fn memory_plan(hobs: &PayloadHobs, info: VpInfo, host: &HostBus) -> MemoryPlan {
     let event_log = hobs.event_log.map_or(GpaRange::EMPTY, |log| log.range);
-    MemoryPlan::new(&PlanRequest {
-        e820: &hobs.e820,
-        gpaw: info.gpaw,
-        l1_in_use: &[image::range(), hobs.range, event_log],
-        l1_region_length: L1_REGION,
-    })
-    .or_fatal(FatalCode::Configuration)
+    let with = |l1_region_length| {
+        MemoryPlan::new(&PlanRequest {
+            e820: &hobs.e820,
+            gpaw: info.gpaw,
+            l1_in_use: &[image::range(), hobs.range, event_log],
+            l1_region_length,
+        })
+    };
+    let own = (own_devices::MEMORY + QUOTES) as u64;
+    let memory = hobs.e820.ram().map_or(0, |ram| ram.length());
+    let shared = sharing::length(&types(host), own, memory);
+    with(shared)
+        .or_else(|_| with(sharing::LENGTH_MIN))
+        .or_fatal(FatalCode::Configuration)
 }
 
 /// Switches to L1's own page tables and shares the bounce buffer with the host.

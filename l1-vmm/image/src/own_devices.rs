@@ -33,10 +33,13 @@ pub(crate) struct OwnDevices {
     pub(crate) channel: Option<Channel>,
 }
 
+/// The host's bus; once, for its devices live as long as L1 does.
+pub(crate) fn bus(shared_bit: u64) -> HostBus {
+    TdPci::new(Box::leak(Box::new(td())), shared_bit)
+}
+
 /// Looks for the host's devices, beside the memory map `e820`; once, for a second look would find those in use.
-pub(crate) fn find(e820: &E820Map, shared_bit: u64) -> Option<Devices<HostBus>> {
-    // The devices live as long as L1 does.
-    let bus = TdPci::new(Box::leak(Box::new(td())), shared_bit);
+pub(crate) fn find(bus: HostBus, e820: &E820Map) -> Option<Devices<HostBus>> {
     let mut places = BarWindow::beside_memory(e820, &[]);
     Devices::find(&bus, &mut places)
         .inspect_err(|error| log::warn!("the host's PCI bus: {error}"))

@@ -27,5 +27,6 @@ pub(crate) mod model;
 pub mod pci;
 mod restarts;
 pub mod ring;
+pub mod sharing;
 pub mod slots;
 pub mod vsock;

@@ -91,6 +91,16 @@ impl<H: HostPci + Clone> Devices<H> {
     }
 }
 
+/// Types of the virtio devices of bus 0, in their order. Nothing is done to them; where the host has no bus, or does not tell, there
+/// are none.
+pub fn types<H: HostPci>(host: &H) -> Vec<u16> {
+    let functions = functions(host).unwrap_or_default();
+    functions
+        .into_iter()
+        .filter_map(|function| pci::device_type(host, function).ok().flatten())
+        .collect()
+}
+
 /// The functions of bus 0.
 fn functions<H: HostPci>(host: &H) -> Result<Vec<Function>, PciError> {
     let mut there = Vec::new();

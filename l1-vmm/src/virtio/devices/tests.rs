@@ -164,6 +164,21 @@ fn devices_are_found_and_those_of_l1_taken() {
 }
 
 #[test]
+fn types_are_told_and_nothing_is_done_to_the_devices() {
+    let (bus, _) = bus();
+    assert_eq!(types(&bus), [2, 3, 2, 1]);
+    for (_, host) in bus.models.borrow().iter() {
+        assert_eq!(host.model().status, 0);
+    }
+    assert!(bus.reads.get() < 60, "{}", bus.reads.get());
+    assert!(types(&Bus::default()).is_empty());
+    let config = |bus: &Bus| bus.at(place(2, 0)).unwrap().model().config;
+    let before = config(&bus);
+    types(&bus);
+    assert_eq!(config(&bus), before);
+}
+
+#[test]
 fn a_disk_is_the_state_disk_by_its_whole_name() {
     for (name, works) in [
         (&b"tdp-vtpm-state"[..], true),
