@@ -18,6 +18,8 @@ pub struct Asked {
     pub machine: MachineId,
     /// Who keeps count of its states.
     pub rollback: Rollback,
+    /// What it says of key and state.
+    pub configured: Configured,
     /// Where its key is asked for.
     pub path: String,
 }
@@ -30,7 +32,11 @@ impl Asked {
     pub fn read(document: &str, own: &Identity) -> Result<Self, Refused> {
         let document = init_data::parse(document.as_bytes())?;
         let state = document.configuration.state.ok_or(Refused::NoBroker)?;
-        let broker = state.key.broker().ok_or(Refused::NoBroker)?;
+        let (broker, halves) = match &state.key {
+            KeySource::Broker(broker) => (broker, Halves::Broker),
+            KeySource::Both(broker) => (broker, Halves::Both),
+            KeySource::Hardware => return Err(Refused::NoBroker),
+        };
         if broker.key != own.to_sec1() {
             return Err(Refused::OtherBroker);
         }
@@ -38,8 +44,52 @@ impl Asked {
             digest: document.digest,
             machine: MachineId(state.machine.0),
             rollback: state.rollback,
+            configured: Configured {
+                halves,
+                otherwise: state.otherwise,
+            },
             path: format!("{PATH_RESOURCE}{}", broker.resource),
         })
+    }
+}
+
+/// What a machine's document says beside who counts its states, and so what the broker asks for of each that is presented:
+/// MRCONFIGID says that a document is L1's, and where the policy takes any the host chooses among documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Configured {
+    /// `key`.
+    pub halves: Halves,
+    /// `state`.
+    pub otherwise: Otherwise,
+}
+
+impl Configured {
+    /// Whether a document that says `asked` may be this machine's.
+    ///
+    /// # Errors
+    /// [`Refused::OtherConfiguration`].
+    pub fn check(&self, asked: &Self) -> Result<(), Refused> {
+        same("key", asked.halves.name(), self.halves.name())?;
+        same("state", asked.otherwise.name(), self.otherwise.name())
+    }
+}
+
+/// Whether a document says of `member` what the machine was enrolled with.
+///
+/// # Errors
+/// [`Refused::OtherConfiguration`].
+pub fn same(
+    member: &'static str,
+    asked: &'static str,
+    enrolled: &'static str,
+) -> Result<(), Refused> {
+    match asked == enrolled {
+        true => Ok(()),
+        false => Err(Refused::OtherConfiguration {
+            member,
+            asked,
+            enrolled,
+        }),
     }
 }
 
@@ -61,6 +111,29 @@ pub enum Halves {
     Broker,
     /// From the broker and from TDG.MR.KEY.GET.
     Both,
+}
+
+impl Halves {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Broker, Self::Both];
+
+    /// As in a document.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Both => "both",
+        }
+    }
+}
+
+impl Wishes {
+    /// What the document is to say of key and state.
+    pub fn configured(&self) -> Configured {
+        Configured {
+            halves: self.halves,
+            otherwise: self.otherwise,
+        }
+    }
 }
 
 /// A document for `machine`.
@@ -108,6 +181,7 @@ mod tests {
                 digest: Sha384::digest(&text).into(),
                 machine,
                 rollback,
+                configured: wishes.configured(),
                 path: broker_protocol::kbs::resource_path(&machine),
             };
             assert_eq!(read, expected);

@@ -40,11 +40,13 @@ pub enum Refused {
     /// The init-data names another broker.
     #[error("the init-data document names another broker's key")]
     OtherBroker,
-    /// The init-data wants older states found out in another way than the machine was enrolled with.
+    /// The init-data says of `rollback`, `key` or `state` something else than the machine was enrolled with.
     #[error(
-        "the init-data document has rollback = {asked:?}, and the machine is enrolled with {enrolled:?}"
+        "the init-data document has {member} = {asked:?}, and the machine is enrolled with {enrolled:?}"
     )]
-    OtherRollback {
+    OtherConfiguration {
+        /// Of what.
+        member: &'static str,
         /// The document's.
         asked: &'static str,
         /// The machine's.
@@ -113,7 +115,11 @@ impl Refused {
             Refused::InitData(_) => "init-data",
             Refused::NoBroker => "no-broker",
             Refused::OtherBroker => "other-broker",
-            Refused::OtherRollback { .. } => "other-rollback",
+            Refused::OtherConfiguration { member, .. } => match *member {
+                "key" => "other-key",
+                "state" => "other-state",
+                _ => "other-rollback",
+            },
             Refused::UnknownMachine(_) => "unknown-machine",
             Refused::Ledger(refusal) => refusal.name(),
             Refused::NoPolicy => "no-policy",
@@ -141,7 +147,7 @@ impl Refused {
             Refused::NoSession | Refused::UsedSession => kind("TokenNotFound", 401),
             Refused::NoBroker
             | Refused::OtherBroker
-            | Refused::OtherRollback { .. }
+            | Refused::OtherConfiguration { .. }
             | Refused::UnknownMachine(_)
             | Refused::Ledger(_)
             | Refused::NoPolicy

@@ -8,7 +8,7 @@ mod passed;
 pub use names::SESSION_SECONDS;
 
 use crate::attest::{Judged, Judgement, judge};
-use crate::configuration::Asked;
+use crate::configuration::{Asked, same};
 use crate::metrics::Metrics;
 use crate::now;
 use crate::random;
@@ -122,11 +122,10 @@ impl Kbs {
         let known = self.known(asked.machine, session).await?;
         known.machine.entry.check_standing().or_else(later)?;
         // MRCONFIGID says that the document is L1's; that it is the owner's, this says where the policy takes any.
-        if asked.rollback != known.machine.rollback {
-            return Err(Refused::OtherRollback {
-                asked: asked.rollback.name(),
-                enrolled: known.machine.rollback.name(),
-            });
+        let enrolled = &known.machine;
+        same("rollback", asked.rollback.name(), enrolled.rollback.name())?;
+        if let Some(configured) = &enrolled.configured {
+            configured.check(&asked.configured)?;
         }
         let counted = asked.rollback != Rollback::None;
         let tee = attestation.runtime_data.tee_pubkey;

@@ -5,12 +5,12 @@ mod place;
 pub use place::{Database, Place};
 
 use crate::attest::{SIMULATED_ROOT_SHA256, check_policy};
-use crate::configuration::{Wishes, document};
+use crate::configuration::{Asked, Configured, Wishes, document, same};
 use crate::now;
 use crate::random;
 use crate::seal::{OperatorKey, Purpose};
 use crate::store::{Event, Machine, Policy, RESTORED, Storage, StoreError, Transaction, once};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use broker_ledger::{Entry, Recovery, Standing};
 use broker_protocol::MachineId;
 use broker_protocol::jws::IdentityKey;
@@ -24,6 +24,9 @@ use zeroize::Zeroizing;
 
 /// Largest policy file, in bytes.
 const POLICY: u64 = 1 << 20;
+
+/// Largest init-data document, in bytes.
+const DOCUMENT: u64 = 1 << 20;
 
 /// Reads the collateral of `--roots`. The root of the simulated platform is taken only by those who say that they want it.
 ///
@@ -91,6 +94,7 @@ impl Opened {
             name: name.into(),
             key: sealed,
             rollback: wishes.rollback,
+            configured: Some(wishes.configured()),
             entry: Entry::default(),
             enrolled: now(),
             verdict: None,
@@ -103,6 +107,38 @@ impl Opened {
             machine: id,
             init_data: document(&id, &self.identity.identity(), wishes),
         })
+    }
+
+    /// Takes this document for the machine's from now on: what it says of key and state is asked for of each that is
+    /// presented.
+    ///
+    /// # Errors
+    /// There is no such machine; the document is another machine's, another broker's, or counts states in another way.
+    pub fn configure(&mut self, named: &str, file: &Path) -> Result<Configured> {
+        let machine = self.machine(named)?;
+        let bytes = verifier::files::read_bounded(file, DOCUMENT)
+            .with_context(|| format!("{}", file.display()))?;
+        let text = String::from_utf8(bytes).context("the document is no text")?;
+        let asked = Asked::read(&text, &self.identity.identity())
+            .with_context(|| format!("{}", file.display()))?;
+        ensure!(
+            asked.machine == machine.id,
+            "the document is of machine {}",
+            asked.machine
+        );
+        same("rollback", asked.rollback.name(), machine.rollback.name())?;
+        let configured = asked.configured;
+        let detail = format!(
+            "key {:?}, state {:?}, SHA-384 {}",
+            configured.halves.name(),
+            configured.otherwise.name(),
+            hex::encode(asked.digest)
+        );
+        once(&mut *self.storage, |transaction| {
+            transaction.set_configured(&machine.id, &configured)?;
+            told(transaction, Some(machine.id), "configured", detail.clone())
+        })?;
+        Ok(configured)
     }
 
     /// All machines.

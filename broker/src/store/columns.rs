@@ -1,13 +1,14 @@
 //! Values of the tables' columns, the same in each database.
 
 use super::StoreError;
+use crate::configuration::{Configured, Halves};
 use broker_ledger::{Entry, Standing};
 use broker_protocol::MachineId;
 use broker_protocol::ledger::{Commit, SlotDigest};
-use init_data::Rollback;
+use init_data::{Otherwise, Rollback};
 
 /// The form of the tables that this version writes; see `tables.rs` of each database.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 pub(super) fn number(value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::Number)
@@ -38,6 +39,32 @@ pub(super) fn rollback_of(text: &str) -> Result<Rollback, StoreError> {
         .into_iter()
         .find(|one| one.name() == text)
         .ok_or(StoreError::Content("rollback"))
+}
+
+/// The columns of what a machine's configuration must say: halves, otherwise.
+pub(super) type ConfiguredColumns = (Option<String>, Option<String>);
+
+pub(super) fn configured_of(columns: ConfiguredColumns) -> Result<Option<Configured>, StoreError> {
+    let (Some(halves), Some(otherwise)) = columns else {
+        return Ok(None);
+    };
+    let halves = Halves::ALL.into_iter().find(|one| one.name() == halves);
+    let otherwise = Otherwise::ALL
+        .into_iter()
+        .find(|one| one.name() == otherwise);
+    Ok(Some(Configured {
+        halves: halves.ok_or(StoreError::Content("key of a configuration"))?,
+        otherwise: otherwise.ok_or(StoreError::Content("state of a configuration"))?,
+    }))
+}
+
+pub(super) fn configured_columns(
+    configured: Option<&Configured>,
+) -> (Option<&'static str>, Option<&'static str>) {
+    (
+        configured.map(|one| one.halves.name()),
+        configured.map(|one| one.otherwise.name()),
+    )
 }
 
 pub(super) fn machine_of(bytes: &[u8]) -> Result<MachineId, StoreError> {

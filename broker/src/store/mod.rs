@@ -11,6 +11,7 @@ pub mod sqlite;
 
 pub use copy::copy;
 
+use crate::configuration::Configured;
 use broker_ledger::Entry;
 use broker_protocol::MachineId;
 use init_data::Rollback;
@@ -82,6 +83,8 @@ pub struct Machine {
     pub key: Vec<u8>,
     /// What an older state is found out by: its attested configuration must say the same.
     pub rollback: Rollback,
+    /// What else its attested configuration must say; nothing is known of it where a version before 3 enrolled it.
+    pub configured: Option<Configured>,
     /// What the ledger knows.
     pub entry: Entry,
     /// When it was enrolled, in Unix seconds.
@@ -169,6 +172,9 @@ pub trait Transaction {
     fn machines(&mut self) -> Result<Vec<Machine>, StoreError>;
     /// Keeps a new machine.
     fn add_machine(&mut self, machine: &Machine) -> Result<(), StoreError>;
+    /// Keeps what a machine's attested configuration must say.
+    fn set_configured(&mut self, id: &MachineId, configured: &Configured)
+    -> Result<(), StoreError>;
     /// Keeps what the ledger knows of a machine.
     fn set_entry(&mut self, id: &MachineId, entry: &Entry) -> Result<(), StoreError>;
     /// Keeps the last verdict.

@@ -144,10 +144,23 @@ fn another_configuration_is_refused() {
     // Another machine's document, and the own one with one byte more: MRCONFIGID is not its digest.
     assert_eq!(attest(&document(fixture.two.init_data.clone())), config);
     assert_eq!(attest(&document(format!("{own}\n"))), config);
-    assert_eq!(
-        attest(&document(own.replace("require", "ephemeral"))),
-        config
-    );
+    // What MRCONFIGID would let pass where the policy takes any.
+    for (from, to, name) in [
+        (
+            "state = \"require\"",
+            "state = \"ephemeral\"",
+            "other-state",
+        ),
+        ("key = \"broker\"", "key = \"both\"", "other-key"),
+        (
+            "rollback = \"ledger\"",
+            "rollback = \"lazy\"",
+            "other-rollback",
+        ),
+    ] {
+        assert!(own.contains(from), "{from}: {own}");
+        assert_eq!(attest(&document(own.replace(from, to))), named(name));
+    }
     let unknown = own.replace(&fixture.one.machine.to_string(), &"0".repeat(64));
     assert_eq!(attest(&document(unknown)), named("unknown-machine"));
     let other = hex::encode(broker_of_another().to_sec1());
@@ -166,6 +179,68 @@ fn another_configuration_is_refused() {
     let start = fixture.begin();
     let lie = start.attestation(&boot(&fixture.two.init_data), own);
     assert_eq!(fixture.refused(start, &lie), config);
+}
+
+/// The host chooses MRCONFIGID, and with it the document: its TD is genuine, and the policy takes any.
+#[test]
+fn where_a_policy_takes_any_document_key_and_state_are_those_of_the_enrolment() {
+    let place = Place::new();
+    let one = Enrolled::without_policy(&place, "one", &["--key", "both"]);
+    let digest = hex::encode(one.boot.td.mrconfigid);
+    let policy = one.boot.policy_file();
+    let any = policy.replace(
+        &format!("mrconfigid = [\"{digest}\"]"),
+        "mrconfigid = \"any\"",
+    );
+    assert_ne!(any, policy);
+    let any = place.file("any.toml", &any);
+    place.ok(&["allow", "one", any.to_str().unwrap()]);
+    let own = one.init_data.clone();
+    let fixture = Fixture {
+        broker: place.serve(),
+        two: Enrolled::new(&place, "two"),
+        place,
+        one,
+    };
+    let presented = |document: &str| {
+        let mut start = fixture.begin();
+        let attestation = start.attestation(&boot(document), document);
+        match start.attest(&attestation).status {
+            200 => {
+                start.release().unwrap();
+                "passed".into()
+            }
+            _ => fixture.logged(),
+        }
+    };
+    let alone = own.replace("key = \"both\"", "key = \"broker\"");
+    let ephemeral = own.replace("state = \"require\"", "state = \"ephemeral\"");
+    assert_eq!(presented(&own), "passed");
+    assert_eq!(presented(&alone), "other-key");
+    assert_eq!(presented(&ephemeral), "other-state");
+    assert_eq!(presented(&format!("{own}\n")), "passed");
+    // The owner takes another one for the machine's.
+    let configure = |text: &str| {
+        let file = fixture.place.file("document.toml", text);
+        let file = file.to_str().unwrap().to_owned();
+        fixture.place.command(&["configure", "one", &file])
+    };
+    assert!(configure(&alone).status.success());
+    assert_eq!(presented(&alone), "passed");
+    assert_eq!(presented(&own), "other-key");
+    let lazy = own.replace("rollback = \"ledger\"", "rollback = \"lazy\"");
+    for (other, why) in [
+        (fixture.two.init_data.as_str(), "is of machine"),
+        (&lazy, "rollback = \"lazy\""),
+        ("x", "document.toml"),
+    ] {
+        let output = configure(other);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(why), "{said}");
+    }
+    let shown = fixture.place.ok(&["show", "one"]);
+    assert!(shown.contains("\nkey broker\nstate require\n"), "{shown}");
+    assert!(shown.contains(" configured key \"broker\""), "{shown}");
 }
 
 fn broker_of_another() -> broker_protocol::jws::Identity {

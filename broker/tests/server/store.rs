@@ -22,6 +22,7 @@ fn machine(number: u8) -> Machine {
         name: format!("m{number}"),
         key: vec![number],
         rollback: Rollback::Ledger,
+        configured: None,
         entry: Entry::default(),
         enrolled: 7,
         verdict: None,
@@ -423,10 +424,19 @@ fn tables_of_another_version_are_named_with_what_to_do() {
     assert_eq!(place.ok(&["migrate"]), "the tables were of version 1\n");
     assert_eq!(place.ok(&["migrate"]), "the tables are of this version\n");
     assert!(place.ok(&["list"]).starts_with("one "));
+    // What an earlier version did not keep is not asked for, until it is told.
+    assert!(
+        place
+            .ok(&["show", "one"])
+            .contains("key and state not known")
+    );
+    let document = place.path("one.toml");
+    place.ok(&["configure", "one", document.to_str().unwrap()]);
+    assert!(place.ok(&["show", "one"]).contains("\nkey broker\n"));
     let broker = place.serve();
     crate::machine::Enrolled::new(&place, "two").start(&broker);
     drop(broker);
-    set_version(&place, 3);
+    set_version(&place, 4);
     for command in ["list", "migrate"] {
         let refused = place.fails(&[command]);
         assert!(refused.contains("a newer program has to"), "{refused}");
@@ -435,16 +445,22 @@ fn tables_of_another_version_are_named_with_what_to_do() {
 
 /// Makes the tables as that version had them; of a later one, just says that they are.
 fn set_version(place: &Place, version: u32) {
-    let older = "DROP TABLE attested";
+    let older = [
+        "ALTER TABLE machine DROP COLUMN halves; ALTER TABLE machine DROP COLUMN otherwise;",
+        "DROP TABLE attested;",
+    ];
+    let undone = match version {
+        1 => older.concat(),
+        2 => older[0].into(),
+        _ => String::new(),
+    };
     match &place.storage {
         crate::storage::Storage::Postgresql(name) => {
             let cluster = crate::cluster::Cluster::shared();
             let mut sql = format!(
                 "SET search_path = tdp_vtpm_broker; UPDATE version SET version = {version};"
             );
-            if version < 2 {
-                sql += older;
-            }
+            sql += &undone;
             cluster.sql(name, &sql);
         }
         _ => {
@@ -454,9 +470,7 @@ fn set_version(place: &Place, version: u32) {
             connection
                 .pragma_update(None, "user_version", version)
                 .unwrap();
-            if version < 2 {
-                connection.execute_batch(older).unwrap();
-            }
+            connection.execute_batch(&undone).unwrap();
         }
     }
 }

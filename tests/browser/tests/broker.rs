@@ -41,6 +41,7 @@ fn machine(byte: u8, name: &str, standing: Standing, outcome: &str) -> Machine {
         name: name.into(),
         key: Vec::new(),
         rollback: Rollback::Ledger,
+        configured: None,
         entry: Entry {
             standing,
             epoch: 12,

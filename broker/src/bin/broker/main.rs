@@ -70,6 +70,13 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         init_data: Option<PathBuf>,
     },
+    /// Take another init-data document for a machine's: `key` and `state` of each that is presented must be as in it.
+    Configure {
+        /// Name or identity.
+        machine: String,
+        /// The document.
+        init_data: PathBuf,
+    },
     /// List machines.
     List,
     /// Show what is known of a machine.
@@ -266,6 +273,15 @@ fn main() -> Result<()> {
                 None => write!(out, "\n{}", enrolment.init_data)?,
             }
         }
+        Command::Configure { machine, init_data } => {
+            let configured = broker.configure(&machine, &init_data)?;
+            writeln!(
+                out,
+                "key {}\nstate {}",
+                configured.halves.name(),
+                configured.otherwise.name()
+            )?;
+        }
         Command::List => {
             for machine in broker.machines()? {
                 let standing = standing(machine.entry.standing);
@@ -377,6 +393,15 @@ epoch {}",
         machine.rollback.name(),
         entry.epoch
     )?;
+    match &machine.configured {
+        Some(configured) => writeln!(
+            out,
+            "key {}\nstate {}",
+            configured.halves.name(),
+            configured.otherwise.name()
+        )?,
+        None => writeln!(out, "key and state not known: see `configure`")?,
+    }
     for (what, commit) in [("latest", &entry.latest), ("pending", &entry.pending)] {
         if let Some(commit) = commit {
             writeln!(

@@ -6,7 +6,11 @@
 use super::connection::PLACE;
 use super::trouble::Trouble;
 use super::unit::{Changes, ENTRY, SESSION, Unit, entry, is_text, session};
-use crate::store::columns::{EntryColumns, machine_of, number, rollback_of, text_of, unsigned};
+use crate::configuration::Configured;
+use crate::store::columns::{
+    EntryColumns, configured_columns, configured_of, machine_of, number, rollback_of, text_of,
+    unsigned,
+};
 use crate::store::{Attested, Event, Machine, Policy, Session, StoreError, Transaction};
 use broker_ledger::Entry;
 use broker_protocol::MachineId;
@@ -87,7 +91,8 @@ impl<'a, 'b> Part<'a, 'b> {
     }
 }
 
-const MACHINE: &str = "m.id, m.name, m.key, m.rollback, m.enrolled, m.verdict";
+const MACHINE: &str =
+    "m.id, m.name, m.key, m.rollback, m.enrolled, m.verdict, m.halves, m.otherwise";
 const EVENT: &str = "SELECT time, machine, event, detail, number FROM event";
 
 fn machine(row: &PgRow) -> Result<Machine, Trouble> {
@@ -99,6 +104,7 @@ fn machine(row: &PgRow) -> Result<Machine, Trouble> {
         rollback: rollback_of(&row.try_get::<String, _>(11)?)?,
         enrolled: unsigned(row.try_get(12)?)?,
         verdict: row.try_get(13)?,
+        configured: configured_of((row.try_get(14)?, row.try_get(15)?))?,
     })
 }
 
@@ -175,10 +181,11 @@ impl Transaction for Part<'_, '_> {
 
     fn add_machine(&mut self, machine: &Machine) -> Result<(), StoreError> {
         let enrolled = number(machine.enrolled)?;
+        let (halves, otherwise) = configured_columns(machine.configured.as_ref());
         let added = self.server(async |connection| {
             sqlx::query(
-                "INSERT INTO machine (id, name, key, rollback, standing, epoch, enrolled)
-                 VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT DO NOTHING",
+                "INSERT INTO machine (id, name, key, rollback, standing, epoch, enrolled, halves, otherwise)
+                 VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8) ON CONFLICT DO NOTHING",
             )
             .bind(&machine.id.0[..])
             .bind(&machine.name)
@@ -186,6 +193,8 @@ impl Transaction for Part<'_, '_> {
             .bind(machine.rollback.name())
             .bind(text_of(machine.entry.standing))
             .bind(enrolled)
+            .bind(halves)
+            .bind(otherwise)
             .execute(connection)
             .await
         })?;
@@ -193,6 +202,23 @@ impl Transaction for Part<'_, '_> {
             0 => Err(StoreError::NameTaken(machine.name.clone())),
             _ => Ok(()),
         }
+    }
+
+    fn set_configured(
+        &mut self,
+        id: &MachineId,
+        configured: &Configured,
+    ) -> Result<(), StoreError> {
+        let (halves, otherwise) = configured_columns(Some(configured));
+        self.server(async |connection| {
+            sqlx::query("UPDATE machine SET halves = $2, otherwise = $3 WHERE id = $1")
+                .bind(&id.0[..])
+                .bind(halves)
+                .bind(otherwise)
+                .execute(connection)
+                .await
+        })?;
+        Ok(())
     }
 
     fn set_entry(&mut self, id: &MachineId, entry: &Entry) -> Result<(), StoreError> {

@@ -43,6 +43,10 @@ CREATE TABLE tdp_vtpm_broker.attested (
 CREATE INDEX attested_machine ON tdp_vtpm_broker.attested (machine);
 UPDATE tdp_vtpm_broker.version SET version = 2;
 ",
+    "
+ALTER TABLE tdp_vtpm_broker.machine ADD COLUMN halves TEXT, ADD COLUMN otherwise TEXT;
+UPDATE tdp_vtpm_broker.version SET version = 3;
+",
 ];
 
 /// The version of the tables; 0 where there are none.

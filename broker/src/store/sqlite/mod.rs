@@ -5,12 +5,14 @@
 mod tables;
 
 use super::columns::{
-    CommitColumns, EntryColumns, VERSION, machine_of, number, rollback_of, text_of, unsigned,
+    CommitColumns, EntryColumns, VERSION, configured_columns, configured_of, machine_of, number,
+    rollback_of, text_of, unsigned,
 };
 use super::{
     About, Attested, Event, Machine, Policy, RESTORED, Session, Storage, StoreError, Transaction,
     Work,
 };
+use crate::configuration::Configured;
 use broker_ledger::{Entry, Standing};
 use broker_protocol::MachineId;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavior, params};
@@ -22,7 +24,7 @@ const BUSY: Duration = Duration::from_secs(10);
 
 const MACHINE: &str =
     "SELECT standing, epoch, latest_epoch, latest_counter, latest_digest, pending_epoch,
-    pending_counter, pending_digest, id, name, key, rollback, enrolled, verdict FROM machine";
+    pending_counter, pending_digest, id, name, key, rollback, enrolled, verdict, halves, otherwise FROM machine";
 const ENTRY: &str =
     "SELECT standing, epoch, latest_epoch, latest_counter, latest_digest, pending_epoch,
     pending_counter, pending_digest FROM machine";
@@ -182,6 +184,7 @@ fn machine(row: &Row<'_>) -> Result<Machine, StoreError> {
         name: row.get(9)?,
         key: row.get(10)?,
         rollback: rollback_of(&rollback)?,
+        configured: configured_of((row.get(14)?, row.get(15)?))?,
         entry: entry(row)?,
         enrolled: unsigned(row.get(12)?)?,
         verdict: row.get(13)?,
@@ -268,15 +271,19 @@ impl Transaction for Part<'_> {
     }
 
     fn add_machine(&mut self, machine: &Machine) -> Result<(), StoreError> {
+        let (halves, otherwise) = configured_columns(machine.configured.as_ref());
         let added = self.change(
-            "INSERT INTO machine (id, name, key, rollback, standing, epoch, enrolled) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)",
+            "INSERT INTO machine (id, name, key, rollback, standing, epoch, enrolled, halves, otherwise)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8)",
             params![
                 machine.id.0,
                 machine.name,
                 machine.key,
                 machine.rollback.name(),
                 text_of(machine.entry.standing),
-                number(machine.enrolled)?
+                number(machine.enrolled)?,
+                halves,
+                otherwise
             ],
         );
         match added {
@@ -287,6 +294,19 @@ impl Transaction for Part<'_> {
             }
             other => Ok(other.map(drop)?),
         }
+    }
+
+    fn set_configured(
+        &mut self,
+        id: &MachineId,
+        configured: &Configured,
+    ) -> Result<(), StoreError> {
+        let (halves, otherwise) = configured_columns(Some(configured));
+        self.change(
+            "UPDATE machine SET halves = ?2, otherwise = ?3 WHERE id = ?1",
+            params![id.0, halves, otherwise],
+        )?;
+        Ok(())
     }
 
     fn set_entry(&mut self, id: &MachineId, entry: &Entry) -> Result<(), StoreError> {

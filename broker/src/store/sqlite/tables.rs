@@ -35,6 +35,10 @@ CREATE TABLE attested (
 ) STRICT;
 CREATE INDEX attested_machine ON attested (machine);
 ",
+    "
+ALTER TABLE machine ADD COLUMN halves TEXT;
+ALTER TABLE machine ADD COLUMN otherwise TEXT;
+",
 ];
 
 /// The version of the tables; 0 where there are none.
