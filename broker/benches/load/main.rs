@@ -175,46 +175,53 @@ fn sessions(place: &Place, clients: usize) -> Vec<Release> {
     releases
 }
 
-/// A quote over this REPORTDATA, sent back.
-type Asked = ([u8; 64], Sender<Vec<u8>>);
+/// A quote of this client's TD over this REPORTDATA, sent back.
+type Asked = (usize, [u8; 64], Sender<Vec<u8>>);
 
-/// All clients are starts of one machine: the TD is built once, and quoted for each.
+/// A machine for each client: of one machine the broker looks at no more than two starts at a time. TDs are built once, and
+/// quoted for each start.
 fn releases(kind: Kind, processes: usize, clients: usize) -> (Vec<Duration>, Duration) {
     let place = Place::on(Storage::new(kind));
-    let one = Enrolled::new(&place, "one");
+    let machines: Vec<Enrolled> = (0..clients)
+        .map(|client| Enrolled::new(&place, &format!("m{client}")))
+        .collect();
     let brokers: Vec<Running> = (0..processes).map(|_| place.serve()).collect();
     let (ask, asked) = channel::<Asked>();
-    let mut log = Vec::new();
     std::thread::scope(|scope| {
         let (tell, told) = channel();
-        let boot = one.boot.clone();
+        let machines = &machines;
         scope.spawn(move || {
-            let mut launched = boot.launch();
-            tell.send(launched.log()).unwrap();
-            while let Ok((report_data, back)) = asked.recv() {
-                back.send(launched.quote(&report_data)).unwrap();
+            let launched = machines.iter().map(|one| one.boot.launch());
+            let mut launched: Vec<_> = launched.collect();
+            let logs: Vec<_> = launched.iter_mut().map(|td| td.log()).collect();
+            tell.send(logs).unwrap();
+            while let Ok((client, report_data, back)) = asked.recv() {
+                back.send(launched[client].quote(&report_data)).unwrap();
             }
         });
-        log = told.recv().unwrap();
-        let (one, log) = (&one, &log);
+        let logs = told.recv().unwrap();
         let clients = (0..clients)
-            .map(|client| (&brokers[client % processes], ask.clone()))
+            .map(|client| (client, &brokers[client % processes], ask.clone()))
             .collect();
         drop(ask);
-        measure(clients, |(broker, ask): &mut (&Running, Sender<Asked>)| {
-            release(one, log, broker, ask)
-        })
+        measure(
+            clients,
+            |(client, broker, ask): &mut (usize, &Running, Sender<Asked>)| {
+                let (back, quoted) = channel();
+                release(&machines[*client], &logs[*client], broker, |report_data| {
+                    ask.send((*client, report_data, back)).unwrap();
+                    quoted.recv().unwrap()
+                })
+            },
+        )
     })
 }
 
 /// A whole session: a connection, the challenge, evidence, the key.
-fn release(one: &Enrolled, log: &[u8], broker: &Running, ask: &Sender<Asked>) {
+fn release(one: &Enrolled, log: &[u8], broker: &Running, quote: impl FnOnce([u8; 64]) -> Vec<u8>) {
     let mut start = Start::new(one, broker.connect());
     let runtime_data = start.runtime_data();
-    let (back, quoted) = channel();
-    ask.send((runtime_data.report_data("").unwrap(), back))
-        .unwrap();
-    let quote = quoted.recv().unwrap();
+    let quote = quote(runtime_data.report_data("").unwrap());
     let attestation = Attestation::new(Some(&one.init_data), runtime_data, &quote, log);
     let answer = start.attest(&attestation);
     assert_eq!(answer.status, 200, "{}", answer.text());

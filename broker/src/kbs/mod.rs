@@ -4,6 +4,7 @@
 
 mod names;
 mod passed;
+mod shares;
 
 pub use names::SESSION_SECONDS;
 
@@ -25,6 +26,7 @@ use broker_protocol::release::{self, Release};
 use init_data::Rollback;
 use names::Names;
 use passed::{Fresh as FreshSession, Passed, give, later};
+use shares::{Share, Shares};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use verifier::{Collateral, LaunchEvidence};
@@ -41,6 +43,8 @@ pub struct Kbs {
     names: Names,
     /// Verifications at a time.
     processors: Arc<Semaphore>,
+    /// Each machine's part of them.
+    shares: Arc<Shares>,
 }
 
 /// What a verification needs of the database.
@@ -70,6 +74,7 @@ impl Kbs {
             metrics,
             names,
             processors: Arc::new(Semaphore::new(processors)),
+            shares: Arc::default(),
         }
     }
 
@@ -137,8 +142,9 @@ impl Kbs {
             let token = self.token(&passed.machine, &passed.policy, &tee)?;
             return answer(token);
         }
+        let share = self.shares.take(asked.machine).ok_or(Refused::Busy)?;
         let judgement = self
-            .judge(attestation, asked.digest, known.policies)
+            .judge(attestation, asked.digest, known.policies, share)
             .await?;
         let judged = match judgement {
             Judgement::Passed(judged) => judged,
@@ -211,6 +217,7 @@ impl Kbs {
         attestation: Attestation,
         init_data: [u8; 48],
         policies: Vec<Policy>,
+        share: Share,
     ) -> Result<Judgement, Refused> {
         let processors = Arc::clone(&self.processors);
         let permit = processors
@@ -219,7 +226,8 @@ impl Kbs {
             .map_err(|_| Refused::Busy)?;
         let collateral = Arc::clone(&self.collateral);
         tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            // Also where nobody waits for the verdict any more.
+            let _taken = (permit, share);
             let additional = &attestation.tee_evidence.additional_evidence;
             let (quote, log) = (attestation.quote()?, attestation.event_log()?);
             let launch = LaunchEvidence {

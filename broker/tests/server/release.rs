@@ -63,6 +63,38 @@ fn what_is_played_again_costs_no_verification_and_fills_no_trail() {
     assert_eq!(start.attest(&other).error(), (401, "TokenNotFound".into()));
 }
 
+/// A host may begin as many sessions as it likes, and show anything in each.
+#[test]
+fn a_machine_whose_host_shows_evidence_without_end_keeps_no_other_out() {
+    const SESSIONS: usize = 40;
+    let place = Place::new();
+    let (one, two) = (Enrolled::new(&place, "one"), Enrolled::new(&place, "two"));
+    let broker = place.serve();
+    let prepared: Vec<_> = (0..SESSIONS)
+        .map(|_| {
+            let start = Start::new(&one, broker.connect());
+            let attestation = start.attestation(&one.boot, &one.init_data);
+            (start, attestation)
+        })
+        .collect();
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        let asked: Vec<_> = prepared
+            .into_iter()
+            .map(|(mut start, attestation)| scope.spawn(move || start.attest(&attestation).status))
+            .collect();
+        // Meanwhile, one of another machine.
+        two.start(&broker);
+        asked.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let count = |status| answers.iter().filter(|one| **one == status).count();
+    // 503 has L1 ask again.
+    assert_eq!(count(200) + count(503), SESSIONS, "{answers:?}");
+    assert!(count(200) >= 2 && count(503) > 0, "{answers:?}");
+    let busy = format!("attestations_total{{outcome=\"busy\"}} {}", count(503));
+    assert!(broker.look("/metrics").contains(&busy));
+    one.start(&broker);
+}
+
 #[test]
 fn a_policy_that_is_taken_back_releases_nothing_that_it_passed() {
     let place = Place::new();
