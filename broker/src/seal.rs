@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 /// Bytes of the nonce in front of what is sealed.
 const NONCE: usize = 12;
 
-/// What a secret is for.
+/// What a secret is for. `operator::rotation` seals those of each with a new key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// The broker's identity.
@@ -167,6 +167,12 @@ impl OperatorKey {
         Ok(key)
     }
 
+    /// What files and the audit trail call it: 8 hexadecimal digits that tell nothing of it.
+    pub fn name(&self) -> String {
+        let derived = self.derive("name of the operator's key");
+        hex::encode(derived.first_chunk::<4>().unwrap_or(&[0; 4]))
+    }
+
     /// A key that follows from the operator's for `purpose`, the same in every process that has it.
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         let mac = Hmac::<Sha256>::new_from_slice(&*self.0)
@@ -198,6 +204,14 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Has names that were given in this folder outlive a cut of power.
+///
+/// # Errors
+/// The disk's.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! own half again. As long as the state is sealed with it, what the broker has is enough to open the state.
 
 use crate::now;
-use crate::operator::Opened;
+use crate::operator::{Opened, still};
 use crate::random;
 use crate::refused::Refused;
 use crate::seal::{OperatorKey, Purpose};
@@ -36,6 +36,34 @@ struct Released {
 
 fn fact(machine: &MachineId) -> String {
     format!("upgrade {machine}")
+}
+
+/// Whose update the fact of this name is of.
+pub(crate) fn machine_of(name: &str) -> Option<MachineId> {
+    MachineId::parse(name.strip_prefix("upgrade ")?)
+}
+
+/// The fact with its sealed key changed; one that is over is empty, and stays so.
+pub(crate) fn with_key<E>(
+    fact: &[u8],
+    change: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+) -> Result<Result<Vec<u8>, E>, StoreError> {
+    if fact.is_empty() {
+        return Ok(Ok(Vec::new()));
+    }
+    let malformed = || StoreError::Content("upgrade");
+    let upgrade: Upgrade = serde_json::from_slice(fact).map_err(|_| malformed())?;
+    let sealed = hex::decode(&upgrade.key).map_err(|_| malformed())?;
+    let changed = match change(&sealed) {
+        Ok(sealed) => Upgrade {
+            key: hex::encode(sealed),
+            ..upgrade
+        },
+        Err(error) => return Ok(Err(error)),
+    };
+    serde_json::to_vec(&changed)
+        .map(Ok)
+        .map_err(|_| malformed())
 }
 
 /// The update that is under way.
@@ -130,6 +158,7 @@ impl Opened {
         let id = self.machine(named)?.id;
         let key = random::bytes::<32>()?;
         let sealed = self.operator.seal(Purpose::UpgradeKey, &id.0, &*key)?;
+        let operator = &self.operator;
         once(&mut *self.storage, |transaction| {
             if !transaction.policies(&id)?.iter().any(|one| one.name == to) {
                 return Ok(Err(anyhow::anyhow!(
@@ -149,6 +178,7 @@ impl Opened {
                 },
             };
             keep(transaction, &id, &upgrade)?;
+            still(operator, transaction)?;
             tell(transaction, id, "upgrade", format!("to policy {to:?}"))?;
             Ok(Ok(()))
         })?

@@ -1,8 +1,11 @@
 //! What the operator's command does, on the database.
 
 mod place;
+mod rotation;
 
 pub use place::{Database, Place};
+pub use rotation::Rotated;
+pub(crate) use rotation::still;
 
 use crate::attest::{SIMULATED_ROOT_SHA256, check_policy};
 use crate::configuration::{Asked, Configured, Wishes, document, same};
@@ -99,8 +102,10 @@ impl Opened {
             enrolled: now(),
             verdict: None,
         };
+        let operator = &self.operator;
         once(&mut *self.storage, |transaction| {
             transaction.add_machine(&machine)?;
+            still(operator, transaction)?;
             told(transaction, Some(id), "enrolled", format!("as {name:?}"))
         })?;
         Ok(Enrolment {

@@ -1,17 +1,19 @@
 //! Where a broker is: its folder, its operator's key, its database.
 
 use super::Opened;
+use super::rotation::{Turn, next_of, settle};
 use crate::random;
-use crate::seal::{OperatorKey, Purpose};
+use crate::seal::{OperatorKey, Purpose, SealError};
 use crate::store::postgresql::{Failover, Postgresql};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Storage, StoreError, copy, once};
 use anyhow::{Context, Result, bail};
 use broker_protocol::jws::IdentityKey;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// The broker's fact of this name is its identity, sealed.
-const IDENTITY: &str = "identity";
+pub(super) const IDENTITY: &str = "identity";
 
 /// Where everything is kept but the operator's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn key_file(&self) -> PathBuf {
+    pub(super) fn key_file(&self) -> PathBuf {
         let own = || self.folder.join("operator.key");
         self.key.clone().unwrap_or_else(own)
     }
@@ -106,6 +108,15 @@ impl Place {
     /// # Errors
     /// There is none, or it is another operator's.
     pub fn open(&self) -> Result<Opened> {
+        self.open_with(None)
+    }
+
+    /// As [`open`](Self::open), and brings a rotation of the operator's key to its end.
+    pub(super) fn open_in(&self, turn: &Turn) -> Result<Opened> {
+        self.open_with(Some(turn))
+    }
+
+    fn open_with(&self, turn: Option<&Turn>) -> Result<Opened> {
         let found: Result<Box<dyn Storage>, StoreError> = match &self.database {
             Database::Sqlite => Sqlite::open(&self.sqlite()).map(|found| Box::new(found) as _),
             Database::Postgresql { url, failover } => {
@@ -113,10 +124,30 @@ impl Place {
             }
         };
         let mut storage = found.map_err(|error| self.explained(error))?;
-        let operator = OperatorKey::read(&self.key_file())?;
         let sealed = once(&mut *storage, |transaction| transaction.fact(IDENTITY))?
             .context("the database has no identity: `init` did not come to its end in it")?;
-        let identity = operator.open_key(Purpose::Identity, b"", &sealed)?;
+        let key = self.key_file();
+        let operator = OperatorKey::read(&key)?;
+        let (operator, identity) = match (opens(&operator, &sealed), turn) {
+            (Ok(identity), _) => (operator, identity),
+            (Err(error), None) => match Turn::of(&key) {
+                Ok(turn) => {
+                    drop(storage);
+                    return self.open_in(&turn);
+                }
+                Err(_) => return Err(error.into()),
+            },
+            // A rotation was cut off behind its transaction, if it was not brought to its end in the meantime.
+            (Err(error), Some(turn)) => {
+                let next = match OperatorKey::read(&next_of(&key)) {
+                    Ok(next) => next,
+                    Err(_) => return Err(error.into()),
+                };
+                let identity = opens(&next, &sealed).map_err(|_| error)?;
+                settle(&key, &operator, turn)?;
+                (next, identity)
+            }
+        };
         let identity =
             IdentityKey::from_random(&identity).context("the database's identity is no key")?;
         Ok(Opened {
@@ -160,6 +191,14 @@ impl Place {
             Database::Postgresql { .. } => anyhow::Error::new(error).context("--database"),
         }
     }
+}
+
+/// The broker's identity, if it is sealed with this key.
+pub(super) fn opens(
+    operator: &OperatorKey,
+    sealed: &[u8],
+) -> Result<Zeroizing<[u8; 32]>, SealError> {
+    operator.open_key(Purpose::Identity, b"", sealed)
 }
 
 /// Secrets in the folder are sealed; what is not is nobody's business either.

@@ -64,6 +64,9 @@ pub enum StoreError {
     /// The number of a machine's epochs or commits is beyond what the database holds.
     #[error("a number is too large for the database")]
     Number,
+    /// The operator's key was replaced since the broker was opened.
+    #[error("the operator's key was replaced meanwhile: try again")]
+    OtherKey,
     /// There is a machine or a policy of this name.
     #[error("the name {0:?} is taken")]
     NameTaken(String),
@@ -155,6 +158,15 @@ pub struct Event {
     pub detail: String,
 }
 
+/// Keys that are sealed with another operator's key.
+#[derive(Default)]
+pub struct Resealed {
+    /// Of machines.
+    pub machines: Vec<(MachineId, Vec<u8>)>,
+    /// Of sessions of the ledger, by name.
+    pub sessions: Vec<(String, Vec<u8>)>,
+}
+
 /// What can be done in a transaction.
 pub trait Transaction {
     /// A fact of the whole broker.
@@ -206,6 +218,10 @@ pub trait Transaction {
     fn events(&mut self, id: Option<&MachineId>, most: u32) -> Result<Vec<Event>, StoreError>;
     /// Takes events from before this time, in Unix seconds, out of the trail: how many.
     fn prune(&mut self, before: u64) -> Result<u64, StoreError>;
+    /// Nobody else changes anything until the transaction's end.
+    fn alone(&mut self) -> Result<(), StoreError>;
+    /// Keeps keys that are sealed anew, and no session of KBS.
+    fn reseal(&mut self, resealed: &Resealed) -> Result<(), StoreError>;
     /// All facts of the whole broker, but what says of which database they are.
     fn facts(&mut self) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
     /// All sessions of the ledger.

@@ -31,6 +31,8 @@ mod pipe;
 mod processes;
 #[path = "../server/release.rs"]
 mod release;
+#[path = "../server/rotation.rs"]
+mod rotation;
 #[allow(dead_code, reason = "for the tests of the broker's own TLS")]
 #[path = "../server/running.rs"]
 mod running;

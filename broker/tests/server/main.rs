@@ -21,6 +21,7 @@ mod machine;
 mod operator;
 mod proxy;
 mod release;
+mod rotation;
 mod running;
 #[allow(dead_code, reason = "for the tests on PostgreSQL")]
 mod storage;

@@ -56,15 +56,18 @@ impl Place {
         )
     }
 
-    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
-        let folder = self.path("broker");
-        Command::new(PROGRAM)
+    pub(crate) fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command
             .arg("--directory")
-            .arg(folder)
+            .arg(self.path("broker"))
             .args(self.storage.arguments())
-            .args(arguments)
-            .output()
-            .unwrap()
+            .args(arguments);
+        command
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        self.program(arguments).output().unwrap()
     }
 
     /// What a command prints that succeeds.

@@ -149,6 +149,8 @@ enum Command {
     },
     /// Make the tables of an earlier version this version's. No broker may serve from them meanwhile.
     Migrate,
+    /// Seal all secrets with a new operator's key. Brokers that serve have to be started again, with the new one.
+    RotateKey,
     /// Take old events out of the audit trail. That they were is an event.
     Prune {
         /// Of which age, in days, and older.
@@ -217,6 +219,16 @@ fn main() -> Result<()> {
     match &arguments.command {
         Command::Init => return made(&mut out, &place, &place.create()?),
         Command::Restore { file } => return made(&mut out, &place, &place.restore(file)?),
+        Command::RotateKey => {
+            let rotated = place.rotate()?;
+            writeln!(
+                out,
+                "operator's key {}\nbefore {}",
+                rotated.key.display(),
+                rotated.before.display()
+            )?;
+            return Ok(());
+        }
         Command::Migrate => {
             match place.migrate()? {
                 Some(version) => writeln!(out, "the tables were of version {version}")?,
@@ -228,7 +240,7 @@ fn main() -> Result<()> {
     }
     let mut broker = place.open()?;
     match arguments.command {
-        Command::Init | Command::Restore { .. } | Command::Migrate => {}
+        Command::Init | Command::Restore { .. } | Command::Migrate | Command::RotateKey => {}
         Command::Serve(options) => {
             drop(out);
             return serve::serve(broker, &options);

@@ -11,7 +11,7 @@ use crate::store::columns::{
     EntryColumns, configured_columns, configured_of, machine_of, number, rollback_of, text_of,
     unsigned,
 };
-use crate::store::{Attested, Event, Machine, Policy, Session, StoreError, Transaction};
+use crate::store::{Attested, Event, Machine, Policy, Resealed, Session, StoreError, Transaction};
 use broker_ledger::Entry;
 use broker_protocol::MachineId;
 use sqlx::postgres::PgRow;
@@ -438,6 +438,46 @@ impl Transaction for Part<'_, '_> {
                 .await
         })?;
         Ok(gone.rows_affected())
+    }
+
+    fn alone(&mut self) -> Result<(), StoreError> {
+        self.server(async |connection| {
+            // Who locks a machine waits as well.
+            sqlx::raw_sql("LOCK TABLE fact, machine, session, attested IN EXCLUSIVE MODE")
+                .execute(connection)
+                .await
+        })?;
+        Ok(())
+    }
+
+    fn reseal(&mut self, resealed: &Resealed) -> Result<(), StoreError> {
+        let (machines, machine_keys): (Vec<_>, Vec<_>) = resealed
+            .machines
+            .iter()
+            .map(|(id, key)| (id.0.to_vec(), key.clone()))
+            .unzip();
+        let (sessions, session_keys): (Vec<_>, Vec<_>) = resealed.sessions.iter().cloned().unzip();
+        self.server(async |connection| {
+            sqlx::query(
+                "UPDATE machine SET key = new.key FROM unnest($1::bytea[], $2::bytea[]) AS new (id, key)
+                 WHERE machine.id = new.id",
+            )
+            .bind(machines)
+            .bind(machine_keys)
+            .execute(&mut *connection)
+            .await?;
+            sqlx::query(
+                "UPDATE session SET key = new.key FROM unnest($1::text[], $2::bytea[]) AS new (id, key)
+                 WHERE session.id = new.id",
+            )
+            .bind(sessions)
+            .bind(session_keys)
+            .execute(&mut *connection)
+            .await?;
+            sqlx::raw_sql("DELETE FROM attested").execute(connection).await
+        })?;
+        self.unit.sessions.clear();
+        Ok(())
     }
 
     fn facts(&mut self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {

@@ -9,8 +9,8 @@ use super::columns::{
     rollback_of, text_of, unsigned,
 };
 use super::{
-    About, Attested, Event, Machine, Policy, RESTORED, Session, Storage, StoreError, Transaction,
-    Work,
+    About, Attested, Event, Machine, Policy, RESTORED, Resealed, Session, Storage, StoreError,
+    Transaction, Work,
 };
 use crate::configuration::Configured;
 use broker_ledger::{Entry, Standing};
@@ -464,6 +464,28 @@ impl Transaction for Part<'_> {
     fn prune(&mut self, before: u64) -> Result<u64, StoreError> {
         let gone = self.change("DELETE FROM event WHERE time < ?1", [number(before)?])?;
         u64::try_from(gone).map_err(|_| StoreError::Number)
+    }
+
+    fn alone(&mut self) -> Result<(), StoreError> {
+        // Each transaction has the database for itself from its begin on.
+        Ok(())
+    }
+
+    fn reseal(&mut self, resealed: &Resealed) -> Result<(), StoreError> {
+        for (id, key) in &resealed.machines {
+            self.change(
+                "UPDATE machine SET key = ?2 WHERE id = ?1",
+                params![id.0, key],
+            )?;
+        }
+        for (id, key) in &resealed.sessions {
+            self.change(
+                "UPDATE session SET key = ?2 WHERE id = ?1",
+                params![id, key],
+            )?;
+        }
+        self.change("DELETE FROM attested", [])?;
+        Ok(())
     }
 
     fn facts(&mut self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
