@@ -4,21 +4,26 @@
 //! Until it was answered no other one is sent. An answer that the session's key did not make, or that is to another
 //! request, is passed over: one that did not come in time may still come, and of a request that was sent twice there come
 //! two.
+//!
+//! A commit can also be sent and its acknowledgement looked for as time passes, by who waits for nothing
+//! ([`Ledger::collect`]).
 
 use crate::http::{Answer as HttpAnswer, Client, HttpError, Method, Request as HttpRequest};
-use crate::{Channel, Deadline};
+use crate::{Channel, ChannelError, Deadline};
 use broker_protocol::ledger::{
     Answer, Commit, Envelope, MAC_HEADER, PATH, Request, Sealed, Slot, SlotDigest, code_from_text,
     code_text, open_answer, seal_request,
 };
 use broker_protocol::release::Session;
 use broker_protocol::{Error, MachineId, limits};
-use state_store::{Grant, Ledger, LedgerError, Point, Refusal};
+use state_store::{Collected, Grant, Ledger, LedgerError, Point, Refusal};
 
 /// How many answers that are not this request's are passed over where none is owed.
 const STALE_MAX: u32 = 4;
 /// Between two times that a request is sent, once it was sent often: so many times its answer is only looked for.
 const RARELY: u32 = 16;
+/// Nanoseconds that the host has to take a request that nobody waits for.
+const TAKEN: u64 = 100_000_000;
 
 /// Why there is no answer of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +65,8 @@ struct Unanswered {
     sealed: Sealed,
     /// How often an answer was waited for.
     tries: u32,
+    /// Since when its answer is looked for, by nobody who waits for it.
+    looked_for: Option<u64>,
 }
 
 impl Unanswered {
@@ -100,6 +107,12 @@ impl<C: Channel> BrokerLedger<C> {
                 return Ok(answer);
             }
         }
+        let next = self.next_request(request)?;
+        self.settle(next)
+    }
+
+    /// The next request, with a number that none before it has.
+    fn next_request(&mut self, request: &Request) -> Result<Unanswered, LedgerError> {
         let sequence = self.sequence.saturating_add(1);
         let envelope = Envelope {
             session: self.session.id.clone(),
@@ -109,10 +122,11 @@ impl<C: Channel> BrokerLedger<C> {
         let sealed = seal_request(&self.session.key, &envelope)
             .map_err(|error| self.failed(LedgerFault::NotTheLedgers(error)))?;
         self.sequence = sequence;
-        self.settle(Unanswered {
+        Ok(Unanswered {
             request: request.clone(),
             sealed,
             tries: 0,
+            looked_for: None,
         })
     }
 
@@ -125,21 +139,22 @@ impl<C: Channel> BrokerLedger<C> {
             }
             Err(fault) => {
                 request.tries = request.tries.saturating_add(1);
+                request.looked_for = None;
                 self.unanswered = Some(request);
                 Err(self.failed(fault))
             }
         }
     }
 
-    fn exchange(&mut self, asked: &Unanswered) -> Result<Answer, LedgerFault> {
+    /// Sends the request if it is due, in the time until `deadline`.
+    fn send(&mut self, asked: &Unanswered, deadline: Deadline) -> Result<(), LedgerFault> {
         let sealed = &asked.sealed;
-        let mut due = asked.is_due();
+        let mut due = asked.is_due() && asked.looked_for.is_none();
         // A channel can be restarted a bounded number of times in a row, and a broker that is slow costs none of them.
-        if !self.client.is_between() {
+        if self.client.is_lost() {
             self.client.restart()?;
             due = true;
         }
-        let deadline = self.client.channel().after(self.patience);
         let code = code_text(&sealed.code);
         let request = HttpRequest {
             path: PATH,
@@ -147,10 +162,17 @@ impl<C: Channel> BrokerLedger<C> {
             method: Method::Post(&sealed.body),
             body_max: limits::BODY,
         };
-        let mut answer = match due {
-            true => self.client.ask(&request, deadline)?,
-            false => self.next(deadline)?,
-        };
+        if due {
+            self.client.send(&request, deadline)?;
+        }
+        Ok(())
+    }
+
+    fn exchange(&mut self, asked: &Unanswered) -> Result<Answer, LedgerFault> {
+        let sealed = &asked.sealed;
+        let deadline = self.client.channel().after(self.patience);
+        self.send(asked, deadline)?;
+        let mut answer = self.next(deadline)?;
         let mut stale = 0;
         loop {
             match self.verified(sealed, &answer) {
@@ -163,6 +185,61 @@ impl<C: Channel> BrokerLedger<C> {
                 Err(_) => stale += 1,
             }
             answer = self.next(deadline)?;
+        }
+    }
+
+    /// Whether there is an answer of the ledger, which nobody waits for. The request stays unanswered if there is none.
+    fn look_for(&mut self, request: &Request) -> Result<Option<Answer>, LedgerError> {
+        let mut asked = match self.unanswered.take() {
+            Some(earlier) => earlier,
+            None => self.next_request(request)?,
+        };
+        let same = asked.request == *request;
+        match self.looked(&mut asked) {
+            Ok(Some(answer)) => {
+                self.fault = None;
+                // The answer to an earlier request is nobody's any more; this one is sent next time.
+                Ok(Some(answer).filter(|_| same))
+            }
+            Ok(None) => {
+                self.unanswered = Some(asked);
+                Ok(None)
+            }
+            Err(fault) => {
+                asked.tries = asked.tries.saturating_add(1);
+                asked.looked_for = None;
+                self.unanswered = Some(asked);
+                // The log has each fault once, however often it is looked.
+                match self.fault == Some(fault) {
+                    true => Err(LedgerError::Unreachable),
+                    false => Err(self.failed(fault)),
+                }
+            }
+        }
+    }
+
+    fn looked(&mut self, asked: &mut Unanswered) -> Result<Option<Answer>, LedgerFault> {
+        let since = match asked.looked_for {
+            Some(since) => since,
+            None => {
+                self.send(asked, self.client.channel().after(TAKEN))?;
+                *asked.looked_for.insert(self.client.channel().now())
+            }
+        };
+        let mut stale = 0;
+        while let Some(answer) = self.client.poll(limits::BODY)? {
+            match self.verified(&asked.sealed, &answer) {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(error) if stale >= STALE_MAX && self.client.owed() == 0 => {
+                    return Err(LedgerFault::NotTheLedgers(error));
+                }
+                Err(_) if answer.status != 200 => return Err(LedgerFault::Status(answer.status)),
+                Err(_) => stale += 1,
+            }
+        }
+        match self.client.channel().now().saturating_sub(since) < self.patience {
+            true => Ok(None),
+            false => Err(HttpError::from(ChannelError::TimeOut).into()),
         }
     }
 
@@ -192,6 +269,14 @@ impl<C: Channel> BrokerLedger<C> {
         LedgerError::Unreachable
     }
 
+    fn committed(&mut self, answer: &Answer) -> Result<(), LedgerError> {
+        match answer {
+            Answer::Committed {} => Ok(()),
+            Answer::Refused(refused) => Err(LedgerError::Refused(Refusal::named(&refused.name))),
+            _ => Err(self.failed(LedgerFault::OtherAnswer)),
+        }
+    }
+
     fn slot(&self, point: Point) -> Slot {
         Slot {
             machine: self.machine,
@@ -200,6 +285,14 @@ impl<C: Channel> BrokerLedger<C> {
             digest: SlotDigest(point.digest),
         }
     }
+}
+
+fn request_to_commit(point: Point) -> Request {
+    Request::Commit(Commit {
+        epoch: point.epoch,
+        counter: point.counter,
+        digest: SlotDigest(point.digest),
+    })
 }
 
 impl<C: Channel> Ledger for BrokerLedger<C> {
@@ -220,15 +313,14 @@ impl<C: Channel> Ledger for BrokerLedger<C> {
     }
 
     fn commit(&mut self, point: Point) -> Result<(), LedgerError> {
-        let commit = Commit {
-            epoch: point.epoch,
-            counter: point.counter,
-            digest: SlotDigest(point.digest),
-        };
-        match self.ask(&Request::Commit(commit))? {
-            Answer::Committed {} => Ok(()),
-            Answer::Refused(refused) => Err(LedgerError::Refused(Refusal::named(&refused.name))),
-            _ => Err(self.failed(LedgerFault::OtherAnswer)),
+        let answer = self.ask(&request_to_commit(point))?;
+        self.committed(&answer)
+    }
+
+    fn collect(&mut self, point: Point) -> Result<Collected, LedgerError> {
+        match self.look_for(&request_to_commit(point))? {
+            Some(answer) => self.committed(&answer).map(|()| Collected::Acknowledged),
+            None => Ok(Collected::Outstanding),
         }
     }
 

@@ -5,14 +5,14 @@
 //! disk. A commit whose end is not known is brought to its end before the next one begins, and its slot is not
 //! touched until then.
 //!
-//! With [`Rollback::Lazy`] the answer does not wait for the acknowledgement: [`Commit::Written`]. The next commit
-//! does, or an earlier [`Store::settle`]. So one commit at most is not acknowledged ([`Store::unacknowledged`]), and
-//! the host can take back that one.
+//! With [`Rollback::Lazy`] the answer does not wait for the acknowledgement: [`Commit::Written`]. It is looked for as time
+//! passes ([`Store::collect`]), and the next commit waits for it. So one commit at most is not acknowledged
+//! ([`Store::unacknowledged`]), and the host can take back that one.
 
 use crate::device::{self, Device, DeviceError};
 use crate::key::{MachineId, Ring};
 use crate::layout::{LABEL_SECTOR, Label, Sha, Slot};
-use crate::ledger::{self, Ledger, LedgerError, Point, Refusal, Rollback};
+use crate::ledger::{self, Collected, Ledger, LedgerError, Point, Refusal, Rollback};
 use crate::record::State;
 use crate::seal::{self, Nonce, Seal};
 use zerocopy::IntoBytes;
@@ -331,16 +331,13 @@ impl<D: Device, L: Ledger> Store<D, L> {
                 if self.found.rollback == Rollback::None {
                     self.record(point)?;
                     self.progress = Progress::Settled;
+                    self.last = Some((point, digest));
+                    self.replaced = Replaced::Superseded;
                 } else {
-                    ledger::again(|| self.ledger.commit(point)).inspect_err(|why| {
-                        if let LedgerError::Refused(refusal) = why {
-                            self.progress = Progress::Over(*refusal);
-                        }
-                    })?;
-                    self.acknowledged(point);
+                    let answer = ledger::again(|| self.ledger.commit(point));
+                    self.heard(answer)?;
+                    self.counts(point, digest);
                 }
-                self.last = Some((point, digest));
-                self.replaced = Replaced::Superseded;
                 Ok(())
             }
             Progress::Acknowledged(point) if self.found.rollback == Rollback::None => {
@@ -353,6 +350,43 @@ impl<D: Device, L: Ledger> Store<D, L> {
                 Ok(())
             }
         }
+    }
+
+    /// Looks whether the ledger has acknowledged the commit that is on the disk and not known to count, and waits for
+    /// nobody: it asks, and looks for the answer at each later call. Then the commit record is written.
+    ///
+    /// # Errors
+    /// As of [`settle`](Self::settle).
+    pub fn collect(&mut self) -> Result<Collected, NotStored> {
+        let (point, digest) = match self.progress {
+            Progress::Written(point, digest) if self.found.rollback != Rollback::None => {
+                (point, digest)
+            }
+            Progress::Over(refusal) => return Err(LedgerError::Refused(refusal).into()),
+            _ => return Ok(Collected::Acknowledged),
+        };
+        let answer = self.ledger.collect(point);
+        let collected = self.heard(answer)?;
+        if collected == Collected::Acknowledged {
+            self.counts(point, digest);
+        }
+        Ok(collected)
+    }
+
+    /// A refusal is the end of this epoch.
+    fn heard<T>(&mut self, answer: Result<T, LedgerError>) -> Result<T, LedgerError> {
+        answer.inspect_err(|why| {
+            if let LedgerError::Refused(refusal) = why {
+                self.progress = Progress::Over(*refusal);
+            }
+        })
+    }
+
+    /// The ledger has acknowledged the commit.
+    fn counts(&mut self, point: Point, digest: Sha) {
+        self.acknowledged(point);
+        self.last = Some((point, digest));
+        self.replaced = Replaced::Superseded;
     }
 
     /// Writes the commit record of `point`, which the ledger knows: if it cannot be written now, it will be later.

@@ -18,8 +18,9 @@ pub struct Point {
 pub enum Rollback {
     /// A ledger names the state that counts, and a commit is stored when the ledger has acknowledged it.
     Ledger,
-    /// A ledger names the state that counts. A commit is stored when it is on the disk, and acknowledged before the
-    /// next one begins: a host can take back the last commit, and none before it.
+    /// A ledger names the state that counts. A commit is stored when it is on the disk, and acknowledged as soon as the
+    /// ledger does, at the latest before the next one begins: until then a host can take back this one, and none before
+    /// it.
     Lazy,
     /// No ledger is asked: the commit records on the disk say what counts. **Nothing protects against a whole older
     /// disk**; whoever tells relying parties of the state must tell this with it.
@@ -132,6 +133,16 @@ pub enum LedgerError {
     Refused(Refusal),
 }
 
+/// What became of a commit that was answered before the ledger acknowledged it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Collected {
+    /// The ledger has acknowledged it.
+    Acknowledged,
+    /// The ledger was asked, and has not answered yet.
+    Outstanding,
+}
+
 /// A ledger of states. One for one machine.
 pub trait Ledger {
     /// Begins a new epoch, which ends all earlier ones, and says what is known. `disk` is what the disk holds, slot 0
@@ -149,6 +160,15 @@ pub trait Ledger {
     /// See [`LedgerError`].
     fn commit(&mut self, point: Point) -> Result<(), LedgerError>;
 
+    /// As [`commit`](Self::commit), by who waits for nobody: the first time it asks, and then it looks for the answer. This
+    /// is for a ledger that answers at once.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    fn collect(&mut self, point: Point) -> Result<Collected, LedgerError> {
+        self.commit(point).map(|()| Collected::Acknowledged)
+    }
+
     /// Tells it that L1 refused what it found on the disk, by the error's name and text: so its owner learns of it where
     /// the host has all other logs. Nothing depends on whether it arrives.
     fn note(&mut self, _error: &str, _text: &str) {}
@@ -160,6 +180,9 @@ impl<L: Ledger + ?Sized> Ledger for &mut L {
     }
     fn commit(&mut self, point: Point) -> Result<(), LedgerError> {
         (**self).commit(point)
+    }
+    fn collect(&mut self, point: Point) -> Result<Collected, LedgerError> {
+        (**self).collect(point)
     }
     fn note(&mut self, error: &str, text: &str) {
         (**self).note(error, text);

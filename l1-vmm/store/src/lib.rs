@@ -40,7 +40,7 @@ pub use commit::{Answer, Commit, Later, NotStored, Store};
 pub use device::{Device, DeviceError};
 pub use key::{KeyRing, MachineId, SealingKey, StateKey};
 pub use layout::Tcb;
-pub use ledger::{Grant, Ledger, LedgerError, NoLedger, Point, Refusal, Rollback};
+pub use ledger::{Collected, Grant, Ledger, LedgerError, NoLedger, Point, Refusal, Rollback};
 pub use open::{OpenError, Opened, open};
 pub use record::{EkTemplate, State};
 pub use seal::{Nonce, SlotFault};

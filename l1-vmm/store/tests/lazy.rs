@@ -13,7 +13,7 @@ use model::{
     Disk, Kept, Model, Power, Tear, Witness, below, ledger, nonce, parts, rng, start_on, state,
 };
 use state_store::{
-    Answer, Commit, Later, LedgerError, NotStored, Opened, Refusal, Rollback, Store,
+    Answer, Collected, Commit, Later, LedgerError, NotStored, Opened, Refusal, Rollback, Store,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -60,6 +60,55 @@ fn an_answer_does_not_wait_and_the_next_commit_does() {
     assert_eq!((store.unacknowledged(), latest(&kept)), (None, Some(2)));
     assert_eq!(store.point(), Some(second));
     assert_eq!(commit(&mut store, 2), Commit::Unchanged(second));
+}
+
+/// The window is over when the ledger's answer is there: not when the next commit comes.
+#[test]
+fn an_acknowledgement_is_collected_between_two_commits() {
+    let kept = ledger(true).unwrap();
+    let (mut store, _) = parts(begin(&Disk::new(), &kept));
+    assert_eq!(
+        store.collect(),
+        Ok(Collected::Acknowledged),
+        "nothing to do"
+    );
+    let Commit::Written(first) = commit(&mut store, 1) else {
+        panic!("it waited")
+    };
+    kept.borrow_mut().late = 2;
+    for _ in 0..2 {
+        assert_eq!(store.collect(), Ok(Collected::Outstanding));
+        assert_eq!(store.unacknowledged(), Some(first));
+    }
+    assert_eq!(store.collect(), Ok(Collected::Acknowledged));
+    assert_eq!((store.unacknowledged(), latest(&kept)), (None, Some(1)));
+    assert_eq!(store.point(), Some(first));
+    // Its commit record is on the disk: the strict policy finds it as well.
+    let disk = store.into_parts().0.crash(Tear::Nothing);
+    let opened = begin(&disk, &kept);
+    assert!(matches!(opened, Opened::Stored { point, .. } if point == first));
+    // A ledger that cannot be reached is one that has not acknowledged.
+    let (mut store, _) = parts(opened);
+    assert!(matches!(commit(&mut store, 2), Commit::Written(_)));
+    kept.borrow_mut().deaf = true;
+    let unreachable = NotStored::Ledger(LedgerError::Unreachable);
+    assert_eq!(store.collect(), Err(unreachable));
+    kept.borrow_mut().deaf = false;
+    assert_eq!(store.collect(), Ok(Collected::Acknowledged));
+    assert_eq!(latest(&kept), Some(2));
+}
+
+#[test]
+fn the_older_twin_hears_of_it_without_a_further_commit() {
+    let kept = ledger(true).unwrap();
+    let (mut older, _) = parts(begin(&Disk::new(), &kept));
+    assert!(matches!(commit(&mut older, 1), Commit::Written(_)));
+    let (_newer, _) = parts(begin(&Disk::new(), &kept));
+    let fenced = NotStored::Ledger(LedgerError::Refused(Refusal::Fenced));
+    for _ in 0..2 {
+        assert_eq!(older.collect(), Err(fenced));
+    }
+    assert_eq!(commit(&mut older, 2).answer(), Answer::Failure);
 }
 
 #[test]
@@ -195,6 +244,11 @@ fn power_cuts_take_back_one_commit_at_most() {
                         assert_eq!(store.unacknowledged(), Some(point));
                         assert_eq!(latest(&kept).unwrap_or(0) + 1, point.counter);
                         (before, answered) = (answered, Some(number));
+                        if below(&mut rng, 3) == 0 && store.collect() == Ok(Collected::Acknowledged)
+                        {
+                            // Nothing can be taken back.
+                            before = answered;
+                        }
                     }
                     Commit::NotStored { .. } => {
                         under_way = Some(number);

@@ -14,11 +14,13 @@ pub use answer::{Answer, HEAD_MAX, HEADERS_MAX};
 pub use error::HttpError;
 
 use crate::{Channel, ChannelError, Deadline};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use answer::{Reader, Step};
+use core::mem;
 
 /// Bytes that are received at once.
 const PIECE: usize = 4096;
@@ -46,7 +48,6 @@ pub enum Method<'a> {
 }
 
 /// A client on one channel.
-#[derive(Debug)]
 pub struct Client<C> {
     channel: C,
     /// What was received and not yet read.
@@ -59,12 +60,22 @@ pub struct Client<C> {
 }
 
 /// Where the stream is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// Between two messages, both ways.
     Between,
+    /// In an answer that is read as it comes.
+    Reading(Box<Reader>),
     /// In one that was not sent or not read to its end.
-    Within,
+    Lost,
+}
+
+impl<C> core::fmt::Debug for Client<C> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { owed, .. } = self;
+        f.debug_struct("Client")
+            .field("owed", owed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<C: Channel> Client<C> {
@@ -84,10 +95,10 @@ impl<C: Channel> Client<C> {
         &self.channel
     }
 
-    /// Whether the stream is between two messages: no byte of an answer was read that is not whole. An answer that did not
-    /// come in time may still come then, before the next one's.
-    pub fn is_between(&self) -> bool {
-        self.place == Place::Between
+    /// Whether it is not known where in the stream the next message begins: nothing more is to be had of it. If it is, an
+    /// answer that did not come in time may still come, before the next one's.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.place, Place::Lost)
     }
 
     /// How many answers may still come to requests that were sent.
@@ -113,21 +124,30 @@ impl<C: Channel> Client<C> {
         Ok(answer)
     }
 
-    /// Sends `request` and reads an answer. After an error the stream may be [lost](Self::is_between):
+    /// Sends `request` and reads an answer. After an error the stream may be [lost](Self::is_lost):
     /// [`restart`](Self::restart) it.
     ///
     /// # Errors
     /// See [`HttpError`].
     pub fn ask(&mut self, request: &Request<'_>, deadline: Deadline) -> Result<Answer, HttpError> {
+        self.send(request, deadline)?;
+        self.answer(request.body_max, deadline)
+    }
+
+    /// Sends `request`, whose answer is to be [read](Self::answer) or [looked for](Self::poll).
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub fn send(&mut self, request: &Request<'_>, deadline: Deadline) -> Result<(), HttpError> {
         // Until all of it was sent.
-        self.place = Place::Within;
+        let place = mem::replace(&mut self.place, Place::Lost);
         self.channel.send(&head(request), deadline)?;
         if let Method::Post(body) = request.method {
             self.channel.send(body, deadline)?;
         }
-        self.place = Place::Between;
+        self.place = place;
         self.owed = self.owed.saturating_add(1);
-        self.answer(request.body_max, deadline)
+        Ok(())
     }
 
     /// Reads an answer, to whatever it may be.
@@ -135,23 +155,71 @@ impl<C: Channel> Client<C> {
     /// # Errors
     /// See [`HttpError`].
     pub fn answer(&mut self, body_max: usize, deadline: Deadline) -> Result<Answer, HttpError> {
-        let mut reader = Reader::new(body_max);
+        let (mut reader, mut place) = match mem::replace(&mut self.place, Place::Lost) {
+            Place::Reading(reader) => (*reader, Place::Lost),
+            place => (Reader::new(body_max), place),
+        };
         loop {
-            let unread = self.received.get(self.read..).unwrap_or_default();
-            if !unread.is_empty() {
-                self.place = Place::Within;
+            if !self.unread().is_empty() {
+                place = Place::Lost;
             }
-            let (count, step) = reader.read(unread)?;
-            self.read += count;
-            match step {
-                Step::Done(answer) => {
-                    self.place = Place::Between;
-                    self.owed = self.owed.saturating_sub(1);
-                    return Ok(answer);
+            if let Some(answer) = self.read(&mut reader)? {
+                return Ok(answer);
+            }
+            if let Err(error) = self.receive(deadline) {
+                // What came last is not read yet.
+                if error != ChannelError::Closed.into() {
+                    self.place = place;
                 }
-                Step::More => self.receive(deadline)?,
+                return Err(error);
             }
         }
+    }
+
+    /// Reads what has come of an answer, and waits for nothing: `None` as long as it is not whole.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub fn poll(&mut self, body_max: usize) -> Result<Option<Answer>, HttpError> {
+        let (mut reader, mut place) = match mem::replace(&mut self.place, Place::Lost) {
+            Place::Reading(reader) => (reader, None),
+            place => (Box::new(Reader::new(body_max)), Some(place)),
+        };
+        loop {
+            if !self.unread().is_empty() {
+                place = None;
+            }
+            if let Some(answer) = self.read(&mut reader)? {
+                return Ok(Some(answer));
+            }
+            let now = Deadline(self.channel.now());
+            match self.receive_piece(now) {
+                Ok(()) => {}
+                Err(ChannelError::TimeOut) => {
+                    self.place = place.unwrap_or(Place::Reading(reader));
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn unread(&self) -> &[u8] {
+        self.received.get(self.read..).unwrap_or_default()
+    }
+
+    /// The answer that `reader` is reading, if it is whole with what was received.
+    fn read(&mut self, reader: &mut Reader) -> Result<Option<Answer>, HttpError> {
+        let (count, step) = reader.read(self.unread())?;
+        self.read += count;
+        Ok(match step {
+            Step::Done(answer) => {
+                self.place = Place::Between;
+                self.owed = self.owed.saturating_sub(1);
+                Some(answer)
+            }
+            Step::More => None,
+        })
     }
 
     /// Forgets what was received, and begins an empty stream.
@@ -166,21 +234,22 @@ impl<C: Channel> Client<C> {
         Ok(())
     }
 
-    /// Receives a piece, in the place of the last one.
+    /// Receives a piece, in the place of the last one, if it comes before the deadline.
     fn receive(&mut self, deadline: Deadline) -> Result<(), HttpError> {
-        let mut piece = vec![0; PIECE];
-        let count = self.channel.receive(&mut piece, deadline);
-        if count == Err(ChannelError::Closed) {
-            self.place = Place::Within;
-        }
-        let count = count?;
-        piece.truncate(count);
-        self.received = piece;
-        self.read = 0;
+        self.receive_piece(deadline)?;
         // A host that gives a byte at a time has its bytes bounded, and its time here.
         if self.channel.now() >= deadline.0 {
             return Err(ChannelError::TimeOut.into());
         }
+        Ok(())
+    }
+
+    fn receive_piece(&mut self, deadline: Deadline) -> Result<(), ChannelError> {
+        let mut piece = vec![0; PIECE];
+        let count = self.channel.receive(&mut piece, deadline)?;
+        piece.truncate(count);
+        self.received = piece;
+        self.read = 0;
         Ok(())
     }
 }

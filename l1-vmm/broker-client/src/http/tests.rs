@@ -245,6 +245,43 @@ fn trailers_and_small_chunks_without_end_are_ended() {
 }
 
 #[test]
+fn an_answer_is_read_as_it_comes_and_nothing_is_waited_for() {
+    for whole in [PLAIN, CHUNKED] {
+        for cut in 0..whole.len() {
+            let (first, second) = whole.as_bytes().split_at(cut);
+            let mut client = Client::new(Script::saying(first));
+            assert_eq!(client.poll(64), Ok(None), "cut at {cut}");
+            assert!(!client.is_lost());
+            let begun = client.channel().now();
+            assert_eq!(client.poll(64), Ok(None));
+            assert!(client.channel().now() <= begun + 2, "it waited");
+            // Whoever waits goes on where it is.
+            client.channel.to_receive.extend(second);
+            let answer = match cut % 2 {
+                0 => client.poll(64).unwrap(),
+                _ => client.answer(64, END).ok(),
+            };
+            assert_eq!(answer, text(whole).ok(), "cut at {cut}");
+            assert!(!client.is_lost());
+        }
+    }
+}
+
+#[test]
+fn what_is_not_waited_for_any_more_in_its_middle_is_lost() {
+    let mut client = Client::new(Script::saying(&PLAIN.as_bytes()[..30]));
+    assert_eq!(client.poll(64), Ok(None));
+    let time_out = HttpError::Channel(ChannelError::TimeOut);
+    assert_eq!(client.answer(64, END), Err(time_out));
+    assert!(client.is_lost());
+    client.restart().unwrap();
+    assert!(!client.is_lost());
+    let mut client = Client::new(Script::saying(b"SSH-2.0-OpenSSH\r\n\r\n"));
+    assert_eq!(client.poll(64), Err(HttpError::NotHttp));
+    assert!(client.is_lost());
+}
+
+#[test]
 fn a_mebibyte_is_refused_by_its_length_and_not_read() {
     let mut body = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1 << 20).into_bytes();
     body.resize(body.len() + (1 << 20), b'x');

@@ -9,7 +9,7 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use broker_protocol::release::Secret;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use proptest::prelude::*;
 
 const MACHINE: MachineId = MachineId([7; 32]);
@@ -84,6 +84,103 @@ fn a_state_is_opened_committed_and_opened_again() {
     assert_eq!(grant.epoch, 2);
     assert_eq!(grant.latest, Some(point(1, 2)));
     assert_eq!(second.commit(point(2, 3)), Ok(()));
+}
+
+/// Looks once a millisecond of `clock`, as long as there is no answer; when it came.
+fn collected(
+    ledger: &mut BrokerLedger<Script>,
+    clock: &Cell<u64>,
+    point: Point,
+) -> (Result<Collected, LedgerError>, u64) {
+    let begun = clock.get();
+    loop {
+        let looked = clock.get();
+        let result = ledger.collect(point);
+        assert!(clock.get() <= looked + 4, "it waited");
+        if result != Ok(Collected::Outstanding) {
+            return (result, clock.get() - begun);
+        }
+        clock.set(looked + 1_000_000);
+    }
+}
+
+/// A ledger whose answers take `latency`.
+fn slow(
+    broker: &Shared,
+    latency: u64,
+    between: impl FnMut(Vec<u8>) -> Vec<u8> + 'static,
+) -> (BrokerLedger<Script>, Rc<Cell<u64>>) {
+    let mut ledger = ledger(broker, between);
+    ledger.open([None; 2]).unwrap();
+    ledger.client.channel().latency.set(latency);
+    let clock = ledger.client.channel().clock();
+    (ledger, clock)
+}
+
+#[test]
+fn an_acknowledgement_is_collected_by_who_waits_for_nothing() {
+    let broker = broker();
+    let (mut ledger, clock) = slow(&broker, 5_000_000, |answers| answers);
+    let (result, time) = collected(&mut ledger, &clock, point(1, 1));
+    assert_eq!(result, Ok(Collected::Acknowledged));
+    assert!((5_000_000..7_000_000).contains(&time), "{time}");
+    // It was sent once.
+    let ledger_requests = |broker: &Shared| {
+        let answered = broker.borrow().answered.clone();
+        let to_ledger = answered.iter().filter(|request| request.ends_with(PATH));
+        to_ledger.count()
+    };
+    assert_eq!(ledger_requests(&broker), 2, "open and commit");
+    // One who waits after all sends nothing either.
+    assert_eq!(ledger.collect(point(1, 2)), Ok(Collected::Outstanding));
+    assert_eq!(ledger.commit(point(1, 2)), Ok(()));
+    assert_eq!(ledger_requests(&broker), 3);
+    // What is in the middle of coming is read to its end.
+    ledger.client.channel().latency.set(0);
+    assert_eq!(broker.borrow().entry.counter(), 2);
+    assert_eq!(ledger.client.channel().restarts, 0);
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_a_fault_after_the_patience_and_looked_for_again() {
+    let broker = broker();
+    let (mut ledger, clock) = slow(&broker, 0, |answers| answers);
+    broker.borrow_mut().dropped = 1;
+    let (result, time) = collected(&mut ledger, &clock, point(1, 1));
+    assert_eq!(result, Err(LedgerError::Unreachable));
+    assert!((PATIENCE..PATIENCE + 2_000_000).contains(&time), "{time}");
+    assert_eq!(
+        ledger.fault(),
+        Some(LedgerFault::Http(ChannelError::TimeOut.into()))
+    );
+    // The same request again: it was committed.
+    let (result, _) = collected(&mut ledger, &clock, point(1, 1));
+    assert_eq!(result, Ok(Collected::Acknowledged));
+    assert_eq!(ledger.fault(), None);
+}
+
+#[test]
+fn a_refusal_is_collected_by_its_name() {
+    let broker = broker();
+    let (mut older, clock) = slow(&broker, 1_000_000, |answers| answers);
+    ledger(&broker, |answers| answers).open([None; 2]).unwrap();
+    let (result, _) = collected(&mut older, &clock, point(1, 1));
+    assert_eq!(result, Err(LedgerError::Refused(Refusal::Fenced)));
+}
+
+#[test]
+fn a_host_that_answers_in_the_ledgers_place_is_not_believed_by_who_looks() {
+    let broker = broker();
+    let (mut ledger, clock) = slow(&broker, 0, |answers| answers);
+    broker.borrow_mut().lie = Lie::Mebibyte;
+    let (result, _) = collected(&mut ledger, &clock, point(1, 1));
+    assert_eq!(result, Err(LedgerError::Unreachable));
+    broker.borrow_mut().lie = Lie::None;
+    let (result, _) = collected(&mut ledger, &clock, point(1, 1));
+    assert_eq!(result, Ok(Collected::Acknowledged));
+    broker.borrow_mut().lie = Lie::WrongCode;
+    let (result, _) = collected(&mut ledger, &clock, point(1, 2));
+    assert_eq!(result, Err(LedgerError::Unreachable));
 }
 
 #[test]
@@ -289,6 +386,7 @@ fn every_byte_of_an_acknowledgement_counts() {
             request: envelope.request.clone(),
             sealed: sealed.clone(),
             tries: 0,
+            looked_for: None,
         })
     };
     assert_eq!(played(&answer), Ok(Answer::Committed {}));

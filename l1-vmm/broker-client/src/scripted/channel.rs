@@ -20,10 +20,14 @@ pub struct Script {
     pub piece: usize,
     /// Nanoseconds that a receive takes.
     pub pace: u64,
+    /// Nanoseconds from a request to the first byte of its answer.
+    pub latency: Rc<Cell<u64>>,
     /// How often the channel was restarted.
     pub restarts: u32,
     /// Whether the device is gone.
     pub closed: bool,
+    /// What comes later, and when.
+    later: VecDeque<(u64, Vec<u8>)>,
     now: Rc<Cell<u64>>,
     peer: Peer,
 }
@@ -42,8 +46,10 @@ impl Script {
             to_receive: VecDeque::new(),
             piece: usize::MAX,
             pace: 1,
+            latency: Rc::default(),
             restarts: 0,
             closed: false,
+            later: VecDeque::new(),
             now: Rc::default(),
             peer: Box::new(peer),
         }
@@ -52,6 +58,16 @@ impl Script {
     /// Its clock, for who wants to know what it came to.
     pub fn clock(&self) -> Rc<Cell<u64>> {
         Rc::clone(&self.now)
+    }
+
+    /// What should have come by now has.
+    fn arrive(&mut self) {
+        let now = self.now.get();
+        while self.later.front().is_some_and(|(then, _)| *then <= now) {
+            let bytes = self.later.pop_front();
+            self.to_receive
+                .extend(bytes.into_iter().flat_map(|(_, bytes)| bytes));
+        }
     }
 
     /// With these bytes to receive, whatever is sent.
@@ -73,7 +89,9 @@ impl Channel for Script {
         }
         self.sent.extend_from_slice(bytes);
         let answer = (self.peer)(&mut self.sent);
-        self.to_receive.extend(answer);
+        let then = self.now.get() + self.latency.get();
+        self.later.push_back((then, answer));
+        self.arrive();
         Ok(())
     }
 
@@ -82,6 +100,13 @@ impl Channel for Script {
             return Err(ChannelError::Closed);
         }
         self.now.set(self.now.get() + self.pace);
+        if self.to_receive.is_empty()
+            && let Some((then, _)) = self.later.front()
+        {
+            let then = (*then).min(deadline.0);
+            self.now.set(self.now.get().max(then));
+        }
+        self.arrive();
         let count = into.len().min(self.piece).min(self.to_receive.len());
         if count == 0 {
             self.now.set(self.now.get().max(deadline.0));
@@ -99,6 +124,7 @@ impl Channel for Script {
         }
         self.restarts += 1;
         self.sent.clear();
+        self.later.clear();
         self.to_receive.clear();
         Ok(())
     }

@@ -35,7 +35,9 @@ use broker_protocol::jws::Identity;
 use broker_protocol::release::Release;
 use init_data::{Broker, InitData, Otherwise, PersistentState, Rollback};
 use ring::KeysOf;
-use state_store::{Device, Grant, Ledger, LedgerError, MachineId, NoLedger, Opened, Point};
+use state_store::{
+    Collected, Device, Grant, Ledger, LedgerError, MachineId, NoLedger, Opened, Point,
+};
 use vtpm::TrustDomain;
 
 /// What the host has for the state.
@@ -114,6 +116,13 @@ impl<C: Channel> Ledger for StateLedger<C> {
         match self {
             Self::Broker(ledger) => ledger.commit(point),
             Self::None(ledger) => ledger.commit(point),
+        }
+    }
+
+    fn collect(&mut self, point: Point) -> Result<Collected, LedgerError> {
+        match self {
+            Self::Broker(ledger) => ledger.collect(point),
+            Self::None(ledger) => ledger.collect(point),
         }
     }
 

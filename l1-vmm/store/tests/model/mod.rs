@@ -8,8 +8,8 @@ use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use state_store::layout::{SECTOR, SECTORS_MIN};
 use state_store::{
-    Device, DeviceError, EkTemplate, Grant, KeyRing, Ledger, LedgerError, MachineId, Nonce,
-    OpenError, Opened, Point, Refusal, Rollback, State, StateKey, Store, open,
+    Collected, Device, DeviceError, EkTemplate, Grant, KeyRing, Ledger, LedgerError, MachineId,
+    Nonce, OpenError, Opened, Point, Refusal, Rollback, State, StateKey, Store, open,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -254,6 +254,8 @@ pub struct Kept {
     pub latest: Option<Point>,
     /// Its acknowledgements are lost.
     pub deaf: bool,
+    /// How often it is looked for an answer before it is there.
+    pub late: u32,
     /// It grants without looking at what the disk holds.
     pub blind: bool,
 }
@@ -351,6 +353,17 @@ impl Ledger for Witness {
             return Err(LedgerError::Unreachable);
         }
         self.arrives()
+    }
+
+    fn collect(&mut self, point: Point) -> Result<Collected, LedgerError> {
+        if let Some(kept) = &self.kept {
+            let left = kept.borrow().late.checked_sub(1);
+            if let Some(left) = left {
+                kept.borrow_mut().late = left;
+                return Ok(Collected::Outstanding);
+            }
+        }
+        self.commit(point).map(|()| Collected::Acknowledged)
     }
 }
 
