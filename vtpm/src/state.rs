@@ -34,6 +34,28 @@ pub trait Keeper {
     /// See [`NotKept`].
     fn keep_anew(&mut self, state: &[u8]) -> Result<(), NotKept>;
 
+    /// When [`tend`](Self::tend) is of use next, in nanoseconds of the clock that it is told; none if nothing is left to do.
+    fn due(&self) -> Option<u64> {
+        None
+    }
+
+    /// It is `now`: does what is left to do of the states that were kept, and waits for nobody.
+    ///
+    /// # Errors
+    /// [`NotKept::Never`].
+    fn tend(&mut self, now: u64) -> Result<(), NotKept> {
+        let _ = now;
+        Ok(())
+    }
+
+    /// Does what is left to do, and waits for it: there is nobody left who could be kept waiting.
+    ///
+    /// # Errors
+    /// See [`NotKept`]; what was kept stays so.
+    fn conclude(&mut self) -> Result<(), NotKept> {
+        Ok(())
+    }
+
     /// Is told the Names of the TPM's endorsement keys, RSA-2048, P-256 and P-384, when they are known, and remembers them
     /// with the states from then on. An engine that makes other keys of the same seeds, as a later version may, must not go on
     /// as if it were the same TPM.

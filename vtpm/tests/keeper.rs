@@ -81,7 +81,21 @@ impl Keeper for Shared {
     fn keep_anew(&mut self, state: &[u8]) -> Result<(), NotKept> {
         self.keep(state)
     }
+    fn due(&self) -> Option<u64> {
+        Some(DUE)
+    }
+    fn tend(&mut self, now: u64) -> Result<(), NotKept> {
+        assert!(now >= DUE);
+        match self.0.lock().unwrap().storage {
+            Storage::Works => Ok(()),
+            Storage::Unavailable => Err(NotKept::Unavailable("the ledger is away".into())),
+            Storage::Over => Err(NotKept::Never("another machine has it".into())),
+        }
+    }
 }
+
+/// When the keeper has something left to do.
+const DUE: u64 = 7;
 
 const UNLOCK: Unlock = Unlock {
     machine: [1; 32],
@@ -259,6 +273,26 @@ fn a_state_that_another_machine_has_ends_the_service() {
         Some(&Failure::State("another machine has it".into()))
     );
     disk.set(Storage::Works);
+    assert_eq!(session.code(&command::get_random(8)), rc::FAILURE);
+}
+
+/// What was answered before it was acknowledged, and is refused then.
+#[test]
+fn a_state_that_another_machine_has_ends_the_service_between_commands() {
+    let disk = Shared::default();
+    let mut session = with_counter(&disk);
+    assert_eq!(session.tpm.due(), Some(DUE));
+    for storage in [Storage::Works, Storage::Unavailable] {
+        disk.set(storage);
+        let records = session.records_of(|session| session.tpm.tend(DUE));
+        assert_eq!(records, []);
+        session.ok(&command::get_random(8));
+    }
+    disk.set(Storage::Over);
+    let records = session.records_of(|session| session.tpm.tend(DUE));
+    let reason = "another machine has it".into();
+    assert_eq!(records, [Record::StateRefused { reason }]);
+    assert_eq!(session.tpm.due(), None, "nothing is left to do");
     assert_eq!(session.code(&command::get_random(8)), rc::FAILURE);
 }
 

@@ -308,6 +308,7 @@ fn run(
     }
     log::info!("entering L2");
     let end = l2.run();
+    l2.tpm().conclude();
 
     l2.log_figures();
     log_high_water_marks();

@@ -26,6 +26,11 @@ impl Window {
     pub(crate) fn tcg_log(&self) -> &[u8] {
         self.0.engine().tcg_log()
     }
+
+    /// L2 is over: what is left to do of the TPM's state is waited for.
+    pub(crate) fn conclude(&mut self) {
+        self.0.engine_mut().conclude();
+    }
 }
 
 impl Device for Window {
@@ -35,6 +40,14 @@ impl Device for Window {
 
     fn write(&mut self, offset: u32, from: &[u8]) {
         self.0.write(offset, from);
+    }
+
+    fn expiry(&self) -> Option<u64> {
+        self.0.engine().due().map(clock::ticks_at)
+    }
+
+    fn expire(&mut self, _now: u64) {
+        self.0.engine_mut().tend(clock::nanoseconds());
     }
 
     fn reset(&mut self) {

@@ -5,7 +5,9 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use attestation::tpm::{Name, rh, template};
-use state_store::{Answer, Commit, Device, EkTemplate, Ledger, Nonce, Opened, State, Store};
+use state_store::{
+    Answer, Collected, Commit, Device, EkTemplate, Ledger, Nonce, NotStored, Opened, State, Store,
+};
 use vtpm::state::{Keeper, NotKept};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -14,12 +16,45 @@ use crate::entropy::EntropyError;
 /// Fills the whole slice with random bytes that the host does not know.
 pub type Random = fn(&mut [u8]) -> Result<(), EntropyError>;
 
+/// Nanoseconds from a commit that was answered before the ledger acknowledged it to the request to the ledger: the
+/// guest takes its response first.
+const ASK: u64 = 1_000_000;
+/// Nanoseconds from there to the first look for the answer. From each look to the next it is twice as long, so that the
+/// window is at most twice as long as the ledger takes.
+const LOOK: u64 = 500_000;
+/// The most nanoseconds from one look to the next.
+const RARELY: u64 = 64_000_000;
+/// Nanoseconds until a ledger that does not answer is asked again. It has been waited for before.
+const AGAIN: u64 = 1_000_000_000;
+
+/// When the ledger is asked for what was answered before it acknowledged it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// Not at all: nothing is outstanding.
+    Settled,
+    /// In a while from now, which nobody has told yet.
+    Begun,
+    /// At `time`, in nanoseconds, and in `step` after that. It was answered at `since`.
+    At { time: u64, step: u64, since: u64 },
+}
+
+/// How long commits were answered and not acknowledged.
+#[derive(Clone, Copy, Debug, Default)]
+struct Windows {
+    /// How many were acknowledged as time passed.
+    count: u64,
+    /// The longest of these times, in nanoseconds.
+    longest: u64,
+}
+
 /// Keeps the vTPM's states in a store.
 pub struct StoreKeeper<D, L> {
     store: Store<D, L>,
     /// What is stored beside the engine's state, whose place is empty between two commits.
     around: State,
     random: Random,
+    pace: Pace,
+    windows: Windows,
 }
 
 /// The keeper of a state that was opened, and what its TPM starts from.
@@ -67,9 +102,14 @@ impl<D: Device, L: Ledger> StoreKeeper<D, L> {
             store,
             around,
             random,
+            pace: Pace::Settled,
+            windows: Windows::default(),
         };
         if !acknowledged {
             keeper.keep(&engine)?;
+            log::warn!(
+                "state: the last commit was answered and not acknowledged when its life ended: it is acknowledged now"
+            );
         }
         keeper.around.journal_epoch = keeper.around.journal_epoch.saturating_add(1);
         let engine = (!engine.is_empty()).then_some(engine);
@@ -109,12 +149,24 @@ impl<D: Device, L: Ledger> StoreKeeper<D, L> {
         let commit = commit(&mut self.store, &self.around, Nonce(nonce));
         self.around.engine.zeroize();
         match commit {
-            Commit::NotStored { why, .. } => Err(match why.answer() {
-                Answer::Failure => NotKept::Never(why.to_string()),
-                Answer::Response | Answer::NvUnavailable => NotKept::Unavailable(why.to_string()),
-            }),
-            Commit::Stored(_) | Commit::Written(_) | Commit::Unchanged(_) => Ok(()),
+            Commit::Written(_) => {
+                self.pace = Pace::Begun;
+                Ok(())
+            }
+            Commit::Stored(_) | Commit::Unchanged(_) => {
+                self.pace = Pace::Settled;
+                Ok(())
+            }
+            // What is outstanding stays so.
+            Commit::NotStored { why, .. } => Err(not_kept(why)),
         }
+    }
+}
+
+fn not_kept(why: NotStored) -> NotKept {
+    match why.answer() {
+        Answer::Failure => NotKept::Never(why.to_string()),
+        Answer::Response | Answer::NvUnavailable => NotKept::Unavailable(why.to_string()),
     }
 }
 
@@ -133,6 +185,69 @@ pub fn ek_templates() -> [EkTemplate; 3] {
 }
 
 impl<D: Device, L: Ledger> Keeper for StoreKeeper<D, L> {
+    fn due(&self) -> Option<u64> {
+        match self.pace {
+            Pace::Settled => None,
+            Pace::Begun => Some(0),
+            Pace::At { time, .. } => Some(time),
+        }
+    }
+
+    /// A ledger that does not answer is no error: the next state waits for it.
+    fn tend(&mut self, now: u64) -> Result<(), NotKept> {
+        let (step, since) = match self.pace {
+            Pace::Begun => {
+                self.pace = Pace::At {
+                    time: now.saturating_add(ASK),
+                    step: LOOK,
+                    since: now,
+                };
+                return Ok(());
+            }
+            Pace::At { time, step, since } if time <= now => (step, since),
+            Pace::Settled | Pace::At { .. } => return Ok(()),
+        };
+        let at = |after: u64, step| Pace::At {
+            time: now.saturating_add(after),
+            step,
+            since,
+        };
+        let (pace, result) = match self.store.collect() {
+            Ok(Collected::Acknowledged) => {
+                let Windows { count, longest } = &mut self.windows;
+                *count = count.saturating_add(1);
+                *longest = now.saturating_sub(since).max(*longest);
+                (Pace::Settled, Ok(()))
+            }
+            Ok(Collected::Outstanding) => {
+                let next = step.saturating_mul(2).min(RARELY);
+                (at(step, next), Ok(()))
+            }
+            Err(why) => match not_kept(why) {
+                NotKept::Unavailable(_) => (at(AGAIN, LOOK), Ok(())),
+                never => (Pace::Settled, Err(never)),
+            },
+        };
+        self.pace = pace;
+        result
+    }
+
+    fn conclude(&mut self) -> Result<(), NotKept> {
+        let Windows { count, longest } = self.windows;
+        if count != 0 {
+            log::info!(
+                target: "window",
+                count, longest;
+                "state: {count} commits were acknowledged after they were answered, each in {longest} ns or less"
+            );
+        }
+        if self.pace == Pace::Settled {
+            return Ok(());
+        }
+        self.pace = Pace::Settled;
+        self.store.settle().map_err(not_kept)
+    }
+
     /// A state of an earlier L1 has none yet, and gets them.
     fn endorsed_as(&mut self, names: &[Name; 3]) -> Result<(), NotKept> {
         for (template, name) in ek_templates().into_iter().zip(names) {
@@ -335,6 +450,142 @@ mod tests {
         assert_eq!(engine.unwrap().as_slice(), b"lazy");
         let latest = ledger.latest.get().unwrap();
         assert_eq!(latest.counter, keeper.counter());
+    }
+
+    /// A ledger whose answers take `latency` of a clock that the test has.
+    #[derive(Clone, Default)]
+    struct Far {
+        ledger: Fencing,
+        latency: u64,
+        now: Rc<Cell<u64>>,
+        asked: Rc<Cell<Option<u64>>>,
+        looks: Rc<Cell<u32>>,
+    }
+
+    impl Ledger for Far {
+        fn open(&mut self, disk: [Option<Point>; 2]) -> Result<Grant, LedgerError> {
+            self.ledger.open(disk)
+        }
+
+        fn commit(&mut self, point: Point) -> Result<(), LedgerError> {
+            self.asked.set(None);
+            self.ledger.commit(point)
+        }
+
+        fn collect(&mut self, point: Point) -> Result<Collected, LedgerError> {
+            self.looks.update(|looks| looks + 1);
+            let asked = self.asked.get().unwrap_or(self.now.get());
+            self.asked.set(Some(asked));
+            match self.now.get() < asked + self.latency {
+                true => Ok(Collected::Outstanding),
+                false => self.commit(point).map(|()| Collected::Acknowledged),
+            }
+        }
+    }
+
+    /// Tends the keeper whenever it is due; nanoseconds from `begun` until nothing is left to do.
+    fn window(keeper: &mut StoreKeeper<Disk, Far>, now: &Cell<u64>) -> u64 {
+        let begun = now.get();
+        while let Some(due) = keeper.due() {
+            now.set(now.get().max(due));
+            keeper.tend(now.get()).unwrap();
+        }
+        now.get() - begun
+    }
+
+    #[test]
+    fn what_was_answered_is_acknowledged_within_a_time() {
+        const MS: u64 = 1_000_000;
+        for latency in [0, MS / 10, MS, 5 * MS, 7 * MS, 100 * MS, 1500 * MS] {
+            let far = Far {
+                latency,
+                ..Far::default()
+            };
+            let now = Rc::clone(&far.now);
+            now.set(77 * MS);
+            let mut keeper = kept(&Disk::new(), far.clone(), Rollback::Lazy).keeper;
+            assert_eq!(keeper.due(), None);
+            keeper.keep(b"first").unwrap();
+            assert_eq!(far.ledger.latest.get(), None);
+            let window = window(&mut keeper, &now);
+            assert_eq!(far.ledger.latest.get().map(|point| point.counter), Some(1));
+            let most = ASK + LOOK + (2 * latency).min(latency + RARELY);
+            assert!(latency <= window && window <= most, "{latency}: {window}");
+            assert!(far.looks.get() < 40, "{latency}: {}", far.looks.get());
+            // It is over: nothing is asked any more.
+            assert_eq!((keeper.due(), keeper.counter()), (None, 1));
+            keeper.tend(now.get() + 1000 * MS).unwrap();
+            keeper.keep(b"first").unwrap();
+            assert_eq!(keeper.due(), None);
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_is_away_is_asked_again_and_the_next_state_waits() {
+        let far = Far::default();
+        let now = Rc::clone(&far.now);
+        far.ledger.silent.set(true);
+        let mut keeper = kept(&Disk::new(), far.clone(), Rollback::Lazy).keeper;
+        keeper.keep(b"first").unwrap();
+        for _ in 0..10 {
+            now.set(keeper.due().unwrap());
+            keeper.tend(now.get()).unwrap();
+        }
+        assert!(now.get() >= 8 * AGAIN, "{}", now.get());
+        assert!(matches!(
+            keeper.keep(b"second"),
+            Err(NotKept::Unavailable(_))
+        ));
+        assert!(keeper.conclude().is_err());
+        let mut keeper = kept(&Disk::new(), far.clone(), Rollback::Lazy).keeper;
+        keeper.keep(b"first").unwrap();
+        far.ledger.silent.set(false);
+        assert!(window(&mut keeper, &now) <= ASK + LOOK);
+        assert_eq!(far.ledger.commits.get(), 1);
+    }
+
+    #[test]
+    fn what_is_left_to_do_at_the_end_is_waited_for() {
+        let far = Far::default();
+        let mut keeper = kept(&Disk::new(), far.clone(), Rollback::Lazy).keeper;
+        keeper.conclude().unwrap();
+        keeper.keep(b"first").unwrap();
+        keeper.conclude().unwrap();
+        assert_eq!(far.ledger.latest.get().map(|point| point.counter), Some(1));
+        assert_eq!(far.looks.get(), 0);
+        assert_eq!(keeper.due(), None);
+    }
+
+    #[test]
+    fn a_refusal_is_heard_without_a_further_state() {
+        let far = Far::default();
+        let now = Rc::clone(&far.now);
+        let mut keeper = kept(&Disk::new(), far, Rollback::Lazy).keeper;
+        keeper.keep(b"first").unwrap();
+        window(&mut keeper, &now);
+        keeper.keep(b"second").unwrap();
+        keeper.tend(now.get()).unwrap();
+        let error = keeper.tend(now.get() + ASK).unwrap_err();
+        assert!(
+            matches!(&error, NotKept::Never(why) if why.contains("fenced")),
+            "{error:?}"
+        );
+        assert_eq!(keeper.due(), None);
+    }
+
+    #[test]
+    fn only_what_was_answered_too_early_is_looked_for() {
+        for rollback in [Rollback::Ledger, Rollback::None] {
+            let far = Far::default();
+            let mut keeper = kept(&Disk::new(), far.clone(), rollback).keeper;
+            keeper.keep(b"first").unwrap();
+            assert_eq!(keeper.due(), None);
+            far.ledger.silent.set(true);
+            let _ = keeper.keep(b"second");
+            assert_eq!(keeper.due(), None);
+            keeper.tend(u64::MAX).unwrap();
+            assert_eq!(far.looks.get(), 0);
+        }
     }
 
     #[test]

@@ -146,6 +146,21 @@ impl Keeping {
         Ok(())
     }
 
+    /// When the keeper is to be tended next.
+    pub(super) fn due(&self) -> Option<u64> {
+        self.keeper.due()
+    }
+
+    /// Has the keeper do what is left to do at this time.
+    pub(super) fn tend(&mut self, now: u64) -> Result<(), NotKept> {
+        self.keeper.tend(now)
+    }
+
+    /// Has the keeper do all that is left to do.
+    pub(super) fn conclude(&mut self) -> Result<(), NotKept> {
+        self.keeper.conclude()
+    }
+
     /// Tells the keeper who the TPM is.
     pub(super) fn endorsed_as(&mut self, names: &[Name; 3]) -> Result<(), NotKept> {
         self.keeper.endorsed_as(names)

@@ -102,6 +102,37 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         }
     }
 
+    /// When [`tend`](Self::tend) is of use next, in nanoseconds of the clock that it is told. A TPM in failure mode has nothing
+    /// left to do.
+    pub fn due(&self) -> Option<u64> {
+        match self.service {
+            Service::Running => self.keeping.as_ref()?.due(),
+            Service::Failed(_) => None,
+        }
+    }
+
+    /// It is `now`: what is left to do of states whose commands are answered is done, as far as nobody has to be waited for.
+    /// A state that is not the TPM's any more ends its service.
+    pub fn tend(&mut self, now: u64) {
+        let Some(keeping) = &mut self.keeping else {
+            return;
+        };
+        match keeping.tend(now) {
+            Ok(()) => {}
+            Err(NotKept::Never(why)) => self.fail(Failure::State(why)),
+            Err(NotKept::Unavailable(why)) => log::warn!("the TPM's state: {why}"),
+        }
+    }
+
+    /// The guest is over: what is left to do is waited for.
+    pub fn conclude(&mut self) {
+        if let Some(keeping) = &mut self.keeping
+            && let Err(error) = keeping.conclude()
+        {
+            log::warn!("the TPM's last state: {error}");
+        }
+    }
+
     /// Makes a report for `user_data` and asks for a quote of it. The report is also in its NV
     /// index afterwards.
     pub fn report(&mut self, user_data: [u8; USER_DATA_SIZE]) -> Result<Vec<u8>, Error> {

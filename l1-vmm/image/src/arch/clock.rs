@@ -32,3 +32,10 @@ pub(crate) fn nanoseconds() -> u64 {
     let units = u128::from(UNITS.load(Ordering::Relaxed));
     (u128::from(ticks()) * u128::from(NANOSECONDS) / units) as u64
 }
+
+/// What the counter is when [`nanoseconds`] comes to this.
+pub(crate) fn ticks_at(nanoseconds: u64) -> u64 {
+    let units = u128::from(UNITS.load(Ordering::Relaxed));
+    let ticks = (u128::from(nanoseconds) * units).div_ceil(u128::from(NANOSECONDS));
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}

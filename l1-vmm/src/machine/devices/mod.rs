@@ -35,6 +35,12 @@ pub trait Device {
     }
     /// It is `now` on the TSC: told before each access at a port.
     fn advance(&mut self, _now: u64) {}
+    /// TSC value at which it has something to do by itself; of the TPM alone.
+    fn expiry(&self) -> Option<u64> {
+        None
+    }
+    /// Does what was to be done at or before `now` on the TSC.
+    fn expire(&mut self, _now: u64) {}
     /// The machine was reset.
     fn reset(&mut self);
 }
@@ -214,13 +220,19 @@ impl<T: Device, H: HostLines> Devices<T, H> {
         }
     }
 
-    /// TSC value at which a timer of the machine's next interrupts.
+    /// TSC value at which a timer of the machine's next interrupts, or the TPM has something to do.
     pub fn timer_expiry(&self) -> Option<u64> {
-        self.pit.expiry()
+        match (self.pit.expiry(), self.tpm.expiry()) {
+            (Some(pit), Some(tpm)) => Some(pit.min(tpm)),
+            (pit, tpm) => pit.or(tpm),
+        }
     }
 
-    /// Raises the interrupts of timers that expired at or before `now`.
+    /// Raises the interrupts of timers that expired at or before `now`; the TPM does what it has to do.
     pub fn run_timers(&mut self, now: u64, sink: &mut impl MessageSink) {
+        if self.tpm.expiry().is_some_and(|expiry| expiry <= now) {
+            self.tpm.expire(now);
+        }
         if self.pit.expire(now)
             && let Some(line) = map::ports_of(Id::Pit).and_then(|row| row.line)
         {

@@ -122,6 +122,41 @@ fn a_deadline_that_passes_in_l1_costs_no_entry() {
     assert_eq!(fixture.platform.vcpu.apic.status().rvi, 0xEC);
 }
 
+/// The ledger's acknowledgement is looked for whatever L2 does meanwhile.
+#[test]
+fn the_tpm_does_what_is_due_while_l2_computes_and_while_it_sleeps() {
+    let mut fixture = Fixture::new(&[0xF4]);
+    fixture.seen.borrow_mut().tpm_due = Some(90_000);
+    fixture.model.push_run(|platform, _| {
+        platform.tsc = 100_000;
+        HardwareExit::Interrupt.into()
+    });
+    assert_eq!(fixture.platform.step(), Ok(()));
+    assert_eq!(fixture.platform.statistics().exits(52), 1);
+    assert_eq!(fixture.seen.borrow().tpm_did.len(), 1);
+    assert!(fixture.seen.borrow().tpm_did[0] >= 90_000);
+
+    // Long past: before L2 is entered.
+    fixture.seen.borrow_mut().tpm_due = Some(0);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert_eq!(fixture.platform.statistics().exits(52), 1);
+    assert_eq!(fixture.seen.borrow().tpm_did.len(), 2);
+
+    // L2 sleeps until its own timer: L1 is woken before it.
+    let apic = &mut fixture.platform.vcpu.apic;
+    apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
+    apic.write_msr(Apic::LVT_TIMER, 0x400EC, 0).unwrap();
+    apic.set_deadline(9_000_000);
+    fixture.seen.borrow_mut().tpm_due = Some(5_000_000);
+    let on = [(Register::Rflags, 0x202), (Register::InterruptShadow, 1)];
+    assert_eq!(fixture.exit_with(&on, HardwareExit::Hlt), Ok(()));
+    assert_eq!(
+        fixture.seen.borrow().msrs,
+        [(0x6E0, 5_000_000), (0x6E0, 9_000_000)]
+    );
+    assert_eq!(fixture.seen.borrow().tpm_did.len(), 3);
+}
+
 #[test]
 fn a_pending_interrupt_of_l1_changes_nothing_for_l2() {
     let mut fixture = Fixture::new(&[0x0F, 0x32]);

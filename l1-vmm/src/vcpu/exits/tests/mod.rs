@@ -60,6 +60,9 @@ struct Seen {
     tpm: Vec<(u32, Vec<u8>, bool)>,
     /// Resets of the TPM.
     tpm_resets: u32,
+    /// When the TPM has something to do, and when it did.
+    tpm_due: Option<u64>,
+    tpm_did: Vec<u64>,
     /// Commands to services: GUID, data, room for the response.
     services: Vec<(Guid, Vec<u8>, usize)>,
     /// What services answer; by default, that there are none.
@@ -179,6 +182,16 @@ impl Device for Registers {
 
     fn write(&mut self, offset: u32, from: &[u8]) {
         self.0.borrow_mut().tpm.push((offset, from.to_vec(), true));
+    }
+
+    fn expiry(&self) -> Option<u64> {
+        self.0.borrow().tpm_due
+    }
+
+    fn expire(&mut self, now: u64) {
+        let mut seen = self.0.borrow_mut();
+        seen.tpm_due = None;
+        seen.tpm_did.push(now);
     }
 
     fn reset(&mut self) {
