@@ -8,6 +8,7 @@ mod broker;
 mod debug_td;
 mod disk_order;
 mod failing_disk;
+mod lazy;
 mod lying_broker;
 mod memory;
 mod power_cut;
@@ -389,6 +390,7 @@ pub fn suite<'a>(setup: &'a Setup, programs: &'a Path, filter: &str) -> Suite<'a
     let parts = [
         ("life", life_of_one),
         ("power-cut", power_cut::suite(setup, programs)),
+        ("lazy", lazy::suite(setup)),
         ("twins", twins::suite(setup, programs)),
         ("failing-disk", failing_disk::suite(setup)),
         ("lying-broker", lying_broker::suite(setup)),

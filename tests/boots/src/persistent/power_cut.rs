@@ -21,11 +21,15 @@ const REQUEST: u64 = 4096;
 /// More sectors than a request has: all of it is written, and nobody is told.
 const ALL: u64 = 8;
 
-/// A machine whose disk alone says what counts, and one with a ledger.
+/// Machines whose disk alone says what counts, with a ledger, and with one that is not waited for.
 pub(super) fn suite<'a>(setup: &'a Setup, programs: &'a Path) -> Suite<'a> {
     let mut suite = Suite::new();
     suite.add(move |_| checks(setup, Keys::Broker(programs, &[]), Rollback::Ledger));
     suite.add(move |_| checks(setup, Keys::Hardware, Rollback::None));
+    suite.add(move |_| {
+        let lazy = Keys::Broker(programs, &["--rollback", "lazy"]);
+        checks(setup, lazy, Rollback::Lazy)
+    });
     suite
 }
 
@@ -130,6 +134,28 @@ fn cuts(slot_requests: u64, rollback: Rollback) -> Vec<Cut> {
     cuts
 }
 
+/// As [`cuts`], up to the answer, which comes behind the slot's flush. What is whole may have been answered.
+fn lazy_cuts(slot_requests: u64) -> Vec<Cut> {
+    let cut = |title: &str, fault, counts| Cut {
+        title: title.into(),
+        fault,
+        counts,
+    };
+    vec![
+        cut(
+            "in the slot's last write",
+            format!("cut:{slot_requests}:1:torn"),
+            Counts::Former,
+        ),
+        cut(
+            "behind the slot",
+            format!("cut:{slot_requests}:{ALL}"),
+            Counts::New,
+        ),
+        cut("behind the slot's flush", "cut-flush:1".into(), Counts::New),
+    ]
+}
+
 /// A machine from one power cut to the next.
 struct Life<'a> {
     machine: &'a Machine<'a>,
@@ -150,7 +176,12 @@ impl Life<'_> {
             .runs(&self.machine.boot("first", &first, &self.disk))?;
         let slot = Disk::read(&self.disk)?.newest()?;
         self.commit = slot.counter;
-        for cut in cuts(slot.sectors.div_ceil(REQUEST / 512), self.rollback) {
+        let requests = slot.sectors.div_ceil(REQUEST / 512);
+        let cuts = match self.rollback {
+            Rollback::Lazy => lazy_cuts(requests),
+            rollback => cuts(requests, rollback),
+        };
+        for cut in cuts {
             let name = format!("power cut, {}: {}", self.rollback.name(), cut.title);
             let result = self.cut(&cut);
             let goes_on = result.is_ok();
@@ -162,7 +193,8 @@ impl Life<'_> {
         let name = format!("power cut, {}: the machine goes on", self.rollback.name());
         checks.push((name, self.goes_on()));
         if self.rollback != Rollback::None {
-            let name = "power cut, ledger: the disk of before the last one is refused".into();
+            let what = "the disk of before the last one is refused";
+            let name = format!("power cut, {}: {what}", self.rollback.name());
             checks.push((name, self.before_is_refused()));
         }
         Ok(())
