@@ -133,7 +133,8 @@ impl GpaRanges {
         self.iter().map(|range| range.length()).sum()
     }
 
-    /// Whether all of `range` is in the set.
+    /// Whether all of `range` is in the set. Asked for each buffer of each request of L2's devices.
+    #[inline]
     pub fn contains(&self, range: &GpaRange) -> bool {
         range.is_empty() || self.iter().any(|one| one.contains(range))
     }
