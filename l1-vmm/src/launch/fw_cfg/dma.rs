@@ -38,9 +38,12 @@ const DATA: usize = 64;
 /// host gets time to be slow, not for ever.
 const POLLS: u32 = 1_000_000;
 
+/// Bytes of a transfer at most: L1's copy of them is on its heap, however much memory is shared with the host.
+const TRANSFER: usize = 0x10_0000;
+
 /// Bytes one transfer can carry; 0 if the buffer is too small to use.
 pub(super) fn room(buffer: &impl SharedBuffer) -> usize {
-    buffer.length().saturating_sub(DATA).min(u32::MAX as usize)
+    buffer.length().saturating_sub(DATA).min(TRANSFER)
 }
 
 /// Reads the next bytes of the item selected last, or the first of `select`. `into` fits [`room`].

@@ -175,6 +175,22 @@ fn an_item_arrives_whole_whatever_the_buffer() {
 }
 
 #[test]
+fn no_more_of_the_heap_is_taken_than_a_transfer_where_the_buffer_is_large() {
+    let file = vec![0x5A; 0x24_0000];
+    let mut host = Host::new(0x100_0000, Fault::None);
+    host.set(Item::InitrdData, &file);
+    let td = Td::new(&host);
+    let device = FwCfg::open(&td, &host).unwrap();
+    let mut pieces = Vec::new();
+    let read = device.read(Item::InitrdData, 0x24_0000, |piece| {
+        pieces.push(piece.len());
+        Ok::<(), FwCfgError>(())
+    });
+    assert_eq!(read, Ok(()));
+    assert_eq!(pieces, [0x10_0000, 0x10_0000, 0x4_0000]);
+}
+
+#[test]
 fn a_size_is_four_little_endian_bytes() {
     let mut host = Host::new(4096, Fault::None);
     host.set_size(Item::KernelSize, 0x8070_6050);
