@@ -13,6 +13,8 @@ use super::port::Port;
 const TIMER_VECTOR: u8 = 0x30;
 const SERIAL_VECTOR: u8 = 0x33;
 const UART_VECTOR: u8 = 0x34;
+/// Of the processor to itself.
+const SELF_VECTOR: u8 = 0x35;
 const SPURIOUS_VECTOR: u8 = 0xFF;
 /// The first vector of messages of QEMU's devices.
 const MESSAGE_VECTOR: u8 = 0x40;
@@ -34,11 +36,14 @@ const IO_APIC: Mmio = Mmio::new(0xFEC0_0000);
 mod local_apic {
     pub(super) const EOI: u64 = 0xB0;
     pub(super) const SPURIOUS: u64 = 0xF0;
+    pub(super) const INTERRUPT_COMMAND: u64 = 0x300;
     pub(super) const LVT_TIMER: u64 = 0x320;
     pub(super) const INITIAL_COUNT: u64 = 0x380;
     pub(super) const DIVIDE: u64 = 0x3E0;
     /// Divide by 1.
     pub(super) const DIVIDE_BY_1: u32 = 0xB;
+    /// Interrupt command: fixed, edge, to this processor.
+    pub(super) const TO_SELF: u32 = 1 << 18;
 }
 
 const TIMER: u8 = 1;
@@ -91,10 +96,17 @@ pub(super) fn taken(vector: u8) {
         MESSAGE_VECTOR..=MESSAGE_VECTOR_LAST => {
             NOTED_MESSAGES.fetch_or(1 << (vector - MESSAGE_VECTOR), Ordering::Relaxed);
         }
+        SELF_VECTOR => {}
         SPURIOUS_VECTOR => return,
         _ => panic!("interrupt {vector:#x} has no source here"),
     }
     LOCAL_APIC.write32(local_apic::EOI, 0);
+}
+
+/// Makes an interrupt pending that says nothing: it ends the next run of a VM before its first instruction.
+pub(crate) fn end_next_run() {
+    let command = local_apic::TO_SELF | u32::from(SELF_VECTOR);
+    LOCAL_APIC.write32(local_apic::INTERRUPT_COMMAND, command);
 }
 
 /// Address and data of a message, below [`MESSAGES`] (SDM volume 3, "Message Signalled Interrupts").

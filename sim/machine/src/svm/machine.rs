@@ -12,6 +12,7 @@ use super::run::GeneralRegisters;
 use super::unpaged::ControlRegisters;
 use super::vmcb::{self, EventInformation, Vmcb};
 use super::{Processor, exit};
+use crate::arch::interrupts;
 
 /// EFER.SVME: VMRUN demands it, guests do not see it.
 pub(super) const SVME: u64 = 1 << 12;
@@ -85,9 +86,21 @@ impl VirtualMachine {
         self.rip_advance = event.map_or(0, |event| u64::from(event.instruction_length));
         self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(self.rip_advance);
         self.load_control_registers();
+        let interrupt = event.is_some_and(|event| event.kind == EventKind::ExternalInterrupt);
+        if interrupt {
+            // QEMU's VMRUN delivers an interrupt, and does not forget it before the next exit: where its time slice ends
+            // first, it delivers it once more, whatever RFLAGS.IF is. So the next exit is at once.
+            interrupts::end_next_run();
+        }
         processor.run(&mut self.vmcb, &mut self.registers);
         self.store_control_registers();
-        exit::decode(self)
+        let ended = exit::decode(self);
+        let delivered = interrupt && ended.exited.exit == HardwareExit::Interrupt;
+        exit::Ended {
+            // Nothing of the VM's own has run.
+            ran: ended.ran && !delivered,
+            ..ended
+        }
     }
 
     /// A general register, by its number in instruction encodings.
