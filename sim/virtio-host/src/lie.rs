@@ -38,6 +38,8 @@ pub enum Lie {
     NoVersion1,
     /// `needs-reset`: the status says so.
     NeedsReset,
+    /// `reset-itself`: the device is as after a reset, at each mark of the guest's.
+    ResetItself,
     /// `vanish`: the function is gone from the bus.
     Vanish,
     /// `config-flip`: the configuration and its generation are other ones at each read.
@@ -224,6 +226,7 @@ impl Lie {
             "features-flip" => Self::FeaturesFlip,
             "no-version-1" => Self::NoVersion1,
             "needs-reset" => Self::NeedsReset,
+            "reset-itself" => Self::ResetItself,
             "vanish" => Self::Vanish,
             "config-flip" => Self::ConfigurationFlip,
             "register" => Self::Register {

@@ -185,11 +185,6 @@ impl Devices {
         self.marks
     }
 
-    /// The guest makes a mark.
-    pub(super) fn mark(&mut self, value: u8) {
-        self.bus.mark(value);
-    }
-
     /// Whether input may come that has an interrupt.
     pub(super) fn can_wake(&self) -> bool {
         self.bus.hears_the_outside() || self.assigned.can_wake()
@@ -283,6 +278,12 @@ impl Host {
     /// Something came from outside.
     pub(super) fn poll_devices(&mut self) {
         self.devices.bus.poll(&Shared(&self.memory));
+        self.deliver();
+    }
+
+    /// The guest makes a mark.
+    pub(super) fn mark_devices(&mut self, value: u8) {
+        self.devices.bus.mark(value);
         self.deliver();
     }
 

@@ -34,7 +34,7 @@ impl Host {
 
     /// Tells the devices of a mark, and prints the counters.
     pub(super) fn mark(&mut self, value: u8) {
-        self.devices.mark(value);
+        self.mark_devices(value);
         if !self.options.marks {
             return;
         }

@@ -119,8 +119,40 @@ impl Function {
 
     /// The guest makes a mark: lies may begin and end with it.
     pub(crate) fn mark(&mut self, value: u8) {
+        let before = self.told();
         self.lies.mark(value);
         self.device.mark(value);
+        if self.lies.tell(Lie::ResetItself) {
+            self.reset();
+        }
+        if self.told() != before {
+            self.announce();
+        }
+    }
+
+    /// The lies about configuration and status that hold now.
+    fn told(&self) -> Vec<Lie> {
+        let of_configuration = |lie: &Lie| {
+            matches!(
+                lie,
+                Lie::Configuration { .. } | Lie::ConfigurationFlip | Lie::NeedsReset
+            )
+        };
+        self.lies.now().filter(of_configuration).collect()
+    }
+
+    /// Says that the configuration or the status is another one (VIRTIO 2.3).
+    fn announce(&mut self) {
+        if !self.registers.is_running() {
+            return;
+        }
+        self.registers.generation = self.registers.generation.wrapping_add(1);
+        self.isr |= virtio::ISR_CONFIGURATION;
+        let control = self.msix_control();
+        let message = self
+            .msix
+            .raise(self.registers.configuration_vector, control);
+        self.send(message.into_iter().collect());
     }
 
     /// What it did.

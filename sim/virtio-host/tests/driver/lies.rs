@@ -204,3 +204,37 @@ fn a_slow_device_takes_its_time_at_each_read() {
     // Both BARs.
     assert_eq!(slow, 0x1000 + 0x4000);
 }
+
+#[test]
+fn a_configuration_that_changes_at_a_mark_interrupts() {
+    let lies = ["device-config:0:9@mark:1-2", "needs-reset@mark:3"];
+    let host = Host::disk(&Content::of_sectors(4), &lies);
+    let disk = Disk::start(&host);
+    disk.0.device.set_configuration_vector(0).unwrap();
+    host.interrupts();
+    let mark = |value| {
+        host.bus.borrow_mut().mark(value);
+        host.interrupts().len()
+    };
+    let read = || {
+        let mut capacity = [0; 8];
+        let result = disk.0.device.read_configuration(0, &mut capacity);
+        result.map(|()| u64::from_le_bytes(capacity))
+    };
+    assert_eq!((mark(1), read()), (1, Ok(9)));
+    assert_eq!(mark(7), 0, "nothing new");
+    assert_eq!((mark(2), read()), (1, Ok(4)));
+    assert_eq!(disk.0.device.check(), Ok(()));
+    assert_eq!(mark(3), 1);
+    assert_eq!(disk.0.device.check(), Err(PciError::NeedsReset));
+}
+
+#[test]
+fn a_device_that_resets_itself_does_nothing_more() {
+    let host = Host::disk(&Content::of_sectors(4), &["reset-itself@mark:1"]);
+    let mut disk = Disk::start(&host);
+    assert_eq!(disk.flush(), block::STATUS_OK);
+    host.bus.borrow_mut().mark(1);
+    assert_eq!(disk.flush(), 0xFF, "no answer");
+    assert_eq!(host.statistics().violations, 0);
+}
