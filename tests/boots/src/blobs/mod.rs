@@ -25,6 +25,7 @@ mod state;
 mod tdcalls;
 mod tpm_commands;
 mod tpm_window;
+mod virtio;
 
 use crate::{Setup, Suite};
 use anyhow::{Result, ensure};
@@ -42,6 +43,7 @@ fn guests() -> impl Iterator<Item = Guest> {
         .chain(pending_interrupts::guests())
         .chain(modes::guests())
         .chain(l1_memory::guests())
+        .chain(virtio::guests())
         .chain(debugging::guests())
         .chain(ends::guests())
 }
