@@ -3,6 +3,7 @@
 //! * [`blobs`]: L2 guests of a few dozen instructions, for what no stock kernel does;
 //! * [`linux`]: Debian's kernel, with every TPM step, and with other platforms below it;
 //! * [`devices`]: Debian's kernel with devices on its PCI bus;
+//! * [`device_lies`]: the same, where the host's devices begin to lie under it;
 //! * [`throughput`]: what devices cost, by counts;
 //! * [`evidence`]: the round trip of evidence, [`RoundTrip`], and what must be true of it;
 //! * [`compatibility`]: what users boot that is odd, and must work all the same;
@@ -23,6 +24,7 @@
 pub mod bad_input;
 pub mod blobs;
 pub mod compatibility;
+pub mod device_lies;
 pub mod devices;
 pub mod evidence;
 mod launch_attacks;

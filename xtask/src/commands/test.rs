@@ -9,8 +9,8 @@ use crate::{device_initrd, figures, odd, postgresql, progress};
 use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
 use boots::{
-    Setup, Suite, bad_input, blobs, compatibility, devices, evidence, linux, micro_guests,
-    persistent, throughput,
+    Setup, Suite, bad_input, blobs, compatibility, device_lies, devices, evidence, linux,
+    micro_guests, persistent, throughput,
 };
 use std::process::Command;
 use std::time::Instant;
@@ -30,9 +30,10 @@ pub(crate) struct Options {
     /// Only the micro-guests.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     micro_guests: bool,
-    /// Only the guests with devices on their PCI bus, and what the devices cost.
-    #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
-    devices: bool,
+    /// Only the guests with devices on their PCI bus, and what the devices cost, or those of them whose devices lie and whose
+    /// name contains this.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob"])]
+    devices: Option<String>,
     /// Only the TPM that is kept across boots, with its key broker, or the parts of that whose name contains this.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob"])]
     persistent: Option<String>,
@@ -69,7 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         || options.persistent.is_some()
         || options.attest
         || options.micro_guests
-        || options.devices
+        || options.devices.is_some()
         || options.blob.is_some();
     if !part && options.compatibility.is_none() {
         lints(&mut tally);
@@ -91,12 +92,18 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             (None, None) if options.micro_guests => {
                 check(&mut tally, "micro-guests", &micro_guests::suite(setup));
             }
-            (None, None) if options.devices => {
+            (None, None) if options.devices.is_some() => {
+                let name = options.devices.as_deref().unwrap_or_default();
                 let drivers = device_initrd::build_for_tests(&setup.folder)?;
-                let program = figures::throughput::initrd(setup)?;
-                let suite = devices::suite(setup, &drivers);
-                let suite = suite.and(throughput::suite(setup, &program));
-                linux_boots(&mut tally, &suite);
+                let lies = device_lies::suite(setup, &drivers, name);
+                if name.is_empty() {
+                    let program = figures::throughput::initrd(setup)?;
+                    let suite = devices::suite(setup, &drivers).and(lies);
+                    let suite = suite.and(throughput::suite(setup, &program));
+                    linux_boots(&mut tally, &suite);
+                } else {
+                    linux_boots(&mut tally, &lies);
+                }
             }
             (None, None) if options.attest => {
                 let verifier = images::build_verifier(verifier)?;
@@ -119,6 +126,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                     .and(evidence::suite(setup, &verifier))
                     .and(linux::suite(setup))
                     .and(devices::suite(setup, &drivers))
+                    .and(device_lies::suite(setup, &drivers, ""))
                     .and(compatibility::suite(setup, &odd));
                 linux_boots(&mut tally, &suite);
                 let same = linux::two_are_the_same(setup);
