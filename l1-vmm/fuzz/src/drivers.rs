@@ -4,9 +4,10 @@ use super::host::{FUNCTION, Host, PORT, Pace, SECTORS, Shared, Ticks, window};
 use super::input::Input;
 use l1_vmm::virtio::block::{Block, BlockError, Limits};
 use l1_vmm::virtio::clock::{Clock, Deadline};
-use l1_vmm::virtio::console::{Console, ConsoleError};
+use l1_vmm::virtio::console::Console;
 use l1_vmm::virtio::pci::Device;
-use l1_vmm::virtio::vsock::{Vsock, VsockError};
+use l1_vmm::virtio::stream::StreamError;
+use l1_vmm::virtio::vsock::Vsock;
 use virtio_defs::{block, console, vsock};
 
 /// Calls of a driver at most.
@@ -196,7 +197,7 @@ pub fn host_console(data: &[u8]) {
     if found == Found::Lied {
         return;
     }
-    if last == Err(ConsoleError::TimeOut)
+    if last == Err(StreamError::TimeOut)
         && let Some((held, all)) = bench.host.model().held(console::QUEUE_RECEIVE)
     {
         assert_eq!(held, usize::from(all), "buffers that are left");
@@ -266,7 +267,7 @@ pub fn host_vsock(data: &[u8]) {
     if found == Found::Lied {
         return;
     }
-    if last == Err(VsockError::TimeOut) {
+    if last == Err(StreamError::TimeOut) {
         for queue in [vsock::QUEUE_RECEIVE, vsock::QUEUE_EVENT] {
             if let Some((held, all)) = bench.host.model().held(queue) {
                 let all = if queue == vsock::QUEUE_EVENT {

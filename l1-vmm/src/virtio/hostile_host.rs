@@ -6,7 +6,7 @@
 use super::block::{Block, BlockError, Limits};
 use super::buffers::QueueError;
 use super::clock::{Clock, Deadline};
-use super::console::{Console, ConsoleError};
+use super::console::Console;
 use super::model::ModelClock;
 use super::model::device::{CAP_MSIX, FUNCTION, Lie, ModelHost, window};
 use super::model::disk::{self, Disk};
@@ -14,6 +14,7 @@ use super::model::memory::Shared;
 use super::model::port::{self, Port};
 use super::pci::{Device, PciError};
 use super::ring::Broken;
+use super::stream::StreamError;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -62,7 +63,7 @@ fn open_disk(host: &ModelHost, memory: &Shared) -> Result<DiskBench, BlockError>
     })
 }
 
-fn open_port(host: &ModelHost, memory: &Shared) -> Result<PortBench, ConsoleError> {
+fn open_port(host: &ModelHost, memory: &Shared) -> Result<PortBench, StreamError> {
     let clock = ModelClock::default();
     let device = Device::find(host.clone(), FUNCTION, console::DEVICE_TYPE, &mut window())?;
     let driver = Console::open(device, memory.clone(), clock.clone(), "port");
@@ -120,12 +121,12 @@ impl PortBench {
         Deadline::after(&self.clock, 5_000_000)
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Result<(), ConsoleError> {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         let deadline = self.soon();
         self.driver.send(bytes, &deadline)
     }
 
-    fn receive(&mut self, length: usize) -> Result<Vec<u8>, ConsoleError> {
+    fn receive(&mut self, length: usize) -> Result<Vec<u8>, StreamError> {
         let deadline = self.soon();
         let mut into = vec![BEFORE; length];
         let count = self.driver.receive(&mut into, &deadline)?;
@@ -163,7 +164,7 @@ fn breaks(lie: Lie, is_expected: fn(&Broken) -> bool) {
     let mut port = port();
     port.host.model().answer = Box::new(lie);
     match port.send(b"bytes") {
-        Err(ConsoleError::Queue(QueueError::Broken(broken))) if is_expected(&broken) => {}
+        Err(StreamError::Queue(QueueError::Broken(broken))) if is_expected(&broken) => {}
         other => panic!("{other:?}"),
     }
     port.recovers();
@@ -223,7 +224,7 @@ fn used_lengths_are_never_believed() {
     let mut port = port();
     port.host.model().answer = Box::new(|queue, request, _| queue.push(request.head.into(), 0));
     port.answers(b"nothing of it");
-    assert_eq!(port.receive(100), Err(ConsoleError::TimeOut));
+    assert_eq!(port.receive(100), Err(StreamError::TimeOut));
     // All of a buffer, of which the device wrote two bytes, is what was in shared memory.
     port.host.model().answer =
         Box::new(|queue, request, _| queue.push(request.head.into(), request.writable_length()));
@@ -341,8 +342,8 @@ fn completions_that_never_come_or_come_too_late_are_none() {
     late.recovers();
     let mut port = port();
     port.host.model().work = Box::new(|_, _, _| None);
-    assert_eq!(port.receive(1), Err(ConsoleError::TimeOut));
-    assert_eq!(port.send(b"x"), Err(ConsoleError::TimeOut));
+    assert_eq!(port.receive(1), Err(StreamError::TimeOut));
+    assert_eq!(port.send(b"x"), Err(StreamError::TimeOut));
     port.recovers();
 }
 
@@ -362,7 +363,7 @@ fn starts(lie: impl FnMut(u64, u64) -> u64 + Clone + 'static, expected: PciError
     // A console has no configuration that L1 reads.
     match expected {
         PciError::ConfigurationUnstable => assert_eq!(error, None),
-        _ => assert_eq!(error, Some(ConsoleError::from(expected))),
+        _ => assert_eq!(error, Some(StreamError::from(expected))),
     }
     host.model().lie = None;
     assert!(open_port(&host, &memory).is_ok());

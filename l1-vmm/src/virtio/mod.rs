@@ -3,7 +3,7 @@
 //! * [`ring`]: the driver's side of a split virtqueue.
 //! * [`pci`]: finding a device on the host's bus, its registers, features, queues and interrupts.
 //! * [`slots`]: buffers for requests; [`buffers`]: queues of bytes; [`clock`]: bounds on waiting.
-//! * [`block`], [`console`], [`vsock`]: drivers of L1's own.
+//! * [`block`], [`console`], [`vsock`]: drivers of L1's own; [`stream`]: what the latter two have in common.
 //! * [`bridge`]: a device of the host's behind one of L2's.
 //! * [`devices`]: all devices of the bus, and which of them are L1's own.
 //!
@@ -29,4 +29,5 @@ mod restarts;
 pub mod ring;
 pub mod sharing;
 pub mod slots;
+pub mod stream;
 pub mod vsock;

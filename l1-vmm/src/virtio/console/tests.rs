@@ -7,7 +7,7 @@ use crate::virtio::model::device::{FUNCTION, ModelHost, numbers, window};
 use crate::virtio::model::memory::Shared;
 use crate::virtio::model::port::{self, honest};
 use crate::virtio::restarts::IN_A_ROW;
-use crate::virtio::ring::Broken;
+use crate::virtio::stream::bench as stream;
 use alloc::boxed::Box;
 use alloc::vec;
 use proptest::prelude::*;
@@ -15,22 +15,16 @@ use proptest::prelude::*;
 const BASE: u64 = 0x10_0000;
 type Driver = Console<ModelHost, Shared, ModelClock>;
 
-struct Port {
-    console: Driver,
-    host: ModelHost,
-    memory: Shared,
-    peer: port::Port,
-    clock: ModelClock,
-}
+type Bench = stream::Bench<Port, port::Port>;
 
-fn open_with(length: usize) -> Result<Port, ConsoleError> {
+fn open_with(length: usize) -> Result<Bench, StreamError> {
     let memory = Shared::new(BASE, length);
     let (host, peer) = port::host(&memory);
     let clock = ModelClock::default();
     let device = Device::find(host.clone(), FUNCTION, 3, &mut window())?;
     let console = Console::open(device, memory.clone(), clock.clone(), "console");
-    Ok(Port {
-        console: console.map_err(|returned| returned.error)?,
+    Ok(Bench {
+        stream: console.map_err(|returned| returned.error)?,
         host,
         memory,
         peer,
@@ -38,28 +32,11 @@ fn open_with(length: usize) -> Result<Port, ConsoleError> {
     })
 }
 
-fn open() -> Port {
+fn open() -> Bench {
     open_with(Driver::MEMORY_MAX).unwrap()
 }
 
-impl Port {
-    fn soon(&self) -> Deadline {
-        Deadline::after(&self.clock, 10_000_000)
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> Result<(), ConsoleError> {
-        let deadline = self.soon();
-        self.console.send(bytes, &deadline)
-    }
-
-    fn receive(&mut self, length: usize) -> Result<Vec<u8>, ConsoleError> {
-        let deadline = self.soon();
-        let mut into = vec![0; length];
-        let count = self.console.receive(&mut into, &deadline)?;
-        into.truncate(count);
-        Ok(into)
-    }
-
+impl Bench {
     /// The far end sends messages, each into a buffer that L1 gave it.
     fn answers(&self, messages: &[&[u8]]) {
         let messages = messages.iter().map(|message| message.to_vec());
@@ -94,24 +71,24 @@ fn more_comes_than_there_are_buffers() {
     for _ in 0..30 {
         assert_eq!(port.receive(4096).unwrap(), message);
     }
-    assert_eq!(port.receive(1), Err(ConsoleError::TimeOut));
+    assert_eq!(port.receive(1), Err(StreamError::TimeOut));
 }
 
 #[test]
 fn waiting_has_an_end_and_loses_nothing() {
     let mut port = open();
     let start = port.clock.now();
-    assert_eq!(port.receive(1), Err(ConsoleError::TimeOut));
+    assert_eq!(port.receive(1), Err(StreamError::TimeOut));
     let spent = port.clock.now() - start;
     assert!((10_000_000..11_000_000).contains(&spent), "{spent}");
     port.answers(&[b"late"]);
     assert_eq!(port.receive(100).unwrap(), b"late");
     // A far end that takes nothing.
     port.host.model().work = Box::new(|_, _, _| None);
-    assert_eq!(port.send(b"x"), Err(ConsoleError::TimeOut));
+    assert_eq!(port.send(b"x"), Err(StreamError::TimeOut));
     // How much of it was taken nobody knows.
-    assert_eq!(port.send(b"x"), Err(ConsoleError::Closed));
-    assert_eq!(port.receive(1), Err(ConsoleError::Closed));
+    assert_eq!(port.send(b"x"), Err(StreamError::Closed));
+    assert_eq!(port.receive(1), Err(StreamError::Closed));
 }
 
 #[test]
@@ -120,7 +97,7 @@ fn empty_buffers_for_ever_are_a_time_out() {
     port.host.model().work = Box::new(|_, _, _| Some(0));
     port.host.model().retry(console::QUEUE_RECEIVE);
     let start = port.clock.now();
-    assert_eq!(port.receive(1), Err(ConsoleError::TimeOut));
+    assert_eq!(port.receive(1), Err(StreamError::TimeOut));
     assert!(port.clock.now() - start < 11_000_000);
 }
 
@@ -128,15 +105,7 @@ fn empty_buffers_for_ever_are_a_time_out() {
 fn a_stream_starts_again_a_bounded_number_of_times() {
     let mut port = open();
     port.answers(&[b"of the first stream"]);
-    for _ in 0..IN_A_ROW {
-        port.host.model().work = Box::new(|_, _, _| None);
-        assert_eq!(port.send(b"x"), Err(ConsoleError::TimeOut));
-        honest(&port.host, &port.peer);
-        port.console.restart().unwrap();
-        port.send(b"y").unwrap();
-        assert_eq!(port.receive(100), Err(ConsoleError::TimeOut));
-    }
-    assert_eq!(port.console.restart(), Err(ConsoleError::GivenUp));
+    port.starts_a_bounded_number_of_times(|port| honest(&port.host, &port.peer));
     assert_eq!(
         port.peer.borrow().received,
         [b'y'].repeat(IN_A_ROW as usize)
@@ -145,33 +114,13 @@ fn a_stream_starts_again_a_bounded_number_of_times() {
 
 #[test]
 fn a_device_that_breaks_the_rules_closes_the_stream() {
-    for (lie, expected) in [
-        (
-            (|queue, _, _| queue.push(9, 0)) as crate::virtio::model::device::Lie,
-            Broken::UsedId { id: 9, size: 8 },
-        ),
-        (
-            |queue, request, _| queue.push(request.head.into(), BUFFER + 1),
-            Broken::UsedLength {
-                length: BUFFER + 1,
-                writable: 0,
-            },
-        ),
-        (
-            |queue, _, _| queue.set_used_index(3),
-            Broken::UsedIndex {
-                index: 3,
-                seen: 0,
-                in_flight: 1,
-            },
-        ),
-    ] {
+    for (lie, expected) in stream::LIES {
         let mut port = open();
         port.host.model().answer = Box::new(lie);
         assert_eq!(port.send(b"x"), Err(QueueError::from(expected).into()));
-        assert_eq!(port.send(b"x"), Err(ConsoleError::Closed));
+        assert_eq!(port.send(b"x"), Err(StreamError::Closed));
         honest(&port.host, &port.peer);
-        port.console.restart().unwrap();
+        port.stream.restart().unwrap();
         port.send(b"after").unwrap();
         assert_eq!(port.peer.borrow().received, b"xafter");
     }
@@ -195,7 +144,7 @@ fn small_memory_and_small_queues_do() {
 }
 
 /// A host that answers as it should most of the time, and writes into shared memory before any read.
-fn hostile(port: &Port, seed: u64) {
+fn hostile(port: &Bench, seed: u64) {
     let mut number = numbers(seed);
     port.memory.before_read(move |bytes, offset, length| {
         if number().is_multiple_of(32) {
@@ -235,26 +184,10 @@ fn hostile(port: &Port, seed: u64) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
-    /// Each call ends in time, gives no more bytes than asked for, and no buffer is lost.
     #[test]
     fn a_hostile_host_makes_every_call_end(seed in any::<u64>()) {
         let mut port = open();
         hostile(&port, seed);
-        let mut number = numbers(!seed);
-        for _ in 0..30 {
-            let length = number() as usize % 5000;
-            let start = port.clock.now();
-            let result = match number() % 2 {
-                0 => port.send(&vec![3; length]),
-                _ => port.receive(length).map(|bytes| assert!(bytes.len() <= length)),
-            };
-            prop_assert!(port.clock.now() - start < 20_000_000);
-            if matches!(result, Err(error) if error != ConsoleError::TimeOut) {
-                let _ = port.console.restart();
-            }
-            if let Some(link) = &port.console.link {
-                prop_assert!(link.receive.holds_all() && link.transmit.holds_all());
-            }
-        }
+        port.every_call_ends(seed, |link| link.receive.holds_all() && link.transmit.holds_all());
     }
 }

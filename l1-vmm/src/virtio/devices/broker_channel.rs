@@ -2,9 +2,10 @@
 
 use super::{Devices, Found};
 use crate::virtio::clock::{Clock, Deadline};
-use crate::virtio::console::{Console, ConsoleError};
+use crate::virtio::console::Console;
 use crate::virtio::pci::{Device, HostPci, Returned};
-use crate::virtio::vsock::{Vsock, VsockError};
+use crate::virtio::stream::StreamError;
+use crate::virtio::vsock::Vsock;
 use alloc::boxed::Box;
 use tdcall::SharedBuffer;
 use virtio_defs::{console, vsock};
@@ -22,10 +23,10 @@ pub enum ChannelError {
     Absent,
     /// The console is of no use.
     #[error("the console for the key broker: {0}")]
-    Console(#[from] ConsoleError),
+    Console(StreamError),
     /// The socket is of no use.
     #[error("the socket for the key broker: {0}")]
-    Vsock(#[from] VsockError),
+    Vsock(StreamError),
 }
 
 impl ChannelError {
@@ -33,14 +34,14 @@ impl ChannelError {
     pub fn is_time_out(self) -> bool {
         matches!(
             self,
-            Self::Console(ConsoleError::TimeOut) | Self::Vsock(VsockError::TimeOut)
+            Self::Console(StreamError::TimeOut) | Self::Vsock(StreamError::TimeOut)
         )
     }
 }
 
 /// The bytes to and from the key broker.
 #[derive(Debug)]
-pub enum BrokerChannel<H, B, C> {
+pub enum BrokerChannel<H, B: SharedBuffer + Clone, C> {
     /// By a console.
     Console(Box<Console<H, B, C>>),
     /// By a connection to [`BROKER_PORT`] of the host.
@@ -65,24 +66,26 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> BrokerChannel<H, B, C> {
     /// Sends all of `bytes`.
     pub fn send(&mut self, bytes: &[u8], deadline: &Deadline) -> Result<(), ChannelError> {
         match self {
-            Self::Console(console) => Ok(console.send(bytes, deadline)?),
-            Self::Vsock(socket) => Ok(socket.send(bytes, deadline)?),
+            Self::Console(stream) => stream.send(bytes, deadline).map_err(ChannelError::Console),
+            Self::Vsock(stream) => stream.send(bytes, deadline).map_err(ChannelError::Vsock),
         }
     }
 
     /// Receives what there is, up to `into`; waits for a byte at least. Returns how many.
     pub fn receive(&mut self, into: &mut [u8], deadline: &Deadline) -> Result<usize, ChannelError> {
         match self {
-            Self::Console(console) => Ok(console.receive(into, deadline)?),
-            Self::Vsock(socket) => Ok(socket.receive(into, deadline)?),
+            Self::Console(stream) => stream
+                .receive(into, deadline)
+                .map_err(ChannelError::Console),
+            Self::Vsock(stream) => stream.receive(into, deadline).map_err(ChannelError::Vsock),
         }
     }
 
     /// Begins an empty stream.
     pub fn restart(&mut self) -> Result<(), ChannelError> {
         match self {
-            Self::Console(console) => Ok(console.restart()?),
-            Self::Vsock(socket) => Ok(socket.restart()?),
+            Self::Console(stream) => stream.restart().map_err(ChannelError::Console),
+            Self::Vsock(stream) => stream.restart().map_err(ChannelError::Vsock),
         }
     }
 }
@@ -99,27 +102,21 @@ impl<H: HostPci> Devices<H> {
         let found = self.take_first(|found| kinds.contains(&found.kind));
         let found = found.ok_or(ChannelError::Absent)?;
         if found.kind == console::DEVICE_TYPE {
-            return self.driven(found, |device| {
-                match Console::open(device, memory, clock, "console for the key broker") {
-                    Ok(console) => Ok(BrokerChannel::Console(Box::new(console))),
-                    Err(returned) => Err(Box::new(returned.with_error())),
-                }
-            });
+            let open = |device| Console::open(device, memory, clock, "console for the key broker");
+            let opened = self.driven(found, open).map_err(ChannelError::Console);
+            return Ok(BrokerChannel::Console(Box::new(opened?)));
         }
-        self.driven(found, |device| {
-            match Vsock::open(device, memory, clock, BROKER_PORT) {
-                Ok(socket) => Ok(BrokerChannel::Vsock(Box::new(socket))),
-                Err(returned) => Err(Box::new(returned.with_error())),
-            }
-        })
+        let open = |device| Vsock::open(device, memory, clock, BROKER_PORT);
+        let opened = self.driven(found, open).map_err(ChannelError::Vsock);
+        Ok(BrokerChannel::Vsock(Box::new(opened?)))
     }
 
     /// What `open` makes of a device; one that it refuses is put back.
     fn driven<T>(
         &mut self,
         found: Found<H>,
-        open: impl FnOnce(Device<H>) -> Result<T, Box<Returned<H, ChannelError>>>,
-    ) -> Result<T, ChannelError> {
+        open: impl FnOnce(Device<H>) -> Result<T, Box<Returned<H, StreamError>>>,
+    ) -> Result<T, StreamError> {
         let Found {
             function,
             kind,

@@ -2,13 +2,12 @@
 
 use super::*;
 use crate::virtio::buffers::QueueError;
-use crate::virtio::console::ConsoleError;
 use crate::virtio::model::ModelClock;
 use crate::virtio::model::device::{FUNCTION, ModelHost, window};
 use crate::virtio::model::memory::Shared;
 use crate::virtio::model::socket;
 use crate::virtio::pci::Structure;
-use crate::virtio::vsock::VsockError;
+use crate::virtio::stream::StreamError;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec;
@@ -247,7 +246,7 @@ fn the_first_console_or_socket_is_the_channel() {
     let channel = devices.broker_channel(small.clone(), clock.clone());
     assert_eq!(
         channel.unwrap_err(),
-        ChannelError::Console(ConsoleError::Queue(QueueError::Memory))
+        ChannelError::Console(StreamError::Queue(QueueError::Memory))
     );
     assert_eq!(devices.iter().count(), 6, "it was put back");
     let channel = devices.broker_channel(memory.clone(), clock.clone());
@@ -255,7 +254,7 @@ fn the_first_console_or_socket_is_the_channel() {
     let channel = devices.broker_channel(small, clock.clone());
     assert_eq!(
         channel.unwrap_err(),
-        ChannelError::Vsock(VsockError::Queue(QueueError::Memory))
+        ChannelError::Vsock(StreamError::Queue(QueueError::Memory))
     );
     let channel = devices.broker_channel(memory.clone(), clock.clone());
     assert!(matches!(channel.unwrap(), BrokerChannel::Vsock(_)));

@@ -1,37 +1,4 @@
-//! Why a socket did not do something.
-
-use crate::virtio::buffers::QueueError;
-use crate::virtio::pci::PciError;
-
-/// Why a call was not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum VsockError {
-    /// The device is not used, or broke a rule of a queue.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    /// What it says of this machine's address is none.
-    #[error("no context identifier of a guest: {0:#x}")]
-    GuestCid(u64),
-    /// It broke a rule of a connection.
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    /// Nothing came, or not all was taken, in time.
-    #[error("no answer in time")]
-    TimeOut,
-    /// There is no connection: it is of no use until [`restart`](super::Vsock::restart).
-    #[error("the connection is closed")]
-    Closed,
-    /// No start is left: L1 takes eight in a row, and one a minute.
-    #[error("the socket was given up")]
-    GivenUp,
-}
-
-impl From<PciError> for VsockError {
-    fn from(error: PciError) -> Self {
-        Self::Queue(error.into())
-    }
-}
+//! The rules of a connection.
 
 /// The rule of a connection that its far end, or the device, broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

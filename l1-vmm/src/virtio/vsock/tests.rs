@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::virtio::buffers::QueueError;
+use crate::virtio::clock::Deadline;
 use crate::virtio::model::ModelClock;
-use crate::virtio::model::device::{FUNCTION, Lie, ModelHost, numbers, window};
+use crate::virtio::model::device::{FUNCTION, ModelHost, numbers, window};
 use crate::virtio::model::memory::Shared;
 use crate::virtio::model::socket::{self, Packet, honest};
-use crate::virtio::restarts::IN_A_ROW;
-use crate::virtio::ring::Broken;
+use crate::virtio::stream::bench as stream;
 use alloc::boxed::Box;
 use alloc::vec;
 use proptest::prelude::*;
@@ -17,22 +17,16 @@ const CID: u64 = 42;
 const PORT: u32 = 7_000;
 type Driver = Vsock<ModelHost, Shared, ModelClock>;
 
-struct Machine {
-    socket: Driver,
-    host: ModelHost,
-    memory: Shared,
-    peer: socket::Socket,
-    clock: ModelClock,
-}
+type Machine = stream::Bench<Socket, socket::Socket>;
 
-fn open_as(cid: u64, length: usize) -> Result<Machine, VsockError> {
+fn open_as(cid: u64, length: usize) -> Result<Machine, StreamError> {
     let memory = Shared::new(BASE, length);
     let (host, peer) = socket::host(&memory, cid);
     let clock = ModelClock::default();
     let device = Device::find(host.clone(), FUNCTION, vsock::DEVICE_TYPE, &mut window()).unwrap();
     let socket = Vsock::open(device, memory.clone(), clock.clone(), PORT);
     Ok(Machine {
-        socket: socket.map_err(|returned| returned.error)?,
+        stream: socket.map_err(|returned| returned.error)?,
         host,
         memory,
         peer,
@@ -45,23 +39,6 @@ fn open() -> Machine {
 }
 
 impl Machine {
-    fn soon(&self) -> Deadline {
-        Deadline::after(&self.clock, 10_000_000)
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> Result<(), VsockError> {
-        let deadline = self.soon();
-        self.socket.send(bytes, &deadline)
-    }
-
-    fn receive(&mut self, length: usize) -> Result<Vec<u8>, VsockError> {
-        let deadline = self.soon();
-        let mut into = vec![0; length];
-        let count = self.socket.receive(&mut into, &deadline)?;
-        into.truncate(count);
-        Ok(into)
-    }
-
     /// All that comes until nothing does.
     fn receive_all(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
@@ -69,7 +46,7 @@ impl Machine {
             match self.receive(700) {
                 Ok(bytes) => all.extend(bytes),
                 Err(error) => {
-                    assert_eq!(error, VsockError::TimeOut);
+                    assert_eq!(error, StreamError::TimeOut);
                     return all;
                 }
             }
@@ -147,7 +124,7 @@ fn what_the_far_end_has_no_room_for_waits() {
         }
         _ => None,
     });
-    assert_eq!(machine.send(&numbered(9_000)), Err(VsockError::TimeOut));
+    assert_eq!(machine.send(&numbered(9_000)), Err(StreamError::TimeOut));
     assert_eq!(machine.peer.borrow().received.len(), 5_000 + 1);
 }
 
@@ -157,7 +134,7 @@ fn a_connection_is_asked_for_until_there_is_a_far_end() {
     machine.peer.borrow_mut().refuses = 3;
     let begin = machine.clock.now();
     let deadline = Deadline::after(&machine.clock, 1_000_000_000);
-    machine.socket.send(b"late", &deadline).unwrap();
+    machine.stream.send(b"late", &deadline).unwrap();
     let took = machine.clock.now() - begin;
     assert!((600_000_000..700_000_000).contains(&took), "{took}");
     assert_eq!(machine.peer.borrow().received, b"late");
@@ -183,13 +160,13 @@ fn a_connection_that_ended_is_closed_until_a_restart() {
     machine.comes(&end.to_bytes());
     // What came before the end is not lost by it.
     assert_eq!(machine.receive(100).unwrap(), b"last");
-    assert_eq!(machine.receive(100), Err(VsockError::Closed));
-    assert_eq!(machine.send(b"y"), Err(VsockError::Closed));
+    assert_eq!(machine.receive(100), Err(StreamError::Closed));
+    assert_eq!(machine.send(b"y"), Err(StreamError::Closed));
     let last = machine.peer.borrow().packets.last().unwrap().operation;
     assert_eq!(last, vsock::OPERATION_RESET, "both ends have ended");
-    machine.socket.restart().unwrap();
-    assert_eq!(machine.receive(1), Err(VsockError::Closed));
-    machine.socket.restart().unwrap();
+    machine.stream.restart().unwrap();
+    assert_eq!(machine.receive(1), Err(StreamError::Closed));
+    machine.stream.restart().unwrap();
     machine.send(b"again").unwrap();
     assert_eq!(machine.peer.borrow().received, b"again");
 }
@@ -198,7 +175,7 @@ fn a_connection_that_ended_is_closed_until_a_restart() {
 fn half_of_a_message_is_not_begun_anew_on_another_connection() {
     let mut machine = Machine::connected();
     machine.comes(&machine.packet(vsock::OPERATION_RESET, &[]).to_bytes());
-    assert_eq!(machine.send(b"second half"), Err(VsockError::Closed));
+    assert_eq!(machine.send(b"second half"), Err(StreamError::Closed));
 }
 
 #[test]
@@ -209,14 +186,14 @@ fn an_event_ends_the_connection() {
         _ => None,
     });
     machine.host.model().retry(vsock::QUEUE_EVENT);
-    assert_eq!(machine.receive(1), Err(VsockError::Closed));
+    assert_eq!(machine.receive(1), Err(StreamError::Closed));
 }
 
 #[test]
 fn waiting_has_an_end_and_loses_nothing() {
     let mut machine = Machine::connected();
     let start = machine.clock.now();
-    assert_eq!(machine.receive(1), Err(VsockError::TimeOut));
+    assert_eq!(machine.receive(1), Err(StreamError::TimeOut));
     let spent = machine.clock.now() - start;
     assert!((10_000_000..11_000_000).contains(&spent), "{spent}");
     machine.comes(&machine.packet(vsock::OPERATION_DATA, b"late").to_bytes());
@@ -224,9 +201,9 @@ fn waiting_has_an_end_and_loses_nothing() {
     // A far end that does not answer at all.
     let mut machine = open();
     machine.host.model().work = Box::new(|_, _, _| None);
-    assert_eq!(machine.send(b"x"), Err(VsockError::TimeOut));
-    assert_eq!(machine.send(b"x"), Err(VsockError::Closed));
-    assert_eq!(machine.receive(1), Err(VsockError::Closed));
+    assert_eq!(machine.send(b"x"), Err(StreamError::TimeOut));
+    assert_eq!(machine.send(b"x"), Err(StreamError::Closed));
+    assert_eq!(machine.receive(1), Err(StreamError::Closed));
 }
 
 #[test]
@@ -250,7 +227,7 @@ fn packets_of_others_are_passed_over() {
     machine.comes(&other);
     machine.comes(&mine.to_bytes());
     assert_eq!(machine.receive(100).unwrap(), b"mine");
-    assert_eq!(machine.receive(100), Err(VsockError::TimeOut));
+    assert_eq!(machine.receive(100), Err(StreamError::TimeOut));
 }
 
 #[test]
@@ -258,7 +235,7 @@ fn credit_that_is_asked_for_is_told() {
     let mut machine = Machine::connected();
     let asks = machine.packet(vsock::OPERATION_CREDIT_REQUEST, &[]);
     machine.comes(&asks.to_bytes());
-    assert_eq!(machine.receive(1), Err(VsockError::TimeOut));
+    assert_eq!(machine.receive(1), Err(StreamError::TimeOut));
     let last = machine.peer.borrow().packets.last().unwrap().clone();
     assert_eq!(last.operation, vsock::OPERATION_CREDIT_UPDATE);
     assert_eq!(last.allocated, connection::ALLOCATED);
@@ -317,8 +294,8 @@ fn rules_of_a_connection() {
         change(&mut packet);
         machine.comes(&packet);
         assert_eq!(machine.receive(1), Err(expected.into()), "{operation}");
-        assert_eq!(machine.receive(1), Err(VsockError::Closed));
-        machine.socket.restart().unwrap();
+        assert_eq!(machine.receive(1), Err(StreamError::Closed));
+        machine.stream.restart().unwrap();
         machine.send(b"after").unwrap();
     }
 }
@@ -341,7 +318,7 @@ fn an_address_that_is_none_is_refused() {
     for cid in [0, 1, 2, 0xFFFF_FFFF, 0x1_0000_0003, u64::MAX] {
         assert_eq!(
             open_as(cid, Driver::MEMORY_MAX).err(),
-            Some(VsockError::GuestCid(cid))
+            Some(StreamError::GuestCid(cid))
         );
     }
     assert!(open_as(3, Driver::MEMORY_MAX).is_ok());
@@ -350,47 +327,19 @@ fn an_address_that_is_none_is_refused() {
 
 #[test]
 fn it_starts_again_a_bounded_number_of_times() {
-    let mut machine = open();
-    for _ in 0..IN_A_ROW {
-        machine.host.model().work = Box::new(|_, _, _| None);
-        assert_eq!(machine.send(b"x"), Err(VsockError::TimeOut));
-        honest(&machine.host, &machine.peer);
-        machine.socket.restart().unwrap();
-        machine.send(b"y").unwrap();
-    }
-    assert_eq!(machine.socket.restart(), Err(VsockError::GivenUp));
+    open().starts_a_bounded_number_of_times(|machine| honest(&machine.host, &machine.peer));
 }
 
 #[test]
 fn a_device_that_breaks_the_rules_closes_the_stream() {
-    for (lie, expected) in [
-        (
-            (|queue, _, _| queue.push(9, 0)) as Lie,
-            Broken::UsedId { id: 9, size: 8 },
-        ),
-        (
-            |queue, request, _| queue.push(request.head.into(), BUFFER + 1),
-            Broken::UsedLength {
-                length: BUFFER + 1,
-                writable: 0,
-            },
-        ),
-        (
-            |queue, _, _| queue.set_used_index(3),
-            Broken::UsedIndex {
-                index: 3,
-                seen: 0,
-                in_flight: 1,
-            },
-        ),
-    ] {
+    for (lie, expected) in stream::LIES {
         let mut machine = open();
         machine.host.model().answer = Box::new(lie);
         let error = machine.send(b"x").unwrap_err();
         assert_eq!(error, QueueError::from(expected).into());
-        assert_eq!(machine.send(b"x"), Err(VsockError::Closed));
+        assert_eq!(machine.send(b"x"), Err(StreamError::Closed));
         honest(&machine.host, &machine.peer);
-        machine.socket.restart().unwrap();
+        machine.stream.restart().unwrap();
         machine.send(b"after").unwrap();
         assert_eq!(machine.peer.borrow().received, b"after");
     }
@@ -465,27 +414,12 @@ fn hostile(machine: &Machine, seed: u64) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
-    /// Each call ends in time, gives no more bytes than asked for, holds no more than it may, and loses no buffer.
     #[test]
     fn a_hostile_host_makes_every_call_end(seed in any::<u64>()) {
         let mut machine = open();
         hostile(&machine, seed);
-        let mut number = numbers(!seed);
-        for _ in 0..30 {
-            let length = number() as usize % 5000;
-            let start = machine.clock.now();
-            let result = match number() % 2 {
-                0 => machine.send(&vec![3; length]),
-                _ => machine.receive(length).map(|bytes| assert!(bytes.len() <= length)),
-            };
-            prop_assert!(machine.clock.now() - start < 20_000_000);
-            if matches!(result, Err(error) if error != VsockError::TimeOut) {
-                let _ = machine.socket.restart();
-            }
-            if let Some(link) = &machine.socket.link {
-                prop_assert!(link.receive.holds_all() && link.transmit.holds_all());
-                prop_assert!(link.events.holds_all());
-            }
-        }
+        machine.every_call_ends(seed, |link| {
+            link.receive.holds_all() && link.transmit.holds_all() && link.events.holds_all()
+        });
     }
 }

@@ -3,7 +3,8 @@
 use super::host::{FUNCTION, Host, Ticks, Wire, window};
 use l1_vmm::virtio::clock::Deadline;
 use l1_vmm::virtio::pci::Device;
-use l1_vmm::virtio::vsock::{Vsock, VsockError};
+use l1_vmm::virtio::stream::StreamError;
+use l1_vmm::virtio::vsock::Vsock;
 use virtio_defs::vsock;
 use virtio_host::Sockets;
 
@@ -77,7 +78,7 @@ fn every_lie_of_sockets_comes_to_an_end() {
         let host = Host::new(Sockets::new(3), &[lie]);
         let clock = Ticks::default();
         let mut stream = connected(&host, &clock, 7);
-        let _: Result<(), VsockError> = stream.send(b"hello", &deadline(&clock));
+        let _: Result<(), StreamError> = stream.send(b"hello", &deadline(&clock));
         let mut room = [0; 64];
         if let Ok(count) = stream.receive(&mut room, &deadline(&clock)) {
             assert!(count <= room.len(), "{lie}");
