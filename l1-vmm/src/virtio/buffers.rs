@@ -38,6 +38,24 @@ pub enum QueueError {
     Memory,
 }
 
+/// Sets queue `index` up with `size` descriptors in `memory`. Nobody is interrupted by it: L1 looks.
+pub(super) fn set_up_ring<H: HostPci, B: SharedBuffer, T>(
+    device: &mut Device<H>,
+    index: u16,
+    features: u64,
+    memory: B,
+    size: u16,
+) -> Result<(Ring<B, T>, Doorbell), QueueError> {
+    let suppression = match features & feature::EVENT_IDX {
+        0 => Suppression::Flags,
+        _ => Suppression::EventIndex,
+    };
+    let mut ring = Ring::new(memory, size, suppression)?;
+    ring.ask_for_none();
+    let doorbell = device.set_up_queue(index, &ring.areas(), None)?;
+    Ok((ring, doorbell))
+}
+
 /// One direction of a stream: a queue whose buffers are all of a length.
 #[derive(Debug)]
 pub(super) struct Queue<B> {
@@ -65,13 +83,7 @@ impl<B: SharedBuffer + Clone> Queue<B> {
         if slots.free() == 0 {
             return Err(QueueError::Memory);
         }
-        let suppression = match features & feature::EVENT_IDX {
-            0 => Suppression::Flags,
-            _ => Suppression::EventIndex,
-        };
-        let mut ring = Ring::new(ring, size, suppression)?;
-        ring.ask_for_none();
-        let doorbell = device.set_up_queue(index, &ring.areas(), None)?;
+        let (ring, doorbell) = set_up_ring(device, index, features, ring, size)?;
         Ok(Self {
             ring,
             #[cfg(test)]

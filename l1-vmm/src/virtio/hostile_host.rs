@@ -157,7 +157,7 @@ fn breaks(lie: Lie, is_expected: fn(&Broken) -> bool) {
     let mut disk = disk();
     disk.host.model().answer = Box::new(lie);
     match disk.read() {
-        Err(BlockError::Broken(broken)) if is_expected(&broken) => {}
+        Err(BlockError::Queue(QueueError::Broken(broken))) if is_expected(&broken) => {}
         other => panic!("{other:?}"),
     }
     disk.recovers();
@@ -193,7 +193,7 @@ fn forged_used_ids_reach_nothing() {
         let mut disk = disk();
         disk.host.model().answer = Box::new(forged);
         let error = disk.read().unwrap_err();
-        let BlockError::Broken(Broken::NotInFlight { .. }) = error else {
+        let BlockError::Queue(QueueError::Broken(Broken::NotInFlight { .. })) = error else {
             panic!("{error:?}");
         };
         disk.recovers();
@@ -353,7 +353,7 @@ fn starts(lie: impl FnMut(u64, u64) -> u64 + Clone + 'static, expected: PciError
     let (host, _) = disk::host(&memory);
     host.model().lie = Some(Box::new(lie.clone()));
     let error = open_disk(&host, &memory).err();
-    assert_eq!(error, Some(BlockError::Device(expected)));
+    assert_eq!(error, Some(BlockError::from(expected)));
     assert!(host.model().accesses < 5_000);
     host.model().lie = None;
     assert!(open_disk(&host, &memory).is_ok());
@@ -504,7 +504,10 @@ fn a_device_that_vanishes_at_any_access_is_an_error() {
     // An error instead of ones.
     let mut disk = disk();
     disk.host.model().gone = true;
-    assert!(matches!(disk.read(), Err(BlockError::Device(_))));
+    assert!(matches!(
+        disk.read(),
+        Err(BlockError::Queue(QueueError::Device(_)))
+    ));
     disk.host.model().gone = false;
     disk.recovers();
 }

@@ -1,27 +1,16 @@
 //! Why a block device did not do something.
 
+use crate::virtio::buffers::QueueError;
 use crate::virtio::pci::PciError;
-use crate::virtio::ring::{Broken, PostError, RingError};
+use crate::virtio::ring::PostError;
 
 /// Why a call was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlockError {
-    /// The device is not used.
+    /// The device is not used, or broke a rule of the queue.
     #[error(transparent)]
-    Device(#[from] PciError),
-    /// It broke a rule of the queue.
-    #[error(transparent)]
-    Broken(#[from] Broken),
-    /// The queue does not take the request.
-    #[error(transparent)]
-    Post(#[from] PostError),
-    /// The queue cannot be where it should.
-    #[error(transparent)]
-    Ring(#[from] RingError),
-    /// There is no memory for a queue and a request.
-    #[error("no room for a queue and a request")]
-    Memory,
+    Queue(QueueError),
     /// It has broken the rules too often, or became another one. It is not asked again.
     #[error("the device was given up")]
     GivenUp,
@@ -70,6 +59,16 @@ pub enum BlockError {
     },
 }
 
+/// Whatever a queue cannot do.
+impl<E> From<E> for BlockError
+where
+    QueueError: From<E>,
+{
+    fn from(error: E) -> Self {
+        Self::Queue(error.into())
+    }
+}
+
 /// What a failure says of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -88,12 +87,14 @@ impl BlockError {
         match self {
             Self::TimeOut
             | Self::Io
-            | Self::Device(PciError::Host(_) | PciError::Absent | PciError::NeedsReset) => {
-                Verdict::Passing
-            }
-            Self::Device(_)
-            | Self::Broken(_)
-            | Self::Post(PostError::Broken(_))
+            | Self::Queue(QueueError::Device(
+                PciError::Host(_) | PciError::Absent | PciError::NeedsReset,
+            )) => Verdict::Passing,
+            Self::Queue(
+                QueueError::Device(_)
+                | QueueError::Broken(_)
+                | QueueError::Post(PostError::Broken(_)),
+            )
             | Self::Status(_)
             | Self::Short { .. } => Verdict::Fault,
             Self::Changed => Verdict::Another,

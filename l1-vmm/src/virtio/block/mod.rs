@@ -18,9 +18,10 @@ pub use error::BlockError;
 
 use error::Verdict;
 
+use super::buffers::{QueueError, set_up_ring};
 use super::clock::{Clock, Deadline, Patience, Wait};
 use super::pci::{Device, Doorbell, HostPci, Returned};
-use super::ring::{Notification, PostError, Ring, Suppression};
+use super::ring::{Notification, PostError, Ring};
 use super::slots::Slots;
 use crate::shared_buffer::Part;
 use alloc::boxed::Box;
@@ -146,7 +147,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Block<H, B, C> {
     ) -> Result<Self, Box<Returned<H, BlockError>>> {
         let started = Part::new(memory.clone(), RING..memory.length())
             .filter(|buffers| buffers.length() >= request::SLOT as usize)
-            .ok_or(BlockError::Memory)
+            .ok_or(BlockError::Queue(QueueError::Memory))
             .and_then(|buffers| {
                 let (geometry, link) = connect(&mut device, &memory, &clock, required, limits)?;
                 Ok((buffers, geometry, link))
@@ -312,7 +313,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Block<H, B, C> {
             {
                 match request::post(&mut link.ring, &mut self.slots, transfer, place, slot) {
                     Ok(()) => next = chunks.next(),
-                    Err(BlockError::Post(PostError::Full)) => break,
+                    Err(BlockError::Queue(QueueError::Post(PostError::Full))) => break,
                     Err(error) => return Err(error),
                 }
             }
@@ -365,14 +366,8 @@ fn connect<H: HostPci, B: SharedBuffer + Clone>(
     let features = device.start(required, wanted, clock, limits.reset)?;
     let geometry = Geometry::read(device, features)?;
     let size = device.queue_size(0, QUEUE_SIZE)?;
-    let part = Part::new(memory.clone(), 0..RING).ok_or(BlockError::Memory)?;
-    let suppression = match features & feature::EVENT_IDX {
-        0 => Suppression::Flags,
-        _ => Suppression::EventIndex,
-    };
-    let mut ring = Ring::new(part, size, suppression)?;
-    ring.ask_for_none();
-    let doorbell = device.set_up_queue(0, &ring.areas(), None)?;
+    let part = Part::new(memory.clone(), 0..RING).ok_or(QueueError::Memory)?;
+    let (ring, doorbell) = set_up_ring(device, 0, features, part, size)?;
     device.run()?;
     Ok((geometry, Link { ring, doorbell }))
 }

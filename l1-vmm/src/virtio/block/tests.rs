@@ -261,7 +261,7 @@ fn a_device_that_goes_on_breaking_rules_is_given_up() {
     let (mut block, host, disk) = open();
     block.limits.faults = 8;
     host.model().answer = Box::new(|queue, _, _| queue.push(99, 0));
-    let broken = BlockError::Broken(Broken::UsedId { id: 99, size: 16 });
+    let broken = BlockError::from(Broken::UsedId { id: 99, size: 16 });
     // Three attempts, and then one a call: the ninth fault is one too many.
     for _ in 0..7 {
         assert_eq!(block.write(0, &[0; 512]), Err(broken));
@@ -357,7 +357,7 @@ fn a_device_that_says_that_it_cannot_go_on_is_not_waited_for() {
         _ => value,
     }));
     let start = block.clock.now();
-    let needs_reset = BlockError::Device(PciError::NeedsReset);
+    let needs_reset = BlockError::from(PciError::NeedsReset);
     assert_eq!(block.flush(), Err(needs_reset));
     assert!(block.clock.now() - start < LIMITS.attempt);
 }
@@ -417,7 +417,10 @@ fn absurd_configurations_are_bounded() {
     }
     let small = Shared::new(BASE, Driver::MEMORY_MIN - 1);
     let (host, _) = disk::host(&small);
-    assert_eq!(open_with(&host, &small).unwrap_err(), BlockError::Memory);
+    assert_eq!(
+        open_with(&host, &small).unwrap_err(),
+        QueueError::Memory.into()
+    );
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Why a stream did not do something.
 
 use crate::virtio::buffers::QueueError;
-use crate::virtio::pci::PciError;
 use crate::virtio::vsock::ConnectionError;
 
 /// Why a call was not done.
@@ -10,7 +9,7 @@ use crate::virtio::vsock::ConnectionError;
 pub enum StreamError {
     /// The device is not used, or broke a rule of a queue.
     #[error(transparent)]
-    Queue(#[from] QueueError),
+    Queue(QueueError),
     /// What a socket device says of this machine's address is none.
     #[error("no context identifier of a guest: {0:#x}")]
     GuestCid(u64),
@@ -28,8 +27,12 @@ pub enum StreamError {
     GivenUp,
 }
 
-impl From<PciError> for StreamError {
-    fn from(error: PciError) -> Self {
+/// Whatever a queue cannot do.
+impl<E> From<E> for StreamError
+where
+    QueueError: From<E>,
+{
+    fn from(error: E) -> Self {
         Self::Queue(error.into())
     }
 }
