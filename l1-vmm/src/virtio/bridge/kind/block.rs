@@ -11,10 +11,10 @@ use virtio_defs::block;
 
 /// Bytes of a buffer of L2's for a disk: a page, less than which no driver of Linux takes.
 const SEGMENT: u32 = 0x1000;
-/// Descriptors of a disk's queue.
-const QUEUE: u16 = 256;
-/// Buffers of data that a request has at most: with its header and status they fill the queue.
-const SEGMENTS: u32 = QUEUE as u32 - 2;
+/// Descriptors of a disk's queue: more than the largest request has.
+const QUEUE: u16 = 512;
+/// Buffers of data that a request has at most: a MiB.
+const SEGMENTS: u32 = 256;
 /// The same where there is little memory.
 const SEGMENTS_MIN: u32 = 32;
 /// Requests with as much data as one may have for which there is room at a time, where there is much memory.
@@ -192,8 +192,8 @@ mod tests {
             (0x6_0000, 32),
             (0xC_0000, 64),
             (0x18_0000, 128),
-            (MEMORY, 254),
-            (usize::MAX, 254),
+            (MEMORY, 256),
+            (usize::MAX, 256),
         ] {
             let shown = Kind::Block.shown(0, &configuration(&[]), room).unwrap();
             let row = [8, 12].map(|at| dword(&shown.configuration, at));
@@ -237,7 +237,7 @@ mod tests {
         ) {
             if let Ok(shown) = Kind::Block.shown(features, &bytes, room) {
                 let segments = dword(&shown.configuration, 12);
-                prop_assert!((1..=254).contains(&segments));
+                prop_assert!((1..=256).contains(&segments));
                 prop_assert!(segments <= 32 || 3 * 4096 * segments as usize <= room);
                 prop_assert_eq!(dword(&shown.configuration, 8), 4096);
                 prop_assert_eq!(shown.queues[0].bounds.writable, segments * 4096 + 1);

@@ -2,11 +2,15 @@
 
 use super::*;
 
-/// Pieces of data: with header and status they fill the queue.
-const PIECES: u16 = 254;
+/// Pieces of data: a MiB.
+const PIECES: u16 = 256;
 const PAGE: u32 = 0x1000;
-/// Where header and status are.
+/// Descriptors of the queue, fewer than half of which are used.
+const SIZE: u16 = 512;
+/// Where header and status are, and the table of descriptors.
 const OWN: u64 = 0x2_0000;
+const TABLE: u64 = 0x3_0000;
+const INDIRECT: u16 = 4;
 
 /// Where a piece is: 32 pages in turn, no two in a row.
 fn piece(number: u16) -> u64 {
@@ -15,9 +19,23 @@ fn piece(number: u16) -> u64 {
 
 fn machine() -> Machine {
     let mut machine = Machine::with(Kind::Block.memory());
-    machine.driver.places.size = 256;
+    machine.driver.places.size = SIZE;
     machine.set_up();
     machine
+}
+
+/// A table of descriptors for a request of `pieces` pages, all of them with `flags`.
+fn describe(guest: &Guest, pieces: u16, flags: u16) -> u32 {
+    for number in 0..pieces + 2 {
+        let (at, length, flags) = match number {
+            0 => (OWN, 16, NEXT),
+            _ if number == pieces + 1 => (OWN + 0x100, 1, WRITE),
+            _ => (piece(number - 1), PAGE, flags | NEXT),
+        };
+        let bytes = Driver::bytes(at, length, flags, number + 1);
+        guest.put(TABLE + 16 * u64::from(number), &bytes);
+    }
+    16 * u32::from(pieces + 2)
 }
 
 /// A request of `pieces` pages.
@@ -26,14 +44,10 @@ fn offer(machine: &mut Machine, kind: u32, pieces: u16) {
     header[..4].copy_from_slice(&kind.to_le_bytes());
     machine.guest.put(OWN, &header);
     machine.guest.put(OWN + 0x100, &[0xFF]);
-    let driver = &mut machine.driver;
-    driver.describe(0, OWN, 16, NEXT, 1);
-    let flags = if kind == 0 { WRITE | NEXT } else { NEXT };
-    for number in 0..pieces {
-        driver.describe(number + 1, piece(number), PAGE, flags, number + 2);
-    }
-    driver.describe(pieces + 1, OWN + 0x100, 1, WRITE, 0);
-    driver.offer(0);
+    let flags = if kind == 0 { WRITE } else { 0 };
+    let length = describe(&machine.guest, pieces, flags);
+    machine.driver.describe(0, TABLE, length, INDIRECT, 0);
+    machine.driver.offer(0);
 }
 
 #[test]
@@ -84,7 +98,7 @@ fn three_of_the_largest_are_with_the_host_and_more_wait() {
     host.model().work = Box::new(|_, _, _| None);
     bridge.start(0).unwrap();
     let guest = Guest::new();
-    let mut driver = Driver::new(&guest, 0x1_0000, 256);
+    let mut driver = Driver::new(&guest, 0x1_0000, SIZE);
     let bounds = bridge.queues()[0].bounds;
     assert_eq!(bounds.readable, 16 + u32::from(PIECES) * PAGE);
     let terms = Terms {
@@ -92,20 +106,11 @@ fn three_of_the_largest_are_with_the_host_and_more_wait() {
         indirect: true,
         bounds,
     };
-    let mut queue = Queue::new(driver.places, 256, terms, &guest).unwrap();
+    let mut queue = Queue::new(driver.places, SIZE, terms, &guest).unwrap();
     // Four requests by one table.
-    let table = 0x3_0000;
-    for number in 0..PIECES + 2 {
-        let (at, length, flags) = match number {
-            0 => (OWN, 16, NEXT),
-            255 => (OWN + 0x100, 1, WRITE),
-            _ => (piece(number - 1), PAGE, NEXT),
-        };
-        let bytes = Driver::bytes(at, length, flags, number + 1);
-        guest.put(table + 16 * u64::from(number), &bytes);
-    }
+    let length = describe(&guest, PIECES, 0);
     for head in 0..4 {
-        driver.describe(head, table, 16 * 256, 4, 0);
+        driver.describe(head, TABLE, length, INDIRECT, 0);
         driver.offer(head);
     }
     let expected = [Submission::Taken, Submission::Taken, Submission::Taken];
@@ -124,9 +129,8 @@ fn a_request_with_a_byte_more_costs_the_device() {
     let held = machine.hold();
     offer(&mut machine, 1, PIECES);
     // Its last piece reaches over a page.
-    let last = PIECES;
-    let driver = &mut machine.driver;
-    driver.describe(last, piece(last - 1), PAGE + 1, NEXT, last + 1);
+    let last = Driver::bytes(piece(PIECES - 1), PAGE + 1, NEXT, PIECES + 1);
+    machine.guest.put(TABLE + 16 * u64::from(PIECES), &last);
     machine.notify();
     assert!(held.borrow().is_empty());
     assert_eq!(machine.status(), 15 | NEEDS_RESET);

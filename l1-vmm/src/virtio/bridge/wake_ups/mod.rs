@@ -159,6 +159,7 @@ impl Scene {
         ] {
             write(at, &gpa.to_le_bytes());
         }
+        write(0x18, &SIZE.to_le_bytes());
         write(0x1C, &[1, 0]);
         write(0x14, &[15]);
         let areas = model.model().queues[0].side.as_ref().unwrap().areas;
