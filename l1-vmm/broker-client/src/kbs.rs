@@ -162,6 +162,14 @@ impl KbsError {
         }
     }
 
+    /// Whether nothing was said, or not to its end: what was said to another attempt tells more.
+    pub fn is_silence(&self) -> bool {
+        let Self::Http { error, .. } = self else {
+            return false;
+        };
+        matches!(error, HttpError::Channel(_))
+    }
+
     /// Whether another attempt, on an empty stream, may end otherwise: the bytes may have been an earlier request's.
     pub fn is_passing(&self) -> bool {
         match self {

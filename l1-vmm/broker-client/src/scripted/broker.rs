@@ -46,6 +46,8 @@ pub enum Lie {
     NoCookie,
     /// A body of one mebibyte.
     Mebibyte,
+    /// One of these, and then no answer.
+    MebibyteOnce,
     /// An answer that is cut in its middle.
     Cut,
     /// No answer.
@@ -129,6 +131,10 @@ impl Broker {
     fn answer(&mut self, request: &HttpRequest) -> Vec<u8> {
         match self.lie {
             Lie::Silence => return Vec::new(),
+            Lie::MebibyteOnce => {
+                self.lie = Lie::Silence;
+                return self.http(200, "", &[b'x'; 1 << 20]);
+            }
             Lie::Mebibyte => return self.http(200, "", &[b'x'; 1 << 20]),
             _ => {}
         }

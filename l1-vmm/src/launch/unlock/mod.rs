@@ -234,6 +234,7 @@ impl Unlocking<'_> {
         let end = channel.after(self.bounds.release);
         let mut client = Client::new(channel);
         let mut attempts = 1..=ATTEMPTS;
+        let mut said = None;
         loop {
             let last = attempts.next() == Some(ATTEMPTS);
             let deadline = client.channel().after(self.bounds.attempt).or(end);
@@ -247,7 +248,12 @@ impl Unlocking<'_> {
             };
             log::warn!("the key broker: {error}");
             let again = !last && error.is_passing() && Deadline(client.channel().now()) < end;
-            if !again || client.restart().is_err() {
+            let ended = !again || client.restart().is_err();
+            // What follows nonsense is often silence: it is for the log, and the nonsense for the error's name.
+            if !error.is_silence() || said.is_none() {
+                said = Some(error);
+            }
+            if ended && let Some(error) = said.take() {
                 return Err(error.into());
             }
         }

@@ -592,6 +592,21 @@ fn each_failure_is_refused_or_ephemeral_as_the_configuration_wants_within_its_bo
     }
 }
 
+/// A stream that is started again after a long answer may bring nothing for a while.
+#[test]
+fn what_a_broker_said_names_the_error_and_not_the_silence_behind_it() {
+    let mut start = Start::new("both", Rollback::Ledger);
+    start.bounds = Bounds {
+        release: 3_000_000,
+        attempt: 1_000_000,
+        ledger: 1_000_000,
+    };
+    broken(&mut start, Lie::MebibyteOnce);
+    let error = start.refused();
+    assert_eq!(error.name(), "broker-nonsense");
+    assert!(error.to_string().contains("longer than"), "{error}");
+}
+
 fn broken(start: &mut Start, lie: Lie) {
     start.broker.as_ref().unwrap().borrow_mut().lie = lie;
 }
