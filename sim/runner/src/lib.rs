@@ -25,7 +25,7 @@ mod transcript;
 pub use devices::{BrokerBy, HostDevices, Models, Network, Outside};
 pub use options::{Gpaw, Window};
 pub use plain_qemu::PlainQemu;
-pub use qemu::{Answer, BootFiles, Clock, Run};
+pub use qemu::{Answer, BootFiles, Clock, Run, SEED};
 pub use ram::td_ram;
 pub use simulation::{Console, Simulation};
 pub use swtpm::Swtpm;

@@ -34,7 +34,7 @@ impl PlainQemu<'_> {
     /// Runs to the guest's power-off; `on_line` sees each line of the guest's console as it comes.
     pub fn run(&self, on_line: &mut dyn FnMut(&str)) -> Result<Run> {
         let cpu = "max,vendor=GenuineIntel";
-        let mut command = qemu::command(cpu, self.memory_mib, self.clock);
+        let mut command = qemu::command(cpu, self.memory_mib, self.clock, qemu::SEED);
         command.arg("-kernel").arg(self.boot.kernel);
         if let Some(initrd) = self.boot.initrd {
             command.arg("-initrd").arg(initrd);

@@ -49,8 +49,11 @@ pub struct Run {
     pub to_user_space: Option<Duration>,
 }
 
-/// A PC with this processor (`-cpu`), whose console is QEMU's standard input and output.
-pub(crate) fn command(cpu: &str, memory_mib: u64, clock: Clock) -> Command {
+/// The seed of QEMU's random numbers, of a run that has no wish.
+pub const SEED: u32 = 1;
+
+/// A PC with this processor (`-cpu`) and random numbers of this seed, whose console is QEMU's standard input and output.
+pub(crate) fn command(cpu: &str, memory_mib: u64, clock: Clock, seed: u32) -> Command {
     let icount = match clock {
         Clock::Counted => "shift=0,sleep=off",
         Clock::Paced => "shift=0,sleep=on",
@@ -69,7 +72,7 @@ pub(crate) fn command(cpu: &str, memory_mib: u64, clock: Clock) -> Command {
             "none",
             "-no-reboot",
         ])
-        .args(["-seed", "1", "-icount", icount])
+        .args(["-seed", &seed.to_string(), "-icount", icount])
         .args(["-rtc", "base=2024-01-01,clock=vm"])
         .args([
             "-chardev",

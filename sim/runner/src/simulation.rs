@@ -45,6 +45,8 @@ pub struct Simulation<'a> {
     pub clock: Clock,
     /// Virtio devices of the host's.
     pub devices: HostDevices<'a>,
+    /// The seed of the machine's random numbers: two runs with the same draw the same.
+    pub seed: u32,
     /// The machine's memory is kept in this file: at its begin the TD's low memory, as the TD has it.
     pub memory_file: Option<&'a Path>,
     /// Further words of the simulator's command line: `docs/simulator.md`.
@@ -80,7 +82,7 @@ impl Simulation<'_> {
             true => Clock::Paced,
             false => self.clock,
         };
-        let mut command = qemu::command(cpu, memory_mib, clock);
+        let mut command = qemu::command(cpu, memory_mib, clock, self.seed);
         if let Some(path) = self.memory_file {
             let path = escaped(path)?;
             command.arg("-object").arg(format!(

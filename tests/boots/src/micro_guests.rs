@@ -44,6 +44,7 @@ fn simulation<'a>(
         memory_mib: 64,
         gpaw,
         clock: Clock::Counted,
+        seed: simulator::SEED,
         memory_file: None,
         options,
         folder: &setup.folder,

@@ -63,6 +63,7 @@ impl Setup {
             memory_mib,
             gpaw: Gpaw::Bits48,
             clock: Clock::Counted,
+            seed: simulator::SEED,
             memory_file: None,
             options: &[],
             folder: &self.folder,

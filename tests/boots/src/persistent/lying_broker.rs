@@ -5,6 +5,7 @@ use crate::blobs::script::{SUCCESS, Step, define_counter, increment};
 use crate::{Checks, Setup, Suite};
 use anyhow::{Context, Result};
 use broker_client::scripted::Lie;
+use std::time::Duration;
 
 /// A broker, and the name by which its machine's state is refused.
 struct Case {
@@ -23,11 +24,17 @@ impl Case {
 enum Answers {
     /// One that does this.
     Lie(Lie),
+    /// One that does this, while time passes.
+    LieInTime(Lie),
+    /// What it answered at the machine's first start, again.
+    Again,
     /// None; the simulator's console.
     None(&'static [&'static str]),
 }
 
-/// A console that nobody is behind, whose registers take 5 ms each, so that time passes.
+/// A console whose registers take 5 ms each, so that time passes.
+const SLOW: &[&str] = &["fault=virtio:console:slow:5000000"];
+/// As [`SLOW`], with nobody behind it.
 const NOBODY: &[&str] = &["console=nobody", "fault=virtio:console:slow:5000000"];
 /// A console that completes nothing.
 const SILENT: &[&str] = &[
@@ -35,7 +42,7 @@ const SILENT: &[&str] = &[
     "fault=virtio:console:slow:5000000,virtio:console:silent",
 ];
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 13] = [
     Case {
         name: "signs with another key",
         broker: Answers::Lie(Lie::OtherIdentity),
@@ -55,6 +62,21 @@ const CASES: [Case; 10] = [
         name: "releases another machine's key",
         broker: Answers::Lie(Lie::OtherMachine),
         refusal: "other-machine",
+    },
+    Case {
+        name: "answers as it did an earlier start",
+        broker: Answers::Again,
+        refusal: "other-recipient",
+    },
+    Case {
+        name: "answers with a mebibyte",
+        broker: Answers::LieInTime(Lie::Mebibyte),
+        refusal: "broker-nonsense",
+    },
+    Case {
+        name: "cuts its answers in the middle",
+        broker: Answers::LieInTime(Lie::Cut),
+        refusal: "broker-unreachable",
     },
     Case {
         name: "wants another version of the protocol",
@@ -117,6 +139,7 @@ fn each(machine: &Machine<'_>, otherwise: &str, checks: &mut Checks) -> Result<(
     machine.runs(&machine.boot("first", &first, &disk))?;
     let state = std::fs::read(&disk)?;
     let scripted = machine.scripted.as_ref().context("there is no broker")?;
+    let first_answers = scripted.answers();
     // Chunked answers are as good as others.
     scripted.broker().chunked = true;
     let kept = [Step::Send("increment", increment(), SUCCESS)];
@@ -128,12 +151,21 @@ fn each(machine: &Machine<'_>, otherwise: &str, checks: &mut Checks) -> Result<(
                 scripted.lie(lie);
                 (&[][..], Channel::Own)
             }
+            Answers::LieInTime(lie) => {
+                scripted.lie(lie);
+                (SLOW, Channel::Own)
+            }
+            Answers::Again => {
+                scripted.play(first_answers.clone());
+                (&[][..], Channel::Own)
+            }
             Answers::None(options) => (options, Channel::Options),
         };
-        // A TPM that is new has no counter yet.
+        // A TPM that is new has no counter yet. With the first start's random numbers its answers would be this one's.
         let boot = Boot {
             options,
             channel,
+            seed: simulator::SEED + 1,
             ..machine.boot("lied-to", &first, &disk)
         };
         let result = match otherwise {
@@ -155,8 +187,9 @@ fn each(machine: &Machine<'_>, otherwise: &str, checks: &mut Checks) -> Result<(
         checks.push((format!("key broker, {otherwise}: it {}", case.name), result));
     }
     scripted.lie(Lie::None);
+    scripted.wait(Duration::from_millis(200));
     let goes_on = machine.runs(&machine.boot("goes-on", &kept, &disk));
-    let name = format!("key broker, {otherwise}: it tells the truth, in chunks");
+    let name = format!("key broker, {otherwise}: it tells the truth, in chunks and slowly");
     checks.push((name, goes_on.map(drop)));
     Ok(())
 }

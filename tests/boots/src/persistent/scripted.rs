@@ -4,16 +4,24 @@
 use anyhow::{Context, Result};
 use broker_client::scripted::{Broker, Lie};
 use broker_protocol::MachineId;
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What the thread at the socket has in common with the test.
 struct Shared {
     broker: Mutex<Broker>,
     wire: Mutex<Vec<u8>>,
+    /// Its answers, one for each time that something was sent.
+    answers: Mutex<Vec<Vec<u8>>>,
+    /// What is answered in their place.
+    played: Mutex<VecDeque<Vec<u8>>>,
+    /// How long it waits before each answer.
+    waits: Mutex<Duration>,
     ended: AtomicBool,
 }
 
@@ -31,6 +39,9 @@ impl Scripted {
         let shared = Arc::new(Shared {
             broker: Mutex::new(Broker::new(MachineId(machine))),
             wire: Mutex::default(),
+            answers: Mutex::default(),
+            played: Mutex::default(),
+            waits: Mutex::default(),
             ended: AtomicBool::new(false),
         });
         let its = Arc::clone(&shared);
@@ -58,20 +69,32 @@ impl Scripted {
 
     /// What it says and does.
     pub(super) fn broker(&self) -> MutexGuard<'_, Broker> {
-        self.shared
-            .broker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.broker)
+    }
+
+    /// Its answers so far.
+    pub(super) fn answers(&self) -> Vec<Vec<u8>> {
+        lock(&self.shared.answers).clone()
+    }
+
+    /// It answers this, whatever it is asked, until nothing is left of it.
+    pub(super) fn play(&self, answers: Vec<Vec<u8>>) {
+        *lock(&self.shared.played) = answers.into();
+    }
+
+    /// It waits that long before each answer from now on.
+    pub(super) fn wait(&self, time: Duration) {
+        *lock(&self.shared.waits) = time;
     }
 
     /// All that went over the wire.
     pub(super) fn wire(&self) -> Vec<u8> {
-        let wire = self.shared.wire.lock();
-        wire.unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.wire).clone()
     }
 
-    /// It does this wrong from now on.
+    /// It does this wrong from now on, and nothing else.
     pub(super) fn lie(&self, lie: Lie) {
+        lock(&self.shared.played).clear();
         self.broker().lie = lie;
     }
 }
@@ -81,6 +104,10 @@ impl Drop for Scripted {
         self.shared.ended.store(true, Ordering::SeqCst);
         let _ = UnixStream::connect(&self.socket);
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn serve(shared: &Shared, mut channel: UnixStream) -> std::io::Result<()> {
@@ -93,10 +120,16 @@ fn serve(shared: &Shared, mut channel: UnixStream) -> std::io::Result<()> {
             return Ok(());
         }
         sent.extend_from_slice(received);
-        let mut broker = shared.broker.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = broker.serve(&mut sent);
-        drop(broker);
-        let mut wire = shared.wire.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answer = lock(&shared.broker).serve(&mut sent);
+        if !answer.is_empty() {
+            if let Some(played) = lock(&shared.played).pop_front() {
+                answer = played;
+            }
+            lock(&shared.answers).push(answer.clone());
+            let time = *lock(&shared.waits);
+            std::thread::sleep(time);
+        }
+        let mut wire = lock(&shared.wire);
         wire.extend_from_slice(received);
         wire.extend_from_slice(&answer);
         drop(wire);

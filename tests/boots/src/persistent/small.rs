@@ -55,6 +55,8 @@ pub(super) struct Boot<'b> {
     pub(super) options: &'b [&'b str],
     /// In place of the machine's own.
     pub(super) document: Option<&'b Path>,
+    /// The seed of L1's random numbers, among others.
+    pub(super) seed: u32,
     /// Where the machine's memory is kept.
     pub(super) memory: Option<&'b Path>,
     /// The other end of its console.
@@ -154,6 +156,7 @@ impl<'a> Machine<'a> {
             disk,
             options: &[],
             document: None,
+            seed: simulator::SEED,
             memory: None,
             channel: Channel::Own,
         }
@@ -192,6 +195,7 @@ impl<'a> Machine<'a> {
                 broker_socket: self.socket(boot.channel),
                 ..HostDevices::default()
             },
+            seed: boot.seed,
             memory_file: boot.memory,
             options: &options,
             console: match listens {
