@@ -32,6 +32,8 @@ pub(crate) enum Cpuid {
 pub(crate) enum Sealing {
     /// As release 1.5.34 and later, on a platform that can.
     On,
+    /// As [`Sealing::On`], and the simulator prints each key: no host has it.
+    Told,
     /// As earlier releases.
     Off,
 }
@@ -254,7 +256,7 @@ pub(crate) struct Options {
     pub(crate) marks: bool,
     /// `debug=1`: the TD has ATTRIBUTES.DEBUG.
     pub(crate) debug: bool,
-    /// `sealing=on|off`: whether module and platform have TDG.MR.KEY.GET.
+    /// `sealing=on|told|off`: whether module and platform have TDG.MR.KEY.GET.
     pub(crate) sealing: Sealing,
 }
 
@@ -380,6 +382,7 @@ impl Options {
             "sealing" => {
                 self.sealing = match value {
                     "on" => Sealing::On,
+                    "told" => Sealing::Told,
                     "off" => Sealing::Off,
                     _ => return None,
                 }

@@ -349,6 +349,12 @@ impl TdMemory {
             .then(|| (given.hpa + offset, given.level.size() - offset))
     }
 
+    /// The machine address of a private GPA: no host's to read, but a run's that tells what a host must not see.
+    pub(crate) fn private(&self, gpa: u64) -> Option<u64> {
+        let (start, given) = self.given_at(gpa)?;
+        (!given.shared).then(|| given.hpa + (gpa - start))
+    }
+
     /// The machine memory that is shared: where each piece begins, and its bytes.
     pub(crate) fn shared_pieces(&self) -> Vec<(u64, u64)> {
         let mut pieces: Vec<(u64, u64)> = Vec::new();

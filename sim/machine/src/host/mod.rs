@@ -25,6 +25,7 @@ use alloc::format;
 use alloc::string::String;
 
 use tdx_defs::tdg;
+use tdx_module::platform::Register;
 use tdx_module::{Action, Configuration, HardwareExit, Module, Platform, TdExit, Vm, VpEnterInput};
 
 use crate::arch::cpu::rdtsc;
@@ -116,7 +117,7 @@ impl Host {
         let mut host = Self {
             ports: Ports::new(fw_cfg),
             module: Module::new(match options.sealing {
-                Sealing::On => Configuration::with_sealing(),
+                Sealing::On | Sealing::Told => Configuration::with_sealing(),
                 Sealing::Off => Configuration::default(),
             }),
             hardware,
@@ -251,7 +252,11 @@ impl Host {
             {
                 self.post(vector);
             }
+            let key = self.key_asked_for(vm, &exited.exit);
             action = self.module.handle_exit(&mut self.hardware, exited);
+            if let Some(key) = key {
+                self.tell_key(key);
+            }
         }
     }
 
@@ -286,9 +291,32 @@ impl Host {
 
     /// Whether L1 left for TDG.VP.ENTER.
     fn is_entry(&mut self, exit: &HardwareExit) -> bool {
+        self.is_tdcall(exit, tdg::VP_ENTER)
+    }
+
+    /// Whether L1 left for this leaf.
+    fn is_tdcall(&mut self, exit: &HardwareExit, leaf: u64) -> bool {
         let tdcall = matches!(exit, HardwareExit::Exception { vector: 6, .. });
         let [rax, ..] = self.hardware.general_registers(Vm::L1);
-        tdcall && rax == tdg::VP_ENTER
+        tdcall && rax == leaf
+    }
+
+    /// Where L1 wants a sealing key, if it left for one and the run is to tell it.
+    fn key_asked_for(&mut self, vm: Vm, exit: &HardwareExit) -> Option<u64> {
+        let told = self.options.sealing == Sealing::Told && vm == Vm::L1;
+        let asked = told && self.is_tdcall(exit, tdg::MR_KEY_GET);
+        asked.then(|| self.hardware.register(Vm::L1, Register::Rdx))
+    }
+
+    /// Prints the sealing key that the module has put there, which is no host's to know: for a search of what a host sees.
+    fn tell_key(&mut self, gpa: u64) {
+        let hpa = self.memory.private(gpa);
+        let got = self.hardware.register(Vm::L1, Register::Rax) == 0;
+        if let Some(hpa) = hpa.filter(|_| got) {
+            let mut key = [0; 32];
+            self.hardware.read(hpa, &mut key);
+            Object::new().hex("sealing_key", &key).print();
+        }
     }
 
     /// Gives L1 an interrupt.

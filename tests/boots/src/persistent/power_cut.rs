@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bytes that the state disk's driver writes with one request.
-const REQUEST: u64 = 4096;
+const REQUEST: usize = 4096;
 /// More sectors than a request has: all of it is written, and nobody is told.
 const ALL: u64 = 8;
 
@@ -70,7 +70,7 @@ struct Cut {
 }
 
 /// Each write and each flush of a commit whose slot is written by so many requests.
-fn cuts(slot_requests: u64, rollback: Rollback) -> Vec<Cut> {
+fn cuts(slot_requests: usize, rollback: Rollback) -> Vec<Cut> {
     use Counts::{Former, New};
     // With a ledger the commit counts before its commit record is written.
     let unrecorded = match rollback {
@@ -135,7 +135,7 @@ fn cuts(slot_requests: u64, rollback: Rollback) -> Vec<Cut> {
 }
 
 /// As [`cuts`], up to the answer, which comes behind the slot's flush. What is whole may have been answered.
-fn lazy_cuts(slot_requests: u64) -> Vec<Cut> {
+fn lazy_cuts(slot_requests: usize) -> Vec<Cut> {
     let cut = |title: &str, fault, counts| Cut {
         title: title.into(),
         fault,
@@ -176,7 +176,7 @@ impl Life<'_> {
             .runs(&self.machine.boot("first", &first, &self.disk))?;
         let slot = Disk::read(&self.disk)?.newest()?;
         self.commit = slot.counter;
-        let requests = slot.sectors.div_ceil(REQUEST / 512);
+        let requests = slot.bytes.len().div_ceil(REQUEST);
         let cuts = match self.rollback {
             Rollback::Lazy => lazy_cuts(requests),
             rollback => cuts(requests, rollback),

@@ -2,23 +2,28 @@
 //! broker and the logs, searched when a guest with secrets has powered off.
 
 use super::memory::{Memory, count};
-use super::small::{Boot, Keys, Machine, document_text, identity};
+use super::small::{Boot, Keys, Machine, identity};
 use super::state_disk::Disk;
 use crate::blobs::script::{SUCCESS, Step, define_secret, seal, write_secret};
 use crate::{Setup, Suite};
+use aes_gcm_siv::aead::{Aead, KeyInit, Payload};
+use aes_gcm_siv::{Aes256GcmSiv, Nonce};
 use anyhow::{Context, Result, bail, ensure};
 use broker_client::scripted;
 use hkdf::Hkdf;
 use sha2::Sha384;
-use state_store::key::{INFO_COMMIT, INFO_DIGEST};
+use simulator::Run;
+use state_store::key::{INFO_COMMIT, INFO_DIGEST, INFO_SLOT};
 use state_store::{MachineId, NoLedger, Opened, Rollback, StateKey};
 use std::collections::HashSet;
 use std::fs;
 
 /// The machine's files.
 const NAME: &str = "secrets";
-/// Information of HKDF for a state's key of the broker's half alone (`docs/state-format.md`).
-const STATE_KEY: &[u8] = b"tdp-vtpm state key 1: broker";
+/// Information of HKDF for a state's key of both halves, the broker's first (`l1_vmm::launch::unlock`).
+const STATE_KEY: &[u8] = b"tdp-vtpm state key 1: broker, hardware";
+/// The simulator tells the hardware's half, which no host learns.
+const TOLD_HALF: &str = "sealing=told";
 /// What L1 says of itself to the broker with each request to the ledger: the session's name.
 const TOLD: &[u8] = b"ledger-1";
 
@@ -37,11 +42,6 @@ fn none_is_seen(setup: &Setup) -> Result<()> {
     let scripted = machine.scripted.as_ref().context("there is no broker")?;
     let half = secret("the broker's half");
     scripted.broker().half = half;
-    // Without the hardware's half the test knows what the state is under.
-    let document = machine.file("broker.toml");
-    let key = scripted.identity();
-    let text = format!("key = \"broker\"\nrollback = \"ledger\"\n[broker]\nkey = \"{key}\"");
-    fs::write(&document, document_text(NAME, "require", &text))?;
     let (kept, sealed) = (secret("kept in NV"), secret("sealed"));
     let steps = [
         Step::SendMasked("seal", seal(&sealed), SUCCESS),
@@ -51,14 +51,14 @@ fn none_is_seen(setup: &Setup) -> Result<()> {
     let (disk, file) = (machine.file("state.img"), machine.file("memory"));
     let boot = Boot {
         memory: Some(&file),
-        document: Some(&document),
+        options: &[TOLD_HALF],
         ..machine.boot("secrets", &steps, &disk)
     };
     let run = machine.runs(&boot);
     let memory = run.as_ref().ok().map(|run| Memory::read(&file, run));
     fs::remove_file(&file)?;
     let run = run?;
-    let memory = memory.context("there was no run")??;
+    let mut memory = memory.context("there was no run")??;
 
     // What L1 tells the host is found where it was told, and what is the TD's where it is kept.
     let told = memory.count(TOLD);
@@ -67,21 +67,25 @@ fn none_is_seen(setup: &Setup) -> Result<()> {
         "what L1 told the broker is not in shared memory"
     );
     let session = scripted::session_key(1).0;
-    let state: [u8; 32] = expand(&half, STATE_KEY)?;
+    let hardware = hardware_half(&run)?;
+    let state: [u8; 32] = expand(&[half, hardware].concat(), STATE_KEY)?;
+    let slot: [u8; 32] = expand(&state, INFO_SLOT)?;
     let commit: [u8; 48] = expand(&state, INFO_COMMIT)?;
     let digest: [u8; 48] = expand(&state, INFO_DIGEST)?;
-    let keys: [(&str, &[u8], Fate); 7] = [
+    let keys: [(&str, &[u8], Fate); 9] = [
         ("the secret in NV", &kept, Fate::Kept),
         ("the sealed secret", &sealed, Fate::Kept),
         ("the key of the ledger's session", &session, Fate::Kept),
         ("the key of commit records", &commit, Fate::Kept),
         ("the key of state digests", &digest, Fate::Kept),
+        ("the key of slots", &slot, Fate::Kept),
         ("the state's key", &state, Fate::Erased),
+        ("the hardware's half", &hardware, Fate::Erased),
         ("the broker's half", &half, Fate::Erased),
     ];
     let said = [&run.transcript.log[..], &run.transcript.console].concat();
     let said = said.join("\n");
-    let files = [
+    let mut files = [
         ("the state disk", fs::read(&disk)?),
         ("the wire", scripted.wire()),
         ("the log or the console", said.into_bytes()),
@@ -105,7 +109,50 @@ fn none_is_seen(setup: &Setup) -> Result<()> {
             "{what} is {private} times in private memory"
         );
     }
-    nothing_of_the_engine(&memory, &mut Disk::read(&disk)?, state)
+    // Each of them would have been found.
+    for (what, key, _) in keys {
+        ensure!(
+            memory.planted(key, |memory| memory.count(key).shared) == Some(1),
+            "{what} in shared memory was not found"
+        );
+        for (place, bytes) in &mut files {
+            let end = bytes.len();
+            bytes.extend_from_slice(key);
+            ensure!(count(bytes, key) == 1, "{what} in {place} was not found");
+            bytes.truncate(end);
+        }
+    }
+    let mut disk = Disk::read(&disk)?;
+    opens(&slot, &mut disk)?;
+    nothing_of_the_engine(&memory, &mut disk, state)
+}
+
+/// The sealing key that the TDX module gave L1.
+fn hardware_half(run: &Run) -> Result<[u8; 32]> {
+    let records = run.transcript.records.iter();
+    let mut told = records.filter_map(|record| record["sealing_key"].as_str());
+    let (Some(digits), None) = (told.next(), told.next()) else {
+        bail!("the simulator does not tell of one sealing key");
+    };
+    let mut half = [0; 32];
+    hex::decode_to_slice(digits, &mut half)?;
+    Ok(half)
+}
+
+/// Whether this is the key of the slots on the disk (`docs/state-format.md`, "Slot").
+fn opens(key: &[u8; 32], disk: &mut Disk) -> Result<()> {
+    let newest = disk.newest()?;
+    let (header, tag) = (&newest.bytes[..0x100], &newest.bytes[0x100..0x110]);
+    let ciphertext = &newest.bytes[0x200..][..newest.length];
+    let sealed = Payload {
+        msg: &[ciphertext, tag].concat(),
+        aad: header,
+    };
+    let nonce = Nonce::try_from(&header[0x48..0x54])?;
+    let opened = Aes256GcmSiv::new(key.into()).decrypt(&nonce, sealed);
+    let opened = opened.ok().context("the key does not open the slot")?;
+    ensure!(!opened.is_empty(), "there is nothing in the slot");
+    Ok(())
 }
 
 /// Nothing of the engine's state, of which its seeds are a part, is in shared memory; it is in private memory.

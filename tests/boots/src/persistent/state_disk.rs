@@ -1,6 +1,7 @@
 //! A copy of a state disk, as whoever has the file sees it.
 
 use anyhow::{Context, Result};
+use state_store::layout::Slot;
 use state_store::{Device, DeviceError};
 use std::fs;
 use std::ops::Range;
@@ -12,8 +13,10 @@ const SECTOR: usize = 512;
 pub(super) struct Newest {
     /// Its commit's counter.
     pub(super) counter: u64,
-    /// Sectors that are written of it.
-    pub(super) sectors: u64,
+    /// Bytes of its ciphertext.
+    pub(super) length: usize,
+    /// All that was written of it.
+    pub(super) bytes: Vec<u8>,
 }
 
 /// A copy of the state disk.
@@ -27,18 +30,23 @@ impl Disk {
     }
 
     /// The whole slot with the highest counter: the last commit of a machine that is between two of them.
-    pub(super) fn newest(mut self) -> Result<Newest> {
-        let examined = state_store::examine::examine(&mut &mut self)?;
+    pub(super) fn newest(&mut self) -> Result<Newest> {
+        let examined = state_store::examine::examine(&mut &mut *self)?;
         let whole = examined.slots.iter().filter_map(|slot| {
             let (header, point) = slot.slot.as_ref().ok()?;
-            let bytes = u64::from(header.length.get());
-            Some(Newest {
-                counter: point.counter,
-                sectors: 1 + bytes.div_ceil(SECTOR as u64),
-            })
+            Some((point.counter, header.length.get() as usize))
         });
-        let newest = whole.max_by_key(|slot| slot.counter);
-        newest.context("the state disk has no whole slot")
+        let newest = whole.max_by_key(|(counter, _)| *counter);
+        let (counter, length) = newest.context("the state disk has no whole slot")?;
+        let sectors = 1 + length.div_ceil(SECTOR);
+        let mut bytes = vec![0; sectors * SECTOR];
+        let start = Slot::of(counter).sector();
+        (&mut &mut *self).read(start, &mut bytes)?;
+        Ok(Newest {
+            counter,
+            length,
+            bytes,
+        })
     }
 
     fn place(sector: u64, length: usize) -> Range<usize> {
