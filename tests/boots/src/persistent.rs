@@ -8,6 +8,7 @@ mod broker;
 mod debug_td;
 mod disk_order;
 mod failing_disk;
+mod forgetful_disk;
 mod lazy;
 mod lying_broker;
 mod memory;
@@ -393,6 +394,7 @@ pub fn suite<'a>(setup: &'a Setup, programs: &'a Path, filter: &str) -> Suite<'a
         ("lazy", lazy::suite(setup)),
         ("twins", twins::suite(setup, programs)),
         ("failing-disk", failing_disk::suite(setup)),
+        ("forgetful-disk", forgetful_disk::suite(setup, programs)),
         ("lying-broker", lying_broker::suite(setup)),
         ("debug-td", debug_td::suite(setup, programs)),
         ("disk-order", disk_order::suite(setup)),
