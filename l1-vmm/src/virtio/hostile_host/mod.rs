@@ -3,154 +3,25 @@
 //!
 //! The tests beside ring, transport and drivers go through the rules one by one; here it is what comes out above them.
 
-use super::block::{Block, BlockError, Limits};
+mod bench;
+
+use super::block::BlockError;
 use super::buffers::QueueError;
-use super::clock::{Clock, Deadline};
-use super::console::Console;
-use super::model::ModelClock;
-use super::model::device::{CAP_MSIX, FUNCTION, Lie, ModelHost, window};
-use super::model::disk::{self, Disk};
+use super::clock::Clock;
+use super::model::device::{CAP_MSIX, Lie};
+use super::model::disk;
 use super::model::memory::Shared;
-use super::model::port::{self, Port};
-use super::pci::{Device, PciError};
+use super::model::port;
+use super::pci::PciError;
 use super::ring::Broken;
 use super::stream::StreamError;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec;
-use alloc::vec::Vec;
+use bench::{BASE, LIMITS, disk, open_disk, open_port, port};
 use core::cell::{Cell, RefCell};
 use virtio_defs::{block, console, feature, pci as virtio};
-
-const BASE: u64 = 0x10_0000;
-/// One attempt, so that the first error is what the call gives.
-const LIMITS: Limits = Limits {
-    attempt: 10_000_000,
-    reset: 1_000_000,
-    attempts: 1,
-    faults: 100,
-};
-/// What a read has in its buffer before.
-const BEFORE: u8 = 0x5A;
-
-struct DiskBench {
-    driver: Block<ModelHost, Shared, ModelClock>,
-    host: ModelHost,
-    memory: Shared,
-    disk: Disk,
-    clock: ModelClock,
-}
-
-struct PortBench {
-    driver: Console<ModelHost, Shared, ModelClock>,
-    host: ModelHost,
-    memory: Shared,
-    port: Port,
-    clock: ModelClock,
-}
-
-fn open_disk(host: &ModelHost, memory: &Shared) -> Result<DiskBench, BlockError> {
-    let clock = ModelClock::default();
-    let device = Device::find(host.clone(), FUNCTION, block::DEVICE_TYPE, &mut window())?;
-    let driver = Block::open(device, memory.clone(), clock.clone(), "disk", 0, LIMITS);
-    Ok(DiskBench {
-        driver: driver.map_err(|returned| returned.error)?,
-        host: host.clone(),
-        memory: memory.clone(),
-        disk: Disk::default(),
-        clock,
-    })
-}
-
-fn open_port(host: &ModelHost, memory: &Shared) -> Result<PortBench, StreamError> {
-    let clock = ModelClock::default();
-    let device = Device::find(host.clone(), FUNCTION, console::DEVICE_TYPE, &mut window())?;
-    let driver = Console::open(device, memory.clone(), clock.clone(), "port");
-    Ok(PortBench {
-        driver: driver.map_err(|returned| returned.error)?,
-        host: host.clone(),
-        memory: memory.clone(),
-        port: Port::default(),
-        clock,
-    })
-}
-
-fn disk() -> DiskBench {
-    let memory = Shared::new(BASE, 0x1_1000);
-    let (host, disk) = disk::host(&memory);
-    let mut bench = open_disk(&host, &memory).unwrap();
-    for (index, byte) in disk.borrow_mut().iter_mut().enumerate() {
-        *byte = (index / 512) as u8;
-    }
-    bench.disk = disk;
-    bench
-}
-
-fn port() -> PortBench {
-    let memory = Shared::new(BASE, 0x9000);
-    let (host, port) = port::host(&memory);
-    let mut bench = open_port(&host, &memory).unwrap();
-    bench.port = port;
-    bench
-}
-
-impl DiskBench {
-    /// Sectors 4 to 19, and that a read which fails leaves the buffer alone or fills it with what is on the disk.
-    fn read(&mut self) -> Result<(), BlockError> {
-        let mut into = vec![BEFORE; 16 * 512];
-        let result = self.driver.read(4, &mut into);
-        for (sector, bytes) in (4_u8..).zip(into.chunks(512)) {
-            let there = bytes.iter().all(|byte| *byte == sector);
-            let untouched = bytes.iter().all(|byte| *byte == BEFORE);
-            assert!(there || untouched && result.is_err(), "sector {sector}");
-        }
-        result
-    }
-
-    /// The host keeps the rules again: all is as if nothing had been.
-    fn recovers(&mut self) {
-        disk::honest(&self.host, &self.disk);
-        self.host.model().lie = None;
-        assert_eq!(self.read(), Ok(()));
-    }
-}
-
-impl PortBench {
-    fn soon(&self) -> Deadline {
-        Deadline::after(&self.clock, 5_000_000)
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
-        let deadline = self.soon();
-        self.driver.send(bytes, &deadline)
-    }
-
-    fn receive(&mut self, length: usize) -> Result<Vec<u8>, StreamError> {
-        let deadline = self.soon();
-        let mut into = vec![BEFORE; length];
-        let count = self.driver.receive(&mut into, &deadline)?;
-        assert!(count <= length);
-        into.truncate(count);
-        Ok(into)
-    }
-
-    fn answers(&mut self, message: &[u8]) {
-        self.port.borrow_mut().to_send.push_back(message.to_vec());
-        self.host.model().retry(console::QUEUE_RECEIVE);
-    }
-
-    fn recovers(&mut self) {
-        port::honest(&self.host, &self.port);
-        self.host.model().lie = None;
-        self.driver.restart().unwrap();
-        self.port.borrow_mut().received.clear();
-        assert_eq!(self.send(b"request"), Ok(()));
-        assert_eq!(self.port.borrow().received, b"request");
-        self.answers(b"answer");
-        assert_eq!(self.receive(100).unwrap(), b"answer");
-    }
-}
 
 /// Both drivers, and a device that tells of its completions as `lie` does: the errors are broken rules, and pass.
 fn breaks(lie: Lie, is_expected: fn(&Broken) -> bool) {
