@@ -6,7 +6,7 @@
 
 use super::memory::Memory;
 use super::small::{Boot, Keys, LISTENS, Machine, logged, ran};
-use super::state_disk::Disk;
+use super::state_disk::{Disk, Newest};
 use crate::blobs::script::{self, SUCCESS, Step, counter, define_page, write_page};
 use crate::{Checks, Setup, Suite};
 use anyhow::{Context, Result, ensure};
@@ -15,7 +15,10 @@ use attestation::journal::{KeyHalves, Record, Rollback, Unlock};
 use simulator::Run;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+/// How long the ledger may take, by this machine's clock.
+const SETTLES: Duration = Duration::from_secs(20);
 /// Bytes that the state disk's driver writes with one request.
 const REQUEST: usize = 4096;
 /// More sectors than a request has: all of it is written, and nobody is told.
@@ -143,8 +146,8 @@ fn lazy_cuts(slot_requests: usize) -> Vec<Cut> {
     };
     vec![
         cut(
-            "in the slot's last write",
-            format!("cut:{slot_requests}:1:torn"),
+            "before the slot's last write",
+            format!("cut:{slot_requests}"),
             Counts::Former,
         ),
         cut(
@@ -154,6 +157,21 @@ fn lazy_cuts(slot_requests: usize) -> Vec<Cut> {
         ),
         cut("behind the slot's flush", "cut-flush:1".into(), Counts::New),
     ]
+}
+
+/// Waits until the last commit is at its end, which a ledger that is not waited for brings about, and copies the disk.
+fn settled(disk: &Path, copy: &Path) -> Result<Newest> {
+    let begun = Instant::now();
+    loop {
+        fs::copy(disk, copy)?;
+        let newest = Disk::read(copy)?.newest()?;
+        if newest.is_recorded {
+            return Ok(newest);
+        }
+        let counter = newest.counter;
+        ensure!(begun.elapsed() < SETTLES, "commit {counter} has no record");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// A machine from one power cut to the next.
@@ -225,9 +243,7 @@ impl Life<'_> {
         let before = self.before();
         let run = self.start(&boot, &mut |line| {
             if line == LISTENS {
-                newest = fs::copy(boot.disk, &before)
-                    .map_err(Into::into)
-                    .and_then(|_| Disk::read(&before)?.newest());
+                newest = settled(boot.disk, &before);
             }
         })?;
         self.found(&run)?;

@@ -13,6 +13,8 @@ const SECTOR: usize = 512;
 pub(super) struct Newest {
     /// Its commit's counter.
     pub(super) counter: u64,
+    /// Whether its commit record is there: nothing more is written until the next commit.
+    pub(super) is_recorded: bool,
     /// Bytes of its ciphertext.
     pub(super) length: usize,
     /// All that was written of it.
@@ -34,16 +36,19 @@ impl Disk {
         let examined = state_store::examine::examine(&mut &mut *self)?;
         let whole = examined.slots.iter().filter_map(|slot| {
             let (header, point) = slot.slot.as_ref().ok()?;
-            Some((point.counter, header.length.get() as usize))
+            let recorded = slot.record.as_ref().ok();
+            let recorded = recorded.is_some_and(|record| record.counter.get() == point.counter);
+            Some((point.counter, header.length.get() as usize, recorded))
         });
-        let newest = whole.max_by_key(|(counter, _)| *counter);
-        let (counter, length) = newest.context("the state disk has no whole slot")?;
+        let newest = whole.max_by_key(|(counter, ..)| *counter);
+        let (counter, length, is_recorded) = newest.context("the state disk has no whole slot")?;
         let sectors = 1 + length.div_ceil(SECTOR);
         let mut bytes = vec![0; sectors * SECTOR];
         let start = Slot::of(counter).sector();
         (&mut &mut *self).read(start, &mut bytes)?;
         Ok(Newest {
             counter,
+            is_recorded,
             length,
             bytes,
         })
