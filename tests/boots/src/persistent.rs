@@ -22,6 +22,7 @@ mod twins;
 use crate::devices::devices_option;
 use crate::{BASE_COMMAND_LINE, Checks, LIMIT, Setup, Suite, root_disk};
 use anyhow::{Context, Result, bail, ensure};
+use attestation::journal::Rollback;
 use broker::{Broker, Proxy, empty, policy};
 use simulator::{BootFiles, BrokerBy, HostDevices, Run, Simulation, Window};
 use std::fs;
@@ -150,12 +151,24 @@ pub struct Keeping<'a> {
     document: PathBuf,
     broker: Broker,
     proxy: Proxy,
+    rollback: Rollback,
 }
 
 impl<'a> Keeping<'a> {
     /// A broker with one machine, whose policy names what [`Keeping::boot`] boots, and a proxy to it. `programs` is the
     /// folder with `tdp-vtpm-broker` and `tdp-vtpm-proxy`; files are kept under `name`.
     pub fn start(setup: &'a Setup, guest: Guest, programs: &Path, name: &str) -> Result<Self> {
+        Self::start_with(setup, guest, programs, name, Rollback::Ledger)
+    }
+
+    /// As [`Keeping::start`], with a machine that is enrolled so.
+    pub fn start_with(
+        setup: &'a Setup,
+        guest: Guest,
+        programs: &Path,
+        name: &str,
+        rollback: Rollback,
+    ) -> Result<Self> {
         let folder = setup.folder.join(name);
         empty(&folder)?;
         let broker = Broker::new(programs, &folder)?.serve(&setup.pki)?;
@@ -168,6 +181,7 @@ impl<'a> Keeping<'a> {
             folder,
             broker,
             proxy,
+            rollback,
         };
         new.enrol(MACHINE, &new.document)?;
         Ok(new)
@@ -175,7 +189,8 @@ impl<'a> Keeping<'a> {
 
     /// Enrols a machine, allows it what is booted, and writes its document.
     pub fn enrol(&self, machine: &str, document: &Path) -> Result<()> {
-        self.broker.enrol(machine, &["--key", "both"], document)?;
+        let wishes = ["--key", "both", "--rollback", self.rollback.name()];
+        self.broker.enrol(machine, &wishes, document)?;
         self.allow(machine, document, Window::Accepted, "policy")
     }
 

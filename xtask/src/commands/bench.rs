@@ -64,7 +64,7 @@ impl Parts {
         if asked.state {
             let programs = super::broker::build()?;
             let initrd = guests::timing_initrd(setup)?;
-            let step = progress::step("a TPM that is kept: six boots");
+            let step = progress::step("a TPM that is kept: seven boots");
             let (of_state, latencies) = state::figures(setup, &initrd, &programs)?;
             step.done();
             figures.extend(of_state);

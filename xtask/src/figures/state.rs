@@ -7,6 +7,7 @@ use super::samples;
 use crate::commands::state::damaged_slots;
 use crate::report;
 use anyhow::{Context, Result, ensure};
+use attestation::journal::Rollback;
 use boots::persistent::{Change, Guest, Keeping};
 use boots::{BASE_COMMAND_LINE, Setup};
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ const TIMING: &str = "quiet tdp.mode=timing-nv";
 /// Bytes of a request of a disk beside its data: header and status (VIRTIO 5.2.6).
 const AROUND_DATA: f64 = 17.0;
 /// The write to the state disk at which the power is cut: one of a slot, of which a sector and a half are written.
-const CUT: &str = "fault=virtio:state:cut:101:1:torn";
+const CUT: &str = "fault=virtio:state:cut:102:1:torn";
 /// Milliseconds that unlocking may add to a boot.
 const UNLOCK_GOAL: f64 = 300.0;
 /// A TPM whose state only this platform opens, under this L1 (`docs/init-data.md`).
@@ -164,10 +165,18 @@ pub(crate) fn figures(
     // Its own TPM again, which is what most starts are.
     let ledger_again = keeping.boot(&state, marks, &mut |_| {})?;
     ended_well(&ledger_again)?;
+    let guest = Guest::timing(initrd, TIMING);
+    let lazy = Keeping::start_with(setup, guest, programs, "state-lazy", Rollback::Lazy)?;
+    let lazy = lazy.boot(&lazy.file("state.img"), marks, &mut |_| {})?;
+    ended_well(&lazy)?;
+    let window = lazy.transcript.l1("window");
+    let window = window.and_then(|window| window.number("longest"));
+    let window = window.context("L1 did not tell how long a commit was not acknowledged")?;
     let latencies = vec![
         Latency::of("none", &none.transcript)?,
         Latency::of("state disk", &disk.transcript)?,
         Latency::of("state disk and ledger", &ledger.transcript)?,
+        Latency::of("state disk and lazy ledger", &lazy.transcript)?,
     ];
     let unlock = |name: &str, run: &Run| {
         let milliseconds = told(run, "unlock")?;
@@ -187,6 +196,10 @@ pub(crate) fn figures(
         unlock("hardware's key alone", &again)?,
         unlock("the same after a power cut, one slot damaged", &recovered)?,
         unlock("key broker and hardware", &ledger_again)?,
+        Figure::without_goal(
+            "longest time from a lazy commit's answer to its acknowledgement, where no other commit came first".to_owned(),
+            format!("{:.1} ms", window as f64 / 1e6),
+        ),
         Figure::without_goal(
             "L1 heap high-water mark, state with a ledger".to_owned(),
             format!("{} KiB", heap / 1024),
