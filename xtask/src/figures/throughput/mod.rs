@@ -20,6 +20,7 @@ use simulator::{
     BootFiles, Clock, HostDevices, Models, Network, Outside, PlainQemu, Simulation, Window,
 };
 use std::path::PathBuf;
+use tempfile::TempPath;
 
 /// Memory of both machines, in MiB.
 const MEMORY_MIB: u64 = 1024;
@@ -77,7 +78,7 @@ pub(crate) fn initrd(setup: &Setup) -> Result<PathBuf> {
 struct Bench<'a> {
     setup: &'a Setup,
     initrd: PathBuf,
-    disk: PathBuf,
+    disk: TempPath,
     what: What,
     command_line: String,
     _peer: Peer,
@@ -86,7 +87,12 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(setup: &'a Setup, what: What) -> Result<Self> {
         let initrd = initrd(setup)?;
-        let disk = setup.folder.join("throughput.disk");
+        // Of this bench alone: another one at the same time has its own.
+        let disk = tempfile::Builder::new()
+            .prefix("throughput-")
+            .suffix(".disk")
+            .tempfile_in(&setup.folder)?
+            .into_temp_path();
         make_disk(&disk)?;
         let peer = Peer::start()?;
         let words = match what {
@@ -126,8 +132,9 @@ impl<'a> Bench<'a> {
             "marks=1".to_owned(),
             devices_option(devices),
         ];
+        let disk = [self.disk.to_path_buf()];
         let disks = match self.what {
-            What::Disk => std::slice::from_ref(&self.disk),
+            What::Disk => disk.as_slice(),
             What::NoMedium | What::Network => &[],
         };
         let mut watch = Watch::default();
