@@ -333,7 +333,7 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
                 let done = Done {
                     ticket: held.ticket,
                     written: match self.kind.short() {
-                        Short::Done => completion.written,
+                        Short::Done | Short::Zeroed => completion.written,
                         Short::Failed(_) => held.writable,
                     },
                 };
@@ -354,10 +354,12 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
         let given = answer.write_shared(memory, held.writable_at, written as usize);
         buffers.give_back(held.run);
         given?;
-        if let Short::Failed(status) = self.kind.short() {
-            fail(answer, held.writable - written.min(held.writable), status)?;
+        let missing = held.writable - written.min(held.writable);
+        match self.kind.short() {
+            Short::Done => Ok(()),
+            Short::Zeroed => zero(answer, missing),
+            Short::Failed(status) => fail(answer, missing, status),
         }
-        Ok(())
     }
 
     fn host_notifications(&self) -> u64 {
@@ -383,16 +385,22 @@ impl<H: HostPci, B: SharedBuffer + Clone, C: Clock> Backend for Bridge<H, B, C> 
 
 /// Ends a request of which the last `missing` bytes are not there: zeroes, and a status behind them.
 fn fail(answer: &mut Answer<'_>, missing: u32, status: u8) -> Result<(), Lost> {
-    const ZEROES: [u8; 256] = [0; 256];
-    let Some(mut left) = missing.checked_sub(1) else {
+    let Some(zeroes) = missing.checked_sub(1) else {
         return Ok(());
     };
+    zero(answer, zeroes)?;
+    Ok(answer.write(&[status])?)
+}
+
+/// Writes `left` zeroes.
+fn zero(answer: &mut Answer<'_>, mut left: u32) -> Result<(), Lost> {
+    const ZEROES: [u8; 256] = [0; 256];
     while left != 0 {
         let piece = ZEROES.get(..left as usize).unwrap_or(&ZEROES);
         answer.write(piece)?;
         left -= piece.len() as u32;
     }
-    Ok(answer.write(&[status])?)
+    Ok(())
 }
 
 impl From<RingError> for Lost {

@@ -42,6 +42,9 @@ pub(super) struct Shown {
 pub(super) enum Short {
     /// Done: L2's driver looks at how much that was.
     Done,
+    /// Done, and zeroes for the rest: L2's driver may go by a length that the host put into the bytes themselves, and give on
+    /// what its own memory has had behind them.
+    Zeroed,
     /// Failed, with this status as its last byte: L2's driver looks at that byte whatever was written. If nothing were
     /// there, it would take what its own memory has had there, and give it on as what was read.
     Failed(u8),
@@ -104,7 +107,8 @@ impl Kind {
     pub(super) const fn short(self) -> Short {
         match self {
             Self::Block => Short::Failed(block_device::STATUS_IOERR),
-            Self::Network | Self::Console | Self::Sockets => Short::Done,
+            Self::Network | Self::Console => Short::Done,
+            Self::Sockets => Short::Zeroed,
         }
     }
 
