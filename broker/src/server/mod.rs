@@ -4,7 +4,7 @@
 //! nobody else: the status page, `/metrics`, `/healthz`. Neither changes anything that the operator decides; that is done
 //! by the command, on the database.
 //!
-//! Connections, headers, bodies and time are bounded ([`connections`], [`places`]).
+//! Connections, headers, bodies and time are bounded (`connections`, `places`).
 
 mod connections;
 mod places;
