@@ -18,9 +18,9 @@ pub(super) enum Trouble {
 
 /// Serialization failure, deadlock, and a lock that another process holds for too long.
 const COLLISIONS: [&str; 3] = ["40001", "40P01", "55P03"];
-/// Classes of conditions after which another connection may work: connection exceptions, a server that is short of
-/// something, one that is ended or starts.
-const PASSING: [&str; 3] = ["08", "53", "57P"];
+/// Conditions and classes of them after which another connection may work: connection exceptions, a session that was ended
+/// because its transaction stood still, a server that is short of something, one that is ended or starts.
+const PASSING: [&str; 4] = ["08", "25P03", "53", "57P"];
 /// A server that has become a standby: where its name leads to another one, a new connection helps.
 const READ_ONLY: &str = "25006";
 
