@@ -22,8 +22,9 @@ pub trait SharedBuffer {
     fn gpa(&self) -> u64;
     /// Bytes.
     fn length(&self) -> usize;
-    /// Copies out of the buffer, each byte read once.
+    /// Copies out of the buffer, each byte read once. Two, four or eight bytes at a multiple of their number are read by one
+    /// access: who writes them as one is not seen half-way.
     fn read(&self, offset: usize, into: &mut [u8]);
-    /// Copies into the buffer.
+    /// Copies into the buffer; two, four or eight bytes at a multiple of their number by one access.
     fn write(&self, offset: usize, from: &[u8]);
 }

@@ -89,7 +89,9 @@ pub(super) fn tests_of_qemu(options: &Options) -> Vec<Test> {
             }),
         ]
     });
-    tests.into_iter().flatten().collect()
+    // QEMU's disk is at work in a thread of its own, for which nothing waits but the guest.
+    let patient = |test: Test| test.with_options(|options| options.watchdog = 20_000);
+    tests.into_iter().flatten().map(patient).collect()
 }
 
 fn select(device: u8, offset: u8) -> Step {

@@ -15,7 +15,8 @@ pub(crate) use shared::Bounce;
 
 use core::arch::asm;
 
-/// Copies `into.len()` bytes from `address`.
+/// Copies `into.len()` bytes from `address`. Eight, four or two of them are one access: an index that somebody else writes at the
+/// same time is the old one or the new one, and never half of each.
 ///
 /// # Safety
 /// The bytes at `address` are mapped, and no Rust object that anything else refers to is among
@@ -45,14 +46,33 @@ unsafe fn copy_out(address: u64, into: &mut [u8]) {
             from = from.wrapping_add(8);
         }
     }
+    let (fours, rest) = rest.as_chunks_mut::<4>();
+    for four in fours {
+        let value: u32;
+        // SAFETY: the caller's, for these 4 bytes.
+        unsafe {
+            asm!("mov {:e}, [{}]", out(reg) value, in(reg) from, options(nostack, readonly, preserves_flags));
+        }
+        *four = value.to_le_bytes();
+        from = from.wrapping_add(4);
+    }
+    let (twos, rest) = rest.as_chunks_mut::<2>();
+    for two in twos {
+        let value: u16;
+        // SAFETY: the caller's, for these 2 bytes.
+        unsafe {
+            asm!("mov {:x}, [{}]", out(reg) value, in(reg) from, options(nostack, readonly, preserves_flags));
+        }
+        *two = value.to_le_bytes();
+        from = from.wrapping_add(2);
+    }
     for byte in rest {
         // SAFETY: the caller's, for this byte.
         *byte = unsafe { from.read_volatile() };
-        from = from.wrapping_add(1);
     }
 }
 
-/// Copies `from` to `address`.
+/// Copies `from` to `address`. Eight, four or two bytes are one access, as in [`copy_out`].
 ///
 /// # Safety
 /// The bytes at `address` are mapped writable, and no Rust object that anything else refers to is
@@ -81,10 +101,27 @@ unsafe fn copy_in(address: u64, from: &[u8]) {
             to = to.wrapping_add(8);
         }
     }
+    let (fours, rest) = rest.as_chunks::<4>();
+    for four in fours {
+        let value = u32::from_le_bytes(*four);
+        // SAFETY: the caller's, for these 4 bytes.
+        unsafe {
+            asm!("mov [{}], {:e}", in(reg) to, in(reg) value, options(nostack, preserves_flags));
+        }
+        to = to.wrapping_add(4);
+    }
+    let (twos, rest) = rest.as_chunks::<2>();
+    for two in twos {
+        let value = u16::from_le_bytes(*two);
+        // SAFETY: the caller's, for these 2 bytes.
+        unsafe {
+            asm!("mov [{}], {:x}", in(reg) to, in(reg) value, options(nostack, preserves_flags));
+        }
+        to = to.wrapping_add(2);
+    }
     for byte in rest {
         // SAFETY: the caller's, for this byte.
         unsafe { to.write_volatile(*byte) };
-        to = to.wrapping_add(1);
     }
 }
 

@@ -141,7 +141,7 @@ pub(super) fn cases(l1: &L1Image) -> Vec<(&'static str, Vec<Change>, u64)> {
         ("a queue of three descriptors", queue(0, 3), BROKEN),
         ("a queue of none", queue(0, 0), BROKEN),
         ("a queue of 32768", queue(0, 0x8000), BROKEN),
-        ("a queue of 256", queue(0, 256), BROKEN),
+        ("a queue of 1024", queue(0, 1024), BROKEN),
     ];
     let foreign = [
         ("the TPM window", TPM),
