@@ -70,7 +70,7 @@ const CASES: [Case; 13] = [
     },
     Case {
         name: "answers with a mebibyte",
-        broker: Answers::LieInTime(Lie::Mebibyte),
+        broker: Answers::Lie(Lie::Mebibyte),
         refusal: "broker-nonsense",
     },
     Case {
