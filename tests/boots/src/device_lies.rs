@@ -5,6 +5,7 @@
 //! broken; what they may not have is data that is none of the disk's, and the TPM notices nothing.
 
 use crate::devices::devices_option;
+use crate::suite::steps;
 use crate::{BASE_COMMAND_LINE, Checks, Setup, Suite};
 use anyhow::{Context, Result, ensure};
 use simulator::{BootFiles, HostDevices, Network, Run, Simulation};
@@ -165,16 +166,7 @@ impl Case {
             Ok(run) => run,
             Err(error) => return vec![(name, Err(error))],
         };
-        let mut checks: Checks = run
-            .transcript
-            .steps()
-            .into_iter()
-            .map(|step| {
-                let result = step.passed.then_some(());
-                let result = result.with_context(|| format!("see {file}.console.log"));
-                (format!("{name}: {}", step.name), result)
-            })
-            .collect();
+        let mut checks = steps(&name, &file, &run);
         for (disk, letter) in self.disks.iter().zip('a'..) {
             let (lies, outcome) = (disk.lies.join(", "), disk.outcome);
             let judged = told(&run, &format!("vd{letter}"), outcome, disk.log);

@@ -1,5 +1,6 @@
 //! Debian's kernel and its own drivers on the virtio devices of L2's PCI bus.
 
+use crate::suite::steps;
 use crate::{BASE_COMMAND_LINE, Checks, Setup, Suite};
 use anyhow::{Context, Result, ensure};
 use simulator::{BootFiles, HostDevices, Network, Run, Simulation};
@@ -68,16 +69,7 @@ fn check(setup: &Setup, initrd: &Path) -> Checks {
         Ok(run) => run,
         Err(error) => return vec![(NAME.to_owned(), Err(error))],
     };
-    let mut checks: Checks = run
-        .transcript
-        .steps()
-        .into_iter()
-        .map(|step| {
-            let result = step.passed.then_some(());
-            let result = result.with_context(|| format!("see {FILE}.console.log"));
-            (format!("{NAME}: {}", step.name), result)
-        })
-        .collect();
+    let mut checks = steps(NAME, FILE, &run);
     checks.push((NAME.to_owned(), ended_well(&run)));
     checks.push((
         format!("{NAME}: each byte is copied once"),

@@ -1,6 +1,7 @@
 //! Tests of the round trip of evidence: what a guest hands out holds against values predicted from
 //! files, against the verifier, and against readers that are not ours.
 
+use crate::suite::steps;
 use crate::{Checks, Collected, RoundTrip, Setup, Suite};
 use anyhow::{Context, Result, ensure};
 use attestation::bundle::Bundle;
@@ -86,17 +87,7 @@ impl Case {
         let collected = trip.collect(&mut |_| {})?;
         let prediction = trip.predict()?;
         let bundle = collected.bundle()?;
-        let mut checks: Checks = collected
-            .run
-            .transcript
-            .steps()
-            .into_iter()
-            .map(|step| {
-                let result = step.passed.then_some(());
-                let result = result.with_context(|| format!("see {}.console.log", self.file));
-                (format!("L2: {}", step.name), result)
-            })
-            .collect();
+        let mut checks = steps("L2", self.file, &collected.run);
         let mut check = |name: &str, result| checks.push((name.to_owned(), result));
         check(
             "the run ended well",

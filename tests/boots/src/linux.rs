@@ -1,5 +1,6 @@
 //! Debian's kernel on the L1 image.
 
+use crate::suite::steps;
 use crate::{BASE_COMMAND_LINE, Checks, Setup, Suite};
 use anyhow::{Context, Result, ensure};
 use simulator::{Gpaw, Run, Simulation, Window};
@@ -98,17 +99,8 @@ impl Boot {
             Ok(run) => run,
             Err(error) => return vec![(self.name.to_owned(), Err(error))],
         };
-        let steps = run.transcript.steps();
-        let stepless = steps.is_empty();
-        let mut checks: Checks = steps
-            .into_iter()
-            .map(|step| {
-                let result = step.passed.then_some(());
-                let result = result.with_context(|| format!("see {}.console.log", self.file));
-                (format!("{}: {}", self.name, step.name), result)
-            })
-            .collect();
-        let ended = self.ended_well(&run, stepless);
+        let mut checks = steps(self.name, self.file, &run);
+        let ended = self.ended_well(&run, checks.is_empty());
         checks.push((self.name.to_owned(), ended));
         checks
     }

@@ -1,10 +1,23 @@
 //! Cases that run side by side, and what they checked.
 
 use crate::parallel;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use simulator::Run;
 
 /// Checks by name.
 pub type Checks = Vec<(String, Result<()>)>;
+
+/// The steps that a guest reported, each a check of the case `name`, whose console is kept as `file`.
+pub(crate) fn steps(name: &str, file: &str, run: &Run) -> Checks {
+    let steps = run.transcript.steps().into_iter();
+    steps
+        .map(|step| {
+            let result = step.passed.then_some(());
+            let result = result.with_context(|| format!("see {file}.console.log"));
+            (format!("{name}: {}", step.name), result)
+        })
+        .collect()
+}
 
 /// Runs a case at a place that no other case has meanwhile.
 type Case<'a> = Box<dyn Fn(usize) -> Checks + Sync + 'a>;

@@ -1,7 +1,8 @@
 //! A boot of something odd, and what must come of it.
 
+use crate::suite::steps;
 use crate::{BASE_COMMAND_LINE, Checks, Setup};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use simulator::{BootFiles, Run, Simulation};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,13 +60,7 @@ impl Trial {
         }
         let whole = self.run(setup, None, &mut |_| {}).and_then(|run| {
             if self.outcome == Outcome::Works {
-                let steps = run.transcript.steps();
-                checks.extend(steps.into_iter().map(|step| {
-                    let result = step.passed.then_some(());
-                    let result =
-                        result.with_context(|| format!("see {}.console.log", self.file_name()));
-                    (format!("{}: {}", self.name, step.name), result)
-                }));
+                checks = steps(&self.name, &self.file_name(), &run);
             }
             self.judge(&run)
         });

@@ -21,6 +21,7 @@ use core::sync::atomic::AtomicU32;
 use virtio_defs::vsock;
 
 mod large;
+mod short;
 
 const BARS: u64 = 0xC000_0000;
 const SHARED: u64 = 0x10_0000;
@@ -101,20 +102,7 @@ impl Machine {
     fn with(length: usize) -> Self {
         let interrupts = interrupts();
         let (bridge, host, disk) = open_with(&Shared::new(SHARED, length), interrupts);
-        let guest = Guest::new();
-        let mut machine = Self {
-            function: Pci::new(Box::new(bridge.unwrap()), BARS as u32),
-            driver: Driver::new(&guest, 0x1_0000, 128),
-            guest,
-            apic: Apic(0),
-            host,
-            disk,
-            changes: interrupts.changes,
-            features: 1 << 28 | 1 << 9,
-        };
-        machine.function.write_configuration(4, &[6, 4]);
-        machine.set_up();
-        machine
+        Self::of(bridge, (host, disk), interrupts, 1 << 28 | 1 << 9)
     }
 
     /// With sockets in place of the disk.
@@ -128,6 +116,16 @@ impl Machine {
         let clock = ModelClock::default();
         let asked = feature::ACCESS_PLATFORM;
         let bridge = Bridge::open(device, &memory, clock, Kind::Sockets, asked, interrupts);
+        Self::of(bridge, (host, Disk::default()), interrupts, 1 << 28)
+    }
+
+    /// With this device, whose driver accepts `features` of the lower half.
+    fn of(
+        bridge: Result<Bridge<ModelHost, Shared, ModelClock>, BridgeError>,
+        (host, disk): (ModelHost, Disk),
+        interrupts: Interrupts,
+        features: u32,
+    ) -> Self {
         let guest = Guest::new();
         let mut machine = Self {
             function: Pci::new(Box::new(bridge.unwrap()), BARS as u32),
@@ -135,9 +133,9 @@ impl Machine {
             guest,
             apic: Apic(0),
             host,
-            disk: Disk::default(),
+            disk,
             changes: interrupts.changes,
-            features: 1 << 28,
+            features,
         };
         machine.function.write_configuration(4, &[6, 4]);
         machine.set_up();
@@ -390,62 +388,6 @@ fn a_host_that_breaks_a_rule_costs_l2_a_reset_of_the_device() {
         machine.offer(1, 0, 0);
         machine.notify();
         assert_eq!(machine.result(1), 0, "it works again");
-    }
-}
-
-#[test]
-fn what_a_disk_does_not_fill_has_failed_and_shows_nothing_of_l2s_memory() {
-    // The last is whole, and says itself that it failed.
-    for (length, status) in [(0, 1), (1, 1), (512, 1), (1024, 1), (1025, 2)] {
-        let mut machine = Machine::new();
-        let held = machine.hold();
-        machine.offer(0, 0, 0);
-        machine.guest.put(Machine::data(0), &[0x11; 1024]);
-        machine.guest.put(Machine::data(0) + 0xC00, &[0]);
-        machine.notify();
-        let request = held.borrow()[0].clone();
-        let memory = machine.host.model().memory.clone();
-        let mut bytes = alloc::vec![0xDD; 1024];
-        bytes.push(2);
-        request.write(&memory, &bytes);
-        machine.push(request.head.into(), length);
-        machine.serve();
-        assert_eq!(machine.driver.done(), Some((0, 1025)), "{length}");
-        assert_eq!(machine.result(0), status, "{length}");
-        let data = machine.guest.get(Machine::data(0), 1024);
-        let told = length.min(1024) as usize;
-        assert_eq!(data[..told], alloc::vec![0xDD; told]);
-        assert!(data[told..].iter().all(|byte| *byte == 0), "{length}");
-        assert_eq!(machine.status(), 15);
-    }
-}
-
-/// Linux's driver of sockets goes by the length in the header of a packet (from 6.2 on), and what is behind the bytes that the
-/// host wrote is given to whoever reads the socket.
-#[test]
-fn behind_what_the_host_sends_to_sockets_is_nothing_of_l2s_memory() {
-    const PACKET: u32 = 1024;
-    for length in [0, 44, 100, PACKET] {
-        let mut machine = Machine::with_sockets();
-        let held = machine.hold();
-        machine
-            .driver
-            .describe(0, Machine::data(0), PACKET, WRITE, 0);
-        machine
-            .guest
-            .put(Machine::data(0), &[0x11; PACKET as usize]);
-        machine.driver.offer(0);
-        machine.notify();
-        let request = held.borrow()[0].clone();
-        let memory = machine.host.model().memory.clone();
-        request.write(&memory, &[0xDD; PACKET as usize]);
-        machine.push(request.head.into(), length);
-        machine.serve();
-        assert_eq!(machine.driver.done(), Some((0, length)));
-        let data = machine.guest.get(Machine::data(0), PACKET as usize);
-        let (told, rest) = data.split_at(length as usize);
-        assert!(told.iter().all(|byte| *byte == 0xDD), "{length}");
-        assert!(rest.iter().all(|byte| *byte == 0), "{length}");
     }
 }
 
