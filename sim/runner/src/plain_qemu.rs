@@ -15,6 +15,8 @@ pub struct PlainQemu<'a> {
     pub boot: BootFiles<'a>,
     /// The machine's memory in MiB.
     pub memory_mib: u64,
+    /// How many processors it has.
+    pub cpus: u32,
     /// How time passes.
     pub clock: Clock,
     /// The control socket of a running swtpm.
@@ -35,6 +37,7 @@ impl PlainQemu<'_> {
     pub fn run(&self, on_line: &mut dyn FnMut(&str)) -> Result<Run> {
         let cpu = "max,vendor=GenuineIntel";
         let mut command = qemu::command(cpu, self.memory_mib, self.clock, qemu::SEED);
+        command.args(["-smp", &self.cpus.to_string()]);
         command.arg("-kernel").arg(self.boot.kernel);
         if let Some(initrd) = self.boot.initrd {
             command.arg("-initrd").arg(initrd);

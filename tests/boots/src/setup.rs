@@ -9,6 +9,11 @@ pub const BASE_COMMAND_LINE: &str = "console=ttyS0 panic=-1";
 /// A boot of Linux that takes longer has hung.
 pub const LIMIT: Duration = Duration::from_secs(600);
 
+/// The simulator's option for this many virtual processors of the TD; `None` for one, as it has by itself.
+pub fn vcpus_option(cpus: u32) -> Option<String> {
+    (cpus > 1).then(|| format!("vcpus={cpus}"))
+}
+
 /// A firmware image, by what it asks of the host for the TPM window.
 pub struct Firmware {
     /// Private pages.

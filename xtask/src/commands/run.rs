@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use attestation::journal::PcrMirror;
 use attestation::pcr::PcrBanks;
 use boots::devices::devices_option;
-use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, banks_option, mirror_option};
+use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, banks_option, mirror_option, vcpus_option};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use simulator::{
     BrokerBy, Clock, Console, Gpaw, HostDevices, Models, Network, Outside, Run, Simulation,
@@ -97,6 +97,9 @@ pub(crate) struct Options {
     /// The TD's memory.
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: u64,
+    /// How many processors the TD has, and L2 with it: 1 to 16.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16), conflicts_with = "persistent")]
+    cpus: u32,
     /// Launch through this finished td-shim image instead of the built-in shim.
     #[arg(long, value_name = "IMAGE")]
     td_shim: Option<PathBuf>,
@@ -152,6 +155,14 @@ impl Options {
         }
         (!devices.is_empty()).then(|| devices.join("+"))
     }
+
+    /// The options of the simulator that were written as such, and that for the number of processors.
+    fn simulator_options(&self) -> Vec<String> {
+        let cpus = vcpus_option(self.cpus);
+        cpus.into_iter()
+            .chain(self.simulator_options.iter().cloned())
+            .collect()
+    }
 }
 
 /// Runs the task.
@@ -177,7 +188,14 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         Some(path) => path.display().to_string(),
         None => debian::kernel_name(&setup.folder).unwrap_or_default(),
     };
-    eprintln!("booting {kernel_name} as L2, {} MiB", options.memory);
+    let cpus = match options.cpus {
+        1 => "1 processor".to_owned(),
+        cpus => format!("{cpus} processors"),
+    };
+    eprintln!(
+        "booting {kernel_name} as L2, {} MiB, {cpus}",
+        options.memory
+    );
     if options.attest {
         return attest(options, setup);
     }
@@ -221,7 +239,7 @@ fn attest(options: &Options, setup: &Setup) -> Result<bool> {
         memory_mib: options.memory,
         gpaw: options.gpaw,
         window: options.window,
-        options: &options.simulator_options,
+        options: &options.simulator_options(),
         ..RoundTrip::new(setup, "attest")
     };
     let verifier = images::build_verifier(images::VerifierBuild::Quick)?;
@@ -280,7 +298,7 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
     simulator_options.extend(options.pcr_banks.map(banks_option));
     simulator_options.extend(options.devices().as_deref().map(devices_option));
     simulator_options.extend(options.quote.as_ref().map(|quote| format!("quote={quote}")));
-    simulator_options.extend(options.simulator_options.iter().cloned());
+    simulator_options.extend(options.simulator_options());
     let (clock, console) = if options.shell {
         (Clock::Paced, Console::Terminal)
     } else {

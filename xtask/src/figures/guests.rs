@@ -68,6 +68,7 @@ pub(crate) fn plain(
             command_line: &format!("{BASE_COMMAND_LINE} {words}"),
         },
         memory_mib: 1024,
+        cpus: 1,
         clock: Clock::Counted,
         disk: None,
         no_medium: None,

@@ -324,6 +324,7 @@ fn on_qemu(root: &RootDisk, boot: BootFiles<'_>, disk: &Path) -> Result<Run> {
     PlainQemu {
         boot,
         memory_mib: MEMORY_MIB,
+        cpus: 1,
         clock: Clock::Paced,
         tpm_socket: Some(swtpm.socket()),
         disk: Some(disk),

@@ -167,6 +167,7 @@ impl<'a> Bench<'a> {
         let run = PlainQemu {
             boot: self.boot(),
             memory_mib: MEMORY_MIB,
+            cpus: 1,
             clock: Clock::Paced,
             disk: (self.what == What::Disk).then_some(&*self.disk),
             no_medium: (self.what == What::NoMedium).then_some(DISK),
