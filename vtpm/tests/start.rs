@@ -43,6 +43,7 @@ fn the_journal_begins_with_start_and_startup() {
         (start.mode, start.mirror, start.state),
         (Mode::Ephemeral, PcrMirror::Summary, None)
     );
+    assert_eq!(start.processors, Some(support::PROCESSORS));
     assert_eq!(start.eks, *session.tpm.ek_names().unwrap());
     assert_eq!(start.ak, session.tpm.ak().unwrap().name());
 }

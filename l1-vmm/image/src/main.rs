@@ -33,6 +33,7 @@ mod state;
 mod tpm;
 
 use arch::{Instruction, clock, image, memory, paging, random, td};
+use attestation::journal::Processors;
 use environment::{Cpu, Image};
 use fatal::{FatalCode, OrFatal, fatal, halt};
 use l1_vmm::launch::configuration::AttestedConfiguration;
@@ -70,6 +71,9 @@ const MARK: &str = concat!("tdp-vtpm l1-vmm ", env!("CARGO_PKG_VERSION"));
 
 /// The L2 VM that L1 runs.
 const VM: VmIndex = VmIndex::FIRST;
+
+/// Processors of L2.
+const L2_PROCESSORS: u32 = 1;
 
 /// The end of that buffer is for quotes: more than any quote is long, and no more than QEMU takes
 /// (128 KiB). The rest is for files.
@@ -147,7 +151,10 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     let measured = MeasuredLaunch::new(domain, log, env!("CARGO_PKG_VERSION"), &launch)
         .or_fatal(FatalCode::Tpm);
     let (measured, state) = state::open(measured, attested.as_ref(), own);
-    let tpm = tpm::start(measured, &options, &launch, state);
+    let count = Processors::new(info.num_vcpus, L2_PROCESSORS)
+        .ok_or("the TD has fewer processors than L2")
+        .or_fatal(FatalCode::Configuration);
+    let tpm = tpm::start(measured, &options, count, &launch, state);
     put_tcg_log(&ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
     run(this, ram, tpm, bus, &guest, info)
 }

@@ -4,6 +4,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use attestation::journal::Processors;
 use l1_vmm::launch::options::Options;
 use l1_vmm::run::{Device, Services};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
@@ -69,6 +70,7 @@ impl Services for Window {
 pub(crate) fn start(
     measured: MeasuredLaunch<Domain>,
     options: &Options,
+    processors: Processors,
     launch: &LaunchMeasurements,
     state: Option<State>,
 ) -> Window {
@@ -99,6 +101,7 @@ pub(crate) fn start(
     let config = Config {
         engine: tpm2_ref_sys::ENGINE,
         interface: fifo::NAME,
+        processors,
         unlock,
         mirror: options.mirror,
         banks: options.banks,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use attestation::digest::{Digests, sha384};
-use attestation::journal::{PcrMirror, Unlock};
+use attestation::journal::{PcrMirror, Processors, Unlock};
 use attestation::launch::kernel_digests;
 use attestation::pcr::PcrBanks;
 use attestation::tpm::{commands, rh, template};
@@ -55,6 +55,8 @@ pub struct Boot {
     pub banks: PcrBanks,
     /// What the journal says that the engine is.
     pub engine: &'static str,
+    /// How many processors L1 says that there are.
+    pub processors: Processors,
     /// Where the journal says that the engine's state comes from.
     pub unlock: Option<Unlock>,
     /// The host's quoting service.
@@ -78,6 +80,7 @@ impl Default for Boot {
             mirror: PcrMirror::Summary,
             banks: PcrBanks::ALL,
             engine: tpm2_ref_sys::ENGINE,
+            processors: Processors::new(4, 3).expect("L2 has no more than the TD"),
             unlock: None,
             host: QuotingHost::default(),
             log_capacity: CC_LOG_CAPACITY,
@@ -132,6 +135,7 @@ impl Boot {
         let config = Config {
             engine: self.engine,
             interface: vtpm::ptp::fifo::NAME,
+            processors: self.processors,
             unlock: self.unlock,
             mirror: self.mirror,
             banks: self.banks,

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use attestation::digest::{Digests, sha384};
 use attestation::event_log::EV_EVENT_TAG;
-use attestation::journal::{self, PcrMirror, Record, Unlock};
+use attestation::journal::{self, PcrMirror, Processors, Record, Unlock};
 use attestation::launch::Launch;
 use attestation::pcr::PcrBanks;
 use tdx_defs::report::TdReport;
@@ -29,6 +29,8 @@ pub struct Config<'a> {
     pub engine: &'a str,
     /// The register interface in front of it.
     pub interface: &'a str,
+    /// How many processors there are.
+    pub processors: Processors,
     /// What unlocked the engine's state, of one that outlives the TD; none for a TPM that is new at each boot.
     pub unlock: Option<Unlock>,
     /// How PCRs are mirrored in the journal.
@@ -208,6 +210,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             unlock: config.unlock,
             mirror: config.mirror,
             state: config.commits.as_ref().and_then(Commits::loaded),
+            processors: config.processors,
         };
         let mut attested = Self {
             tpm,

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use attestation::claims::pcr_banks_digest;
 use attestation::digest::{Digest, sha384};
 use attestation::event_log::EV_EVENT_TAG;
-use attestation::journal::{self, Mode, PcrMirror, Record, Start, StartupType, Unlock};
+use attestation::journal::{self, Mode, PcrMirror, Processors, Record, Start, StartupType, Unlock};
 use attestation::pcr::{Bank, PcrBanks};
 
 use crate::identity::Identity;
@@ -31,6 +31,8 @@ pub(crate) struct Description {
     pub(crate) mirror: PcrMirror,
     /// SHA-384 of the permanent state that the engine started from.
     pub(crate) state: Option<[u8; 48]>,
+    /// How many processors there are.
+    pub(crate) processors: Processors,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,7 @@ impl Journal {
             eks: identity.eks.clone(),
             ak: identity.ak.name(),
             ca: sha384(identity.authority.public_key()),
+            processors: Some(self.description.processors),
         };
         self.record(&Record::Start(start), trust_domain)?;
         if let Some(unlock) = self.description.unlock {

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use attestation::digest::Digests;
 use attestation::event_log::Log;
-use attestation::journal::{self, PcrMirror, Record, Unlock};
+use attestation::journal::{self, PcrMirror, Processors, Record, Unlock};
 use attestation::pcr::{Bank, PcrBanks};
 use attestation::tpm::{Response, response_code};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, NvStore, Tpm};
@@ -95,6 +95,12 @@ pub struct Setup {
     pub launch: LaunchMeasurements,
 }
 
+/// How many processors the machine has.
+pub const PROCESSORS: Processors = match Processors::new(4, 3) {
+    Some(processors) => processors,
+    None => unreachable!(),
+};
+
 impl Default for Setup {
     fn default() -> Self {
         Self {
@@ -149,6 +155,7 @@ impl Setup {
         let config = Config {
             engine: tpm2_ref_sys::ENGINE,
             interface: vtpm::ptp::fifo::NAME,
+            processors: PROCESSORS,
             unlock: self.unlock,
             mirror: self.mirror,
             banks: self.banks,

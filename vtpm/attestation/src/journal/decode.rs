@@ -1,6 +1,9 @@
 //! Records from CBOR.
 
-use super::{KeyHalves, Mode, PcrMirror, Record, Rollback, Start, StartupType, Unlock, VERSION};
+use super::{
+    KeyHalves, Mode, PcrMirror, Processors, Record, Rollback, START_VERSION, Start, StartupType,
+    Unlock, VERSION,
+};
 use crate::digest::{Algorithm, Digest};
 use crate::pcr::{self, PcrBanks};
 use crate::tpm::Name;
@@ -60,11 +63,15 @@ fn read(from: &mut Decoder<'_>) -> Result<Record, RecordError> {
     from.array()?.ok_or(RecordError::NotDeterministic)?;
     let code = from.u8()?;
     let version = from.u8()?;
-    if (1..=15).contains(&code) && version != VERSION {
+    let known = match code {
+        1 => VERSION..=START_VERSION,
+        _ => VERSION..=VERSION,
+    };
+    if (1..=15).contains(&code) && !known.contains(&version) {
         return Err(RecordError::UnknownVersion { code, version });
     }
     Ok(match code {
-        1 => Record::Start(start(from)?),
+        1 => Record::Start(start(from, version)?),
         2 => Record::Startup(startup_type(from)?),
         3 => Record::Reset,
         4 => Record::Shutdown(startup_type(from)?),
@@ -108,7 +115,7 @@ fn read(from: &mut Decoder<'_>) -> Result<Record, RecordError> {
     })
 }
 
-fn start(from: &mut Decoder<'_>) -> Result<Start, RecordError> {
+fn start(from: &mut Decoder<'_>, version: u8) -> Result<Start, RecordError> {
     Ok(Start {
         engine: from.str()?.into(),
         interface: from.str()?.into(),
@@ -124,6 +131,10 @@ fn start(from: &mut Decoder<'_>) -> Result<Start, RecordError> {
         },
         ak: name(from, "ak")?,
         ca: array(from, "ca")?,
+        processors: match version {
+            VERSION => None,
+            _ => Some(processors(from)?),
+        },
     })
 }
 
@@ -142,6 +153,10 @@ fn unlock(from: &mut Decoder<'_>) -> Result<Unlock, RecordError> {
         true => Err(RecordError::Field("broker")),
         false => Ok(unlock),
     }
+}
+
+fn processors(from: &mut Decoder<'_>) -> Result<Processors, RecordError> {
+    Processors::new(from.u32()?, from.u32()?).ok_or(RecordError::Field("processors"))
 }
 
 /// In order, or the record would not be what it is encoded as again.

@@ -1,6 +1,6 @@
 //! Records as CBOR.
 
-use super::{Record, Start, Unlock, VERSION};
+use super::{Record, Start, Unlock};
 use crate::digest::{Algorithm, Digest};
 use alloc::vec::Vec;
 use core::convert::Infallible;
@@ -21,7 +21,10 @@ impl Record {
 
     fn write(&self, to: &mut Encoder<&mut Vec<u8>>) -> Result<()> {
         let fields = match self {
-            Self::Start(_) => 9,
+            Self::Start(start) => match start.processors {
+                None => 9,
+                Some(_) => 11,
+            },
             Self::Reset | Self::Clear => 0,
             Self::Startup(_)
             | Self::Shutdown(_)
@@ -33,7 +36,7 @@ impl Record {
             Self::Hierarchy { .. } | Self::NvIndex { .. } => 3,
             Self::Unlock(_) => 6,
         };
-        to.array(2 + fields)?.u8(self.code())?.u8(VERSION)?;
+        to.array(2 + fields)?.u8(self.code())?.u8(self.version())?;
         match self {
             Self::Start(start) => start.write(to)?,
             Self::Startup(kind) | Self::Shutdown(kind) => drop(to.u16(kind.code())?),
@@ -79,6 +82,9 @@ impl Start {
             to.bytes(name.as_bytes())?;
         }
         to.bytes(self.ak.as_bytes())?.bytes(&self.ca)?;
+        if let Some(processors) = self.processors {
+            to.u32(processors.td())?.u32(processors.l2())?;
+        }
         Ok(())
     }
 }

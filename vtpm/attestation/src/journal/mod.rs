@@ -5,11 +5,13 @@
 
 mod decode;
 mod encode;
+mod processors;
 mod tagged;
 #[cfg(test)]
 mod tests;
 
 pub use decode::RecordError;
+pub use processors::Processors;
 pub use tagged::{TAG, TaggedEventError, unwrap, wrap};
 
 use crate::digest::Digest;
@@ -20,8 +22,10 @@ use alloc::vec::Vec;
 
 /// The RTMR of the journal.
 pub const RTMR: u8 = 3;
-/// The version of every record type so far.
+/// The version of every record type but `start`.
 pub const VERSION: u8 = 1;
+/// The version of `start` that L1 writes; [`VERSION`] is read as well, and tells no processors.
+pub const START_VERSION: u8 = 2;
 
 /// Whether the vTPM's permanent state outlives the TD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,6 +262,8 @@ pub struct Start {
     pub ak: Name,
     /// SHA-384 of the CA's SubjectPublicKeyInfo (DER).
     pub ca: [u8; 48],
+    /// How many processors there are; a record of version 1 does not tell.
+    pub processors: Option<Processors>,
 }
 
 /// One record.
@@ -377,6 +383,17 @@ impl Record {
             Self::LogFull { .. } => 13,
             Self::Unlock(_) => 14,
             Self::StateRefused { .. } => 15,
+        }
+    }
+
+    /// Its version in the CDDL.
+    pub const fn version(&self) -> u8 {
+        match self {
+            Self::Start(Start {
+                processors: Some(_),
+                ..
+            }) => START_VERSION,
+            _ => VERSION,
         }
     }
 

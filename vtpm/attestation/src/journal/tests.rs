@@ -25,7 +25,16 @@ fn start(state: Option<[u8; 48]>) -> Start {
         eks: [name(1), name(2), Name::of(Algorithm::Sha384, &[3])],
         ak: name(4),
         ca: [0xCA; 48],
+        processors: None,
     }
+}
+
+fn start_of(td: u32, l2: u32) -> Record {
+    let processors = Processors::new(td, l2);
+    Record::Start(Start {
+        processors,
+        ..start(None)
+    })
 }
 
 const UNLOCK: Unlock = Unlock {
@@ -41,8 +50,8 @@ const UNLOCK: Unlock = Unlock {
 #[test]
 fn records_are_the_cbor_that_the_cddl_says() {
     let eks = [name(1).to_string(), name(2).to_string()];
-    let start_bytes = format!(
-        "8b0101{engine}{interface}0001820b0cf6835822{}5822{}5832{}5822{}5830{}",
+    let start_fields = format!(
+        "{engine}{interface}0001820b0cf6835822{}5822{}5832{}5822{}5830{}",
         eks[0],
         eks[1],
         Name::of(Algorithm::Sha384, &[3]),
@@ -52,8 +61,10 @@ fn records_are_the_cbor_that_the_cddl_says() {
         interface = "68505450204649464f",
     );
     let sha1 = Algorithm::Sha1.digest(b"x");
-    let cases: [(Record, String); 16] = [
-        (Record::Start(start(None)), start_bytes),
+    let cases: [(Record, String); 18] = [
+        (Record::Start(start(None)), format!("8b0101{start_fields}")),
+        (start_of(4, 3), format!("8d0102{start_fields}0403")),
+        (start_of(576, 16), format!("8d0102{start_fields}19024010")),
         (Record::Startup(StartupType::Clear), "83020100".into()),
         (Record::Reset, "820301".into()),
         (Record::Shutdown(StartupType::State), "83040101".into()),
@@ -126,6 +137,8 @@ fn records_are_the_cbor_that_the_cddl_says() {
         ),
     ];
     let names = [
+        "start",
+        "start",
         "start",
         "startup",
         "reset",
@@ -209,6 +222,54 @@ fn a_start_with_an_unknown_mode_mirror_bank_or_name_is_refused() {
     }
 }
 
+/// L1 of before told no processors: its journals are read.
+#[test]
+fn a_start_tells_processors_from_version_2_on() {
+    let old = Record::Start(start(None));
+    assert_eq!((old.version(), old.to_cbor()[2]), (1, 1));
+    assert_eq!(Record::from_cbor(&old.to_cbor()), Ok(old.clone()));
+    let new = start_of(2, 2);
+    assert_eq!((new.version(), new.to_cbor()[2]), (2, 2));
+    for version in [0, 3, 23] {
+        let mut bytes = new.to_cbor();
+        bytes[2] = version;
+        let unknown = RecordError::UnknownVersion { code: 1, version };
+        assert_eq!(Record::from_cbor(&bytes), Err(unknown));
+    }
+    // Each version has its own number of fields.
+    let mut bytes = new.to_cbor();
+    bytes[2] = 1;
+    assert_eq!(
+        Record::from_cbor(&bytes),
+        Err(RecordError::NotDeterministic)
+    );
+    let mut bytes = old.to_cbor();
+    bytes[2] = 2;
+    assert_eq!(Record::from_cbor(&bytes), Err(RecordError::Malformed));
+}
+
+#[test]
+fn numbers_of_processors_that_cannot_be_are_refused() {
+    let bytes = start_of(4, 3).to_cbor();
+    let last = bytes.len() - 1;
+    for (td, l2, good) in [
+        (4, 4, true),
+        (1, 1, true),
+        (4, 0, false),
+        (0, 0, false),
+        (3, 4, false),
+    ] {
+        let mut bytes = bytes.clone();
+        bytes[last - 1] = td;
+        bytes[last] = l2;
+        let read = Record::from_cbor(&bytes);
+        match good {
+            true => assert_eq!(read, Ok(start_of(td.into(), l2.into()))),
+            false => assert_eq!(read, Err(RecordError::Field("processors"))),
+        }
+    }
+}
+
 #[test]
 fn a_tagged_event_is_all_of_the_data() {
     let event = Record::Reset.to_event();
@@ -271,6 +332,7 @@ fn starts() -> impl Strategy<Value = Start> {
                 mirror: PcrMirror::from_code(mirror).unwrap(),
                 banks: banks[usize::from(byte % 2)],
                 state: state.map(|byte| [byte; 48]),
+                processors: Processors::new(byte.into(), (byte / 2).into()),
                 ..start(None)
             }
             .with_ca([byte; 48])
