@@ -96,6 +96,8 @@ ids! {
     JournalFormat = "journal-format", needs [Rtmr3];
     /// The journal begins with one start that policy accepts.
     JournalStart = "journal-start", needs [JournalFormat];
+    /// There are as many processors as the policy accepts, if it asks.
+    Processors = "processors", needs [JournalStart];
     /// What unlocked the TPM's state is accepted, if it is one that is kept across boots.
     StateUnlock = "state-unlock", needs [JournalStart];
     /// The claims name the journal's head and length.

@@ -91,7 +91,7 @@ pub(crate) fn record(record: &Record) -> String {
                 .map(|name| short(name.as_bytes()))
                 .collect();
             format!(
-                "start: engine {}, interface {}, {mode}, PCR mirror {}, PCR banks {}, {state}, EKs {}, AK {}…, CA {}…",
+                "start: engine {}, interface {}, {mode}, PCR mirror {}, PCR banks {}, {state}, EKs {}, AK {}…, CA {}…, processors {}",
                 start.engine,
                 start.interface,
                 start.mirror.name(),
@@ -99,6 +99,10 @@ pub(crate) fn record(record: &Record) -> String {
                 names.join(" "),
                 short(start.ak.as_bytes()),
                 short(&start.ca),
+                match start.processors {
+                    Some(processors) => processors.to_string(),
+                    None => "not told".into(),
+                },
             )
         }
         Record::Startup(StartupType::Clear) => "TPM2_Startup(CLEAR)".into(),

@@ -87,6 +87,10 @@ fn a_policy_is_strict_where_it_has_defaults() {
     assert!(!policy.vtpm.allow_hierarchy_changes);
     assert_eq!(policy.vtpm.max_resets, Some(0));
     assert_eq!(policy.vtpm.state, Allowed::Absent);
+    assert_eq!(
+        (policy.vtpm.processors, policy.vtpm.l2_processors),
+        (None, None)
+    );
     assert!(policy.pcr.beyond_log.is_empty());
     assert!(policy.firmware.other.is_empty());
     assert_eq!(policy.tcb.advisories, Allowed::OneOf(vec![]));
@@ -114,6 +118,9 @@ fn mistakes_are_named() {
         ("[vtpm]\nek = \"none\"", "policy key vtpm.ek"),
         ("[vtpm]\nek = [\"00\"]", "policy key vtpm.ek"),
         ("[vtpm]\nmax_resets = \"few\"", "vtpm.max_resets"),
+        ("[vtpm]\nprocessors = \"few\"", "vtpm.processors"),
+        ("[vtpm]\nprocessors = \"none\"", "vtpm.processors"),
+        ("[vtpm]\nl2_processors = [-1]", "l2_processors"),
         ("[pcr]\nbeyond_log = [4]", "pcr.beyond_log"),
         ("[pcr.sha256]\n24 = []", "pcr.sha256.24"),
         ("[pcr.sha256]\n4 = [\"00\"]", "pcr.sha256.4"),
@@ -163,6 +170,7 @@ fn a_predicted_policy_accepts_nothing_unseen() {
         };
         let terms = prediction::Terms {
             mirror: attestation::journal::PcrMirror::Summary,
+            processors: something.map(|_| 4),
             quote_required: true,
         };
         let text = prediction::policy(&prediction, "console=ttyS0 \"quoted\"", terms);
@@ -173,6 +181,9 @@ fn a_predicted_policy_accepts_nothing_unseen() {
         let absent = something.is_none();
         assert_eq!(policy.firmware.td_hob == Allowed::Absent, absent);
         assert_eq!(policy.launch.initrd == Allowed::Absent, absent);
+        let four = something.map(|_| Allowed::OneOf(vec![4]));
+        assert_eq!(policy.vtpm.processors, four);
+        assert_eq!(policy.vtpm.l2_processors, four);
         assert_eq!(policy.pcr.values.len(), 4 * 10);
     }
 }

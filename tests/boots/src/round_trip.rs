@@ -174,6 +174,7 @@ impl<'a> RoundTrip<'a> {
     pub fn policy(&self, prediction: &Prediction, quote_required: bool) -> Result<PathBuf> {
         let terms = Terms {
             mirror: self.mirror,
+            processors: None,
             quote_required,
         };
         let path = self.file("policy.toml");

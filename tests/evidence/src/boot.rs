@@ -188,6 +188,7 @@ impl Boot {
              [firmware]\ntd_hob = [\"{td_hob}\"]\n\
              [launch]\nkernel = [\"{kernel}\"]\ncommand_line = [\"{command_line}\"]\ninitrd = {initrd}\n\
              [vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"PTP FIFO\"]\n{mode}\nmirror = [\"{mirror}\"]\nek = \"{ek}\"\n\
+             processors = {processors}\nl2_processors = {l2_processors}\n\
              allow_hierarchy_changes = false\nmax_resets = 0\n\
              [pcr]\nbeyond_log = [10]\n[pcr.sha256]\n17 = [\"{ones}\"]\n",
             mrtd = hex::encode(self.firmware.mrtd()),
@@ -201,6 +202,8 @@ impl Boot {
             command_line = self.command_line,
             engine = self.engine,
             mirror = self.mirror.name(),
+            processors = self.processors.td(),
+            l2_processors = self.processors.l2(),
             ones = "ff".repeat(32),
         )
     }

@@ -197,7 +197,7 @@ fn a_policy_of_files_accepts_what_was_booted_from_them() {
     );
     let mut evidence = boot.evidence();
     evidence.policy = Policy::parse(&text, folder).expect("a policy");
-    assert_trusted(&evidence, &[Id::AkCertified, Id::PcrPolicy]);
+    assert_trusted(&evidence, &[Id::Processors, Id::AkCertified, Id::PcrPolicy]);
     let any = [
         Id::TdAttributes,
         Id::TdConfig,

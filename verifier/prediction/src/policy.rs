@@ -23,6 +23,8 @@ const INTERFACE: &str = "PTP FIFO";
 pub struct Terms {
     /// What the journal must hold of the PCRs.
     pub mirror: PcrMirror,
+    /// How many processors the TD has, and L2 with it; `None`: the policy does not ask.
+    pub processors: Option<u32>,
     /// Whether evidence without a TD quote is refused.
     pub quote_required: bool,
 }
@@ -60,9 +62,13 @@ pub fn policy(prediction: &Prediction, command_line: &str, terms: Terms) -> Stri
     }
     // An image without one is none of ours: nothing is called that.
     let engine = prediction.engine.as_deref().unwrap_or("none in the image");
+    let processors = terms
+        .processors
+        .map(|number| format!("processors = {number}\nl2_processors = {number}\n"))
+        .unwrap_or_default();
     let _ = writeln!(
         text,
-        "\n[vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"{INTERFACE}\"]\nmodes = [\"ephemeral\"]\nmirror = [\"{}\"]\nstate = \"none\"\n\
+        "\n[vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"{INTERFACE}\"]\nmodes = [\"ephemeral\"]\nmirror = [\"{}\"]\nstate = \"none\"\n{processors}\
          # Its keys are made at each boot. What may become of it since: say true, or a number, where you mean it.\n\
          ek = \"ephemeral\"\nallow_clear = false\nallow_hierarchy_changes = false\nmax_resets = 0\n\n\
          [pcr]\n# What the guest's own software may extend: IMA, systemd, applications.\nbeyond_log = {BEYOND_LOG:?}",

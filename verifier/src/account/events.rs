@@ -153,7 +153,13 @@ fn cc_event(event: &Event<'_>) -> LoggedEvent {
 fn of_record(record: Option<&Record>) -> &'static [Id] {
     match record {
         None => &[Id::JournalFormat],
-        Some(Record::Start(_)) => &[Id::JournalFormat, Id::JournalStart, Id::EkNames, Id::AkName],
+        Some(Record::Start(_)) => &[
+            Id::JournalFormat,
+            Id::JournalStart,
+            Id::Processors,
+            Id::EkNames,
+            Id::AkName,
+        ],
         Some(
             Record::PcrExtend { .. }
             | Record::PcrReset { .. }

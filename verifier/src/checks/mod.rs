@@ -10,6 +10,7 @@ mod launch;
 mod of_launch;
 mod order;
 mod pcr;
+mod processors;
 mod quote;
 mod state;
 mod td;
@@ -52,6 +53,7 @@ pub(crate) fn make(id: Id, evidence: &Evidence<'_>) -> Checked {
         Id::TdPartition => td::partition(evidence),
         Id::JournalFormat => journal::format(evidence),
         Id::JournalStart => journal::start(evidence),
+        Id::Processors => processors::count(evidence),
         Id::StateUnlock => state::unlock(evidence),
         Id::JournalHead => journal::head(evidence),
         Id::JournalComplete => journal::complete(evidence),

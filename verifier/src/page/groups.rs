@@ -71,6 +71,7 @@ pub(super) const GROUPS: &[Group] = &[
             Id::Rtmr3,
             Id::JournalFormat,
             Id::JournalStart,
+            Id::Processors,
             Id::StateUnlock,
             Id::JournalHead,
             Id::JournalComplete,

@@ -4,7 +4,7 @@ use super::{
     Allowed, Bits, FirmwarePolicy, KnownEks, LaunchPolicy, MaskedBits, PcrPolicy, Policy,
     QuotePolicy, Sha384Digest, TcbPolicy, TcbStatus, TdPolicy, VtpmPolicy,
     missing::missing,
-    tables::{Count, File, LaunchTable, PcrTable, TcbTable, TdTable, Values, VtpmTable},
+    tables::{Count, File, LaunchTable, Numbers, PcrTable, TcbTable, TdTable, Values, VtpmTable},
 };
 use attestation::{
     digest::Algorithm,
@@ -145,6 +145,8 @@ fn vtpm(table: VtpmTable, defaults: VtpmPolicy) -> Result<VtpmPolicy, PolicyErro
             None => defaults.state,
             some => digests("vtpm.state", some)?,
         },
+        processors: numbers("vtpm.processors", table.processors)?,
+        l2_processors: numbers("vtpm.l2_processors", table.l2_processors)?,
         machine: allowed("vtpm.machine", table.machine, array)?,
         broker: allowed("vtpm.broker", table.broker, array)?,
         key: allowed("vtpm.key", table.key, KeyHalves::from_name)?,
@@ -344,6 +346,22 @@ fn allowed<T>(
         })
         .collect::<Result<_, _>>()?;
     Ok(Allowed::OneOf(values))
+}
+
+/// `"any"`, one number or a list of them; none if the key is left out.
+fn numbers(key: &str, numbers: Option<Numbers>) -> Result<Option<Allowed<u32>>, PolicyError> {
+    Ok(Some(match numbers {
+        None => return Ok(None),
+        Some(Numbers::Word(word)) if word == "any" => Allowed::Any,
+        Some(Numbers::Word(word)) => {
+            return Err(invalid(
+                key,
+                format!("`{word}` is neither a number nor \"any\""),
+            ));
+        }
+        Some(Numbers::Number(number)) => Allowed::OneOf(vec![number]),
+        Some(Numbers::List(list)) => Allowed::OneOf(list),
+    }))
 }
 
 fn strings(key: &str, values: Option<Values>) -> Result<Allowed<String>, PolicyError> {

@@ -185,6 +185,10 @@ pub struct VtpmPolicy {
     pub mirror: Allowed<PcrMirror>,
     /// SHA-384 of the state that it may have started from; [`Allowed::Absent`]: it must have started from none.
     pub state: Allowed<Sha384Digest>,
+    /// How many virtual processors the TD may have; `None`: the policy does not ask.
+    pub processors: Option<Allowed<u32>>,
+    /// How many processors L2 may have; `None`: the policy does not ask.
+    pub l2_processors: Option<Allowed<u32>>,
     /// Whose state a persistent vTPM has.
     pub machine: Allowed<[u8; 32]>,
     /// SHA-256 of the public key of the broker that unlocked it; [`Allowed::Absent`]: none did.
@@ -257,6 +261,8 @@ impl Default for VtpmPolicy {
             modes: Allowed::default(),
             mirror: Allowed::default(),
             state: Allowed::Absent,
+            processors: None,
+            l2_processors: None,
             machine: Allowed::default(),
             broker: Allowed::default(),
             key: Allowed::default(),

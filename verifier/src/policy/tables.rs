@@ -29,6 +29,15 @@ pub(super) enum Count {
     Number(u64),
 }
 
+/// `"any"`, a number, or a list of numbers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Numbers {
+    Word(String),
+    Number(u32),
+    List(Vec<u32>),
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
@@ -97,6 +106,8 @@ pub(super) struct VtpmTable {
     pub(super) modes: Option<Values>,
     pub(super) mirror: Option<Values>,
     pub(super) state: Option<Values>,
+    pub(super) processors: Option<Numbers>,
+    pub(super) l2_processors: Option<Numbers>,
     pub(super) machine: Option<Values>,
     pub(super) broker: Option<Values>,
     pub(super) key: Option<Values>,

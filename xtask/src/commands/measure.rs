@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// The TPM's PCR banks: sha256 and sha384, and sha1 or sha512 if wanted.
     #[arg(long, value_name = "BANKS", default_value = "sha256+sha384", value_parser = pcr_banks)]
     pcr_banks: PcrBanks,
+    /// How many processors the policy asks for, of the TD and of L2; it asks for no number without this.
+    #[arg(long, value_name = "N", requires = "policy")]
+    cpus: Option<u32>,
     /// Print the values as JSON.
     #[arg(long)]
     json: bool,
@@ -84,6 +87,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if let Some(path) = &options.policy {
         let terms = Terms {
             mirror: options.pcr_mirror,
+            processors: options.cpus,
             quote_required: true,
         };
         let policy = prediction::policy(&prediction, &options.append, terms);

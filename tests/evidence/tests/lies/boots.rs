@@ -6,7 +6,7 @@ use attestation::digest::{Digests, sha384};
 use attestation::event_log::{
     EV_COMPACT_HASH, EV_EFI_PLATFORM_FIRMWARE_BLOB2, EV_IPL, EV_PLATFORM_CONFIG_FLAGS, EV_SEPARATOR,
 };
-use attestation::journal::{KeyHalves, PcrMirror, Rollback, Unlock};
+use attestation::journal::{KeyHalves, PcrMirror, Processors, Rollback, Unlock};
 use attestation::launch::{INITRD, Measurement};
 use attestation::tpm::{commands, rh};
 use evidence::guest::Device;
@@ -250,6 +250,12 @@ fn another_vtpm() {
             name: "another mirror",
             breaks: Id::JournalStart,
             boot: |boot| boot.mirror = PcrMirror::Off,
+            act: idle,
+        },
+        OtherBoot {
+            name: "another number of processors",
+            breaks: Id::Processors,
+            boot: |boot| boot.processors = Processors::new(16, 16).expect("as many"),
             act: idle,
         },
     ]);

@@ -1,9 +1,10 @@
 //! Lies with every signature in place: checks that rest on each other still judge for themselves.
 
 use attestation::digest::Digest;
-use attestation::journal::{self, Mode, PcrMirror, Record, Start, StartupType};
+use attestation::journal::{self, Mode, PcrMirror, Processors, Record, Start, StartupType};
 use attestation::tpm::{cc, rh};
 use verifier::Id;
+use verifier::policy::Allowed;
 
 use crate::forgery::{forge, rewrite_events, rewrite_journal};
 use crate::subjects::{HONEST, KEPT, MIRRORED, UNLOCK};
@@ -28,6 +29,10 @@ fn start(records: &mut [Record]) -> &mut Start {
         Record::Start(start) => start,
         other => panic!("the journal begins with {other:?}"),
     }
+}
+
+fn count(records: &mut [Record], td: u32, l2: u32) {
+    start(records).processors = Processors::new(td, l2);
 }
 
 #[test]
@@ -92,6 +97,58 @@ fn the_start_in_the_journal() {
                 name: "another mirror",
                 breaks: Id::JournalStart,
                 tell: |lie| rewrite_journal(lie, |records| start(records).mirror = PcrMirror::Off),
+            },
+            Lie {
+                name: "a processor more than when the CA was quoted",
+                breaks: Id::CaQuote,
+                tell: |lie| {
+                    lie.policy.vtpm.processors = Some(Allowed::OneOf(vec![5]));
+                    rewrite_journal(lie, |records| count(records, 5, 3));
+                },
+            },
+            Lie {
+                name: "a processor fewer in the TD than the policy accepts",
+                breaks: Id::Processors,
+                tell: |lie| lie.policy.vtpm.processors = Some(Allowed::OneOf(vec![5])),
+            },
+            Lie {
+                name: "a processor more in L2 than the policy accepts",
+                breaks: Id::Processors,
+                tell: |lie| lie.policy.vtpm.l2_processors = Some(Allowed::OneOf(vec![2, 4])),
+            },
+            Lie {
+                name: "no processor in L2",
+                breaks: Id::JournalFormat,
+                // CBOR: the last two numbers.
+                tell: |lie| {
+                    rewrite_events(lie, |events| {
+                        let [.., td, l2] = &mut events[0][..] else {
+                            panic!("a start");
+                        };
+                        (*td, *l2) = (4, 0);
+                    });
+                },
+            },
+            Lie {
+                name: "more processors in L2 than in the TD",
+                breaks: Id::JournalFormat,
+                tell: |lie| {
+                    rewrite_events(lie, |events| {
+                        let [.., td, l2] = &mut events[0][..] else {
+                            panic!("a start");
+                        };
+                        (*td, *l2) = (4, 5);
+                    });
+                },
+            },
+            Lie {
+                name: "another number of processors that nobody measured",
+                breaks: Id::Rtmr3,
+                tell: |lie| {
+                    let mut rewritten = lie.clone();
+                    rewrite_journal(&mut rewritten, |records| count(records, 5, 3));
+                    lie.bundle.cc_event_log = rewritten.bundle.cc_event_log;
+                },
             },
             Lie {
                 name: "another CA",

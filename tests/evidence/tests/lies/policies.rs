@@ -1,13 +1,14 @@
 //! Policies that do not say enough, and what is then not trusted.
 
 use attestation::digest::{Algorithm, Digests};
-use attestation::journal::{KeyHalves, Rollback, Unlock};
+use attestation::journal::{KeyHalves, Record, Rollback, Unlock};
 use attestation::tpm::{commands, rh};
 use evidence::guest::Device;
-use evidence::{Boot, bz_image};
+use evidence::{Boot, Evidence, bz_image};
 use verifier::policy::{Allowed, TdPolicy, VtpmPolicy};
 use verifier::{Id, Outcome, Policy, Report, Verdict};
 
+use crate::forgery::rewrite_journal;
 use crate::subjects::{HONEST, KEPT, UNLOCK};
 use crate::{Lie, assert_seen};
 
@@ -76,6 +77,8 @@ fn what_is_accepted_unseen_is_told() {
         ("interfaces", Id::JournalStart),
         ("modes", Id::JournalStart),
         ("mirror", Id::JournalStart),
+        ("processors", Id::Processors),
+        ("l2_processors", Id::Processors),
         ("ek", Id::EkPolicy),
     ];
     let mut evidence = boot.evidence();
@@ -101,6 +104,49 @@ fn what_is_accepted_unseen_is_told() {
         assert_eq!(*found, id, "{key}");
         assert!(by.ends_with(&format!("{key} = \"any\"")), "{key}: {by}");
     }
+}
+
+/// Where the policy does not ask for the number of processors, it is shown; where it asks, one that is not told is refused.
+#[test]
+fn processors_are_compared_where_the_policy_asks() {
+    let mut silent_l1 = HONEST.clone();
+    rewrite_journal(&mut silent_l1, |records| match &mut records[0] {
+        Record::Start(start) => start.processors = None,
+        other => panic!("the journal begins with {other:?}"),
+    });
+    let judged = |evidence: &Evidence, numbers: [Option<Allowed<u32>>; 2]| {
+        let mut evidence = evidence.clone();
+        let policy = &mut evidence.policy.vtpm;
+        [policy.processors, policy.l2_processors] = numbers;
+        let report = evidence.verify();
+        let check = report.check(Id::Processors).expect("a check");
+        (check.outcome.name(), check.found.clone())
+    };
+    let of = |numbers: &[u32]| Some(Allowed::OneOf(numbers.to_vec()));
+    let any = || Some(Allowed::Any);
+    let cases = [
+        ([None, None], "skipped", "skipped"),
+        ([of(&[2, 4]), None], "passed", "failed"),
+        ([None, of(&[3])], "passed", "failed"),
+        ([of(&[4]), of(&[4])], "failed", "failed"),
+        ([of(&[]), None], "failed", "failed"),
+        ([any(), any()], "accepted", "accepted"),
+        ([any(), of(&[3])], "accepted", "failed"),
+    ];
+    for (numbers, told, not_told) in cases {
+        let (outcome, found) = judged(&HONEST, numbers.clone());
+        assert_eq!(outcome, told, "{numbers:?}");
+        if outcome != "failed" {
+            assert_eq!(found, "4 of the TD, 3 of L2");
+        }
+        let untold = judged(&silent_l1, numbers.clone());
+        assert_eq!(untold, (not_told, "not told".to_owned()), "{numbers:?}");
+    }
+    // That nothing is asked for lowers no verdict.
+    let mut evidence = HONEST.clone();
+    evidence.policy.vtpm.processors = None;
+    evidence.policy.vtpm.l2_processors = None;
+    assert_eq!(evidence.verify().verdict(), Verdict::Checked);
 }
 
 /// A policy of an ephemeral vTPM says nothing of a state: then no state is accepted, whoever unlocked it.
