@@ -26,10 +26,13 @@ pub mod mailbox {
     pub const SIZE: u64 = 0x1000;
     /// Offset of the u32 command.
     pub const COMMAND: u64 = 0;
-    /// Offset of the u32 index of the processor that is meant (ACPI: APIC ID).
+    /// Offset of the u32 index of the processor that is meant; the APIC ID, once the mailbox is the payload's.
     pub const APIC_ID: u64 = 4;
     /// Offset of the u64 address that [`WAKEUP`] leads to.
     pub const WAKEUP_VECTOR: u64 = 8;
+    /// Offset of what the built-in shim tells its own processors: the u64 addresses of the page tables and of the mailbox
+    /// that are the payload's.
+    pub const FIRMWARE: u64 = 0x800;
     /// Command: jump to the wakeup vector.
     pub const WAKEUP: u32 = 1;
     /// Every processor is meant; an extension of td-shim's.

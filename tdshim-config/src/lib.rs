@@ -9,6 +9,7 @@
 //! * [`td_hob`]: the list from the host, made for a memory map;
 //! * [`firmware_volume`]: the wrapping in which an image carries its payload;
 //! * [`ccel`]: the ACPI table of the confidential-computing event log;
+//! * [`madt`]: the ACPI table by which a payload finds the other virtual processors;
 //! * with feature `std`, [`image`] assembles an image, [`measurement`] computes its MRTD and
 //!   [`check`] says whether a finished one fits.
 //!
@@ -22,6 +23,7 @@ pub mod ccel;
 pub mod firmware_volume;
 pub mod hob_list;
 pub mod layout;
+pub mod madt;
 pub mod metadata;
 pub mod td_hob;
 

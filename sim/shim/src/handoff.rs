@@ -3,10 +3,12 @@
 use crate::fatal::Fatal;
 use crate::memory::Map;
 use crate::ram::Ram;
+use crate::reset;
 use core::arch::asm;
 use tdshim_config::ccel::ccel;
 use tdshim_config::hob_list;
-use tdshim_config::layout::Runtime;
+use tdshim_config::layout::{Runtime, mailbox, shim};
+use tdshim_config::madt::WakeupTable;
 use tdshim_config::metadata::Section;
 use uefi_defs::guid::{Guid, HOB_ACPI_TABLE, HOB_E820};
 use uefi_defs::hob::{self, Cpu, FirmwareVolume, GuidExtension, HANDOFF_VERSION, Handoff, Header};
@@ -18,17 +20,28 @@ const FOUR_GIB: u64 = 1 << 32;
 const TABLE: u64 = PRESENT | WRITABLE;
 const LEAF: u64 = TABLE | LARGE;
 
-/// Prepares what the payload is handed and jumps to it.
-pub(crate) fn jump(
-    ram: &Ram,
-    map: &Map,
-    layout: &Runtime,
-    td_hob: &[u8],
-    volume: &Section,
-    entry: u64,
-) -> Result<core::convert::Infallible, Fatal> {
+/// What the payload is told about.
+#[derive(Clone, Copy)]
+pub(crate) struct Told<'a> {
+    pub(crate) ram: &'a Ram,
+    pub(crate) map: &'a Map,
+    pub(crate) layout: &'a Runtime,
+    /// The list from the host.
+    pub(crate) td_hob: &'a [u8],
+    /// The section with the payload's volume.
+    pub(crate) volume: &'a Section,
+    /// NUM_VCPUS.
+    pub(crate) processors: u32,
+}
+
+/// Prepares what the payload is handed, sends the other processors to its mailbox, and jumps to it.
+pub(crate) fn jump(told: Told<'_>, entry: u64) -> Result<core::convert::Infallible, Fatal> {
+    let Told {
+        ram, map, layout, ..
+    } = told;
     build_page_tables(ram, map, layout.page_tables)?;
-    build_hob_list(ram, map, layout, td_hob, volume)?;
+    build_hob_list(told)?;
+    hand_over_processors(ram, layout);
     // SAFETY: 1: the page tables map all memory that was mapped before, at the same addresses;
     // 2: `entry` is the entry point of the loaded payload, which td-shim's contract gives the HOB
     // list in RDI and its base in RSI, on a stack that it may use; 3: nothing returns here.
@@ -45,6 +58,19 @@ pub(crate) fn jump(
             options(noreturn),
         )
     }
+}
+
+/// Lets every processor but this one go on to the payload's mailbox, be it here already or not.
+fn hand_over_processors(ram: &Ram, layout: &Runtime) {
+    ram.fill(layout.mailbox, Runtime::MAILBOX_SIZE as usize, 0);
+    ram.publish(layout.mailbox + mailbox::APIC_ID, mailbox::NOBODY);
+    let own = shim::MAILBOX;
+    ram.write_u64(own + mailbox::FIRMWARE, layout.page_tables);
+    ram.write_u64(own + mailbox::FIRMWARE + 8, layout.mailbox);
+    let next = reset::wait_at_the_payloads_mailbox();
+    ram.write_u64(own + mailbox::WAKEUP_VECTOR, next);
+    ram.publish(own + mailbox::APIC_ID, mailbox::BROADCAST);
+    ram.publish(own + mailbox::COMMAND, mailbox::WAKEUP);
 }
 
 /// Identity map: [0, 4 GiB) and the memory above in 1 GiB leaves where they fit, else 2 MiB.
@@ -114,13 +140,14 @@ impl HobWriter<'_> {
     }
 }
 
-fn build_hob_list(
-    ram: &Ram,
-    map: &Map,
-    layout: &Runtime,
-    td_hob: &[u8],
-    volume: &Section,
-) -> Result<(), Fatal> {
+fn build_hob_list(told: Told<'_>) -> Result<(), Fatal> {
+    let Told {
+        ram,
+        map,
+        layout,
+        volume,
+        ..
+    } = told;
     let mut list = HobWriter {
         ram,
         next: layout.hob + size_of::<Handoff>() as u64,
@@ -143,7 +170,7 @@ fn build_hob_list(
         }
         .as_bytes(),
     )?;
-    pass_acpi_tables(&mut list, td_hob)?;
+    pass_acpi_tables(&mut list, told)?;
     let ccel = ccel(layout.event_log, Runtime::EVENT_LOG_SIZE);
     list.push_guid(&HOB_ACPI_TABLE, ccel.as_bytes())?;
     let mut table = [e820::Entry {
@@ -169,18 +196,33 @@ fn build_hob_list(
     Ok(())
 }
 
-/// The host's ACPI tables go to the payload unchanged, in order.
-fn pass_acpi_tables(list: &mut HobWriter<'_>, td_hob: &[u8]) -> Result<(), Fatal> {
-    for entry in hob_list::walk(td_hob) {
+/// The host's ACPI tables go to the payload unchanged, in order, but for the MADT, which comes last and names the
+/// mailbox; where the host has none, td-shim makes one.
+fn pass_acpi_tables(list: &mut HobWriter<'_>, told: Told<'_>) -> Result<(), Fatal> {
+    let mut hosts_madt = None;
+    for entry in hob_list::walk(told.td_hob) {
         let (kind, bytes) = entry.map_err(|_| Fatal("the TD HOB list is malformed"))?;
-        let extension = GuidExtension::ref_from_prefix(bytes).ok();
-        if kind == hob::GUID_EXTENSION
-            && extension.is_some_and(|(extension, _)| extension.name == HOB_ACPI_TABLE)
-        {
+        let Ok((extension, table)) = GuidExtension::ref_from_prefix(bytes) else {
+            continue;
+        };
+        if kind != hob::GUID_EXTENSION || extension.name != HOB_ACPI_TABLE {
+            continue;
+        }
+        if table.starts_with(b"APIC") && hosts_madt.is_none() {
+            hosts_madt = Some(table);
+        } else {
             list.push(bytes)?;
         }
     }
-    Ok(())
+    let mailbox = told.layout.mailbox;
+    let madt = match hosts_madt {
+        Some(table) => WakeupTable::of_host(table, mailbox),
+        None => WakeupTable::new(told.processors, mailbox),
+    }
+    .ok_or(Fatal(
+        "the host's MADT is malformed, or there are too many virtual processors for one",
+    ))?;
+    list.push_guid(&HOB_ACPI_TABLE, madt.bytes())
 }
 
 /// Memory minus what the layout took, then what it took; returns the number of entries.

@@ -2,9 +2,10 @@
 //!
 //! From the TD's reset state it does what td-shim does for an executable payload, in its order:
 //! reads the TDX metadata and the TD HOB, accepts the memory, extends RTMR0 and RTMR1 and logs it,
-//! loads the payload's ELF file with its relocations, and calls it with a HOB list. What td-shim has
-//! beyond that (work for application processors, secure boot, Linux payloads) is not here: a real
-//! td-shim image drops in where this one stands.
+//! loads the payload's ELF file with its relocations, sends the application processors to the payload's
+//! mailbox, and calls the payload with a HOB list. What td-shim has beyond that (work for application
+//! processors, secure boot, Linux payloads) is not here: a real td-shim image drops in where this one
+//! stands.
 #![allow(unsafe_code, reason = "a program on bare metal")]
 #![no_std]
 #![no_main]
@@ -43,7 +44,7 @@ extern "sysv64" fn shim_main() -> ! {
 
 fn launch(td: &Td<Hw>) -> Result<core::convert::Infallible, Fatal> {
     // SAFETY: the firmware image and all memory the host reports lie in the identity-mapped lower
-    // half, and the shim is the only code that runs.
+    // half, and other processors are in the loops of `reset` until the payload wakes them up.
     let ram = unsafe { Ram::new() };
     let rom = ram.bytes(IMAGE_END - IMAGE_SIZE_MAX, IMAGE_SIZE_MAX as usize);
     let metadata = Metadata::find(rom).map_err(|_| Fatal("the image has no TDX metadata"))?;
@@ -73,7 +74,19 @@ fn launch(td: &Td<Hw>) -> Result<core::convert::Infallible, Fatal> {
         .section(SectionKind::Bfv)
         .ok_or(Fatal("the TDX metadata has no BFV section"))?;
     let entry = payload::load(&ram, volume, layout.payload)?;
-    handoff::jump(&ram, &map, &layout, td_hob, volume, entry)
+    let processors = td
+        .vp_info()
+        .map_err(|_| Fatal("the TDX module does not say how many processors there are"))?
+        .num_vcpus;
+    let told = handoff::Told {
+        ram: &ram,
+        map: &map,
+        layout: &layout,
+        td_hob,
+        volume,
+        processors,
+    };
+    handoff::jump(told, entry)
 }
 
 /// The shim allocates nothing; a crate below it is linked with `alloc`, which asks for an allocator.

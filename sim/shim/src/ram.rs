@@ -1,13 +1,16 @@
 //! The shim's access to memory by address: everything is identity-mapped.
 
-/// Holding one says that the identity map is in place and nothing else runs.
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Holding one says that the identity map is in place and that one processor has it.
 #[derive(Clone, Copy)]
 pub(crate) struct Ram(());
 
 impl Ram {
     /// # Safety
     /// The addresses passed to the methods are identity-mapped private memory of the TD, none of
-    /// them is the shim's own stack or data, and no other processor runs.
+    /// them is the shim's own stack or data, and other processors run nothing but the loops of `reset`, which use the two
+    /// mailboxes alone.
     pub(crate) const unsafe fn new() -> Self {
         Self(())
     }
@@ -36,6 +39,12 @@ impl Ram {
     pub(crate) fn read_u64(&self, address: u64) -> u64 {
         // SAFETY: as for `bytes`; the value is copied out.
         unsafe { (address as *const u64).read_unaligned() }
+    }
+
+    /// Writes an aligned u32 after everything that was written before, for other processors too.
+    pub(crate) fn publish(&self, address: u64, value: u32) {
+        // SAFETY: as for `write`, and aligned (the caller's); other processors only read it, as a whole.
+        unsafe { AtomicU32::from_ptr(address as *mut u32) }.store(value, Ordering::Release);
     }
 
     /// Writes an unaligned u64.
