@@ -5,7 +5,7 @@
 //! run.
 //!
 //! 1. [`payload_hob::list_length`] on the hand-off HOB, then [`PayloadHobs::parse`] on the list:
-//!    memory map, event log, firmware volume.
+//!    memory map, event log, firmware volume, and in [`wakeup`] where the other processors wait.
 //! 2. [`firmware_image::tpm_window`]: whether the image asked for private pages at the TPM's
 //!    window.
 //! 3. [`MemoryPlan::new`]: L1's own region (heap, stacks, page tables, guest-state and VAPIC pages,
@@ -43,6 +43,7 @@ pub mod processors;
 pub mod stopwatch;
 pub mod tcg_log;
 pub mod unlock;
+pub mod wakeup;
 
 pub use give::give;
 pub use gpa_range::{GpaRange, GpaRanges};

@@ -1,4 +1,4 @@
-//! The HOB list that td-shim hands to its payload: memory map, event log, firmware volume.
+//! The HOB list that td-shim hands to its payload: memory map, event log, firmware volume, mailbox.
 //!
 //! td-shim writes the list into private memory, so nobody changes it behind our back; but much of
 //! what it says came from the host, so every length and address is checked here all the same.
@@ -9,6 +9,7 @@
 
 use super::e820::{E820Map, E820MapError};
 use super::gpa_range::GpaRange;
+use super::wakeup::{Wakeup, WakeupError};
 use tdshim_config::hob_list;
 use uefi_defs::acpi::{CC_TYPE_TDX, Ccel, checksum};
 use uefi_defs::guid::{Guid, HOB_ACPI_TABLE, HOB_E820};
@@ -83,6 +84,9 @@ pub struct PayloadHobs {
     pub event_log: Option<CcEventLogArea>,
     /// The firmware volume that L1's ELF file came in, inside the firmware image.
     pub payload_volume: Option<GpaRange>,
+    /// How other processors are woken up: nothing to call them by if td-shim was built without a mailbox. What is wrong
+    /// with the MADT matters only where there are some.
+    pub wakeup: Result<Wakeup, WakeupError>,
 }
 
 impl PayloadHobs {
@@ -96,6 +100,7 @@ impl PayloadHobs {
         let mut e820 = None;
         let mut event_log = None;
         let mut payload_volume = None;
+        let mut wakeup = None;
         for item in hob_list::walk(list) {
             match item? {
                 (hob::GUID_EXTENSION, bytes) => match guid_extension(bytes) {
@@ -106,6 +111,13 @@ impl PayloadHobs {
                         if before.is_some() {
                             return Err(PayloadHobError::BadCcel("there are two"));
                         }
+                    }
+                    Some((HOB_ACPI_TABLE, data)) if data.starts_with(b"APIC") => {
+                        // td-shim takes one of the host's, and adds to it.
+                        wakeup = Some(match wakeup {
+                            None => Wakeup::parse(data),
+                            Some(_) => Err(WakeupError::Malformed("there are two")),
+                        });
                     }
                     _ => {}
                 },
@@ -125,6 +137,7 @@ impl PayloadHobs {
             e820: e820.ok_or(PayloadHobError::NoE820)?,
             event_log,
             payload_volume,
+            wakeup: wakeup.unwrap_or(Ok(Wakeup::default())),
         })
     }
 }
@@ -165,6 +178,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
     use tdshim_config::ccel::ccel;
     use tdshim_config::layout::Runtime;
+    use tdshim_config::madt::WakeupTable;
     use uefi_defs::hob::{Cpu, GuidExtension, Header};
     use x86_defs::e820::Entry as E820Entry;
     use zerocopy::IntoBytes;
@@ -203,7 +217,7 @@ pub(crate) mod tests {
         entries
     }
 
-    /// A payload HOB list as td-shim makes it (its `payload_hob`): PHIT, CPU, FV, MADT, CCEL, E820,
+    /// A payload HOB list as td-shim makes it (its `payload_hob`): PHIT, CPU, FV, the host's tables, MADT, CCEL, E820,
     /// END.
     pub(crate) fn td_shim_list(low: u64, high: u64) -> (Vec<u8>, u64) {
         let layout = Runtime::below(low).unwrap();
@@ -230,8 +244,10 @@ pub(crate) mod tests {
         push_guid_extension(
             &mut list,
             HOB_ACPI_TABLE,
-            b"APIC\x2c\0\0\0 a table of another kind, of no interest",
+            b"TST1\x2c\0\0\0 a table of another kind, of no interest",
         );
+        let madt = WakeupTable::new(2, layout.mailbox).unwrap();
+        push_guid_extension(&mut list, HOB_ACPI_TABLE, madt.bytes());
         let ccel = ccel(layout.event_log, Runtime::EVENT_LOG_SIZE);
         push_guid_extension(&mut list, HOB_ACPI_TABLE, ccel.as_bytes());
         let entries = td_shim_e820(low, high);
@@ -264,6 +280,11 @@ pub(crate) mod tests {
         assert_eq!((log.start(), log.length()), (0x3DDD_E000, 0x10_0000));
         let volume = hobs.payload_volume.unwrap();
         assert_eq!((volume.start(), volume.length()), (0xFF08_1000, 0xC2_D000));
+        let wakeup = hobs.wakeup.unwrap();
+        assert_eq!(wakeup.apic_ids.iter().collect::<Vec<_>>(), [0, 1]);
+        let taken = [hobs.range, log];
+        let mailbox = wakeup.pages(2, &hobs.e820, &taken).unwrap();
+        assert_eq!(mailbox.start(), 0x3DED_E000);
         let ram: Vec<_> = hobs
             .e820
             .entries()
@@ -298,17 +319,22 @@ pub(crate) mod tests {
             Err(PayloadHobError::BadCcel("its checksum is wrong"))
         ));
         // A table of the host's, which td-shim passes on.
-        let mut two = list.clone();
-        let end = two.split_off(list.len() - 8);
-        let table = ccel(0x1000, 0x1000);
-        push_guid_extension(&mut two, HOB_ACPI_TABLE, table.as_bytes());
-        two.extend(end);
-        let end = start + two.len() as u64;
-        two[48..56].copy_from_slice(&end.to_le_bytes());
+        let with_table = |table: &[u8]| {
+            let mut list = list.clone();
+            let end = list.split_off(list.len() - 8);
+            push_guid_extension(&mut list, HOB_ACPI_TABLE, table);
+            list.extend(end);
+            let end = start + list.len() as u64;
+            list[48..56].copy_from_slice(&end.to_le_bytes());
+            list
+        };
         assert_eq!(
-            PayloadHobs::parse(&two, start),
+            PayloadHobs::parse(&with_table(ccel(0x1000, 0x1000).as_bytes()), start),
             Err(PayloadHobError::BadCcel("there are two"))
         );
+        let second = WakeupTable::new(2, 0x1000).unwrap();
+        let two = PayloadHobs::parse(&with_table(second.bytes()), start).unwrap();
+        assert_eq!(two.wakeup, Err(WakeupError::Malformed("there are two")));
         let mut not_first = list.clone();
         not_first[0] = 4;
         assert_eq!(

@@ -22,6 +22,8 @@ pub const CONSOLE_VECTOR: u8 = 0xE1;
 pub const DEVICES_VECTOR: u8 = 0xE2;
 /// L1's vector for a change of the configuration of any of them.
 pub const CONFIGURATION_VECTOR: u8 = 0xE3;
+/// L1's vector by which one of its processors makes another leave L2, or HLT.
+pub const KICK_VECTOR: u8 = 0xE4;
 
 /// Software enable and spurious vector FFH.
 const SVR_ENABLED: u64 = 0x1FF;

@@ -34,8 +34,8 @@ enum Image {
 }
 
 /// A host that fills what nobody measures with a mailbox and a program, and starts the second of two virtual processors
-/// first.
-const SECOND_PROCESSOR_FIRST: &[&str] = &["unmeasured=code", "vcpus=2", "first=1"];
+/// first; with as many processors in all as L1 has no room for.
+const SECOND_PROCESSOR_FIRST: &[&str] = &["unmeasured=code", "vcpus=17", "first=1"];
 
 impl Case {
     fn new(name: &'static str, says: &'static str) -> Self {
@@ -186,14 +186,14 @@ fn cases() -> Vec<Case> {
             options: SECOND_PROCESSOR_FIRST,
             ..Case::new(
                 "second processor first",
-                "fatal-error: this TD may have 2 virtual processors (it has 2), and L1 runs 1",
+                "fatal-error: this TD may have 17 virtual processors (it has 17), and L1 runs 16",
             )
         },
         Case {
             options: &["vcpus=257", "first=256"],
             ..Case::new(
                 "processor 256 first",
-                "fatal-error: this TD may have 257 virtual processors (it has 257), and L1 runs 1",
+                "fatal-error: this TD may have 257 virtual processors (it has 257), and L1 runs 16",
             )
         },
         Case {
