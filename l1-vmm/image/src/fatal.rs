@@ -8,7 +8,7 @@ use l1_vmm::record;
 use log::kv::Value;
 
 use crate::arch;
-use crate::debug_port::DebugPort;
+use crate::debug_port::Lines;
 
 /// What kind of failure it is: R12 of `TDG.VP.VMCALL<ReportFatalError>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,15 +45,21 @@ pub(crate) fn fatal(code: FatalCode, message: fmt::Arguments<'_>) -> ! {
         let mut line = Line::new();
         // A line that is too long is cut.
         let _ = line.write_fmt(message);
-        let _ = writeln!(DebugPort, "fatal: {}", line.text());
+        let mut lines = Lines::last();
+        let _ = writeln!(lines, "fatal: {}", line.text());
         let figures = [
             ("code", Value::from(code as u32)),
             ("text", Value::from(line.text())),
         ];
-        let _ = writeln!(DebugPort, "{}", record::Line::new("fatal", &figures));
+        let _ = writeln!(lines, "{}", record::Line::new("fatal", &figures));
         arch::td().report_fatal_error(code as u32, line.text());
     }
     halt()
+}
+
+/// Whether L1 has ended, on whichever processor: the others run L2 no more.
+pub(crate) fn ended() -> bool {
+    ENDED.load(Ordering::Relaxed)
 }
 
 /// Halts with interrupts disabled, again and again if the host returns.

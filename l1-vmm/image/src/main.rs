@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`arch`] | what needs the machine: entry, address space, handlers, state switch, raw memory, the TDCALL |
 //! | [`per_cpu`] | what each processor has of its own |
+//! | [`application`] | the processors beside the boot processor: how they come, and get their job |
 //! | [`crt`] | the C library of the TPM engine |
 //! | [`heap`] | the allocator |
 //! | [`mod@fatal`], [`debug_port`] | how L1 ends, and its log |
@@ -19,6 +20,7 @@ extern crate alloc;
 // `memcpy` and its kin.
 extern crate freestanding as _;
 
+mod application;
 mod arch;
 mod crt;
 mod debug_port;
@@ -32,6 +34,7 @@ mod per_cpu;
 mod state;
 mod tpm;
 
+use application::{Processors, Waiting};
 use arch::{Instruction, clock, image, memory, paging, random, td};
 use attestation::journal::Processors;
 use environment::{Cpu, Image};
@@ -43,6 +46,7 @@ use l1_vmm::launch::give::Given;
 use l1_vmm::launch::options::Options;
 use l1_vmm::launch::stopwatch::Stopwatch;
 use l1_vmm::launch::tcg_log::put_tcg_log;
+use l1_vmm::launch::wakeup::ApicIds;
 use l1_vmm::launch::{
     Choices, GpaRange, GpaRanges, LoadedGuest, MemoryPlan, PayloadHobs, PlanRequest, give, load,
     processors,
@@ -53,7 +57,7 @@ use l1_vmm::machine::host;
 use l1_vmm::run::{End, L2, Layout, Parts};
 use l1_vmm::shared_buffer::Part;
 use l1_vmm::virtio::{devices::types, sharing};
-use memory::{Bounce, Firmware, L2Ram, Vapic};
+use memory::{Bounce, Firmware, L2Ram, Mailbox, Vapic};
 use own_devices::{Broker, HostBus};
 use per_cpu::ThisCpu;
 use tdcall::SharedBuffer;
@@ -90,7 +94,8 @@ const RESET: (u16, Width, u32) = (
 
 /// Called by the entry code with td-shim's HOB list, on L1's stack.
 extern "sysv64" fn l1_main(hob: u64) -> ! {
-    let this = arch::start();
+    let firmware_tables = paging::current();
+    let this = arch::start(0);
     debug_port::start();
     heap::start();
     let base = image::start();
@@ -102,8 +107,10 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     // SAFETY: `hob` is what td-shim passed; nothing of L1's is there.
     let hobs = unsafe { memory::payload_hobs(hob) }.or_fatal(FatalCode::Configuration);
     let host_bus = own_devices::bus(info.gpaw.shared_bit());
-    let mut plan = memory_plan(&hobs, info, &host_bus);
+    let mailbox = mailbox(&hobs, info);
+    let mut plan = memory_plan(&hobs, info, &host_bus, &[mailbox, firmware_tables]);
     let bounce = address_space(&hobs, &plan, info);
+    let _processors = processors(&this, &hobs, info, mailbox);
     let [files, own, quotes] = divide(bounce);
     let td = td();
     let fw_cfg = FwCfg::open(&td, &files).or_fatal(FatalCode::Launch);
@@ -182,15 +189,60 @@ fn virtual_processor() -> VpInfo {
     info
 }
 
-/// Divides the memory between L1 and L2. L1 takes, beside its image, what it shares with the host, out of the RAM below
-/// 4 GiB: as much as the devices on the bus `host` have use for, or where that is too much, the least.
-fn memory_plan(hobs: &PayloadHobs, info: VpInfo, host: &HostBus) -> MemoryPlan {
+/// The pages of the mailbox at which the other processors wait; none where there is no other, and no mailbox.
+fn mailbox(hobs: &PayloadHobs, info: VpInfo) -> GpaRange {
     let event_log = hobs.event_log.map_or(GpaRange::EMPTY, |log| log.range);
+    let taken = [image::range(), hobs.range, event_log];
+    let pages = hobs
+        .wakeup
+        .and_then(|wakeup| wakeup.pages(info.num_vcpus, &hobs.e820, &taken));
+    match pages {
+        Err(_) if info.num_vcpus == 1 => GpaRange::EMPTY,
+        pages => pages.or_fatal(FatalCode::Configuration),
+    }
+}
+
+/// Brings the other processors from td-shim to L1.
+fn processors(this: &ThisCpu, hobs: &PayloadHobs, info: VpInfo, mailbox: GpaRange) -> Processors {
+    let others = info.num_vcpus > 1;
+    let waiting = others.then(|| Waiting {
+        // SAFETY: 1: `address_space` mapped every E820 range where it is, this is in some of them and in none of what L1
+        // has, which `Wakeup::pages` checks; 2: the HOB list is td-shim's.
+        mailbox: unsafe { Mailbox::new(mailbox) },
+        apic_ids: hobs
+            .wakeup
+            .map_or_else(|_| ApicIds::default(), |wakeup| wakeup.apic_ids),
+        processors: info.num_vcpus,
+    });
+    let begin = clock::nanoseconds();
+    let processors = application::start(this, waiting);
+    let time = clock::nanoseconds().saturating_sub(begin);
+    log::info!(
+        target: "processors",
+        run = processors.count(), of = info.num_vcpus, ns = time;
+        "processors: {} of {} run L1, after {time} ns",
+        processors.count(),
+        info.num_vcpus
+    );
+    processors
+}
+
+/// Divides the memory between L1 and L2. L1 takes, beside its image, what it shares with the host, out of the RAM below
+/// 4 GiB: as much as the devices on the bus `host` have use for, or where that is too much, the least. What processors
+/// use that still wait in td-shim, `firmware`, stays L1's.
+fn memory_plan(
+    hobs: &PayloadHobs,
+    info: VpInfo,
+    host: &HostBus,
+    firmware: &[GpaRange; 2],
+) -> MemoryPlan {
+    let event_log = hobs.event_log.map_or(GpaRange::EMPTY, |log| log.range);
+    let [mailbox, tables] = *firmware;
     let with = |l1_region_length| {
         MemoryPlan::new(&PlanRequest {
             e820: &hobs.e820,
             gpaw: info.gpaw,
-            l1_in_use: &[image::range(), hobs.range, event_log],
+            l1_in_use: &[image::range(), hobs.range, event_log, mailbox, tables],
             l1_region_length,
         })
     };
@@ -349,14 +401,17 @@ fn run(
 
 /// What L1 took at most of its own memory.
 fn log_high_water_marks() {
-    let stack = arch::entry::stack_high_water_mark();
+    let stack = (0..image::PROCESSORS)
+        .map(arch::entry::stack_high_water_mark)
+        .max()
+        .unwrap_or(0);
     let heap = heap::usage();
     log::info!(
         target: "memory",
         heap = heap.high_water_mark,
         stack,
         heap_size = heap.size,
-        stack_size = image::stack_top() - image::stack_bottom();
+        stack_size = image::MAIN_STACK;
         "high-water marks: heap {} bytes, stack {stack} bytes; heap size {} bytes, {} in use",
         heap.high_water_mark,
         heap.size,

@@ -20,11 +20,12 @@ pub(crate) use instruction::{Instruction, td};
 
 use crate::per_cpu::{self, ThisCpu};
 
-/// Brings the processor from td-shim's state to L1's own: segments, handlers, vector state.
+/// Brings the processor, whose VCPU_INDEX is `index`, from td-shim's state to L1's own: segments, handlers, vector
+/// state.
 ///
 /// Must come first: without the #VE handler a CPUID may end the TD.
-pub(crate) fn start() -> ThisCpu {
-    let this = per_cpu::start();
+pub(crate) fn start(index: usize) -> ThisCpu {
+    let this = per_cpu::start(index);
     interrupts::load();
     this.extended_state.start();
     this

@@ -14,6 +14,9 @@ use l1_vmm::launch::gpa_range::GpaRange;
 use l1_vmm::paging::{ALIASES, Access, PageTable, PageTables, PagingError};
 
 use super::image;
+use tdshim_config::layout::Runtime;
+use x86_defs::paging::ADDRESS;
+
 use crate::fatal::{FatalCode, fatal};
 
 /// Where shared memory is mapped; the address without the SHARED bit is added.
@@ -24,6 +27,14 @@ const FIRMWARE: (u64, u64) = (0xFF00_0000, 0x100_0000);
 
 /// Whether [`start`] has the memory of the page tables.
 static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The page tables that are in use: td-shim's before [`start`], which processors that still wait in td-shim have for as
+/// long as they do.
+pub(crate) fn current() -> GpaRange {
+    // SAFETY: reading CR3 changes nothing.
+    let root = unsafe { x86::controlregs::cr3() } & ADDRESS;
+    GpaRange::with_length(root, Runtime::PAGE_TABLES_SIZE).unwrap_or(GpaRange::EMPTY)
+}
 
 /// Replaces td-shim's page tables, once. `memory` is what shall be mapped besides the image and the firmware;
 /// `shared` is a range of it that is mapped with `shared_bit` instead, and nowhere else.
@@ -46,7 +57,13 @@ pub(crate) fn start(
     let gigabyte_pages = __cpuid(0x8000_0001).edx & 1 << 26 != 0;
     let mut tables = PageTables::new(pool, pool_start, gigabyte_pages)?;
 
-    for guard in image::guard_pages() {
+    let guards = image::guard_pages().unwrap_or_else(|| {
+        fatal(
+            FatalCode::Configuration,
+            format_args!("the linker script has other stacks than the program"),
+        )
+    });
+    for guard in guards {
         tables.map_identity(guard.start(), guard.length(), Access::None)?;
     }
     let start = image::start();

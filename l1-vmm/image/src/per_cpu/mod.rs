@@ -3,20 +3,19 @@
 //! A processor's [`Area`] is claimed once, by the processor itself, which gets it as [`ThisCpu`]: that
 //! value is all access of main code to the area, and stays on the processor. Interrupt handlers,
 //! which have no value of main code's, find the area behind GS and reach only [`Noted`] there, whose
-//! fields are atomics. So nothing here depends on how many processors run L1; today one does.
+//! fields are atomics. There is an area for each processor that L1 has room for, by VCPU_INDEX.
 //!
 //! GS of L1 and GS of L2 never meet: the GS base is in the VMCS, and TDG.VP.ENTER switches it.
 //! IA32_KERNEL_GS_BASE is not switched and L2's, so L1 has no SWAPGS and reads no such register. L1
 //! has no user mode, so its handlers have the GS of main code.
 //!
 //! What a processor has elsewhere: the page of L2's guest state and its virtual-APIC page, memory of
-//! the heap that the owner of the virtual processor owns; and its stacks, which the boot processor
-//! has from the linker script.
+//! the heap that the owner of the virtual processor owns; and its stacks, from the linker script.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
-use core::ptr;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use x86::msr::{IA32_GS_BASE, wrmsr};
@@ -42,27 +41,25 @@ struct Area {
 /// Memory for the area of one processor.
 struct Slot {
     claimed: AtomicBool,
-    area: UnsafeCell<Area>,
+    area: UnsafeCell<MaybeUninit<Area>>,
 }
 
-// SAFETY: the area is reached only through the `ThisCpu` of the processor that claimed it, which
-// is one and does not leave it, and by that processor's handlers, which reach atomics.
+// SAFETY: the area is written once and then reached only through the `ThisCpu` of the processor that
+// claimed it, which is one and does not leave it, and by that processor's handlers, which reach atomics.
 unsafe impl Sync for Slot {}
 
-/// The boot processor's. Another processor's is memory of the heap.
-static BOOT: Slot = Slot {
-    claimed: AtomicBool::new(false),
-    area: UnsafeCell::new(Area {
-        own_address: ptr::null(),
-        noted: Noted::new(),
-        segments: Segments::new(),
-        thread: ThreadBlock::new(),
-        extended_state: ExtendedState::new(),
-    }),
-};
+/// Each processor's, by its VCPU_INDEX.
+static SLOTS: [Slot; image::PROCESSORS] = [const {
+    Slot {
+        claimed: AtomicBool::new(false),
+        area: UnsafeCell::new(MaybeUninit::uninit()),
+    }
+}; image::PROCESSORS];
 
 /// The executing processor's area, for its main code: one value a processor.
 pub(crate) struct ThisCpu {
+    /// VCPU_INDEX of the processor.
+    pub(crate) index: usize,
     /// The interrupts of this processor.
     pub(crate) noted: &'static Noted,
     /// The block behind FS.
@@ -73,22 +70,32 @@ pub(crate) struct ThisCpu {
     here: PhantomData<*mut ()>,
 }
 
-/// Makes the area the boot processor's: loads its segments and its GS base.
+/// Makes area `index` the executing processor's, whose VCPU_INDEX it is: loads its segments and its GS base.
 ///
 /// Must come before interrupts can happen, and uses no instruction that causes a #VE.
-pub(crate) fn start() -> ThisCpu {
-    if BOOT.claimed.swap(true, Ordering::Relaxed) {
-        fatal(
-            FatalCode::Processor,
-            format_args!("the boot processor's area is in use"),
-        );
-    }
-    let area = BOOT.area.get();
-    // SAFETY: just claimed, so nothing else refers to the area. Each field is borrowed once; none of
-    // the references covers `own_address` or another field.
+pub(crate) fn start(index: usize) -> ThisCpu {
+    let slot = SLOTS
+        .get(index)
+        .filter(|slot| !slot.claimed.swap(true, Ordering::Relaxed))
+        .unwrap_or_else(|| {
+            fatal(
+                FatalCode::Processor,
+                format_args!("there is no area for virtual processor {index}, or it is in use"),
+            )
+        });
+    let area = slot.area.get().cast::<Area>();
+    // SAFETY: just claimed, so nothing else refers to the area, which is written before any reference. Each field is
+    // borrowed once; none of the references covers `own_address` or another field.
     let (segments, this) = unsafe {
-        (*area).own_address = area;
+        area.write(Area {
+            own_address: area,
+            noted: Noted::new(),
+            segments: Segments::new(),
+            thread: ThreadBlock::new(),
+            extended_state: ExtendedState::new(),
+        });
         let this = ThisCpu {
+            index,
             noted: &(*area).noted,
             thread: &(*area).thread,
             extended_state: &mut (*area).extended_state,
@@ -96,7 +103,8 @@ pub(crate) fn start() -> ThisCpu {
         };
         (&mut (*area).segments, this)
     };
-    segments::load(segments, core::array::from_fn(image::interrupt_stack_top));
+    let stack_top = |stack| image::interrupt_stack_top(index, stack);
+    segments::load(segments, core::array::from_fn(stack_top));
     // SAFETY: after `segments::load`, which clears it; nothing else of L1 uses GS, and the area is
     // static and mapped to its own address by td-shim's page tables and L1's.
     unsafe { wrmsr(IA32_GS_BASE, area.expose_provenance() as u64) };
@@ -120,6 +128,7 @@ pub(crate) fn noted() -> &'static Noted {
 pub(crate) struct Noted {
     timer: AtomicBool,
     console: AtomicBool,
+    kick: AtomicBool,
 }
 
 impl Noted {
@@ -127,6 +136,7 @@ impl Noted {
         Self {
             timer: AtomicBool::new(false),
             console: AtomicBool::new(false),
+            kick: AtomicBool::new(false),
         }
     }
 
@@ -134,6 +144,7 @@ impl Noted {
         match vector {
             Vector::Timer => &self.timer,
             Vector::Console => &self.console,
+            Vector::Kick => &self.kick,
         }
     }
 

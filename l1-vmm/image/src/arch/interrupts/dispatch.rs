@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use l1_vmm::machine::host::{CONFIGURATION_VECTOR, CONSOLE_VECTOR, TIMER_VECTOR};
+use l1_vmm::machine::host::{CONFIGURATION_VECTOR, CONSOLE_VECTOR, KICK_VECTOR, TIMER_VECTOR};
 use x86::msr::{IA32_X2APIC_EOI, wrmsr};
 
 use super::stubs::Frame;
@@ -26,6 +26,8 @@ pub(crate) enum Vector {
     Timer = TIMER_VECTOR,
     /// The host's UART, through its I/O APIC.
     Console = CONSOLE_VECTOR,
+    /// Another processor of this TD: it says only that there is something to look at.
+    Kick = KICK_VECTOR,
 }
 
 /// How often a device of the host's has said that its configuration is another one.
@@ -52,7 +54,7 @@ pub(super) extern "sysv64" fn dispatch(frame: &mut Frame) {
 }
 
 fn interrupt(vector: u64) {
-    for own in [Vector::Timer, Vector::Console] {
+    for own in [Vector::Timer, Vector::Console, Vector::Kick] {
         if u64::from(own as u8) == vector {
             per_cpu::noted().note(own);
         }

@@ -5,11 +5,13 @@
 
 mod firmware;
 mod l2;
+mod mailbox;
 mod pages;
 mod shared;
 
 pub(crate) use firmware::{Firmware, event_log, payload_hobs};
 pub(crate) use l2::L2Ram;
+pub(crate) use mailbox::Mailbox;
 pub(crate) use pages::{Operands, Vapic};
 pub(crate) use shared::Bounce;
 
