@@ -1,14 +1,15 @@
-//! The TDX module as pure logic: one partitioned TD with one virtual processor.
+//! The TDX module as pure logic: one partitioned TD and its virtual processors, on one logical processor.
 //!
 //! [`Module`] checks operands in the order of the real module (1.5) and answers with its codes; it
 //! refuses what the real module refuses. Hardware is reached only through [`Platform`], so that the
 //! same logic runs under `cargo test` and, over nested virtualization, in the simulator.
 //!
 //! The host role calls the `tdh_*` functions, which are the SEAMCALLs. [`Module::tdh_vp_enter`]
-//! and [`Module::handle_exit`] say in an [`Action`] what to do next: run a VM, or act as the host.
+//! and [`Module::handle_exit`] say in an [`Action`] what to do next: run a VM, or act as the host. Both are about the
+//! virtual processor that [`Module::take_up_vcpu`] named last; the host chooses.
 //!
 //! What does not live here: the host, and any machine's way of running a VM. What the model does
-//! not have: more than one virtual processor, migration, service and debug TDs, the pages of the
+//! not have: migration, service and debug TDs, the pages of the
 //! secure EPT itself, vector registers in TDVMCALLs (they are left as they are), and the linear
 //! address in a #VE for a data access to a pending page.
 #![no_std]
@@ -44,6 +45,6 @@ pub use measurement::{Measurement, RTMR_COUNT};
 pub use module::{Configuration, Module};
 pub use platform::{Action, Exited, HardwareExit, Platform, TdExit, Vm};
 pub use report::Tcb;
-pub use statistics::{Route, Statistics};
+pub use statistics::{Route, Statistics, VcpuStatistics};
 pub use td::params::TdParams;
 pub use transition::VpEnterInput;

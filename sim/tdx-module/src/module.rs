@@ -3,10 +3,11 @@
 use crate::faults::Faults;
 use crate::platform::{Action, Exited, Platform, Vm};
 use crate::report::Tcb;
-use crate::statistics::Statistics;
+use crate::statistics::{Route, Statistics};
 use crate::td::Td;
 use crate::vcpu::Vcpu;
 use crate::{l1, l2};
+use alloc::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 /// What the module knows about the platform it was loaded on.
@@ -41,11 +42,14 @@ impl Configuration {
     }
 }
 
-/// The TDX module, with one TD, of whose virtual processors one runs.
+/// The TDX module, with one TD, on a machine with one logical processor.
 pub struct Module {
     pub(crate) configuration: Configuration,
     pub(crate) td: Td,
+    /// The virtual processor that the logical processor works on.
     pub(crate) vcpu: Vcpu,
+    /// The TD's others, by VCPU_INDEX.
+    pub(crate) other_vcpus: BTreeMap<u32, Vcpu>,
     pub(crate) faults: Faults,
     pub(crate) statistics: Statistics,
 }
@@ -57,6 +61,7 @@ impl Module {
             configuration,
             td: Td::new(),
             vcpu: Vcpu::new(0),
+            other_vcpus: BTreeMap::new(),
             faults: Faults::default(),
             statistics: Statistics::default(),
         }
@@ -78,5 +83,20 @@ impl Module {
     /// What has happened so far.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    pub(crate) fn count_tdcall(&mut self, leaf: u64) {
+        self.statistics.count_tdcall(leaf);
+        self.vcpu.statistics.tdcalls += 1;
+    }
+
+    pub(crate) fn count_l2_exit(&mut self, reason: u32, route: Route) {
+        self.statistics.count_l2_exit(reason, route);
+        self.vcpu.statistics.l2_exits += 1;
+    }
+
+    pub(crate) fn count_td_exit(&mut self, reason: u32) {
+        self.statistics.count_td_exit(reason);
+        self.vcpu.statistics.td_exits += 1;
     }
 }

@@ -13,7 +13,18 @@ pub enum Route {
     Host,
 }
 
-/// Counters since the TD was built. All are exact, so that two equal runs give equal counters.
+/// What happened on one virtual processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VcpuStatistics {
+    /// TDCALLs of L1.
+    pub tdcalls: u64,
+    /// Exits of its L2 VMs, whoever got them.
+    pub l2_exits: u64,
+    /// TD exits.
+    pub td_exits: u64,
+}
+
+/// Counters since the TD was built, of all virtual processors together. All are exact, so that two equal runs give equal counters.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
     tdcalls: BTreeMap<u64, u64>,

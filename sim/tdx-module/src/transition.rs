@@ -80,7 +80,7 @@ impl AsynchronousExit {
 }
 
 impl Module {
-    /// TDH.VP.ENTER: runs the virtual processor, first giving it what the host answered to its
+    /// TDH.VP.ENTER: runs the virtual processor that was taken up, first giving it what the host answered to its
     /// last TDVMCALL.
     ///
     /// Ends in [`Action::TdExit`] with an error in RAX if it cannot be run.
@@ -93,6 +93,7 @@ impl Module {
                 },
             });
         }
+        self.vcpu.state = VcpuState::Active;
         self.vcpu.resume_l1 |= input.resume_l1;
         let last_td_exit =
             core::mem::replace(&mut self.vcpu.last_td_exit, LastTdExit::Asynchronous);
@@ -137,14 +138,16 @@ impl Module {
 
     /// Leaves the TD for good: `code` is one of the NON_RECOVERABLE codes.
     pub(crate) fn td_exit_fatal(&mut self, code: Code, exit: AsynchronousExit) -> Action {
-        self.vcpu.state = VcpuState::Disabled;
         self.td.fatal = code != seamcall::NON_RECOVERABLE_VCPU;
-        self.leave(code, exit)
+        let action = self.leave(code, exit);
+        self.vcpu.state = VcpuState::Disabled;
+        action
     }
 
     fn leave(&mut self, code: Code, exit: AsynchronousExit) -> Action {
-        self.statistics.count_td_exit(exit.reason & 0xffff);
+        self.count_td_exit(exit.reason & 0xffff);
         self.vcpu.last_td_exit = LastTdExit::Asynchronous;
+        self.vcpu.state = VcpuState::Ready;
         Action::TdExit(TdExit {
             registers: Registers {
                 rax: Status::new(code, exit.reason).0,
@@ -172,8 +175,9 @@ impl Module {
         if registers.r10 == 0 {
             self.statistics.count_tdvmcall(registers.r11);
         }
-        self.statistics.count_td_exit(exit_reason::TDCALL);
+        self.count_td_exit(exit_reason::TDCALL);
         self.vcpu.last_td_exit = LastTdExit::Tdvmcall { mask };
+        self.vcpu.state = VcpuState::Ready;
         Action::TdExit(TdExit { registers })
     }
 

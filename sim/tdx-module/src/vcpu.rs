@@ -1,5 +1,5 @@
-//! The virtual processor that runs (TDVPS). A TD may have more ([`Td::num_vcpus`](crate::td::Td)), of which the model keeps
-//! the number and the initial state, and runs one at a time: [`Module::take_up_vcpu`](crate::Module::take_up_vcpu).
+//! A virtual processor (TDVPS). The machine under the model has one logical processor, and so the module works on one
+//! of the TD's at a time: [`Module::take_up_vcpu`](crate::Module::take_up_vcpu).
 //!
 //! General registers, control registers and segments live in the platform's hardware contexts, one
 //! for each VM; what is here is what hardware has no place for.
@@ -7,6 +7,7 @@
 use crate::l1::L1;
 use crate::l2::L2;
 use crate::platform::Vm;
+use crate::statistics::VcpuStatistics;
 use tdx_defs::VmIndex;
 
 /// State of the virtual processor itself.
@@ -16,6 +17,8 @@ pub(crate) enum VcpuState {
     Uninitialized,
     /// TDH.VP.ENTER may run it.
     Ready,
+    /// A logical processor is in it: TDH.VP.ENTER has begun, and no TD exit has ended it.
+    Active,
     /// A non-recoverable TD exit has ended it.
     Disabled,
 }
@@ -44,6 +47,8 @@ pub(crate) struct Vcpu {
     pub(crate) last_td_exit: LastTdExit,
     /// The host asked for L1 (RESUME_L1). Sticky until L1 was entered.
     pub(crate) resume_l1: bool,
+    /// What happened on it.
+    pub(crate) statistics: VcpuStatistics,
 }
 
 impl Vcpu {
@@ -56,6 +61,7 @@ impl Vcpu {
             l2: [L2::new(), L2::new(), L2::new()],
             last_td_exit: LastTdExit::Asynchronous,
             resume_l1: false,
+            statistics: VcpuStatistics::default(),
         }
     }
 

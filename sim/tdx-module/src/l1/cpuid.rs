@@ -142,7 +142,7 @@ fn virtualize<P: Platform>(
             ecx: 0x6c65_746e,
             edx: 0x4965_6e69,
         },
-        (0x1, _) => leaf_1(native, xfam, cr4),
+        (0x1, _) => leaf_1(native, xfam, cr4, module.vcpu.index),
         (0x4, _) => native,
         (0x7, 0) => leaf_7_0(native, xfam, cr4),
         (0x7, 1) => CpuidResult {
@@ -214,7 +214,7 @@ fn unless(xfam: u64, components: u64, bits: u32) -> u32 {
     }
 }
 
-fn leaf_1(native: CpuidResult, xfam: u64, cr4: u64) -> CpuidResult {
+fn leaf_1(native: CpuidResult, xfam: u64, cr4: u64, vcpu_index: u32) -> CpuidResult {
     const CLFLUSH_64_BYTES: u32 = 8 << 8;
     /// MONITOR, DS_CPL, VMX, SMX, EST, TM2, CNXT_ID, SDBG, xTPR, PDCM, DCA, OSXSAVE.
     const HIDDEN_ECX: u32 = 0x0804_cdf8;
@@ -226,8 +226,8 @@ fn leaf_1(native: CpuidResult, xfam: u64, cr4: u64) -> CpuidResult {
     let osxsave = if cr4 & cr4::OSXSAVE != 0 { 1 << 27 } else { 0 };
     CpuidResult {
         eax: native.eax & 0x0fff_3fff,
-        // The initial APIC id is VCPU_INDEX, 0; one logical processor.
-        ebx: CLFLUSH_64_BYTES | 1 << 16,
+        // The initial APIC id is VCPU_INDEX; one logical processor.
+        ebx: CLFLUSH_64_BYTES | 1 << 16 | vcpu_index << 24,
         ecx: native.ecx & !HIDDEN_ECX & unless(xfam, AVX, 0x3000_1000) | SET_ECX | osxsave,
         edx: native.edx & !HIDDEN_EDX | APIC,
     }

@@ -49,6 +49,8 @@ pub(crate) struct L1 {
     /// CPUID_CONTROL: bit 0 supervisor #VE, bit 1 user #VE, by entry of the CPUID table.
     pub(crate) cpuid_control: [u8; 128],
     pub(crate) apic: VirtualApic,
+    /// PEND_NMI.
+    pub(crate) nmi_pending: bool,
     /// What the next entry delivers.
     event: Option<Event>,
 }
@@ -63,6 +65,7 @@ impl L1 {
             tsc_deadline: u64::MAX,
             cpuid_control: [0; 128],
             apic: VirtualApic::default(),
+            nmi_pending: false,
             event: None,
         }
     }
@@ -91,7 +94,9 @@ impl Module {
         let interruptible = event.is_none()
             && platform.register(Vm::L1, Register::Rflags) & rflags::IF != 0
             && platform.register(Vm::L1, Register::InterruptShadow) == 0;
-        if l1.apic.is_deliverable() && interruptible {
+        if event.is_none() && core::mem::take(&mut l1.nmi_pending) {
+            event = Some(Event::NMI);
+        } else if l1.apic.is_deliverable() && interruptible {
             event = l1.apic.take().map(Event::interrupt);
         }
         platform.inject(Vm::L1, event);
@@ -141,19 +146,6 @@ impl Module {
         }
         let rflags = platform.register(Vm::L1, Register::Rflags);
         platform.set_register(Vm::L1, Register::Rflags, rflags | rflags::RF);
-    }
-
-    /// Posts an interrupt for L1, as the host does through the posted-interrupt descriptor.
-    ///
-    /// L1 sees it when it is entered, or, if an L2 VM is current, by an exit of that VM.
-    pub fn post_interrupt(&mut self, vector: u8) {
-        self.vcpu.l1.apic.post(vector);
-    }
-
-    /// VCPU_STATE_DETAILS.VMXIP (TDH.VP.RD): an interrupt waits that L1 would take if it had
-    /// RFLAGS.IF set. What a host asks before it lets a halted virtual processor sleep.
-    pub fn interrupt_pending(&self) -> bool {
-        self.vcpu.l1.apic.is_pending()
     }
 }
 

@@ -50,6 +50,7 @@ pub(crate) fn vp_enter<P: Platform>(
         return Err(Status::new(Code::PendingInterrupt, 0).into());
     }
     let entry = translate(module, gpa, vapic).map_err(LeafEnd::TdExit)?;
+    refuse_shared_pages(module, vm, entry);
     module.vcpu.l2_mut(vm).entry = entry;
     platform.carry_over(Vm::L1, Vm::L2(vm));
     module.vcpu.current = Vm::L2(vm);
@@ -106,6 +107,25 @@ pub(super) fn translate(
         guest_state_hpa: find(guest_state)?,
         vapic_hpa: find(vapic)?,
     })
+}
+
+/// Ends everything if another virtual processor has entered an L2 VM with the same pages. The real module does not look,
+/// and both processors would write them at once.
+fn refuse_shared_pages(module: &Module, vm: VmIndex, entry: Entry) {
+    if module.vcpu.l2(vm).entry == entry {
+        return;
+    }
+    for other in module.other_vcpus.values() {
+        let before = other.l2.iter().map(|l2| l2.entry);
+        for used in before.filter(|&used| used != Entry::default()) {
+            assert!(
+                used.guest_state_hpa != entry.guest_state_hpa && used.vapic_hpa != entry.vapic_hpa,
+                "virtual processors {} and {} share a guest state or a virtual-APIC page: {used:x?}, {entry:x?}",
+                other.index,
+                module.vcpu.index,
+            );
+        }
+    }
 }
 
 impl Guest<'_> {

@@ -39,13 +39,13 @@ pub(crate) fn handle_exit<P: Platform>(
             if module.faults.take_host_route(exit.reason) {
                 return leave(module, platform, vm, exit, exit.to_host());
             }
-            module.statistics.count_l2_exit(exit.reason, Route::L1);
+            module.count_l2_exit(exit.reason, Route::L1);
             exit_to_l1(module, platform, vm, Code::Success, exit)
         }
         Disposition::Host(exit) => leave(module, platform, vm, exit, exit.to_host()),
         Disposition::Tdvmcall { exit, mask } => tdvmcall(module, platform, vm, exit, mask),
         Disposition::Resume { reason, event } => {
-            module.statistics.count_l2_exit(reason, Route::Module);
+            module.count_l2_exit(reason, Route::Module);
             module.vcpu.l2_mut(vm).last_exit = ExitInformation::of(reason);
             resume(module, platform, vm, event)
         }
@@ -82,13 +82,13 @@ fn tdvmcall<P: Platform>(
     guest.l2.vectoring = event;
     if let Some(status) = status {
         guest.set_register(Register::Rax, status.0);
-        module.statistics.count_l2_exit(exit.reason, Route::Module);
+        module.count_l2_exit(exit.reason, Route::Module);
         return resume(module, platform, vm, None);
     }
     guest.l2.last_exit = exit;
     guest.set_register(Register::Rax, 0);
     guest.save();
-    module.statistics.count_l2_exit(exit.reason, Route::Host);
+    module.count_l2_exit(exit.reason, Route::Host);
     module.td_exit_tdvmcall(platform, mask)
 }
 
@@ -142,7 +142,7 @@ fn exit_for_posted_interrupt<P: Platform>(
     apic.accept_posted();
     apic.is_deliverable().then(|| {
         let exit = ExitInformation::of(exit_reason::EXTERNAL_INTERRUPT);
-        module.statistics.count_l2_exit(exit.reason, Route::L1);
+        module.count_l2_exit(exit.reason, Route::L1);
         exit_to_l1(module, platform, vm, Code::L2ExitPendingInterrupt, exit)
     })
 }
@@ -184,7 +184,7 @@ fn leave<P: Platform>(
     exit: ExitInformation,
     to_host: AsynchronousExit,
 ) -> Action {
-    module.statistics.count_l2_exit(exit.reason, Route::Host);
+    module.count_l2_exit(exit.reason, Route::Host);
     let mut guest = Guest::new(module, platform, vm);
     guest.l2.last_exit = exit;
     guest.save();

@@ -59,7 +59,7 @@ pub(crate) fn invalid(operand: Operand) -> LeafEnd {
 pub(crate) fn tdcall<P: Platform>(module: &mut Module, platform: &mut P) -> Action {
     let mut registers = read_registers(platform, Vm::L1);
     let leaf = registers.rax & 0xffff;
-    module.statistics.count_tdcall(leaf);
+    module.count_tdcall(leaf);
     let end = match dispatch(module, platform, &mut registers) {
         Ok(None) => LeafEnd::Status(Status::SUCCESS),
         Ok(Some(action)) => return action,

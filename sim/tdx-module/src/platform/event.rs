@@ -55,6 +55,13 @@ impl Event {
 
     /// #GP(0).
     pub const GENERAL_PROTECTION: Event = Event::exception(13, Some(0));
+    /// A non-maskable interrupt.
+    pub const NMI: Event = Event {
+        vector: 2,
+        kind: EventKind::Nmi,
+        error_code: None,
+        instruction_length: 0,
+    };
     /// #UD.
     pub const INVALID_OPCODE: Event = Event::exception(6, None);
     /// #VE.

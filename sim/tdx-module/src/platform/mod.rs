@@ -16,7 +16,7 @@ pub use register::{Register, Segment, SegmentName};
 
 use tdx_defs::{PageLevel, Registers, VmIndex};
 
-/// A hardware context: the state of one VM of the TD's only virtual processor.
+/// A hardware context: the state of one VM of the virtual processor that was taken up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Vm {
     /// VM 0, the L1 VMM.
@@ -74,6 +74,11 @@ pub struct CpuidResult {
 /// the host's SEAMCALLs. Everything is infallible: an address the host was not entitled to give is
 /// a fault of the simulator, not of the model.
 pub trait Platform {
+    /// Turns to the contexts of virtual processor `vcpu`: registers, intercepts, shared access, timer and everything that
+    /// the processor keeps for itself are that one's from now on, and what the one before had is kept for it. A
+    /// platform begins with virtual processor 0. Memory and second-stage tables are the TD's.
+    fn take_up(&mut self, vcpu: u32);
+
     /// Reads machine memory.
     fn read(&mut self, hpa: u64, into: &mut [u8]);
     /// Writes machine memory.

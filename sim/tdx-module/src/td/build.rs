@@ -1,14 +1,11 @@
-//! Building a TD: TDH.MNG.INIT, TDH.MEM.PAGE.ADD, TDH.MR.EXTEND, TDH.MR.FINALIZE, TDH.VP.INIT.
+//! Building a TD: TDH.MNG.INIT, TDH.MEM.PAGE.ADD, TDH.MR.EXTEND, TDH.MR.FINALIZE.
 
-use crate::l1;
-use crate::l2;
 use crate::metadata::VALUE_NOT_VALID;
 use crate::module::Module;
 use crate::platform::Platform;
 use crate::td::params::TdParams;
 use crate::td::sept::{Leaf, LeafState, SecureEpt, Walk};
 use crate::td::{OpState, seamcall};
-use crate::vcpu::{Vcpu, VcpuState};
 use tdx_defs::PageLevel;
 use tdx_defs::attributes::VmAttributes;
 use tdx_defs::field::TdCtls;
@@ -111,66 +108,6 @@ impl Module {
         Ok(())
     }
 
-    /// TDH.VP.INIT of virtual processor 0: gives it its initial state; the guest finds `rcx` in RCX
-    /// and R8.
-    ///
-    /// # Errors
-    ///
-    /// OP_STATE_INCORRECT, VCPU_STATE_INCORRECT.
-    pub fn tdh_vp_init<P: Platform>(&mut self, platform: &mut P, rcx: u64) -> Result<(), Status> {
-        if self.td.op_state == OpState::Uninitialized {
-            return Err(Status::new(seamcall::OP_STATE_INCORRECT, 0));
-        }
-        if self.vcpu.state != VcpuState::Uninitialized {
-            return Err(Status::new(seamcall::VCPU_STATE_INCORRECT, 0));
-        }
-        l1::initialize(self, platform, rcx);
-        l2::initialize(self, platform);
-        self.vcpu.state = VcpuState::Ready;
-        self.td.num_vcpus += 1;
-        Ok(())
-    }
-
-    /// TDH.VP.CREATE and TDH.VP.INIT of one more virtual processor, which waits until the host takes
-    /// it up ([`Self::take_up_vcpu`]). The real module takes them before TDH.MR.FINALIZE alone.
-    ///
-    /// # Errors
-    ///
-    /// OP_STATE_INCORRECT, MAX_VCPUS_EXCEEDED.
-    pub fn tdh_vp_init_another(&mut self) -> Result<(), Status> {
-        if self.td.num_vcpus == 0 {
-            return Err(Status::new(seamcall::OP_STATE_INCORRECT, 0));
-        }
-        if self.td.num_vcpus >= u32::from(self.td.params.max_vcpus) {
-            return Err(Status::new(seamcall::MAX_VCPUS_EXCEEDED, 0));
-        }
-        self.td.num_vcpus += 1;
-        Ok(())
-    }
-
-    /// The host runs virtual processor `index` from its initial state, with `rcx` as TDH.VP.INIT gave
-    /// it, and never enters the one before it again: the model and its platform have room for the
-    /// state of one.
-    ///
-    /// # Errors
-    ///
-    /// VCPU_STATE_INCORRECT: the TD has no such virtual processor.
-    pub fn take_up_vcpu<P: Platform>(
-        &mut self,
-        platform: &mut P,
-        index: u32,
-        rcx: u64,
-    ) -> Result<(), Status> {
-        if index >= self.td.num_vcpus {
-            return Err(Status::new(seamcall::VCPU_STATE_INCORRECT, 0));
-        }
-        self.vcpu = Vcpu::new(index);
-        l1::initialize(self, platform, rcx);
-        l2::initialize(self, platform);
-        self.vcpu.state = VcpuState::Ready;
-        Ok(())
-    }
-
     /// TDH.MNG.WR of VM_CTLS. Bit 0: a TDG.MEM.PAGE.ATTR.WR that lacks an L2 secure-EPT page is a
     /// TD exit, not an error.
     ///
@@ -252,13 +189,13 @@ mod tests {
         let early = module.tdh_mem_page_aug(platform, 0, PageLevel::Page4K, 0);
         assert_eq!(early, Err(OP_STATE));
         assert_eq!(enter(&mut module, platform), OP_STATE);
+        assert_eq!(module.tdh_vp_init(platform, 0), Ok(()));
+        let exceeded = Status::new(seamcall::MAX_VCPUS_EXCEEDED, 0);
+        assert_eq!(module.tdh_vp_init(platform, 0), Err(exceeded));
         assert_eq!(module.tdh_mr_finalize(), Ok(()));
+        assert_eq!(module.tdh_vp_init(platform, 0), Err(OP_STATE));
         assert_eq!(module.tdh_mem_page_add(platform, 0, 0, 0), Err(OP_STATE));
         assert_eq!(module.tdh_mr_extend(platform, 0), Err(OP_STATE));
-        let vcpu_state = Status::new(seamcall::VCPU_STATE_INCORRECT, 0);
-        assert_eq!(enter(&mut module, platform), vcpu_state);
-        assert_eq!(module.tdh_vp_init(platform, 0), Ok(()));
-        assert_eq!(module.tdh_vp_init(platform, 0), Err(vcpu_state));
         let resume_l1 = VpEnterInput {
             resume_l1: true,
             ..VpEnterInput::default()
@@ -268,6 +205,23 @@ mod tests {
         };
         assert_eq!(Status(exit.registers.rax), RCX);
         assert_eq!(enter(&mut module, platform), Status::SUCCESS);
+        let active = Status::new(seamcall::VCPU_STATE_INCORRECT, 0);
+        assert_eq!(enter(&mut module, platform), active);
+    }
+
+    #[test]
+    fn a_virtual_processor_that_was_not_initialized_is_not_entered() {
+        let (mut module, mut platform) = fresh();
+        module
+            .tdh_mng_init(&mut platform, &TdParams::default())
+            .and_then(|()| module.tdh_mr_finalize())
+            .unwrap();
+        let Action::TdExit(exit) = module.tdh_vp_enter(&mut platform, VpEnterInput::default())
+        else {
+            panic!("it has no state");
+        };
+        let state = Status::new(seamcall::VCPU_STATE_INCORRECT, 0);
+        assert_eq!(Status(exit.registers.rax), state);
     }
 
     #[test]
@@ -298,33 +252,6 @@ mod tests {
         stream.resize(256, 0);
         stream.resize(512, 0xcd);
         assert_eq!(module.td_info().mrtd, sha384(&stream));
-    }
-
-    /// Each starts at the reset vector with its index in RSI, and the guest can count them.
-    #[test]
-    fn another_virtual_processor_starts_as_the_first_does() {
-        let (mut module, mut platform) = fresh();
-        let platform = &mut platform;
-        let params = TdParams {
-            max_vcpus: 2,
-            ..TdParams::default()
-        };
-        module.tdh_mng_init(platform, &params).unwrap();
-        assert_eq!(module.tdh_vp_init_another(), Err(OP_STATE));
-        module.tdh_vp_init(platform, 0x80_0000).unwrap();
-        let none = Status::new(seamcall::VCPU_STATE_INCORRECT, 0);
-        assert_eq!(module.take_up_vcpu(platform, 1, 0x80_0000), Err(none));
-        assert_eq!(module.tdh_vp_init_another(), Ok(()));
-        let exceeded = Status::new(seamcall::MAX_VCPUS_EXCEEDED, 0);
-        assert_eq!(module.tdh_vp_init_another(), Err(exceeded));
-        for index in [1, 0] {
-            platform.set_register(Vm::L1, Register::Rip, 0x1234);
-            module.take_up_vcpu(platform, index, 0x80_0000).unwrap();
-            assert_eq!(platform.register(Vm::L1, Register::Rip), 0xffff_fff0);
-            assert_eq!(platform.register(Vm::L1, Register::Rsi), u64::from(index));
-            assert_eq!(platform.register(Vm::L1, Register::R8), 0x80_0000);
-        }
-        assert_eq!((module.td.num_vcpus, module.vcpu.index), (2, 0));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod memory;
 pub mod params;
 pub mod seamcall;
 pub(crate) mod sept;
+mod virtual_processors;
 
 use crate::measurement::{BuildMeasurement, Measurement, RuntimeMeasurements};
 use crate::td::params::TdParams;

@@ -19,6 +19,7 @@ use crate::platform::{
 };
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use core::mem;
 use tdx_defs::PageLevel;
 use x86_defs::paging::PAGE_4K;
 
@@ -42,6 +43,10 @@ pub struct TestPlatform {
     memory: BTreeMap<u64, Box<[u8; PAGE_4K as usize]>>,
     registers: BTreeMap<(Vm, Register), u64>,
     segments: BTreeMap<(Vm, SegmentName), Segment>,
+    /// The virtual processor whose registers, segments, intercepts, timer and events these are.
+    vcpu: u32,
+    /// Those of the others.
+    parked: BTreeMap<u32, Context>,
     /// Second-stage tables by VM and first GPA.
     pub pages: BTreeMap<(Vm, u64), MappedPage>,
     /// Shared pages by GPA without the shared bit.
@@ -71,7 +76,38 @@ pub struct TestPlatform {
     random: u64,
 }
 
+/// What a virtual processor has for itself.
+#[derive(Default)]
+struct Context {
+    registers: BTreeMap<(Vm, Register), u64>,
+    segments: BTreeMap<(Vm, SegmentName), Segment>,
+    shared_access: BTreeMap<Vm, bool>,
+    injected: BTreeMap<Vm, Event>,
+    intercepts: BTreeMap<Vm, Intercepts>,
+    msr_intercepts: BTreeMap<(Vm, u32), (bool, bool)>,
+    timer: Option<u64>,
+}
+
+impl TestPlatform {
+    fn exchange(&mut self, context: &mut Context) {
+        mem::swap(&mut self.registers, &mut context.registers);
+        mem::swap(&mut self.segments, &mut context.segments);
+        mem::swap(&mut self.shared_access, &mut context.shared_access);
+        mem::swap(&mut self.injected, &mut context.injected);
+        mem::swap(&mut self.intercepts, &mut context.intercepts);
+        mem::swap(&mut self.msr_intercepts, &mut context.msr_intercepts);
+        mem::swap(&mut self.timer, &mut context.timer);
+    }
+}
+
 impl Platform for TestPlatform {
+    fn take_up(&mut self, vcpu: u32) {
+        let mut context = self.parked.remove(&vcpu).unwrap_or_default();
+        self.exchange(&mut context);
+        self.parked.insert(self.vcpu, context);
+        self.vcpu = vcpu;
+    }
+
     fn read(&mut self, hpa: u64, into: &mut [u8]) {
         for (range, address) in pages(hpa, into.len()) {
             let offset = (address % PAGE_4K) as usize;

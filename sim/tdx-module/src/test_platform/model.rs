@@ -9,7 +9,7 @@ use crate::test_platform::{SHARED_MEMORY, TestPlatform};
 use crate::transition::VpEnterInput;
 use crate::{Configuration, Module};
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -27,16 +27,19 @@ pub type L2Run = Box<dyn FnMut(&mut TestPlatform, Vm) -> Exited>;
 /// What the host does about a TD exit, and how it enters the TD again.
 pub type Host = Box<dyn FnMut(&mut Module, &mut TestPlatform, &TdExit) -> VpEnterInput>;
 
-/// A running TD whose L1 is the caller of [`RawTdcall::tdcall`]. A clone is the same TD.
+/// A running TD whose L1 is the caller of [`RawTdcall::tdcall`], on one of its virtual processors. A clone is the same
+/// virtual processor.
 #[derive(Clone)]
 pub struct ModelTdcall {
     state: Rc<RefCell<State>>,
+    vcpu: u32,
 }
 
 struct State {
     module: Module,
     platform: TestPlatform,
-    runs: VecDeque<L2Run>,
+    /// By virtual processor.
+    runs: BTreeMap<u32, VecDeque<L2Run>>,
     host: Host,
 }
 
@@ -50,7 +53,7 @@ impl ModelTdcall {
     pub const L1_PAGES: Range<u64> = PML4..CODE + 0x1000;
 
     /// A TD with `memory` bytes from GPA 0 on, a multiple of 2 MiB and all accepted, and L1 in
-    /// 64-bit mode with interrupts disabled.
+    /// 64-bit mode with interrupts disabled. It has all MAX_VCPUS virtual processors; this is number 0.
     ///
     /// # Panics
     ///
@@ -107,7 +110,9 @@ impl ModelTdcall {
         let built = module
             .tdh_mng_init(&mut platform, params)
             .and_then(|()| build(&mut module, &mut platform))
-            .and_then(|()| module.tdh_vp_init(&mut platform, 0))
+            .and_then(|()| {
+                (0..params.max_vcpus).try_for_each(|_| module.tdh_vp_init(&mut platform, 0))
+            })
             .and_then(|()| module.tdh_mr_finalize());
         assert_eq!(built, Ok(()));
         platform.write(CODE, &[0x66, 0x0f, 0x01, 0xcc]);
@@ -115,18 +120,22 @@ impl ModelTdcall {
         for gigabyte in 0..4 {
             platform.write(PDPT + 8 * gigabyte, &(gigabyte << 30 | 0x83).to_le_bytes());
         }
-        enter_long_mode(&mut platform);
-        assert_eq!(
-            module.tdh_vp_enter(&mut platform, VpEnterInput::default()),
-            Action::Run(Vm::L1)
-        );
+        for vcpu in (0..params.max_vcpus.into()).rev() {
+            assert_eq!(module.take_up_vcpu(&mut platform, vcpu), Ok(()));
+            enter_long_mode(&mut platform);
+            assert_eq!(
+                module.tdh_vp_enter(&mut platform, VpEnterInput::default()),
+                Action::Run(Vm::L1)
+            );
+        }
         let model = ModelTdcall {
             state: Rc::new(RefCell::new(State {
                 module,
                 platform,
-                runs: VecDeque::new(),
+                runs: BTreeMap::new(),
                 host: Box::new(refuse),
             })),
+            vcpu: 0,
         };
         for gpa in (0..memory).step_by(PAGE_2M as usize) {
             model.augment(gpa, PageLevel::Page2M);
@@ -140,6 +149,15 @@ impl ModelTdcall {
         model
     }
 
+    /// Virtual processor `vcpu` of the same TD. Each call runs to its end before the next one of any of them.
+    #[must_use]
+    pub fn on_vcpu(&self, vcpu: u32) -> ModelTdcall {
+        ModelTdcall {
+            state: Rc::clone(&self.state),
+            vcpu,
+        }
+    }
+
     /// Replaces the host. The default one refuses every TDVMCALL, supplies a pending page where one
     /// is missing, and enters the TD again.
     pub fn set_host(
@@ -149,9 +167,11 @@ impl ModelTdcall {
         self.state.borrow_mut().host = Box::new(host);
     }
 
-    /// Queues a run of L2.
+    /// Queues a run of L2 on this virtual processor.
     pub fn push_run(&self, run: impl FnMut(&mut TestPlatform, Vm) -> Exited + 'static) {
-        self.state.borrow_mut().runs.push_back(Box::new(run));
+        let runs = &mut self.state.borrow_mut().runs;
+        let runs = runs.entry(self.vcpu).or_default();
+        runs.push_back(Box::new(run));
     }
 
     /// Queues a run of L2 that only ends.
@@ -161,10 +181,9 @@ impl ModelTdcall {
 
     /// The module and the machine, for what a test does beside L1.
     pub fn with<T>(&self, act: impl FnOnce(&mut Module, &mut TestPlatform) -> T) -> T {
-        let State {
-            module, platform, ..
-        } = &mut *self.state.borrow_mut();
-        act(module, platform)
+        let state = &mut *self.state.borrow_mut();
+        state.take_up(self.vcpu);
+        act(&mut state.module, &mut state.platform)
     }
 
     /// Reads memory by GPA, regardless of its state.
@@ -218,6 +237,7 @@ impl ModelTdcall {
     /// If L2 runs and no run is queued.
     pub fn call(&self, registers: Registers) -> Result<Registers, Event> {
         let state = &mut *self.state.borrow_mut();
+        state.take_up(self.vcpu);
         write_registers(&mut state.platform, Vm::L1, &registers);
         state.platform.set_register(Vm::L1, Register::Rip, CODE);
         let mut action = state.exit(tdcall_exit());
@@ -234,13 +254,15 @@ impl ModelTdcall {
                 }
                 Action::Run(vm) => {
                     state.platform.injected.remove(&vm);
-                    let run = state.runs.pop_front();
+                    let runs = state.runs.entry(self.vcpu).or_default();
+                    let run = runs.pop_front();
                     let mut run = run.unwrap_or_else(|| panic!("{vm:?} runs without a script"));
                     let exited = run(&mut state.platform, vm);
                     state.exit(exited)
                 }
                 Action::TdExit(exit) => {
                     let input = (state.host)(&mut state.module, &mut state.platform, &exit);
+                    state.take_up(self.vcpu);
                     state.module.tdh_vp_enter(&mut state.platform, input)
                 }
             };
@@ -249,6 +271,11 @@ impl ModelTdcall {
 }
 
 impl State {
+    fn take_up(&mut self, vcpu: u32) {
+        let taken = self.module.take_up_vcpu(&mut self.platform, vcpu);
+        assert_eq!(taken, Ok(()), "virtual processor {vcpu}");
+    }
+
     fn exit(&mut self, exited: Exited) -> Action {
         self.module.handle_exit(&mut self.platform, exited)
     }
@@ -391,7 +418,7 @@ mod tests {
     #[test]
     fn a_pending_interrupt_of_l1_keeps_l2_out_until_taken() {
         let model = ready();
-        model.with(|module, _| module.post_interrupt(0xe0));
+        model.with(|module, _| module.post_interrupt(0, 0xe0));
         let status = Status(enter(&model).rax);
         assert_eq!(status.code(), Code::PendingInterrupt);
         assert_eq!(model.take_interrupts(), [0xe0]);
@@ -408,7 +435,7 @@ mod tests {
                 u64::from(exit_reason::EXTERNAL_INTERRUPT)
             );
             assert_eq!(exit.registers.rcx >> 32, 1);
-            module.post_interrupt(0x40);
+            module.post_interrupt(0, 0x40);
             VpEnterInput::default()
         });
         model.push_exit(HardwareExit::Interrupt);

@@ -132,7 +132,8 @@ impl Td {
                 Some(format!("D {hex}"))
             }
             Step::Post(vector) => {
-                self.model.with(|module, _| module.post_interrupt(*vector));
+                self.model
+                    .with(|module, _| module.post_interrupt(0, *vector));
                 None
             }
             Step::Exit(exit) => {

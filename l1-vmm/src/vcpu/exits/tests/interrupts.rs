@@ -162,7 +162,9 @@ fn a_pending_interrupt_of_l1_changes_nothing_for_l2() {
     let mut fixture = Fixture::new(&[0x0F, 0x32]);
     let result = fixture.exit_with(&[(Register::Rcx, 0x1AD)], HardwareExit::ReadMsr);
     assert_eq!(result, Ok(()));
-    fixture.model.with(|module, _| module.post_interrupt(0xE0));
+    fixture
+        .model
+        .with(|module, _| module.post_interrupt(0, 0xE0));
     assert_eq!(fixture.platform.step(), Ok(()), "not entered");
     assert_eq!(fixture.platform.statistics().interrupted, 1);
     let injected = fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO);
@@ -233,7 +235,9 @@ fn an_external_interrupt_outlasts_entries_that_do_not_come_about() {
     raise_irq_0(&mut fixture);
     fixture.platform.vcpu.vmcs.set_rflags(0x202);
     for interrupted in 1..4 {
-        fixture.model.with(|module, _| module.post_interrupt(0xE0));
+        fixture
+            .model
+            .with(|module, _| module.post_interrupt(0, 0xE0));
         assert_eq!(fixture.platform.step(), Ok(()), "not entered");
         assert_eq!(fixture.platform.statistics().interrupted, interrupted);
         let information = fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO);

@@ -39,7 +39,7 @@ fn entry_checks_its_operands_in_order() {
 #[test]
 fn an_interrupt_for_l1_comes_before_l2() {
     let l1 = L1::with_l2(&[0xf4]);
-    l1.model.with(|module, _| module.post_interrupt(0xe0));
+    l1.model.with(|module, _| module.post_interrupt(0, 0xe0));
     assert_eq!(
         Status(l1.enter().rax),
         Status::new(Code::PendingInterrupt, 0)

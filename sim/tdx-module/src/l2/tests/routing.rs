@@ -153,7 +153,7 @@ fn a_posted_interrupt_for_l1_ends_the_run_of_l2() {
     let l1 = L1::with_l2(&[]);
     l1.model
         .set_host(|module: &mut Module, _: &mut TestPlatform, _| {
-            module.post_interrupt(0xe1);
+            module.post_interrupt(0, 0xe1);
             Default::default()
         });
     l1.model.push_exit(HardwareExit::Interrupt);
@@ -176,7 +176,7 @@ fn a_posted_interrupt_ends_l2_at_an_interrupt_and_at_nothing_else() {
     ] {
         let l1 = L1::with_l2(&[0xf4]);
         l1.start_l2();
-        l1.model.with(|module, _| module.post_interrupt(0xe1));
+        l1.model.with(|module, _| module.post_interrupt(0, 0xe1));
         assert_eq!(l1.exit(exit.into()), Action::Run(Vm::L1));
         assert_eq!(l1.l1_register(Register::Rax), rax);
     }

@@ -171,14 +171,15 @@ fn an_interrupt_waits_for_rflags_and_shadow() {
     let machine = Machine::new();
     let enter = || {
         machine.act(|module, platform| {
+            module.handle_exit(platform, HardwareExit::Interrupt.into());
             module.tdh_vp_enter(platform, VpEnterInput::default());
             let window = platform.intercepts[&Vm::L1].interrupt_window;
             (platform.injected.get(&Vm::L1).copied(), window)
         })
     };
     machine.act(|module, _| {
-        module.post_interrupt(0xe0);
-        assert!(module.interrupt_pending());
+        module.post_interrupt(0, 0xe0);
+        assert!(module.interrupt_pending(0));
     });
     assert_eq!(enter(), (None, true));
     machine.set(Register::Rflags, 0x202);
@@ -186,7 +187,7 @@ fn an_interrupt_waits_for_rflags_and_shadow() {
     assert_eq!(enter(), (None, true));
     machine.set(Register::InterruptShadow, 0);
     assert_eq!(enter(), (Some(Event::interrupt(0xe0)), false));
-    machine.act(|module, _| assert!(!module.interrupt_pending()));
+    machine.act(|module, _| assert!(!module.interrupt_pending(0)));
 }
 
 /// Exits of L1 that the host gets as they are: RAX, and the interruption information in R9.
