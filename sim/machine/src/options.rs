@@ -27,6 +27,24 @@ pub(crate) enum Cpuid {
     Reduced,
 }
 
+/// `schedule=SEED:MOST`: lengths of the virtual processors' turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    pub(crate) seed: u64,
+    /// The longest, in nanoseconds.
+    pub(crate) most: u64,
+}
+
+impl Schedule {
+    fn parse(text: &str) -> Option<Self> {
+        let (seed, most) = text.split_once(':')?;
+        Some(Self {
+            seed: number(seed)?,
+            most: number(most).filter(|&most| most != 0)?,
+        })
+    }
+}
+
 /// Whether the TDX module gives sealing keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sealing {
@@ -210,8 +228,10 @@ pub(crate) struct Options {
     pub(crate) l2_vms: u8,
     /// `vcpus=N`: MAX_VCPUS, and how many the host creates.
     pub(crate) vcpus: u16,
-    /// `first=INDEX`: the host runs this virtual processor before number 0, until it ends the run or has had its time,
-    /// and never again.
+    /// `schedule=SEED:MOST`: random lengths of their turns.
+    pub(crate) schedule: Option<Schedule>,
+    /// `first=INDEX`: the host runs this virtual processor before number 0, until it waits, ends the run or has had its
+    /// time.
     pub(crate) first: Option<u32>,
     /// `unmeasured=VALUE`
     pub(crate) unmeasured: Unmeasured,
@@ -268,6 +288,7 @@ impl Default for Options {
             window: Window::Accepted,
             l2_vms: 1,
             vcpus: 1,
+            schedule: None,
             first: None,
             unmeasured: Unmeasured::AsAsked,
             payload_info: None,
@@ -337,7 +358,11 @@ impl Options {
                 }
             }
             "l2vms" => self.l2_vms = number(value)?.try_into().ok()?,
-            "vcpus" => self.vcpus = number(value)?.try_into().ok()?,
+            "vcpus" => {
+                let vcpus = number(value)?.try_into().ok();
+                self.vcpus = vcpus.filter(|&vcpus| vcpus != 0)?;
+            }
+            "schedule" => self.schedule = Some(Schedule::parse(value)?),
             "first" => self.first = Some(number(value)?.try_into().ok()?),
             "unmeasured" => self.unmeasured = Unmeasured::parse(value)?,
             "payload-info" => self.payload_info = Some(number(value)?.try_into().ok()?),

@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use tcg_defs::ptp;
 use tdx_module::{HardwareExit, Vm};
 
-/// What L1 spent between an L2 exit and the next L2 entry.
+/// What L1 spent on a virtual processor between an L2 exit and the next L2 entry.
 #[derive(Clone, Copy, Debug, Default)]
-struct Interval {
+pub(crate) struct Interval {
     instructions: u64,
     tdcalls: u32,
     tpm_window: bool,
@@ -101,6 +101,11 @@ impl Profile {
         }
     }
 
+    /// The interval of the virtual processor that runs is another one from now on.
+    pub(crate) fn swap_interval(&mut self, interval: &mut Option<Interval>) {
+        core::mem::swap(&mut self.open, interval);
+    }
+
     /// A run of a VM from TSC `entered` to TSC `left`.
     pub(crate) fn ran(&mut self, vm: Vm, entered: u64, left: u64, exit: &HardwareExit) {
         let spent = (left - entered).saturating_sub(self.entry_cost);
@@ -145,6 +150,11 @@ impl Profile {
         } else {
             self.other_exits.push(interval.instructions);
         }
+    }
+
+    /// What all VMs have executed.
+    pub(crate) fn guest_time(&self) -> u64 {
+        self.l1 + self.l2
     }
 
     /// Virtual time without a VM to run.

@@ -9,5 +9,6 @@ pub(crate) mod iommu;
 pub(crate) mod memory;
 pub(crate) mod pci;
 pub(crate) mod port;
+pub(crate) mod processor_state;
 pub(crate) mod pvh;
 pub(crate) mod serial;

@@ -1,9 +1,12 @@
-//! The machine below the TDX module: four VMs on one processor, and its timer.
+//! The machine below the TDX module: the VMs of each virtual processor on one processor, and its timer.
 //!
-//! [`Hardware`] is the module's platform; [`registers`] is the larger part of that.
+//! [`Hardware`] is the module's platform; [`registers`] is the larger part of that. [`contexts`] has what is a virtual
+//! processor's own.
 
+mod contexts;
 mod registers;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 use tdx_defs::PageLevel;
@@ -18,8 +21,8 @@ use crate::arch::memory;
 use crate::options::Cpuid;
 use crate::profile::Profile;
 use crate::svm::Processor;
-use crate::svm::machine::VirtualMachine;
-use crate::svm::nested_paging::Access;
+use crate::svm::nested_paging::{Access, NestedPaging};
+use contexts::Context;
 
 /// L1 and three L2 VMs.
 const VMS: usize = 4;
@@ -31,7 +34,7 @@ const EFER: u32 = x86_defs::msr::IA32_EFER;
 pub(crate) enum Timer {
     /// The module's: the deadline of an L2 VM.
     Module = 0,
-    /// The virtual local APIC of L1.
+    /// The next of the virtual local APICs of L1.
     LocalApic = 1,
     /// The end of a run without progress.
     Watchdog = 2,
@@ -39,6 +42,8 @@ pub(crate) enum Timer {
     Quote = 3,
     /// When a slow device answers.
     Device = 4,
+    /// The end of a virtual processor's turn.
+    Turn = 5,
 }
 
 /// A page that the host shares with the TD.
@@ -51,17 +56,22 @@ struct SharedPage {
 /// The machine.
 pub(crate) struct Hardware {
     processor: Processor,
-    machines: [VirtualMachine; VMS],
+    /// Of the virtual processor `vcpu`.
+    context: Box<Context>,
+    vcpu: u32,
+    /// Of the others.
+    parked: BTreeMap<u32, Box<Context>>,
+    /// Of each VM, whichever virtual processor runs it.
+    paging: [NestedPaging; VMS],
     /// The VM whose IA32_PAT is in the register: QEMU's VMRUN does not switch it.
     pat_owner: Option<usize>,
     shared: BTreeMap<u64, SharedPage>,
     shared_bit: u64,
     /// What CPUID shows.
     cpuid: Cpuid,
-    shared_access: [bool; VMS],
-    /// RDMSR of EFER is to look like one that ends no run.
-    efer_reads: [bool; VMS],
-    deadlines: [Option<u64>; 5],
+    /// The VMs whose tables have the shared pages.
+    shared_mapped: [bool; VMS],
+    deadlines: [Option<u64>; 6],
     armed: Option<u64>,
     noted: Noted,
     pub(crate) profile: Profile,
@@ -79,16 +89,21 @@ impl Hardware {
     /// Switches the machine's virtualization on. `shared_bit` is the shared bit's GPA value.
     pub(crate) fn start(shared_bit: u64, cpuid: Cpuid) -> Self {
         let levels = cpu::paging_levels();
+        // Of a machine before this one.
+        interrupts::set_timer(None);
+        interrupts::take();
         let mut hardware = Self {
             processor: Processor::start(),
-            machines: [1, 2, 3, 4].map(|asid| VirtualMachine::new(asid, levels)),
+            context: Box::new(Context::new()),
+            vcpu: 0,
+            parked: BTreeMap::new(),
+            paging: [(); VMS].map(|()| NestedPaging::new(levels)),
             pat_owner: None,
             shared: BTreeMap::new(),
             shared_bit,
             cpuid,
-            shared_access: [true, false, false, false],
-            efer_reads: [false; VMS],
-            deadlines: [None; 5],
+            shared_mapped: [true, false, false, false],
+            deadlines: [None; 6],
             armed: None,
             noted: Noted::default(),
             profile: Profile::new(0),
@@ -106,10 +121,10 @@ impl Hardware {
             limit: u32::MAX,
             base: 0,
         };
-        let machine = &mut self.machines[1];
+        let machine = &mut self.context.machines[1];
         machine.control_registers.cr0 = 0x21;
         machine.set_segment(SegmentName::Cs, FLAT_CODE);
-        let ended = machine.run(&mut self.processor);
+        let ended = machine.run(&mut self.processor, &mut self.paging[1]);
         assert!(
             matches!(ended.exited.exit, HardwareExit::NestedPageFault { .. }),
             "a VM without memory ended with {:x?}",
@@ -122,10 +137,11 @@ impl Hardware {
     /// Runs a VM until it exits; an interrupt that ended it has been taken.
     pub(crate) fn run(&mut self, vm: Vm) -> Exited {
         self.load_pat(index(vm));
+        self.follow_shared_access(index(vm));
         loop {
             self.arm();
-            let machine = &mut self.machines[index(vm)];
-            let ended = machine.run(&mut self.processor);
+            let machine = &mut self.context.machines[index(vm)];
+            let ended = machine.run(&mut self.processor, &mut self.paging[index(vm)]);
             if ended.ran {
                 let (entered, left) = machine.run_times();
                 self.profile.ran(vm, entered, left, &ended.exited.exit);
@@ -140,8 +156,13 @@ impl Hardware {
                         continue;
                     }
                 }
+                // As if the end of the turn had come at the instruction after it.
+                HardwareExit::Pause if machine.skip_pause() => {
+                    self.set_deadline(Timer::Turn, Some(0));
+                    return HardwareExit::Interrupt.into();
+                }
                 HardwareExit::ReadMsr
-                    if self.efer_reads[index(vm)] && machine.general(1) as u32 == EFER =>
+                    if self.context.efer_reads[index(vm)] && machine.general(1) as u32 == EFER =>
                 {
                     // RDMSR is two bytes.
                     let value = machine.control_registers.efer;
@@ -217,9 +238,9 @@ impl Hardware {
         }
         let real = cpu::rdmsr(Msr::PAT);
         if let Some(owner) = self.pat_owner {
-            self.machines[owner].state().g_pat = real;
+            self.context.machines[owner].state().g_pat = real;
         }
-        let wanted = self.machines[machine].state().g_pat;
+        let wanted = self.context.machines[machine].state().g_pat;
         if wanted != real {
             // SAFETY: QEMU's memory has no caching attributes to get wrong.
             unsafe { cpu::wrmsr(Msr::PAT, wanted) };
@@ -227,11 +248,25 @@ impl Hardware {
         self.pat_owner = Some(machine);
     }
 
+    /// No VM's IA32_PAT is in the register from now on.
+    fn store_pat(&mut self) {
+        if let Some(owner) = self.pat_owner.take() {
+            self.context.machines[owner].state().g_pat = cpu::rdmsr(Msr::PAT);
+        }
+    }
+
+    /// Whether PAUSE ends the turn of the virtual processor.
+    pub(crate) fn set_pause_yields(&mut self, yields: bool) {
+        for machine in &mut self.context.machines {
+            machine.set_pause_yields(yields);
+        }
+    }
+
     /// Gives the TD machine memory at a shared GPA, given without the shared bit.
     pub(crate) fn share(&mut self, gpa: u64, level: PageLevel, hpa: u64) {
         self.shared.insert(gpa, SharedPage { level, hpa });
         for machine in 0..VMS {
-            if self.shared_access[machine] {
+            if self.shared_mapped[machine] {
                 self.map_shared(machine, gpa, SharedPage { level, hpa });
             }
         }
@@ -241,16 +276,37 @@ impl Hardware {
     pub(crate) fn unshare(&mut self, gpa: u64) {
         if let Some(page) = self.shared.remove(&gpa) {
             let shared_gpa = gpa | self.shared_bit;
-            for (machine, access) in self.machines.iter_mut().zip(self.shared_access) {
-                if access {
-                    machine.paging.unmap(shared_gpa, level_number(page.level));
+            for (paging, mapped) in self.paging.iter_mut().zip(self.shared_mapped) {
+                if mapped {
+                    paging.unmap(shared_gpa, level_number(page.level));
                 }
             }
         }
     }
 
+    /// Makes a VM's tables have the shared pages, or not, as the virtual processor that is to run it wants.
+    fn follow_shared_access(&mut self, machine: usize) {
+        let allowed = self.context.shared_access[machine];
+        if self.shared_mapped[machine] == allowed {
+            return;
+        }
+        self.shared_mapped[machine] = allowed;
+        let pages: alloc::vec::Vec<_> = self
+            .shared
+            .iter()
+            .map(|(gpa, page)| (*gpa, *page))
+            .collect();
+        for (gpa, page) in pages {
+            if allowed {
+                self.map_shared(machine, gpa, page);
+            } else {
+                self.paging[machine].unmap(gpa | self.shared_bit, level_number(page.level));
+            }
+        }
+    }
+
     fn map_shared(&mut self, machine: usize, gpa: u64, page: SharedPage) {
-        self.machines[machine].paging.map(
+        self.paging[machine].map(
             gpa | self.shared_bit,
             level_number(page.level),
             page.hpa,
@@ -264,6 +320,10 @@ impl Hardware {
 }
 
 impl Platform for Hardware {
+    fn take_up(&mut self, vcpu: u32) {
+        self.turn_to(vcpu);
+    }
+
     fn read(&mut self, hpa: u64, into: &mut [u8]) {
         memory::read(hpa, into);
     }
@@ -277,7 +337,7 @@ impl Platform for Hardware {
     }
 
     fn map(&mut self, vm: Vm, gpa: u64, level: PageLevel, hpa: u64, permissions: Permissions) {
-        let paging = &mut self.machines[index(vm)].paging;
+        let paging = &mut self.paging[index(vm)];
         let size = level.size();
         assert!(memory::is_ram(hpa, size), "no memory at {hpa:#x} to map");
         if permissions.read {
@@ -292,9 +352,7 @@ impl Platform for Hardware {
     }
 
     fn unmap(&mut self, vm: Vm, gpa: u64, level: PageLevel) {
-        self.machines[index(vm)]
-            .paging
-            .unmap(gpa, level_number(level));
+        self.paging[index(vm)].unmap(gpa, level_number(level));
     }
 
     fn shared_page(&mut self, gpa: u64) -> Option<u64> {
@@ -304,25 +362,7 @@ impl Platform for Hardware {
     }
 
     fn set_shared_access(&mut self, vm: Vm, allowed: bool) {
-        let machine = index(vm);
-        if self.shared_access[machine] == allowed {
-            return;
-        }
-        self.shared_access[machine] = allowed;
-        let pages: alloc::vec::Vec<_> = self
-            .shared
-            .iter()
-            .map(|(gpa, page)| (*gpa, *page))
-            .collect();
-        for (gpa, page) in pages {
-            if allowed {
-                self.map_shared(machine, gpa, page);
-            } else {
-                self.machines[machine]
-                    .paging
-                    .unmap(gpa | self.shared_bit, level_number(page.level));
-            }
-        }
+        self.context.shared_access[index(vm)] = allowed;
     }
 
     fn register(&mut self, vm: Vm, register: Register) -> u64 {
@@ -334,11 +374,11 @@ impl Platform for Hardware {
     }
 
     fn general_registers(&mut self, vm: Vm) -> [u64; 16] {
-        self.machines[index(vm)].all_general()
+        self.context.machines[index(vm)].all_general()
     }
 
     fn set_general_registers(&mut self, vm: Vm, values: &[u64; 16]) {
-        self.machines[index(vm)].set_all_general(values);
+        self.context.machines[index(vm)].set_all_general(values);
     }
 
     fn carry_over(&mut self, from: Vm, to: Vm) {
@@ -346,28 +386,28 @@ impl Platform for Hardware {
     }
 
     fn segment(&mut self, vm: Vm, name: SegmentName) -> Segment {
-        self.machines[index(vm)].segment(name)
+        self.context.machines[index(vm)].segment(name)
     }
 
     fn set_segment(&mut self, vm: Vm, name: SegmentName, segment: Segment) {
-        self.machines[index(vm)].set_segment(name, segment);
+        self.context.machines[index(vm)].set_segment(name, segment);
     }
 
     fn inject(&mut self, vm: Vm, event: Option<Event>) {
-        self.machines[index(vm)].inject(event);
+        self.context.machines[index(vm)].inject(event);
     }
 
     fn set_intercepts(&mut self, vm: Vm, intercepts: Intercepts) {
-        self.machines[index(vm)].set_intercepts(intercepts);
+        self.context.machines[index(vm)].set_intercepts(intercepts);
     }
 
     fn set_msr_intercept(&mut self, vm: Vm, msr: u32, read: bool, write: bool) {
         let machine = index(vm);
         if msr == EFER {
-            self.efer_reads[machine] = !read;
+            self.context.efer_reads[machine] = !read;
             return;
         }
-        self.machines[machine].set_msr_intercept(msr, read, write);
+        self.context.machines[machine].set_msr_intercept(msr, read, write);
     }
 
     fn tsc(&mut self) -> u64 {

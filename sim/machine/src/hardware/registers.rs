@@ -9,7 +9,7 @@ use crate::svm::StateSaveArea;
 impl Hardware {
     /// Reads a register of a VM.
     pub(super) fn read_register(&mut self, vm: usize, register: Register) -> u64 {
-        let machine = &mut self.machines[vm];
+        let machine = &mut self.context.machines[vm];
         if let Some(number) = general_number(register) {
             return machine.general(number);
         }
@@ -41,7 +41,7 @@ impl Hardware {
 
     /// Writes a register of a VM.
     pub(super) fn write_register(&mut self, vm: usize, register: Register, value: u64) {
-        let machine = &mut self.machines[vm];
+        let machine = &mut self.context.machines[vm];
         if let Some(number) = general_number(register) {
             return machine.set_general(number, value);
         }
@@ -97,8 +97,8 @@ impl Hardware {
             cstar,
             sfmask,
             ..
-        } = *self.machines[from].state();
-        let state = self.machines[to].state();
+        } = *self.context.machines[from].state();
+        let state = self.context.machines[to].state();
         state.cr2 = cr2;
         state.dr6 = dr6;
         state.kernel_gs_base = kernel_gs_base;

@@ -46,15 +46,13 @@ pub(crate) fn parameters(options: &Options) -> TdParams {
 }
 
 /// Builds the TD: what follows is TDH.VP.ENTER.
-///
-/// Returns what its virtual processors find in RCX.
 pub(crate) fn build(
     module: &mut Module,
     hardware: &mut Hardware,
     td_memory: &mut TdMemory,
     options: &Options,
     image: File,
-) -> Result<u64, String> {
+) -> Result<(), String> {
     let metadata = Metadata::find(image.bytes).map_err(|error| format!("the image: {error}"))?;
     module
         .tdh_mng_init(hardware, &parameters(options))
@@ -97,20 +95,17 @@ pub(crate) fn build(
             add_section(module, hardware, td_memory, section, source)?;
         }
     }
+    for _ in 0..options.vcpus {
+        module
+            .tdh_vp_init(hardware, hob_address)
+            .map_err(|status| refused("TDH.VP.INIT", status))?;
+    }
     module
         .tdh_mr_finalize()
         .map_err(|status| refused("TDH.MR.FINALIZE", status))?;
     td_memory
         .augment_all(module, hardware)
-        .map_err(|error| format!("giving the TD its RAM: {error}"))?;
-    let not_made = |status| refused("TDH.VP.INIT", status);
-    module
-        .tdh_vp_init(hardware, hob_address)
-        .map_err(not_made)?;
-    for _ in 1..options.vcpus {
-        module.tdh_vp_init_another().map_err(not_made)?;
-    }
-    Ok(hob_address)
+        .map_err(|error| format!("giving the TD its RAM: {error}"))
 }
 
 /// The list with one more HOB before its end: what the payload is, and where it begins (td-shim specification, "Payload

@@ -260,7 +260,7 @@ impl Host {
     pub(super) fn pass_messages(&mut self, came: u64) {
         for message in self.devices.assigned.messages(came) {
             if let Some(vector) = message.vector() {
-                self.post(vector);
+                self.post_to_apic(0, vector);
             }
         }
     }
@@ -303,7 +303,7 @@ impl Host {
     fn deliver(&mut self) {
         for message in self.devices.bus.take_messages() {
             if let Some(vector) = message.vector() {
-                self.post(vector);
+                self.post_to_apic(0, vector);
             }
         }
     }

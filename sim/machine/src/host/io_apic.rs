@@ -17,6 +17,14 @@ const MASKED: u64 = 1 << 16;
 /// Delivery status and remote IRR.
 const READ_ONLY: u64 = 1 << 12 | 1 << 14;
 
+/// What an edge comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interrupt {
+    pub(crate) vector: u8,
+    /// The destination, in physical mode.
+    pub(crate) apic_id: u32,
+}
+
 /// The registers.
 #[derive(Debug)]
 pub(crate) struct IoApic {
@@ -57,13 +65,13 @@ impl IoApic {
         })
     }
 
-    /// An MMIO write. `Ok(Some(vector))`: an interrupt that was waiting is delivered.
+    /// An MMIO write. `Some(Some(_))`: an interrupt that was waiting is delivered.
     pub(crate) fn write(
         &mut self,
         offset: u64,
         width: MmioWidth,
         value: u32,
-    ) -> Option<Option<u8>> {
+    ) -> Option<Option<Interrupt>> {
         if width != MmioWidth::Dword {
             return None;
         }
@@ -93,11 +101,15 @@ impl IoApic {
         self.redirection[pin] & MASKED == 0
     }
 
-    /// An edge on a pin: the vector to deliver, unless the pin is masked.
-    pub(crate) fn raise(&mut self, pin: usize) -> Option<u8> {
-        let masked = self.redirection[pin] & MASKED != 0;
+    /// An edge on a pin: what to deliver, unless the pin is masked.
+    pub(crate) fn raise(&mut self, pin: usize) -> Option<Interrupt> {
+        let entry = self.redirection[pin];
+        let masked = entry & MASKED != 0;
         self.latched[pin] = masked;
-        (!masked).then_some(self.redirection[pin] as u8)
+        (!masked).then_some(Interrupt {
+            vector: entry as u8,
+            apic_id: (entry >> 56) as u32,
+        })
     }
 }
 

@@ -1,7 +1,7 @@
-//! The host's part of L1's local APIC: the registers that the TDX module leaves to it (the timer,
-//! the interrupt command register), as x2APIC MSRs in TDVMCALLs.
+//! The host's part of L1's local APIC on a virtual processor: the registers that the TDX module leaves to it (the timer, the
+//! interrupt command register), as x2APIC MSRs in TDVMCALLs.
 
-use crate::hardware::{Hardware, Timer};
+use super::interrupt_command::{InterruptCommand, logical_id};
 
 /// MSRs (SDM volume 3, table "Local APIC Register Address Map Supported by x2APIC").
 mod msr {
@@ -21,8 +21,10 @@ mod msr {
     pub(super) const LVT_ERROR: u32 = Register::LVT_ERROR.msr();
 }
 
-/// APIC base 0xFEE00000, enabled, x2APIC mode, boot processor.
-const APIC_BASE: u64 = x86_defs::pc::LOCAL_APIC | 0xD00;
+/// APIC base 0xFEE00000, enabled, x2APIC mode.
+const APIC_BASE: u64 = x86_defs::pc::LOCAL_APIC | 0xC00;
+/// APIC base: the bootstrap processor.
+const BOOTSTRAP: u64 = 1 << 8;
 /// Integrated APIC, six LVT entries.
 const VERSION: u64 = 0x5_0014;
 const LVT_MASKED: u64 = 1 << 16;
@@ -31,45 +33,54 @@ const TIMER_MODE_TSC_DEADLINE: u64 = x86_defs::apic::TIMER_TSC_DEADLINE as u64;
 
 /// The registers.
 #[derive(Debug)]
-pub(crate) struct LocalApic {
+pub(super) struct LocalApic {
+    id: u32,
+    bootstrap: bool,
     lvt: [u64; 6],
     spurious: u64,
+    deadline: Option<u64>,
 }
 
 impl LocalApic {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new(id: u32, bootstrap: bool) -> Self {
         Self {
+            id,
+            bootstrap,
             lvt: [LVT_MASKED; 6],
             spurious: 0xFF,
+            deadline: None,
         }
     }
 
+    /// The APIC id.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
     /// RDMSR; None for a register that is not here.
-    pub(crate) fn read(&self, msr: u32, hardware: &Hardware) -> Option<u64> {
+    pub(super) fn read(&self, msr: u32) -> Option<u64> {
         Some(match msr {
+            msr::APIC_BASE if self.bootstrap => APIC_BASE | BOOTSTRAP,
             msr::APIC_BASE => APIC_BASE,
-            msr::TSC_DEADLINE => hardware.deadline(Timer::LocalApic).unwrap_or(0),
-            msr::ID | msr::ESR => 0,
+            msr::TSC_DEADLINE => self.deadline.unwrap_or(0),
+            msr::ID => self.id.into(),
+            msr::ESR => 0,
             msr::VERSION => VERSION,
-            // Cluster 0, processor 0.
-            msr::LDR => 1,
+            msr::LDR => logical_id(self.id).into(),
             msr::SPURIOUS => self.spurious,
             msr::LVT_TIMER..=msr::LVT_ERROR => self.lvt[(msr - msr::LVT_TIMER) as usize],
             _ => return None,
         })
     }
 
-    /// WRMSR. Answers the vector of an interrupt that L1 sent to itself.
-    pub(crate) fn write(
+    /// WRMSR. Answers the command if it was one to other processors.
+    pub(super) fn write(
         &mut self,
         msr: u32,
         value: u64,
-        hardware: &mut Hardware,
-    ) -> Result<Option<u8>, Refused> {
+    ) -> Result<Option<InterruptCommand>, Refused> {
         match msr {
-            msr::TSC_DEADLINE => {
-                hardware.set_deadline(Timer::LocalApic, (value != 0).then_some(value));
-            }
+            msr::TSC_DEADLINE => self.deadline = (value != 0).then_some(value),
             msr::SPURIOUS => self.spurious = value & 0x1FF,
             msr::ESR => {}
             msr::LVT_TIMER => {
@@ -82,38 +93,32 @@ impl LocalApic {
             msr::LVT_THERMAL..=msr::LVT_ERROR => {
                 self.lvt[(msr - msr::LVT_TIMER) as usize] = value;
             }
-            msr::ICR => return fixed_to_self(value).map(Some).ok_or(Refused),
+            msr::ICR => return InterruptCommand::parse(value).map(Some).ok_or(Refused),
             _ => return Err(Refused),
         }
         Ok(None)
     }
 
+    /// When the timer is due.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.deadline
+    }
+
     /// The vector to post when the deadline has passed, which also ends it.
-    pub(crate) fn expire(&mut self, now: u64, hardware: &mut Hardware) -> Option<u8> {
-        let deadline = hardware.deadline(Timer::LocalApic)?;
-        if now < deadline {
+    pub(super) fn expire(&mut self, now: u64) -> Option<u8> {
+        if now < self.deadline? {
             return None;
         }
-        hardware.set_deadline(Timer::LocalApic, None);
+        self.deadline = None;
         self.timer_vector()
     }
 
     /// The timer's vector, if it is not masked.
-    pub(crate) fn timer_vector(&self) -> Option<u8> {
+    pub(super) fn timer_vector(&self) -> Option<u8> {
         (self.lvt[0] & LVT_MASKED == 0).then_some(self.lvt[0] as u8)
     }
 }
 
 /// A register or value that the host does not have.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Refused;
-
-/// The vector of a fixed interrupt command that reaches processor 0, the only one.
-fn fixed_to_self(command: u64) -> Option<u8> {
-    const SHORTHAND_SELF: u64 = 1;
-    let delivery_mode = command >> 8 & 7;
-    let shorthand = command >> 18 & 3;
-    let destination = command >> 32;
-    let reaches = shorthand == SHORTHAND_SELF || shorthand == 0 && destination == 0;
-    (delivery_mode == 0 && reaches).then_some(command as u8)
-}
+pub(super) struct Refused;

@@ -2,6 +2,7 @@
 //! also its tester: it can be told to misbehave.
 //!
 //! * [`build`], [`memory`]: the TD and its memory.
+//! * [`virtual_processors`]: which of them runs.
 //! * [`tdvmcall`]: requests of the TD, on [`ports`], [`fw_cfg`], [`io_apic`], [`local_apic`] and
 //!   [`quote`].
 //! * [`devices`]: virtio devices on a PCI bus, of the host's own and ([`assigned`]) QEMU's.
@@ -12,6 +13,7 @@ pub(crate) mod build;
 mod devices;
 pub(crate) mod fw_cfg;
 mod hostile;
+mod interrupt_command;
 mod io_apic;
 mod local_apic;
 pub(crate) mod memory;
@@ -20,6 +22,8 @@ mod ports;
 mod quote;
 mod summary;
 mod tdvmcall;
+mod turns;
+mod virtual_processors;
 
 use alloc::format;
 use alloc::string::String;
@@ -36,18 +40,16 @@ use crate::options::{Fault, Options, Sealing};
 use crate::pack::Pack;
 use devices::Devices;
 pub(crate) use fw_cfg::FwCfg;
-use io_apic::IoApic;
-use local_apic::LocalApic;
+use io_apic::{Interrupt, IoApic};
 use memory::{Frames, TdMemory};
 use pending_interrupts::PendingInterrupts;
 use ports::{MachineRequest, Ports};
 use quote::QuoteService;
 use tdvmcall::Served;
+use virtual_processors::VirtualProcessors;
 
 /// TSC ticks a millisecond, under `-icount shift=0`.
 const TICKS_PER_MILLISECOND: u64 = 1_000_000;
-/// How long a virtual processor runs that is entered before number 0.
-const FIRST_MILLISECONDS: u64 = 10;
 /// Basic exit reasons of a TD exit (SDM volume 3, appendix C).
 mod reason {
     pub(super) const EXTERNAL_INTERRUPT: u32 = 1;
@@ -89,7 +91,7 @@ pub(crate) struct Host {
     pub(crate) memory: TdMemory,
     ports: Ports,
     io_apic: IoApic,
-    local_apic: LocalApic,
+    processors: VirtualProcessors,
     quotes: QuoteService,
     devices: Devices,
     /// L2 exits so far; requests for host-routed ones that were made.
@@ -97,8 +99,6 @@ pub(crate) struct Host {
     routes_requested: u64,
     /// Entries that find an interrupt pending.
     pending_interrupts: Option<PendingInterrupts>,
-    /// What TDH.VP.INIT gave every virtual processor in RCX.
-    vcpu_argument: u64,
     /// The watchdog's view: TPM exits and RTMR extends seen.
     progress_seen: u64,
 }
@@ -123,13 +123,12 @@ impl Host {
             hardware,
             memory,
             io_apic: IoApic::new(),
-            local_apic: LocalApic::new(),
+            processors: VirtualProcessors::new(&options),
             quotes: QuoteService::default(),
             devices,
             l2_exits: 0,
             routes_requested: 0,
             pending_interrupts: None,
-            vcpu_argument: 0,
             progress_seen: 0,
             options,
         };
@@ -141,14 +140,13 @@ impl Host {
     pub(crate) fn build(&mut self, pack: &Pack) -> Result<(), String> {
         phase("td-build");
         let image = pack.file("image").ok_or("the pack has no image")?;
-        self.vcpu_argument = build::build(
+        build::build(
             &mut self.module,
             &mut self.hardware,
             &mut self.memory,
             &self.options,
             image,
-        )?;
-        Ok(())
+        )
     }
 
     fn shared_bit(&self) -> u64 {
@@ -180,53 +178,7 @@ impl Host {
             return end;
         }
         self.restart_watchdog();
-        let mut input = VpEnterInput::default();
-        loop {
-            let exit = match self.enter(input) {
-                Ok(exit) => exit,
-                Err(end) => return end,
-            };
-            input = match self.serve(&exit) {
-                Ok(input) => input,
-                Err(end) => return end,
-            };
-        }
-    }
-
-    /// Enters virtual processor `index` before number 0: for so long that it has come to where it waits, or is lost. The
-    /// error is the end that it made.
-    fn run_first(&mut self, index: u32) -> Result<(), End> {
-        let take_up = |host: &mut Self, index: u32| {
-            host.module
-                .take_up_vcpu(&mut host.hardware, index, host.vcpu_argument)
-                .map_err(|status| {
-                    End::Stuck(format!(
-                        "virtual processor {index} cannot be entered: {:#018x}",
-                        status.0
-                    ))
-                })
-        };
-        take_up(self, index)?;
-        let limit = rdtsc().saturating_add(FIRST_MILLISECONDS * TICKS_PER_MILLISECOND);
-        self.hardware.set_deadline(Timer::Watchdog, Some(limit));
-        let mut input = VpEnterInput::default();
-        while rdtsc() < limit {
-            let mut action = self.module.tdh_vp_enter(&mut self.hardware, input);
-            let exit = loop {
-                let vm = match action {
-                    Action::Run(vm) => vm,
-                    Action::TdExit(exit) => break exit,
-                };
-                let exited = self.hardware.run(vm);
-                self.hardware.take_noted();
-                if rdtsc() >= limit {
-                    return take_up(self, 0);
-                }
-                action = self.module.handle_exit(&mut self.hardware, exited);
-            };
-            input = self.serve(&exit)?;
-        }
-        take_up(self, 0)
+        self.run_virtual_processors()
     }
 
     /// TDH.VP.ENTER, up to the TD exit.
@@ -248,9 +200,9 @@ impl Host {
             } else if self.is_entry(&exited.exit)
                 && let Some(chosen) = &mut self.pending_interrupts
                 && chosen.next_entry()
-                && let Some(vector) = self.local_apic.timer_vector()
+                && let Some(vector) = self.processors.local_apic().timer_vector()
             {
-                self.post(vector);
+                self.post(self.processors.current(), vector);
             }
             let key = self.key_asked_for(vm, &exited.exit);
             action = self.module.handle_exit(&mut self.hardware, exited);
@@ -280,8 +232,8 @@ impl Host {
                     self.routes_requested = self.host_routed(reason) + 1;
                 }
                 Fault::LocalInterrupt { every } if self.l2_exits.is_multiple_of(every) => {
-                    if let Some(vector) = self.local_apic.timer_vector() {
-                        self.post(vector);
+                    if let Some(vector) = self.processors.local_apic().timer_vector() {
+                        self.post(self.processors.current(), vector);
                     }
                 }
                 _ => {}
@@ -319,18 +271,13 @@ impl Host {
         }
     }
 
-    /// Gives L1 an interrupt.
-    fn post(&mut self, vector: u8) {
-        self.module.post_interrupt(vector);
-    }
-
     /// Looks at the machine's own interrupts.
     fn poll(&mut self) -> Result<(), End> {
         let noted = self.hardware.take_noted();
         if noted.uart {
             self.ports.note_progress();
-            if let Some(vector) = self.io_apic.raise(io_apic::COM1_PIN) {
-                self.post(vector);
+            if let Some(Interrupt { vector, apic_id }) = self.io_apic.raise(io_apic::COM1_PIN) {
+                self.post_to_apic(apic_id, vector);
             }
         }
         if noted.serial {
@@ -344,9 +291,7 @@ impl Host {
         self.finish_quotes();
         if noted.timer {
             let now = rdtsc();
-            if let Some(vector) = self.local_apic.expire(now, &mut self.hardware) {
-                self.post(vector);
-            }
+            self.expire_timers(now);
             if self
                 .hardware
                 .deadline(Timer::Watchdog)
@@ -360,7 +305,9 @@ impl Host {
 
     fn restart_watchdog(&mut self) {
         if self.options.watchdog != 0 {
-            let limit = self.options.watchdog.saturating_mul(TICKS_PER_MILLISECOND);
+            // The virtual processors share the time.
+            let limit = self.options.watchdog * u64::from(self.options.vcpus);
+            let limit = limit.saturating_mul(TICKS_PER_MILLISECOND);
             self.hardware
                 .set_deadline(Timer::Watchdog, Some(rdtsc().saturating_add(limit)));
         }
@@ -405,7 +352,7 @@ impl Host {
                     ..VpEnterInput::default()
                 }),
                 Served::Halt { answer, blocked } => {
-                    self.halt(blocked)?;
+                    self.processors.halt(blocked);
                     Ok(VpEnterInput {
                         registers: answer,
                         ..VpEnterInput::default()
@@ -458,24 +405,9 @@ impl Host {
         )))
     }
 
-    /// TDVMCALL<Instruction.HLT>: until an interrupt is pending for L1.
-    fn halt(&mut self, blocked: bool) -> Result<(), End> {
-        while blocked || !self.module.interrupt_pending() {
-            if self.hardware.deadline(Timer::Watchdog).is_none() && (blocked || !self.can_wake()) {
-                return Err(End::Stuck("the TD halted, and nothing can wake it".into()));
-            }
-            self.hardware.wait();
-            self.poll()?;
-        }
-        Ok(())
-    }
-
     /// Whether an interrupt can still come: a deadline, a quote, input on COM1 or for a device.
     fn can_wake(&self) -> bool {
-        let quote = self
-            .quotes
-            .event_vector
-            .and(self.hardware.deadline(Timer::Quote));
+        let quote = self.quotes.event.and(self.hardware.deadline(Timer::Quote));
         self.hardware.deadline(Timer::LocalApic).or(quote).is_some()
             || self.io_apic.is_open(io_apic::COM1_PIN)
             || self.devices.can_wake()

@@ -74,8 +74,8 @@ pub(super) struct QuoteService {
     pending: Vec<Pending>,
     /// REPORTDATA of the last request.
     last_report_data: Option<[u8; 64]>,
-    /// What tells the TD of an answer: a vector of SetupEventNotifyInterrupt.
-    pub(super) event_vector: Option<u8>,
+    /// What tells the TD of an answer: the virtual processor and the vector of SetupEventNotifyInterrupt.
+    pub(super) event: Option<(u32, u8)>,
 }
 
 impl QuoteService {
@@ -236,8 +236,8 @@ impl Host {
                 say!("GetQuote: the buffer at {buffer:#x} does not take the answer");
                 self.write_status(buffer, status::ERROR, 0);
             }
-            if let Some(vector) = self.quotes.event_vector {
-                self.post(vector);
+            if let Some((index, vector)) = self.quotes.event {
+                self.post(index, vector);
             }
         }
     }

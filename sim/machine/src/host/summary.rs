@@ -100,6 +100,7 @@ impl Host {
     pub(crate) fn conclude(&mut self, end: &End) -> bool {
         self.ports.flush();
         self.print_statistics();
+        self.print_processors();
         self.print_profile();
         self.print_report();
         if let Some(figures) = self.devices.figures() {
@@ -170,6 +171,23 @@ impl Host {
         Object::new()
             .counts("ve", exceptions.iter().map(|(&key, &count)| (key, count)))
             .print();
+    }
+
+    /// What each virtual processor did, if there are several.
+    fn print_processors(&self) {
+        let count = self.module.num_vcpus();
+        if count < 2 {
+            return;
+        }
+        let all = (0..count).fold(Object::new(), |all, index| {
+            let did = self.module.vcpu_statistics(index);
+            let figures = Object::new()
+                .number("tdcalls", did.tdcalls)
+                .number("l2_exits", did.l2_exits)
+                .number("td_exits", did.td_exits);
+            all.object(&format!("{index}"), figures)
+        });
+        Object::new().object("virtual_processors", all).print();
     }
 
     fn print_profile(&mut self) {

@@ -18,6 +18,10 @@ const MAP_GPA_MAX: u64 = 2 << 20;
 /// Vectors that SetupEventNotifyInterrupt takes.
 const EVENT_VECTORS: core::ops::RangeInclusive<u8> = 32..=255;
 
+/// CPUID leaves of the processors' topology.
+const TOPOLOGY: u64 = 0xB;
+const TOPOLOGY_V2: u64 = 0x1F;
+
 /// What becomes of the TD after a TDVMCALL.
 pub(super) enum Served {
     /// It gets these registers.
@@ -50,7 +54,7 @@ impl Host {
             sub_function::GET_QUOTE => self.get_quote(call),
             sub_function::REPORT_FATAL_ERROR => return Served::End(self.fatal_error(call)),
             sub_function::SETUP_EVENT_NOTIFY_INTERRUPT => self.setup_event_notify(call),
-            sub_function::CPUID => cpuid(call, &mut answer),
+            sub_function::CPUID => self.cpuid(call, &mut answer),
             sub_function::HLT => {
                 answer.r10 = CompletionStatus::Success.r10();
                 return Served::Halt {
@@ -174,8 +178,38 @@ impl Host {
         else {
             return CompletionStatus::InvalidOperand;
         };
-        self.quotes.event_vector = Some(vector);
+        self.quotes.event = Some((self.processors.current(), vector));
         CompletionStatus::Success
+    }
+
+    /// GHCI 3.6, Instruction.CPUID: what the TDX module leaves to the host. KVM has its signature, no paravirtual
+    /// features for a TD, and answers zeros for what it does not know.
+    fn cpuid(&mut self, call: &Registers, answer: &mut Registers) -> CompletionStatus {
+        const SIGNATURE: u64 = 0x4000_0000;
+        const FEATURES: u64 = 0x4000_0001;
+        let [eax, ebx, ecx, edx] = match call.r12 {
+            SIGNATURE => [FEATURES as u32, 0x4B4D_564B, 0x564B_4D56, 0x4D],
+            TOPOLOGY | TOPOLOGY_V2 => self.topology(call.r13 as u32),
+            _ => [0; 4],
+        };
+        (answer.r12, answer.r13) = (eax.into(), ebx.into());
+        (answer.r14, answer.r15) = (ecx.into(), edx.into());
+        CompletionStatus::Success
+    }
+
+    /// CPUID leaves 0BH and 1FH: one package of cores with one thread each, and the APIC id of the processor that asks
+    /// (SDM volume 2, CPUID).
+    fn topology(&mut self, subleaf: u32) -> [u32; 4] {
+        const THREADS: u32 = 1;
+        const CORES: u32 = 2;
+        let count = u32::from(self.options.vcpus);
+        let [eax, ebx, kind] = match subleaf {
+            0 => [0, 1, THREADS],
+            1 => [count.next_power_of_two().trailing_zeros(), count, CORES],
+            _ => [0, 0, 0],
+        };
+        let id = self.processors.local_apic().id();
+        [eax, ebx, kind << 8 | subleaf & 0xFF, id]
     }
 
     /// GHCI 3.9, Instruction.IO.
@@ -214,7 +248,7 @@ impl Host {
     fn read_msr(&mut self, call: &Registers, answer: &mut Registers) -> CompletionStatus {
         let value = u32::try_from(call.r12)
             .ok()
-            .and_then(|msr| self.local_apic.read(msr, &self.hardware));
+            .and_then(|msr| self.processors.local_apic().read(msr));
         match value {
             Some(value) => {
                 answer.r11 = value;
@@ -229,11 +263,12 @@ impl Host {
         let Ok(msr) = u32::try_from(call.r12) else {
             return CompletionStatus::InvalidOperand;
         };
-        match self.local_apic.write(msr, call.r13, &mut self.hardware) {
-            Ok(vector) => {
-                if let Some(vector) = vector {
-                    self.post(vector);
+        match self.processors.local_apic().write(msr, call.r13) {
+            Ok(command) => {
+                if let Some(command) = command {
+                    self.command(command);
                 }
+                self.arm_timers();
                 CompletionStatus::Success
             }
             Err(_) => CompletionStatus::InvalidOperand,
@@ -264,7 +299,9 @@ impl Host {
             },
             (DIRECTION_WRITE, Some(offset)) => {
                 match self.io_apic.write(offset, width, call.r15 as u32) {
-                    Some(Some(vector)) => self.post(vector),
+                    Some(Some(interrupt)) => {
+                        self.post_to_apic(interrupt.apic_id, interrupt.vector);
+                    }
                     Some(None) => {}
                     None => return CompletionStatus::InvalidOperand,
                 }
@@ -285,19 +322,5 @@ fn get_info(call: &Registers, answer: &mut Registers) -> CompletionStatus {
         _ => return CompletionStatus::InvalidOperand,
     };
     (answer.r11, answer.r12, answer.r13, answer.r14) = (optional, 0, 0, 0);
-    CompletionStatus::Success
-}
-
-/// GHCI 3.6, Instruction.CPUID: what the TDX module leaves to the host. KVM has its signature, no
-/// paravirtual features for a TD, and answers zeros for what it does not know.
-fn cpuid(call: &Registers, answer: &mut Registers) -> CompletionStatus {
-    const SIGNATURE: u64 = 0x4000_0000;
-    const FEATURES: u64 = 0x4000_0001;
-    let [eax, ebx, ecx, edx] = match call.r12 {
-        SIGNATURE => [FEATURES as u32, 0x4B4D_564B, 0x564B_4D56, 0x4D],
-        _ => [0; 4],
-    };
-    (answer.r12, answer.r13) = (eax.into(), ebx.into());
-    (answer.r14, answer.r15) = (ecx.into(), edx.into());
     CompletionStatus::Success
 }

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::firmware;
-use super::layout;
+use super::layout::{self, Block};
 use super::script::put;
 use crate::arch::memory;
 use crate::host::{Host, build};
@@ -14,7 +14,7 @@ use x86_defs::paging::{LARGE, PAGE_4K, PRESENT, USER, WRITABLE};
 const PRESENT_WRITABLE_USER: u64 = PRESENT | WRITABLE | USER;
 
 /// Pages that the host adds; they hold what was written to them before.
-const ADDED: [(u64, u64); 9] = [
+const ADDED: [(u64, u64); 10] = [
     (layout::CODE, layout::CODE_SIZE),
     (layout::IDT, PAGE_4K),
     (layout::TABLES, PAGE_4K),
@@ -24,6 +24,10 @@ const ADDED: [(u64, u64); 9] = [
     (layout::DATA, layout::DATA_SIZE),
     (layout::GUEST_STATE, 3 * PAGE_4K),
     (layout::L2_CODE, 2 * PAGE_4K),
+    (
+        layout::BLOCKS + layout::BLOCK_SIZE,
+        (layout::PROCESSORS - 1) * layout::BLOCK_SIZE,
+    ),
 ];
 
 /// Clears the guest's pages and writes what is the same in every test.
@@ -60,11 +64,11 @@ pub(super) fn build(host: &mut Host) -> Result<(), String> {
         .tdh_mem_page_add(hardware, layout::RESET, reset, reset)
         .map_err(refused)?;
     host.memory.added(layout::RESET, reset);
+    for _ in 0..host.options.vcpus {
+        module.tdh_vp_init(hardware, 0).map_err(refused)?;
+    }
     module.tdh_mr_finalize().map_err(refused)?;
-    host.memory
-        .augment_all(module, hardware)
-        .map_err(exhausted)?;
-    module.tdh_vp_init(hardware, 0).map_err(refused)
+    host.memory.augment_all(module, hardware).map_err(exhausted)
 }
 
 /// The page with the reset vector, which jumps to the code at the page's start.
@@ -102,22 +106,30 @@ fn write_page_tables(shared_bit: u64) {
 }
 
 fn write_descriptor_tables() {
-    let tss = layout::TSS;
-    let gdt = [
+    const SEGMENTS: [u64; 5] = [
         0,
         0x00AF_9B00_0000_FFFF,
         0x00CF_9300_0000_FFFF,
         0x00CF_F300_0000_FFFF,
         0x00AF_FB00_0000_FFFF,
-        0x67 | (tss & 0xFF_FFFF) << 16 | 0x89 << 40 | (tss >> 24 & 0xFF) << 56,
-        tss >> 32,
     ];
-    for (index, descriptor) in (0..).zip(gdt) {
+    for (index, descriptor) in (0..).zip(SEGMENTS) {
         put(layout::GDT + 8 * index, descriptor);
     }
-    // TSS: RSP0 at 4, IST1 at 36 (unaligned quadwords).
-    put(tss + 4, layout::TRAP_STACK_TOP);
-    put(tss + 36, layout::TRAP_STACK_TOP);
+    for processor in 0..layout::PROCESSORS {
+        let block = Block::of(processor);
+        let tss = layout::TSS + block.offset;
+        let descriptor = layout::GDT + 8 * SEGMENTS.len() as u64 + 16 * processor;
+        let low = 0x67 | (tss & 0xFF_FFFF) << 16 | 0x89 << 40 | (tss >> 24 & 0xFF) << 56;
+        put(descriptor, low);
+        put(descriptor + 8, tss >> 32);
+        // TSS: RSP0 at 4, IST1 at 36 (unaligned quadwords).
+        put(tss + 4, block.trap_stack_top);
+        put(tss + 36, block.trap_stack_top);
+        put(layout::STACK + block.offset, block.stack_top);
+        put(layout::INDEX + block.offset, processor);
+        put(layout::CURRENT + block.offset, block.records);
+    }
     for vector in 0..256 {
         let handler = firmware::stubs() + vector * 16;
         let gate =
@@ -125,7 +137,7 @@ fn write_descriptor_tables() {
         put(layout::IDT + vector * 16, gate);
         put(layout::IDT + vector * 16 + 8, handler >> 32);
     }
-    const GDT_LIMIT: u64 = 7 * 8 - 1;
+    const GDT_LIMIT: u64 = layout::TSS - layout::GDT - 1;
     put(layout::GDT_POINTER, GDT_LIMIT | layout::GDT << 16);
     put(layout::IDT_POINTER, 0xFFF | layout::IDT << 16);
 }

@@ -3,6 +3,7 @@
 use tdx_module::platform::{Event, EventKind, Exited, HardwareExit, IoExit};
 
 use super::machine::VirtualMachine;
+use super::nested_paging::NestedPaging;
 use super::vmcb::{EventInformation, IoInformation, NestedFaultInformation, exit_code};
 
 /// The end of a run.
@@ -26,7 +27,7 @@ impl Ended {
 }
 
 /// Reads the exit out of the control block.
-pub(super) fn decode(machine: &mut VirtualMachine) -> Ended {
+pub(super) fn decode(machine: &mut VirtualMachine, paging: &NestedPaging) -> Ended {
     let control = &machine.vmcb.control;
     let (info1, info2) = (control.exit_info1, control.exit_info2);
     let exit = match control.exit_code {
@@ -93,7 +94,7 @@ pub(super) fn decode(machine: &mut VirtualMachine) -> Ended {
         let save = &mut machine.vmcb.save;
         save.rip = save.rip.wrapping_sub(machine.rip_advance);
     }
-    let resume = exit == HardwareExit::CrAccess && machine.emulate_cr_access();
+    let resume = exit == HardwareExit::CrAccess && machine.emulate_cr_access(paging);
     Ended {
         exited: Exited { exit, vectoring },
         ran: true,

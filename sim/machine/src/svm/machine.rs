@@ -25,16 +25,15 @@ const INVALID_OPCODE: u32 = 1 << 6;
 pub(crate) struct VirtualMachine {
     pub(super) vmcb: Box<Vmcb>,
     pub(super) registers: GeneralRegisters,
-    pub(crate) paging: NestedPaging,
     /// As the VM has set them.
     pub(crate) control_registers: ControlRegisters,
     /// Runs on the tables of [`super::unpaged`].
     pub(super) runs_unpaged: bool,
     /// What is to end a run.
     pub(super) wanted: Intercepts,
+    /// PAUSE ends a run, whatever the module wants.
+    pub(super) pause_yields: bool,
     msrs: Box<MsrPermissions>,
-    /// Held because the VMCB refers to it.
-    _ports: Box<PortPermissions>,
     /// The event to deliver at the start of the next run.
     event: Option<Event>,
     /// By how much RIP was moved past a software interrupt that this run delivers.
@@ -42,24 +41,20 @@ pub(crate) struct VirtualMachine {
 }
 
 impl VirtualMachine {
-    /// A VM without memory, with every port and MSR intercepted.
-    pub(crate) fn new(asid: u32, paging_levels: u32) -> Self {
+    /// A VM with every port and MSR intercepted. Every run has to bring its memory.
+    pub(crate) fn new(asid: u32) -> Self {
         // SAFETY: the VMCB is integers only, for which zero is a value.
         let mut vmcb: Box<Vmcb> = Box::new(unsafe { core::mem::zeroed() });
-        let paging = NestedPaging::new(paging_levels);
         let msrs = MsrPermissions::all_intercepted();
-        let ports = PortPermissions::all_intercepted();
-        vmcb.control.iopm_base = ports.address();
+        vmcb.control.iopm_base = PortPermissions::all_intercepted();
         vmcb.control.msrpm_base = msrs.address();
         vmcb.control.asid = asid;
         vmcb.control.nested_paging = 1;
-        vmcb.control.nested_cr3 = paging.root();
         let mut machine = Self {
             vmcb,
             registers: GeneralRegisters::default(),
-            paging,
+            pause_yields: false,
             msrs,
-            _ports: ports,
             event: None,
             rip_advance: 0,
             control_registers: ControlRegisters::default(),
@@ -70,8 +65,12 @@ impl VirtualMachine {
         machine
     }
 
-    /// Runs until something ends the run.
-    pub(crate) fn run(&mut self, processor: &mut Processor) -> exit::Ended {
+    /// Runs in the memory of these tables until something ends the run.
+    pub(crate) fn run(
+        &mut self,
+        processor: &mut Processor,
+        paging: &mut NestedPaging,
+    ) -> exit::Ended {
         // No NMI ever blocks the window for them here.
         if self.wanted.nmi_window && self.event.is_none() {
             return exit::Ended::without_running(HardwareExit::NmiWindow);
@@ -85,7 +84,8 @@ impl VirtualMachine {
         self.vmcb.control.event_injection = event.map_or(EventInformation::new(), injection);
         self.rip_advance = event.map_or(0, |event| u64::from(event.instruction_length));
         self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(self.rip_advance);
-        self.load_control_registers();
+        self.vmcb.control.nested_cr3 = paging.root();
+        self.load_control_registers(paging);
         let interrupt = event.is_some_and(|event| event.kind == EventKind::ExternalInterrupt);
         if interrupt {
             // QEMU's VMRUN delivers an interrupt, and does not forget it before the next exit: where its time slice ends
@@ -94,7 +94,7 @@ impl VirtualMachine {
         }
         processor.run(&mut self.vmcb, &mut self.registers);
         self.store_control_registers();
-        let ended = exit::decode(self);
+        let ended = exit::decode(self, paging);
         let delivered = interrupt && ended.exited.exit == HardwareExit::Interrupt;
         exit::Ended {
             // Nothing of the VM's own has run.
@@ -214,6 +214,29 @@ impl VirtualMachine {
         }
     }
 
+    /// Whether PAUSE ends a run although the module does not want to know of it.
+    pub(crate) fn set_pause_yields(&mut self, yields: bool) {
+        if yields != self.pause_yields {
+            self.pause_yields = yields;
+            self.apply_intercepts(self.wanted);
+        }
+    }
+
+    pub(crate) fn pause_yields(&self) -> bool {
+        self.pause_yields
+    }
+
+    /// Steps over a PAUSE that ended a run for its own sake only. Answers whether it was one.
+    pub(crate) fn skip_pause(&mut self) -> bool {
+        const PAUSE_LENGTH: u64 = 2;
+        let ours = self.pause_yields && !self.wanted.pause;
+        if ours {
+            self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(PAUSE_LENGTH);
+            self.set_interrupt_shadow(0);
+        }
+        ours
+    }
+
     fn apply_intercepts(&mut self, wanted: Intercepts) {
         self.wanted = wanted;
         self.apply_cr_intercepts();
@@ -239,7 +262,7 @@ impl VirtualMachine {
                 .with_rdpmc(wanted.rdpmc)
                 .with_cpuid(true)
                 .with_invd(true)
-                .with_pause(wanted.pause)
+                .with_pause(wanted.pause || self.pause_yields)
                 .with_hlt(true)
                 .with_invlpg(wanted.invlpg)
                 .with_invlpga(true)

@@ -7,7 +7,7 @@ pub(crate) mod exit;
 pub(crate) mod machine;
 pub(crate) mod nested_paging;
 mod permissions;
-mod run;
+pub(crate) mod run;
 mod unpaged;
 mod vmcb;
 
@@ -48,6 +48,11 @@ impl Processor {
             _save_area: save_area,
             sse: Box::new(SseState::new()),
         }
+    }
+
+    /// Exchanges the SSE registers that VMs find and leave.
+    pub(crate) fn swap_sse(&mut self, sse: &mut Box<SseState>) {
+        core::mem::swap(&mut self.sse, sse);
     }
 
     /// Runs a VM until it exits.

@@ -29,8 +29,10 @@ pub(crate) struct Access {
     pub(crate) execute: bool,
 }
 
-/// The tables of one VM.
+/// The tables of one VM, which all virtual processors use.
 pub(crate) struct NestedPaging {
+    /// The page directory of [`super::unpaged`] is mapped: the last run was of a VM without paging.
+    pub(super) has_directory: bool,
     root: u64,
     levels: u32,
     /// By physical address, which is the address in this program too.
@@ -42,6 +44,7 @@ impl NestedPaging {
     pub(crate) fn new(levels: u32) -> Self {
         let root = Table::new();
         let mut paging = Self {
+            has_directory: false,
             root: root.address(),
             levels,
             tables: BTreeMap::new(),

@@ -8,12 +8,10 @@ use alloc::boxed::Box;
 pub(crate) struct PortPermissions([u8; 0x3000]);
 
 impl PortPermissions {
-    pub(crate) fn all_intercepted() -> Box<Self> {
-        Box::new(Self([0xFF; 0x3000]))
-    }
-
-    pub(crate) fn address(&self) -> u64 {
-        self.0.as_ptr().expose_provenance() as u64
+    /// The address of the one map that all VMs have.
+    pub(crate) fn all_intercepted() -> u64 {
+        static ALL: PortPermissions = PortPermissions([0xFF; 0x3000]);
+        ALL.0.as_ptr().expose_provenance() as u64
     }
 }
 

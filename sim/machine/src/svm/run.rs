@@ -21,7 +21,7 @@ pub(crate) struct GeneralRegisters {
 /// The SSE registers: the only extended state that this program's own code changes. It has no x87
 /// and no VEX-encoded instructions.
 ///
-/// All VMs share one, as they share the processor's registers on TDX: the module switches no
+/// All VMs of a virtual processor share one, as they share the processor's registers on TDX: the module switches no
 /// vector state. The x87 state, the upper halves of YMM, PKRU and XCR0 just stay in the processor.
 #[derive(Clone, Debug)]
 #[repr(C, align(16))]

@@ -6,7 +6,7 @@
 //! asks. Protected mode only: nothing here runs real mode.
 
 use super::machine::VirtualMachine;
-use super::nested_paging::Access;
+use super::nested_paging::{Access, NestedPaging};
 use crate::arch::memory;
 use x86_defs::{cr0, cr4, efer};
 
@@ -77,10 +77,14 @@ impl ControlRegisters {
 
 impl VirtualMachine {
     /// Puts the control registers into the VMCB for a run.
-    pub(super) fn load_control_registers(&mut self) {
+    pub(super) fn load_control_registers(&mut self, paging: &mut NestedPaging) {
         let unpaged = self.control_registers.is_unpaged();
         if unpaged != self.runs_unpaged {
             self.runs_unpaged = unpaged;
+            self.apply_cr_intercepts();
+        }
+        if unpaged != paging.has_directory {
+            paging.has_directory = unpaged;
             if unpaged {
                 let directory = DIRECTORY.0.as_ptr().expose_provenance() as u64;
                 let access = Access {
@@ -88,11 +92,10 @@ impl VirtualMachine {
                     write: true,
                     execute: false,
                 };
-                self.paging.map(DIRECTORY_GPA, 1, directory, access);
+                paging.map(DIRECTORY_GPA, 1, directory, access);
             } else {
-                self.paging.unmap(DIRECTORY_GPA, 1);
+                paging.unmap(DIRECTORY_GPA, 1);
             }
-            self.apply_cr_intercepts();
         }
         let effective = self.control_registers.effective();
         let save = &mut self.vmcb.save;
@@ -112,11 +115,11 @@ impl VirtualMachine {
 
     /// Carries out an access to a control register that ended a run only because of our tables.
     /// Answers whether it was one.
-    pub(super) fn emulate_cr_access(&mut self) -> bool {
+    pub(super) fn emulate_cr_access(&mut self, paging: &NestedPaging) -> bool {
         if !self.runs_unpaged {
             return false;
         }
-        let Some(instruction) = self.instruction_bytes() else {
+        let Some(instruction) = self.instruction_bytes(paging) else {
             return false;
         };
         let [0x0F, opcode @ (0x20 | 0x22), modrm] = instruction else {
@@ -144,11 +147,11 @@ impl VirtualMachine {
     }
 
     /// Three bytes at CS:RIP, where linear addresses are guest-physical ones.
-    fn instruction_bytes(&self) -> Option<[u8; 3]> {
+    fn instruction_bytes(&self, paging: &NestedPaging) -> Option<[u8; 3]> {
         let linear = self.vmcb.save.cs.base.wrapping_add(self.vmcb.save.rip) as u32;
         let mut bytes = [0; 3];
         for (offset, byte) in (0..).zip(bytes.iter_mut()) {
-            let found = self.paging.lookup(u64::from(linear.wrapping_add(offset)))?;
+            let found = paging.lookup(u64::from(linear.wrapping_add(offset)))?;
             memory::read(found.hpa, core::slice::from_mut(byte));
         }
         Some(bytes)

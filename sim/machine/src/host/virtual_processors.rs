@@ -1,0 +1,289 @@
+//! The TD's virtual processors as the host runs them: one at a time, in turns.
+//!
+//! A turn ends when its time is over, when L1 halts, and at PAUSE, which a spinning processor executes; the next of those
+//! that can run has the next one. What makes a virtual processor run is an interrupt that its L1 would take. With one
+//! that can run, there are no turns.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use tdx_module::VpEnterInput;
+
+use super::interrupt_command::{Delivery, InterruptCommand};
+use super::local_apic::LocalApic;
+use super::turns::Turns;
+use super::{End, Host, TICKS_PER_MILLISECOND};
+use crate::arch::cpu::rdtsc;
+use crate::hardware::Timer;
+use crate::options::Options;
+
+/// How long a virtual processor runs that is entered before number 0.
+const FIRST_MILLISECONDS: u64 = 10;
+
+/// What a virtual processor waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Nothing: it can run.
+    No,
+    /// TDVMCALL<Instruction.HLT>: an interrupt.
+    Interrupt,
+    /// The same with interrupts blocked: nothing that comes.
+    Forever,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct VirtualProcessor {
+    local_apic: LocalApic,
+    wait: Wait,
+    /// What TDH.VP.ENTER is given next.
+    input: VpEnterInput,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct VirtualProcessors {
+    all: Vec<VirtualProcessor>,
+    /// The one that was taken up.
+    current: usize,
+    turns: Turns,
+    /// The length of the turn that runs, and the guest's time when it began.
+    turn: u64,
+    began: u64,
+}
+
+impl VirtualProcessors {
+    pub(super) fn new(options: &Options) -> Self {
+        let new = |index: u32| VirtualProcessor {
+            local_apic: LocalApic::new(index, index == 0),
+            wait: Wait::No,
+            input: VpEnterInput::default(),
+        };
+        Self {
+            all: (0..u32::from(options.vcpus)).map(new).collect(),
+            current: 0,
+            turns: Turns::new(options.schedule),
+            turn: 0,
+            began: 0,
+        }
+    }
+
+    /// VCPU_INDEX of the one that was taken up.
+    pub(super) fn current(&self) -> u32 {
+        self.current as u32
+    }
+
+    /// The local APIC of the one that was taken up.
+    pub(super) fn local_apic(&mut self) -> &mut LocalApic {
+        &mut self.all[self.current].local_apic
+    }
+
+    /// The next deadline of any timer.
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        let deadlines = self.all.iter().filter_map(|one| one.local_apic.deadline());
+        deadlines.min()
+    }
+
+    /// The one that was taken up waits for an interrupt, or for ever.
+    pub(super) fn halt(&mut self, blocked: bool) {
+        self.all[self.current].wait = match blocked {
+            false => Wait::Interrupt,
+            true => Wait::Forever,
+        };
+    }
+
+    /// The first that can run behind the one that was taken up, itself last.
+    fn next(&self) -> Option<usize> {
+        let count = self.all.len();
+        (1..=count)
+            .map(|step| (self.current + step) % count)
+            .find(|&index| self.all[index].wait == Wait::No)
+    }
+
+    fn can_run(&self) -> bool {
+        self.all[self.current].wait == Wait::No
+    }
+}
+
+impl Host {
+    /// Runs the TD to its end.
+    pub(super) fn run_virtual_processors(&mut self) -> End {
+        self.share_with_others();
+        loop {
+            if let Err(end) = self.run_once().and_then(|()| self.choose()) {
+                return end;
+            }
+        }
+    }
+
+    /// Enters the virtual processor that was taken up, and serves the exit.
+    fn run_once(&mut self) -> Result<(), End> {
+        let input = self.processors.all[self.processors.current].input;
+        let exit = self.enter(input)?;
+        let input = self.serve(&exit)?;
+        self.processors.all[self.processors.current].input = input;
+        Ok(())
+    }
+
+    /// Enters virtual processor `index` before number 0: for so long that it has come to where it waits, or is lost. The
+    /// error is the end that it made.
+    pub(super) fn run_first(&mut self, index: u32) -> Result<(), End> {
+        self.take_up(index as usize)?;
+        let limit = rdtsc().saturating_add(FIRST_MILLISECONDS * TICKS_PER_MILLISECOND);
+        while rdtsc() < limit && self.processors.can_run() {
+            self.hardware.set_deadline(Timer::Turn, Some(limit));
+            self.run_once()?;
+        }
+        self.hardware.set_deadline(Timer::Turn, None);
+        self.take_up(0)
+    }
+
+    fn take_up(&mut self, index: usize) -> Result<(), End> {
+        self.processors.current = index;
+        self.module
+            .take_up_vcpu(&mut self.hardware, index as u32)
+            .map_err(|status| {
+                End::Stuck(format!(
+                    "virtual processor {index} cannot be entered: {:#018x}",
+                    status.0
+                ))
+            })
+    }
+
+    /// Takes up the virtual processor that has the next turn, waiting until there is one.
+    fn choose(&mut self) -> Result<(), End> {
+        let next = loop {
+            self.wake();
+            match self.processors.next() {
+                Some(next) => break next,
+                None => self.wait()?,
+            }
+        };
+        if next == self.processors.current {
+            // Alone.
+            if self.hardware.deadline(Timer::Turn).is_some() {
+                self.hardware.set_deadline(Timer::Turn, None);
+                self.hardware.set_pause_yields(false);
+            }
+            return Ok(());
+        }
+        if !self.processors.can_run() || self.turn_is_over() {
+            self.take_up(next)?;
+            self.hardware.set_deadline(Timer::Turn, None);
+        }
+        self.share();
+        Ok(())
+    }
+
+    /// Those that waited for an interrupt and have one can run.
+    fn wake(&mut self) {
+        for (index, one) in (0..).zip(&mut self.processors.all) {
+            if one.wait == Wait::Interrupt && self.module.interrupt_pending(index) {
+                one.wait = Wait::No;
+            }
+        }
+    }
+
+    /// There are others that can run: the turn of the one that was taken up has an end, and PAUSE is one.
+    fn share(&mut self) {
+        if self.hardware.deadline(Timer::Turn).is_some() {
+            return;
+        }
+        self.processors.turn = self.processors.turns.next_length();
+        self.processors.began = self.hardware.profile.guest_time();
+        let end = rdtsc().saturating_add(self.processors.turn);
+        self.hardware.set_deadline(Timer::Turn, Some(end));
+        self.hardware.set_pause_yields(true);
+    }
+
+    /// Whether the time of the turn is over, or was given up. A turn in which the processor has not come to execute
+    /// anything is made longer.
+    fn turn_is_over(&mut self) -> bool {
+        match self.hardware.deadline(Timer::Turn) {
+            // Given up.
+            Some(0) => true,
+            Some(end) if end <= rdtsc() => {
+                let ran = self.hardware.profile.guest_time() != self.processors.began;
+                if !ran {
+                    self.processors.turn *= 2;
+                    let end = rdtsc().saturating_add(self.processors.turn);
+                    self.hardware.set_deadline(Timer::Turn, Some(end));
+                }
+                ran
+            }
+            _ => false,
+        }
+    }
+
+    /// No virtual processor can run: something has to come.
+    fn wait(&mut self) -> Result<(), End> {
+        let forever = |one: &VirtualProcessor| one.wait == Wait::Forever;
+        let nothing = self.processors.all.iter().all(forever) || !self.can_wake();
+        if self.hardware.deadline(Timer::Watchdog).is_none() && nothing {
+            return Err(End::Stuck("the TD halted, and nothing can wake it".into()));
+        }
+        self.hardware.wait();
+        self.poll()
+    }
+
+    /// Gives L1 an interrupt on a virtual processor, which can run then if that is what it waited for.
+    pub(super) fn post(&mut self, index: u32, vector: u8) {
+        self.module.post_interrupt(index, vector);
+        if index == self.processors.current() {
+            return;
+        }
+        self.wake();
+        self.share_with_others();
+    }
+
+    fn share_with_others(&mut self) {
+        if self.processors.next() != Some(self.processors.current) {
+            self.share();
+        }
+    }
+
+    /// Gives L1 an interrupt on the processors of this APIC id.
+    pub(super) fn post_to_apic(&mut self, apic_id: u32, vector: u8) {
+        for index in 0..self.processors.all.len() {
+            if self.processors.all[index].local_apic.id() == apic_id {
+                self.post(index as u32, vector);
+            }
+        }
+    }
+
+    /// Carries out a command of the one that was taken up.
+    pub(super) fn command(&mut self, command: InterruptCommand) {
+        for index in 0..self.processors.all.len() {
+            let is_sender = index == self.processors.current;
+            let apic_id = self.processors.all[index].local_apic.id();
+            if !command.reaches(apic_id, is_sender) {
+                continue;
+            }
+            match command.delivery {
+                Delivery::Fixed(vector) => self.post(index as u32, vector),
+                Delivery::Nmi => {
+                    self.module.post_nmi(index as u32);
+                    self.processors.all[index].wait = Wait::No;
+                    self.share_with_others();
+                }
+            }
+        }
+    }
+
+    /// The timers whose time is over have their interrupts.
+    pub(super) fn expire_timers(&mut self, now: u64) {
+        for index in 0..self.processors.all.len() {
+            let local_apic = &mut self.processors.all[index].local_apic;
+            if let Some(vector) = local_apic.expire(now) {
+                self.post(index as u32, vector);
+            }
+        }
+        self.arm_timers();
+    }
+
+    /// The machine's timer follows those of the local APICs.
+    pub(super) fn arm_timers(&mut self) {
+        let next = self.processors.next_deadline();
+        self.hardware.set_deadline(Timer::LocalApic, next);
+    }
+}
