@@ -4,6 +4,9 @@
 //! stores the registers. So a test is a table of register values, and its code is shared. An
 //! exception ends a step and is noted in its record; a #VE is asked about, noted, and stepped over.
 //!
+//! Every virtual processor runs it, with steps of its own, and says when it is through: number 0 to the host, which ends the
+//! test, the others by waiting for nothing.
+//!
 //! All code here is position-independent, or refers to the fixed addresses of [`super::layout`].
 
 use core::arch::global_asm;
@@ -42,7 +45,19 @@ micro_code:
   mov es, ax
   mov ss, ax
   lidt [{idt_pointer}]
-  mov ax, 0x28
+  // RSI is the virtual processor's index. Its own block is where number 0's is, and GS's base more.
+  xor eax, eax
+  test esi, esi
+  jz 1f
+  imul eax, esi, {block}
+  add eax, {first_block}
+1:
+  xor edx, edx
+  mov ecx, 0xc0000101
+  wrmsr
+  mov eax, esi
+  shl eax, 4
+  add eax, 0x28
   ltr ax
   mov rax, cr4
   or rax, 0x40000
@@ -51,11 +66,9 @@ micro_code:
   xor edx, edx
   mov eax, 7
   xsetbv
-  mov eax, {records}
-  mov [{current}], rax
 micro_next:
-  mov esp, {stack_top}
-  mov rbx, [{current}]
+  mov rsp, gs:[{stack}]
+  mov rbx, gs:[{current}]
   cmp qword ptr [rbx + {r_code}], 0
   je micro_done
   lea rax, [rip + micro_after]
@@ -79,12 +92,12 @@ micro_next:
   ret
 
 micro_after:
-  mov [{scratch}], rbx
-  mov rbx, [{current}]
+  mov gs:[{scratch}], rbx
+  mov rbx, gs:[{current}]
   mov [rbx + {r_out} + 0x00], rax
   mov [rbx + {r_out} + 0x08], rcx
   mov [rbx + {r_out} + 0x10], rdx
-  mov rax, [{scratch}]
+  mov rax, gs:[{scratch}]
   mov [rbx + {r_out} + 0x18], rax
   mov [rbx + {r_out} + 0x28], rbp
   mov [rbx + {r_out} + 0x30], rsi
@@ -98,16 +111,28 @@ micro_after:
   mov [rbx + {r_out} + 0x70], r14
   mov [rbx + {r_out} + 0x78], r15
   mov byte ptr [rbx + {r_done}], 1
-  add qword ptr [{current}], {r_size}
+  add qword ptr gs:[{current}], {r_size}
   cli
   jmp micro_next
 
 micro_done:
+  cmp qword ptr gs:[{index}], 0
+  jne micro_wait_for_the_end
   xor eax, eax
   mov ecx, 0xfc00
   mov r10, {done}
   .byte 0x66, 0x0f, 0x01, 0xcc
   jmp micro_done
+
+// TDVMCALL<Instruction.HLT> with interrupts blocked.
+micro_wait_for_the_end:
+  xor eax, eax
+  mov ecx, 0xfc00
+  xor r10d, r10d
+  mov r11d, 12
+  mov r12d, 1
+  .byte 0x66, 0x0f, 0x01, 0xcc
+  jmp micro_wait_for_the_end
 
 // One stub a vector, 16 bytes each: a zero where there is no error code, the vector.
 .balign 16
@@ -128,7 +153,7 @@ micro_stubs:
 micro_trap:
   push rbx
   push rax
-  mov rbx, [{current}]
+  mov rbx, gs:[{current}]
   mov rax, [rsp + 16]
   cmp rax, 32
   jae micro_interrupt
@@ -141,7 +166,7 @@ micro_trap:
   mov [rbx + {r_cr2}], rax
   pop rax
   pop rbx
-  mov esp, {stack_top}
+  mov rsp, gs:[{stack}]
   jmp micro_after
 
 micro_ve:
@@ -213,6 +238,19 @@ micro_load:
 .globl micro_store
 micro_store:
   mov [rdi], rax
+  ret
+// Until [RSI] is not below RAX.
+.globl micro_wait
+micro_wait:
+  pause
+  cmp [rsi], rax
+  jb micro_wait
+  ret
+// The same, without letting others run.
+.globl micro_spin
+micro_spin:
+  cmp [rsi], rax
+  jb micro_spin
   ret
 // RCX bytes from [RSI] to [RDI]
 .globl micro_copy
@@ -302,10 +340,12 @@ micro_code_end:
     gdt_pointer = const layout::GDT_POINTER,
     idt_pointer = const layout::IDT_POINTER,
     code = const layout::CODE,
-    records = const layout::RECORDS,
     current = const layout::CURRENT,
     scratch = const layout::SCRATCH,
-    stack_top = const layout::STACK_TOP,
+    stack = const layout::STACK,
+    index = const layout::INDEX,
+    block = const layout::BLOCK_SIZE,
+    first_block = const layout::BLOCKS - layout::TABLES,
     user_stack_top = const layout::USER_STACK_TOP,
     done = const layout::DONE,
     r_code = const record::CODE,
@@ -363,6 +403,10 @@ codes! {
     Load = micro_load;
     /// \[RDI\] = RAX.
     Store = micro_store;
+    /// PAUSE until \[RSI\] is not below RAX.
+    Wait = micro_wait;
+    /// Until \[RSI\] is not below RAX, without PAUSE.
+    Spin = micro_spin;
     /// RCX bytes from \[RSI\] to \[RDI\].
     Copy = micro_copy;
     /// OUT DX, AL.

@@ -14,17 +14,17 @@ use super::script::Step;
 use super::{Setup, Test};
 use crate::arch::cpu::rdtsc;
 
-const VECTOR: u8 = 0xE0;
+pub(super) const VECTOR: u8 = 0xE0;
 /// x2APIC MSRs.
-const ICR: u64 = Register::ICR.msr() as u64;
+pub(super) const ICR: u64 = Register::ICR.msr() as u64;
 const LVT_TIMER: u64 = Register::LVT_TIMER.msr() as u64;
 const TSC_DEADLINE: u64 = x86_defs::msr::IA32_TSC_DEADLINE as u64;
 /// LVT timer mode TSC-deadline.
 const DEADLINE_MODE: u64 = 2 << 17;
 /// ICR shorthand: self.
-const TO_SELF: u64 = 1 << 18;
+pub(super) const TO_SELF: u64 = 1 << 18;
 
-fn write_msr(what: &'static str, msr: u64, value: u64) -> Step {
+pub(super) fn write_msr(what: &'static str, msr: u64, value: u64) -> Step {
     call(what, sub_function::WRMSR, CompletionStatus::Success)
         .set(Gpr::R12, msr)
         .set(Gpr::R13, value)
@@ -45,7 +45,7 @@ fn arm() -> [Step; 2] {
     ]
 }
 
-fn take(what: &'static str) -> Step {
+pub(super) fn take(what: &'static str) -> Step {
     Step::new(what, Code::Interrupts).interrupted(VECTOR)
 }
 

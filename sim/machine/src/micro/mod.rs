@@ -14,6 +14,7 @@ mod l2;
 mod layout;
 mod leaves;
 mod memory_conversion;
+mod processors;
 mod quotes;
 mod record;
 mod script;
@@ -55,6 +56,8 @@ type Ending = fn(&End) -> bool;
 struct Test {
     name: &'static str,
     steps: Steps,
+    /// Of the virtual processors behind number 0.
+    others: Vec<Steps>,
     program: Option<Program>,
     faults: Vec<Fault>,
     quote: Quote,
@@ -69,6 +72,7 @@ impl Test {
         Self {
             name,
             steps: Box::new(steps),
+            others: Vec::new(),
             program: None,
             faults: Vec::new(),
             quote: Quote::Ok,
@@ -76,6 +80,12 @@ impl Test {
             options: |_| {},
             ending: |end| *end == End::VendorCall(layout::DONE),
         }
+    }
+
+    /// With one more virtual processor, which has these steps.
+    fn and_processor(mut self, steps: impl Fn(&Setup) -> Vec<Step> + 'static) -> Self {
+        self.others.push(Box::new(steps));
+        self
     }
 
     /// With a program for L2.
@@ -126,6 +136,7 @@ pub(crate) fn run(name: &str, options: &Options, frames: Frames, hardware: Hardw
         calls::tests(),
         quotes::tests(),
         interrupts::tests(),
+        processors::tests(),
         exits::tests(),
         state::tests(),
         virtio::tests(),
@@ -182,22 +193,32 @@ fn run_one(
     let setup = Setup {
         shared_bit: options.gpaw.shared_bit(),
     };
+    options.vcpus += test.others.len() as u16;
     guest::prepare(setup.shared_bit);
     if let Some(program) = test.program {
         l2::load(program);
     }
-    let steps = (test.steps)(&setup);
-    script::write(&steps);
+    let scripts: Vec<_> = core::iter::once(&test.steps)
+        .chain(&test.others)
+        .map(|steps| steps(&setup))
+        .collect();
+    for (processor, steps) in (0..).zip(&scripts) {
+        script::write(processor, steps);
+    }
     let fw_cfg = FwCfg::new(&Pack::EMPTY, &options);
     let mut host = Host::new(options, fw_cfg, frames, hardware)?;
     guest::build(&mut host)?;
     let end = host.run();
+    let check = || {
+        (0..)
+            .zip(&scripts)
+            .try_for_each(|(processor, steps)| script::check(processor, steps))
+    };
     if !(test.ending)(&end) {
-        let checked = script::check(&steps);
-        return Err(format!("it ended with {end:?}; {checked:?}"));
+        return Err(format!("it ended with {end:?}; {:?}", check()));
     }
     if let End::VendorCall(_) = end {
-        script::check(&steps)?;
+        check()?;
     }
     Ok(())
 }

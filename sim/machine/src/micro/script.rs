@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use tdx_defs::vp_enter::Gpr;
 
 use super::firmware::Code;
-use super::layout;
+use super::layout::Block;
 use super::record;
 use crate::arch::memory;
 
@@ -180,15 +180,16 @@ impl Step {
     }
 }
 
-/// Writes all steps' records.
-pub(super) fn write(steps: &[Step]) {
-    let room = layout::RECORDS_SIZE / record::SIZE - 1;
+/// Writes the records of all steps of a virtual processor.
+pub(super) fn write(processor: u64, steps: &[Step]) {
+    let block = Block::of(processor);
+    let room = block.records_size / record::SIZE - 1;
     assert!(
         steps.len() as u64 <= room,
         "a script of {} steps",
         steps.len()
     );
-    let mut at = layout::RECORDS;
+    let mut at = block.records;
     for step in steps {
         step.write(at);
         at += record::SIZE;
@@ -196,11 +197,12 @@ pub(super) fn write(steps: &[Step]) {
     put(at + record::CODE, 0);
 }
 
-/// Checks all steps; the first that is not as it must be is the result.
-pub(super) fn check(steps: &[Step]) -> Result<(), String> {
-    let mut at = layout::RECORDS;
+/// Checks all steps of a virtual processor; the first that is not as it must be is the result.
+pub(super) fn check(processor: u64, steps: &[Step]) -> Result<(), String> {
+    let mut at = Block::of(processor).records;
     for step in steps {
-        step.check(at)?;
+        step.check(at)
+            .map_err(|text| format!("processor {processor}: {text}"))?;
         at += record::SIZE;
     }
     Ok(())

@@ -1,0 +1,255 @@
+//! Several virtual processors: where they start, what each has for itself, and interrupts from one to another.
+
+use alloc::vec::Vec;
+
+use tdx_defs::ghci::{CompletionStatus, sub_function};
+use tdx_defs::status::Code as StatusCode;
+use tdx_defs::tdg;
+use tdx_defs::vp_enter::Gpr;
+
+use super::calls::call;
+use super::firmware::Code;
+use super::interrupts::{ICR, TO_SELF, VECTOR, take, write_msr};
+use super::l2::{self, Program, enter};
+use super::layout;
+use super::script::Step;
+use super::{Setup, Test};
+
+/// Words that the virtual processors tell each other how far they are by.
+const FLAGS: u64 = layout::DATA + 0x2000;
+/// ICR: an NMI.
+const NMI: u64 = 4 << 8;
+/// ICR: a logical destination.
+const LOGICAL: u64 = 1 << 11;
+/// ICR shorthands.
+const ALL: u64 = 2 << 18;
+const ALL_BUT_SELF: u64 = 3 << 18;
+
+fn flag(processor: u64) -> u64 {
+    FLAGS + 8 * processor
+}
+
+/// Tells that `processor` has come to `value`.
+fn tell(processor: u64, value: u64) -> Step {
+    Step::new("tell", Code::Store)
+        .set(Gpr::Rdi, flag(processor))
+        .set(Gpr::Rax, value)
+}
+
+/// Waits until `processor` has come to `value`.
+fn wait(processor: u64, value: u64) -> Step {
+    Step::new("wait", Code::Wait)
+        .set(Gpr::Rsi, flag(processor))
+        .set(Gpr::Rax, value)
+}
+
+/// An interrupt for one.
+fn send(what: &'static str, command: u64, destination: u64) -> Step {
+    write_msr(what, ICR, destination << 32 | command | u64::from(VECTOR))
+}
+
+/// TDVMCALL<Instruction.HLT> until an interrupt.
+fn halt() -> Step {
+    call("sleep", sub_function::HLT, CompletionStatus::Success)
+        .set(Gpr::R12, 0)
+        .interrupted(VECTOR)
+        .with_code(Code::StiTdcall)
+}
+
+pub(super) fn tests() -> Vec<Test> {
+    Vec::from([
+        Test::new("processors-start", |_| {
+            let mut steps = identity(0, 3);
+            steps.extend([wait(1, 1), wait(2, 1)]);
+            steps
+        })
+        .and_processor(|_| told(identity(1, 3), 1))
+        .and_processor(|_| told(identity(2, 3), 2)),
+        Test::new("processors-registers", |_| registers(0)).and_processor(|_| registers(1)),
+        Test::new("processors-ipi-spinning", |_| {
+            Vec::from([
+                wait(1, 1),
+                send("an interrupt", 0, 1),
+                tell(0, 1),
+                wait(1, 2),
+            ])
+        })
+        .and_processor(|_| {
+            let spin = Step::new("spin", Code::Spin)
+                .set(Gpr::Rsi, flag(0))
+                .set(Gpr::Rax, 1);
+            // Interrupts are off until it is taken.
+            Vec::from([tell(1, 1), spin, take("it came"), tell(1, 2)])
+        }),
+        Test::new("processors-ipi-halted", |_| {
+            Vec::from([wait(1, 1), send("an interrupt", 0, 1), wait(1, 2)])
+        })
+        .and_processor(|_| Vec::from([tell(1, 1), halt(), tell(1, 2)])),
+        Test::new("processors-ipi-in-l2", |_| {
+            Vec::from([wait(1, 1), send("an interrupt", 0, 1), wait(1, 2)])
+        })
+        .with_l2(Program::Spin)
+        .and_processor(|_| {
+            let mut steps = Vec::from(l2::prelude());
+            steps.extend([
+                tell(1, 1),
+                enter("run L2", StatusCode::L2ExitPendingInterrupt, 1),
+                take("it came"),
+                tell(1, 2),
+            ]);
+            steps
+        }),
+        Test::new("processors-ipi-before-l2", |_| {
+            Vec::from([
+                wait(1, 1),
+                send("an interrupt", 0, 1),
+                tell(0, 1),
+                wait(1, 2),
+            ])
+        })
+        .with_l2(Program::Hlt)
+        .and_processor(|_| {
+            let mut steps = Vec::from(l2::prelude());
+            steps.extend([
+                tell(1, 1),
+                wait(0, 1),
+                enter("not now", StatusCode::PendingInterrupt, 0),
+                take("it came"),
+                enter("now", StatusCode::Success, 12),
+                tell(1, 2),
+            ]);
+            steps
+        }),
+        Test::new("processors-ipi-nmi", |_| {
+            Vec::from([wait(1, 1), send("an NMI", NMI, 1), wait(1, 2)])
+        })
+        .and_processor(|_| {
+            let spin = Step::new("spin", Code::Spin)
+                .set(Gpr::Rsi, flag(0))
+                .set(Gpr::Rax, 1)
+                .faults(2, 0);
+            Vec::from([tell(1, 1), spin, tell(1, 2)])
+        }),
+        destinations("processors-ipi-all", ALL, 0, [true, true, true]),
+        destinations(
+            "processors-ipi-others",
+            ALL_BUT_SELF,
+            0,
+            [false, true, true],
+        ),
+        destinations("processors-ipi-self", TO_SELF, 2, [true, false, false]),
+        destinations("processors-ipi-physical", 0, 2, [false, false, true]),
+        destinations(
+            "processors-ipi-broadcast",
+            0,
+            0xFFFF_FFFF,
+            [true, true, true],
+        ),
+        destinations(
+            "processors-ipi-logical",
+            LOGICAL,
+            0b101,
+            [true, false, true],
+        ),
+        destinations(
+            "processors-ipi-other-cluster",
+            LOGICAL,
+            1 << 16 | 7,
+            [false; 3],
+        ),
+    ])
+}
+
+fn told(mut steps: Vec<Step>, processor: u64) -> Vec<Step> {
+    steps.push(tell(processor, 1));
+    steps
+}
+
+/// What a virtual processor learns of itself, from the module and from the host.
+fn identity(index: u64, count: u64) -> Vec<Step> {
+    const TOPOLOGY: u64 = 0xB;
+    Vec::from([
+        Step::tdcall("VP.INFO", tdg::VP_INFO)
+            .want(Gpr::R8, count << 32 | count)
+            .want(Gpr::R9, index),
+        Step::new("initial APIC id", Code::Cpuid)
+            .set(Gpr::Rax, 1)
+            .want_bits(Gpr::Rbx, 0xFF00_0000, index << 24),
+        call("x2APIC id", sub_function::CPUID, CompletionStatus::Success)
+            .set(Gpr::R12, TOPOLOGY)
+            .set(Gpr::R13, 0)
+            .want(Gpr::R15, index),
+        call("x2APIC id", sub_function::RDMSR, CompletionStatus::Success)
+            .set(Gpr::R12, 0x802)
+            .want(Gpr::R11, index),
+    ])
+}
+
+/// Vector registers, CR2 and IA32_TSC_AUX stay with their virtual processor.
+fn registers(index: u64) -> Vec<Step> {
+    const TSC_AUX: u64 = 0xC000_0103;
+    let own = 0x1111_1111 * (index + 1);
+    let pattern = layout::DATA + 0x100 * index;
+    let seen = pattern + 0x80;
+    let put = |at: u64| {
+        Step::new("a pattern", Code::Store)
+            .set(Gpr::Rdi, at)
+            .set(Gpr::Rax, own)
+    };
+    let get = |at: u64| {
+        Step::new("the pattern", Code::Load)
+            .set(Gpr::Rsi, at)
+            .want(Gpr::Rax, own)
+    };
+    Vec::from([
+        // The lower half of YMM0, the upper one of YMM15.
+        put(pattern),
+        put(pattern + 0x30),
+        Step::new("vectors", Code::LoadVectors).set(Gpr::Rsi, pattern),
+        Step::new("CR2", Code::WriteCr2).set(Gpr::Rax, own),
+        Step::new("TSC_AUX", Code::Wrmsr)
+            .set(Gpr::Rcx, TSC_AUX)
+            .set(Gpr::Rax, own)
+            .set(Gpr::Rdx, 0),
+        tell(index, 1),
+        wait(1 - index, 1),
+        Step::new("vectors", Code::StoreVectors).set(Gpr::Rdi, seen),
+        get(seen),
+        get(seen + 0x30),
+        Step::new("CR2", Code::ReadCr2).want(Gpr::Rax, own),
+        Step::new("TSC_AUX", Code::Rdmsr)
+            .set(Gpr::Rcx, TSC_AUX)
+            .want(Gpr::Rax, own),
+        match index {
+            0 => wait(1, 2),
+            _ => tell(index, 2),
+        },
+    ])
+}
+
+/// An interrupt of number 0's with a command for a destination, and which of three get it.
+fn destinations(name: &'static str, command: u64, destination: u64, get: [bool; 3]) -> Test {
+    let taken = |gets: bool| {
+        if gets {
+            take("it came")
+        } else {
+            Step::new("it did not come", Code::Interrupts)
+        }
+    };
+    let other = move |index: u64, gets: bool| {
+        move |_: &Setup| Vec::from([tell(index, 1), wait(0, 1), taken(gets), tell(index, 2)])
+    };
+    Test::new(name, move |_| {
+        Vec::from([
+            wait(1, 1),
+            wait(2, 1),
+            send("an interrupt", command, destination),
+            tell(0, 1),
+            taken(get[0]),
+            wait(1, 2),
+            wait(2, 2),
+        ])
+    })
+    .and_processor(other(1, get[1]))
+    .and_processor(other(2, get[2]))
+}
