@@ -54,11 +54,11 @@ pub(crate) struct Waiting {
 
 /// The processors that run L1. Their number stays as it is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Processors {
+pub(crate) struct Started {
     here: u32,
 }
 
-impl Processors {
+impl Started {
     /// How many.
     pub(crate) fn count(self) -> usize {
         self.here.count_ones() as usize
@@ -86,13 +86,13 @@ fn indices(here: u32) -> impl Iterator<Item = usize> {
 
 /// Calls every processor, on the boot processor; once. One that does not come is left out, with a line in the log. L1's
 /// page tables are in use, and its clock, heap and random numbers.
-pub(crate) fn start(this: &ThisCpu, waiting: Option<Waiting>) -> Processors {
+pub(crate) fn start(this: &ThisCpu, waiting: Option<Waiting>) -> Started {
     enlist(this);
     if let Some(waiting) = waiting {
         call(&waiting);
     }
     let here = HERE.fetch_or(CLOSED, Ordering::AcqRel) & !CLOSED;
-    Processors { here }
+    Started { here }
 }
 
 fn call(waiting: &Waiting) {
@@ -148,7 +148,7 @@ fn apic_id() -> u32 {
 
 /// Gives every processor but this one its job; once.
 #[allow(dead_code, reason = "for who runs L2 on several")]
-pub(crate) fn give(this: &ThisCpu, processors: Processors, job: &'static Job) {
+pub(crate) fn give(this: &ThisCpu, processors: Started, job: &'static Job) {
     JOB.call_once(|| job);
     let others = indices(processors.here).filter(|index| *index != this.index);
     for id in others.filter_map(|index| APIC_IDS.get(index)) {
@@ -166,7 +166,7 @@ pub(crate) extern "sysv64" fn application_main(index: u32) -> ! {
     if enlist(&this) {
         let job = wait_for_job(&this);
         let here = HERE.load(Ordering::Acquire) & !CLOSED;
-        let number = Processors { here }.number(this.index);
+        let number = Started { here }.number(this.index);
         job(this, number);
     }
     halt()

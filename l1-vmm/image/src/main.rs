@@ -34,7 +34,7 @@ mod per_cpu;
 mod state;
 mod tpm;
 
-use application::{Processors, Waiting};
+use application::{Started, Waiting};
 use arch::{Instruction, clock, image, memory, paging, random, td};
 use attestation::journal::Processors;
 use environment::{Cpu, Image};
@@ -203,7 +203,7 @@ fn mailbox(hobs: &PayloadHobs, info: VpInfo) -> GpaRange {
 }
 
 /// Brings the other processors from td-shim to L1.
-fn processors(this: &ThisCpu, hobs: &PayloadHobs, info: VpInfo, mailbox: GpaRange) -> Processors {
+fn processors(this: &ThisCpu, hobs: &PayloadHobs, info: VpInfo, mailbox: GpaRange) -> Started {
     let others = info.num_vcpus > 1;
     let waiting = others.then(|| Waiting {
         // SAFETY: 1: `address_space` mapped every E820 range where it is, this is in some of them and in none of what L1
