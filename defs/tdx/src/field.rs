@@ -74,6 +74,14 @@ impl FieldId {
 
     /// VENDOR_ID of the module, 0x8086.
     pub const VENDOR_ID: Self = Self(0x0800_0002_0000_0000);
+    /// BUILD_DATE of the module, eight decimal digits: 20240725. Release 1.5.01 tells it to the host alone, as the next three.
+    pub const BUILD_DATE: Self = Self(0x8800_0002_0000_0001);
+    /// BUILD_NUM of the module.
+    pub const BUILD_NUM: Self = Self(0x8800_0001_0000_0002);
+    /// UPDATE_VERSION of the module.
+    pub const UPDATE_VERSION: Self = Self(0x0800_0001_0000_0005);
+    /// INTERNAL_VERSION of the module.
+    pub const INTERNAL_VERSION: Self = Self(0x0800_0001_0000_0006);
     /// MINOR_VERSION of the module.
     pub const MINOR_VERSION: Self = Self(0x0800_0001_0000_0003);
     /// MAJOR_VERSION of the module.

@@ -43,6 +43,7 @@ use l1_vmm::launch::configuration::AttestedConfiguration;
 use l1_vmm::launch::firmware_image::{TpmWindow, tpm_window};
 use l1_vmm::launch::fw_cfg::FwCfg;
 use l1_vmm::launch::give::Given;
+use l1_vmm::launch::module::{Reported, TdxModule};
 use l1_vmm::launch::options::Options;
 use l1_vmm::launch::stopwatch::Stopwatch;
 use l1_vmm::launch::tcg_log::put_tcg_log;
@@ -157,6 +158,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     let launch = guest.image.measurements();
     let measured = MeasuredLaunch::new(domain, log, env!("CARGO_PKG_VERSION"), &launch)
         .or_fatal(FatalCode::Tpm);
+    log::info!("the TDX module's report: {}", Reported(measured.report()));
     let (measured, state) = state::open(measured, attested.as_ref(), own);
     let count = Processors::new(info.num_vcpus, L2_PROCESSORS)
         .ok_or("the TD has fewer processors than L2")
@@ -169,6 +171,16 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
 /// Checks that this is a TD in which L1 can do its work.
 fn virtual_processor() -> VpInfo {
     let info = td().vp_info().or_fatal(FatalCode::Configuration);
+    let module = TdxModule::read(&td(), &info).or_fatal(FatalCode::Configuration);
+    let (used, lacks) = (module.used(), module.lacks());
+    log::info!(
+        target: "module",
+        features = module.features.into_bits(),
+        used = used.as_str(),
+        lacks = lacks.as_str();
+        "{module}: L1 uses {used}; lacks {}",
+        if lacks.is_empty() { "nothing" } else { &lacks }
+    );
     processors::check(&info).or_fatal(FatalCode::Configuration);
     let frequency = clock::start().or_fatal(FatalCode::Configuration);
     let vms = td()

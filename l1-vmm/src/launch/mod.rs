@@ -36,6 +36,7 @@ pub mod gpa_range;
 pub mod hand_off;
 pub mod image;
 pub mod load;
+pub mod module;
 pub mod options;
 pub mod payload_hob;
 pub mod plan;

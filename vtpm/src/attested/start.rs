@@ -126,6 +126,11 @@ impl<T: TrustDomain> MeasuredLaunch<T> {
         &mut self.trust_domain
     }
 
+    /// The TD as the firmware left it, and the platform that it runs on.
+    pub fn report(&self) -> &TdReport {
+        zerocopy::transmute_ref!(&*self.firmware)
+    }
+
     /// The CC event log so far.
     pub fn log(&self) -> &MeasurementLog {
         &self.log
