@@ -151,6 +151,9 @@ pub const SHORTHAND_SELF: u8 = 1;
 /// Shorthand: to all including self.
 pub const SHORTHAND_ALL: u8 = 2;
 
+/// Shorthand: to all excluding self.
+pub const SHORTHAND_OTHERS: u8 = 3;
+
 /// Delivery mode: fixed.
 pub const DELIVERY_FIXED: u8 = 0;
 /// Delivery mode: lowest priority.
@@ -159,6 +162,10 @@ pub const DELIVERY_LOWEST_PRIORITY: u8 = 1;
 pub const DELIVERY_EXTINT: u8 = 7;
 /// Delivery mode: NMI.
 pub const DELIVERY_NMI: u8 = 4;
+/// Delivery mode: INIT.
+pub const DELIVERY_INIT: u8 = 5;
+/// Delivery mode: start-up.
+pub const DELIVERY_STARTUP: u8 = 6;
 
 /// Error status register.
 #[bitfield(u32)]

@@ -74,6 +74,7 @@ impl Processor for Cpu {
         Interrupts {
             timer: self.0.noted.take(Vector::Timer),
             console: self.0.noted.take(Vector::Console),
+            devices: self.0.noted.take(Vector::Devices),
         }
     }
 

@@ -17,6 +17,9 @@
 #![no_main]
 
 extern crate alloc;
+
+use alloc::sync::Arc;
+
 // `memcpy` and its kin.
 extern crate freestanding as _;
 
@@ -55,7 +58,7 @@ use l1_vmm::launch::{
 use l1_vmm::machine::devices::pci::Bus;
 use l1_vmm::machine::devices::pci::window::PciWindow;
 use l1_vmm::machine::host;
-use l1_vmm::run::{End, L2, Layout, Parts};
+use l1_vmm::run::{End, L2, Layout, Machine, MachineParts, Processor, ProcessorParts};
 use l1_vmm::shared_buffer::Part;
 use l1_vmm::virtio::{devices::types, sharing};
 use memory::{Bounce, Firmware, L2Ram, Mailbox, Vapic};
@@ -331,6 +334,7 @@ fn guest(
     let choices = Choices {
         banks: options.banks,
         pci,
+        processors: 1,
         hashing: &hashing,
     };
     let guest = load(fw_cfg, plan, ram, &choices).or_fatal(FatalCode::Launch);
@@ -362,24 +366,31 @@ fn run(
     let vapic = Vapic::new();
     let layout = Layout {
         vm: VM,
+        index: 0,
         vapic: vapic.gpa(),
-        shared_bit: info.gpaw.shared_bit(),
     };
-    let parts = Parts::<Image> {
-        processor: Cpu(this),
+    let parts = MachineParts::<Image> {
         memory: ram,
-        vapic,
         tpm,
         bus,
+        shared_bit: info.gpaw.shared_bit(),
+        processors: 1,
+        clock: clock::ticks,
     };
-    let mut l2 = L2::new(&td, &layout, parts, &guest.entry).or_fatal(FatalCode::Launch);
+    let processor = Cpu(this);
+    let machine = Machine::new(&td, parts, |leaf, subleaf| processor.cpuid(leaf, subleaf));
+    let machine = Arc::new(machine.or_fatal(FatalCode::Launch));
+    let parts = ProcessorParts { processor, vapic };
+    let mut l2 = L2::new(machine, &layout, parts, &guest.entry).or_fatal(FatalCode::Launch);
     host::set_up_timer(&td).or_fatal(FatalCode::Launch);
     if let Err(error) = host::set_up_console(&td) {
         log::warn!("no console input: {error}");
     }
     log::info!("entering L2");
-    let end = l2.run();
-    l2.tpm().conclude();
+    let Some(end) = l2.run() else {
+        halt();
+    };
+    l2.with_tpm(Window::conclude);
 
     l2.log_figures();
     log_high_water_marks();
@@ -400,7 +411,7 @@ fn run(
             }
             fatal(FatalCode::Run, format_args!("{end}"))
         }
-        End::Failure(_) => fatal(FatalCode::Run, format_args!("{end}")),
+        End::Failure(_) | End::Stopped => fatal(FatalCode::Run, format_args!("{end}")),
     };
     if !matches!(end, End::Halted { .. }) {
         log::info!("{end}");

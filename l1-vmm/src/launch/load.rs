@@ -72,6 +72,8 @@ pub struct Choices<'a> {
     pub banks: PcrBanks,
     /// Addresses of the PCI bus, if there are devices on it.
     pub pci: Option<&'a PciWindow>,
+    /// L2's virtual processors.
+    pub processors: u8,
     /// Is told how long the measuring takes.
     pub hashing: &'a Stopwatch,
 }
@@ -91,6 +93,7 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
     let &Choices {
         banks,
         pci,
+        processors,
         hashing,
     } = choices;
     let setup = read_setup(fw_cfg)?;
@@ -122,7 +125,7 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
     for (gpa, bytes) in boot_structures(&header, &layout) {
         memory.write(gpa, &bytes)?;
     }
-    let tables = Tables::build(layout.acpi.start(), &layout.event_logs, pci);
+    let tables = Tables::build(layout.acpi.start(), &layout.event_logs, pci, processors);
     if tables.tables.len() as u64 > layout.acpi.length() {
         return Err(PlaceError::Tables.into());
     }

@@ -7,7 +7,7 @@ use tdcall::tdvmcall::VmcallError;
 use tdcall::{RawTdcall, Td};
 use tdx_defs::Gpa;
 use tdx_defs::ghci::{MmioWidth, Width};
-use x86_defs::apic::Register;
+use x86_defs::apic::{InterruptCommand, Register};
 use x86_defs::{msr, pc};
 
 use crate::machine::devices::cmos::ClockRegisters;
@@ -22,7 +22,7 @@ pub const CONSOLE_VECTOR: u8 = 0xE1;
 pub const DEVICES_VECTOR: u8 = 0xE2;
 /// L1's vector for a change of the configuration of any of them.
 pub const CONFIGURATION_VECTOR: u8 = 0xE3;
-/// L1's vector by which one of its processors makes another leave L2, or HLT.
+/// L1's vector for telling a virtual processor that something is posted for it.
 pub const KICK_VECTOR: u8 = 0xE4;
 
 /// Software enable and spurious vector FFH.
@@ -98,6 +98,16 @@ pub fn set_up_timer<R: RawTdcall>(td: &Td<R>) -> Result<(), VmcallError> {
 /// Arms L1's timer for a TSC value, or disarms it.
 pub fn arm_timer<R: RawTdcall>(td: &Td<R>, deadline: Option<u64>) -> Result<(), VmcallError> {
     td.wrmsr(msr::IA32_TSC_DEADLINE, deadline.unwrap_or(0))
+}
+
+/// Interrupts the virtual processor that the host knows by APIC id `id`, with [`KICK_VECTOR`]: an x2APIC's interrupt
+/// command, fixed, to a physical destination.
+pub(crate) fn kick<R: RawTdcall>(td: &Td<R>, id: u32) -> Result<(), VmcallError> {
+    let command = InterruptCommand::new()
+        .with_vector(KICK_VECTOR)
+        .with_assert(true)
+        .with_destination(id);
+    td.wrmsr(Register::ICR.msr(), command.into())
 }
 
 /// The interrupt of the host's UART: pin 4 of the host's I/O APIC to [`CONSOLE_VECTOR`], and the

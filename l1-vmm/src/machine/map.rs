@@ -69,6 +69,14 @@ pub struct Row<A> {
     pub line: Option<Line>,
 }
 
+impl Row<u64> {
+    /// What the device calls the register at `gpa`.
+    pub(crate) fn offset(&self, gpa: u64) -> u32 {
+        self.first
+            .wrapping_add(gpa.wrapping_sub(self.range.start) as u32)
+    }
+}
+
 /// Bytes of registers that a page of the I/O APIC's has.
 const IO_APIC_SIZE: u64 = 0x1000;
 /// PM1a event block: status and enable registers (ACPI 6.5, section 4.8.3.1). Where a PC's firmware likes to put it.

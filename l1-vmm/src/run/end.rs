@@ -5,6 +5,7 @@ use core::fmt;
 use l2_exit::exit::{TaskSwitch, TaskSwitchSource};
 use l2_exit::{EmulationError, Event, InstructionBytes};
 use tdcall::leaf::{MetadataError, VpEnterError};
+use tdcall::tdvmcall::VmcallError;
 use tdx_defs::field::FieldId;
 use tdx_defs::vmcs::VmcsField;
 use tdx_defs::vp_enter::GuestState;
@@ -37,6 +38,8 @@ pub enum End {
     },
     /// L1 cannot go on.
     Failure(Failure),
+    /// Another virtual processor's run has ended, and with it this one's.
+    Stopped,
 }
 
 /// What L2 did.
@@ -128,6 +131,11 @@ pub enum Failure {
         /// Why.
         error: MetadataError,
     },
+    /// The host does not interrupt a virtual processor.
+    #[error(
+        "the host refuses WRMSR of the interrupt command register, which several virtual processors need: {0}"
+    )]
+    Kick(VmcallError),
     /// The TD's TSC frequency is zero.
     #[error("the TD has no TSC frequency")]
     NoTscFrequency,
@@ -152,6 +160,7 @@ impl fmt::Display for End {
             Self::TripleFault { rip, event: None } => write!(f, "L2 triple fault at {rip:#x}"),
             Self::GuestError { rip, error } => write!(f, "L2 at {rip:#x}: {error}"),
             Self::Failure(failure) => write!(f, "L1 cannot run L2: {failure}"),
+            Self::Stopped => write!(f, "another virtual processor of L2's has ended the run"),
         }
     }
 }

@@ -75,6 +75,8 @@ pub struct Interrupts {
     pub timer: bool,
     /// [`crate::machine::host::CONSOLE_VECTOR`].
     pub console: bool,
+    /// [`crate::machine::host::DEVICES_VECTOR`] or [`crate::machine::host::CONFIGURATION_VECTOR`].
+    pub devices: bool,
 }
 
 /// Whose a guest-physical address is.
@@ -161,13 +163,13 @@ pub trait Services {
     fn serve(&mut self, guid: &Guid, data: &[u8], room: usize) -> Result<Vec<u8>, ServiceError>;
 }
 
-/// The addresses that the platform is told of.
+/// The numbers and addresses that a virtual processor is told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// L2's index.
     pub vm: VmIndex,
+    /// The virtual processor's number, which is its APIC id. The first is L2's boot processor.
+    pub index: u8,
     /// Guest-physical address of the virtual-APIC page: private, and never L2's.
     pub vapic: Gpa,
-    /// The bit of a guest-physical address that makes it shared.
-    pub shared_bit: u64,
 }

@@ -12,7 +12,8 @@ pub mod end;
 pub mod environment;
 mod statistics;
 
-pub use crate::vcpu::exits::{L2, Parts};
+pub use crate::machine::{Machine, MachineParts};
+pub use crate::vcpu::exits::{L2, ProcessorParts};
 pub use end::{End, Failure, GuestError, Snapshot};
 pub use environment::{
     Device, Environment, Interrupts, L2Memory, Layout, Owner, Processor, Services, VapicPage,

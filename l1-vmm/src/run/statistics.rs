@@ -21,6 +21,12 @@ pub struct Statistics {
     pub interrupted: u64,
     /// Accesses to the TPM window, by exit or TDVMCALL.
     pub tpm_accesses: u64,
+    /// Accesses to the TPM that found it taken by another processor, and were made again.
+    pub tpm_busy: u64,
+    /// Inter-processor interrupts of L1's, and those of them that were sent again because none heard.
+    pub kicks: u64,
+    /// See there.
+    pub kicks_repeated: u64,
     /// Events injected again because an exit cut their delivery short.
     pub reinjected: u64,
     /// Device accesses whose instruction was known, and those that took more than one TDCALL.
@@ -35,6 +41,9 @@ impl Default for Statistics {
             host_routed: 0,
             interrupted: 0,
             tpm_accesses: 0,
+            tpm_busy: 0,
+            kicks: 0,
+            kicks_repeated: 0,
             reinjected: 0,
             decoded: CacheStatistics::default(),
         }
@@ -63,6 +72,36 @@ impl Statistics {
         }
     }
 
+    /// Adds what another processor counted.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            by_reason,
+            other: unnamed,
+            host_routed,
+            interrupted,
+            tpm_accesses,
+            tpm_busy,
+            kicks,
+            kicks_repeated,
+            reinjected,
+            decoded,
+        } = other;
+        for (sum, count) in self.by_reason.iter_mut().zip(by_reason) {
+            *sum += count;
+        }
+        self.other += unnamed;
+        self.host_routed += host_routed;
+        self.interrupted += interrupted;
+        self.tpm_accesses += tpm_accesses;
+        self.tpm_busy += tpm_busy;
+        self.kicks += kicks;
+        self.kicks_repeated += kicks_repeated;
+        self.reinjected += reinjected;
+        self.decoded.hits += decoded.hits;
+        self.decoded.misses += decoded.misses;
+        self.decoded.stale += decoded.stale;
+    }
+
     /// Exits with basic reason `reason`.
     pub fn exits(&self, reason: u16) -> u64 {
         self.by_reason
@@ -85,6 +124,9 @@ impl Statistics {
             interrupted = self.interrupted,
             reinjected = self.reinjected,
             tpm_accesses = self.tpm_accesses,
+            tpm_busy = self.tpm_busy,
+            kicks = self.kicks,
+            kicks_repeated = self.kicks_repeated,
             instructions_known = self.decoded.hits,
             instructions_decoded = self.decoded.misses,
             instructions_stale = self.decoded.stale;
@@ -120,7 +162,16 @@ impl fmt::Display for Statistics {
         write!(
             f,
             ", instructions known {hits}, decoded {misses}, stale {stale}"
-        )
+        )?;
+        if self.kicks != 0 {
+            let (kicks, repeated) = (self.kicks, self.kicks_repeated);
+            write!(
+                f,
+                ", kicks {kicks}, repeated {repeated}, TPM busy {}",
+                self.tpm_busy
+            )?;
+        }
+        Ok(())
     }
 }
 

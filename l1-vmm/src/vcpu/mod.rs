@@ -1,4 +1,4 @@
-//! L2's one vCPU: its registers, and the VMCS that L1 reaches by TDG.VP.RD and TDG.VP.WR.
+//! A virtual processor of L2's: its registers, and the VMCS that L1 reaches by TDG.VP.RD and TDG.VP.WR.
 
 pub mod apic;
 mod cache;
@@ -27,7 +27,7 @@ use cache::{Cache, Control};
 pub use refusal::Refusal;
 pub use set_up::{CR0_HOST_OWNED, InitialState, segment_fields};
 
-/// L2's vCPU between two entries.
+/// A virtual processor of L2's between two entries.
 ///
 /// General registers, RIP and RFLAGS are in [`GuestState`]. Everything else is a TDCALL away:
 /// it is read when first asked for after an exit, and forgotten at the next entry.

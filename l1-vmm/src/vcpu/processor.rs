@@ -2,20 +2,24 @@
 
 use l2_exit::InstructionBytes;
 use l2_exit::mmio::DecodeCache;
-use tdx_defs::VmIndex;
 
 use super::L2Vcpu;
 use super::apic::LocalApic;
 use super::mtrr::Mtrrs;
 use crate::machine::Machine;
+use crate::machine::peers::{Kicks, Router};
 use crate::run::Statistics;
-use crate::run::environment::Environment;
+use crate::run::environment::{Environment, Layout};
 
 /// IA32_MISC_ENABLE: fast strings; no branch trace store, no PEBS.
 pub(super) const MISC_ENABLE_RESET: u64 = 1 | 1 << 11 | 1 << 12;
 
 /// A virtual processor, and the processor of L1's that runs it.
 pub(crate) struct VirtualProcessor<'t, E: Environment> {
+    /// Its number among [`Machine::peers`], which is its APIC id.
+    pub(super) index: usize,
+    /// Whether it runs.
+    pub(super) activity: Activity,
     /// Registers and VMCS.
     pub(super) vmcs: L2Vcpu<'t, E::Raw>,
     /// What runs it.
@@ -33,12 +37,27 @@ pub(crate) struct VirtualProcessor<'t, E: Environment> {
     /// The timer expiry that the module was given and has not reported. It keeps a deadline
     /// that passed, and exits at each entry until it gets another.
     pub(super) deadline: Deadline,
+    /// Generation of the I/O APIC's level-triggered vectors that the VMCS has.
+    pub(super) level_generation: u32,
+    /// The devices on the PCI bus may have something to do.
+    pub(super) look_at_devices: bool,
+    /// Others that it has posted something for.
+    pub(super) kicks: Kicks,
     /// Host-routed exits in a row that made no sense.
     pub(super) stale_hints: u32,
     /// The instruction that could not be emulated.
     pub(super) unexecuted: Option<InstructionBytes>,
     /// Its exits.
     pub(super) statistics: Statistics,
+}
+
+/// Whether a virtual processor runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// It executes instructions, or has halted.
+    Active,
+    /// It waits for a start-up IPI. `asleep`: it is counted among those that sleep.
+    WaitsForStartUp { asleep: bool },
 }
 
 /// What the module's TSC_DEADLINE field holds.
@@ -51,26 +70,77 @@ pub(super) enum Deadline {
 }
 
 impl<'t, E: Environment> VirtualProcessor<'t, E> {
-    /// A virtual processor of `vm` as after a reset, its VMCS not set up yet.
+    /// A virtual processor as after a reset, its VMCS not set up yet.
     pub(super) fn new(
         machine: &Machine<'t, E>,
-        vm: VmIndex,
+        layout: &Layout,
         processor: E::Processor,
         vapic: E::Vapic,
     ) -> Self {
         let address_bits = machine.cpuid.physical_address_width();
+        let ratio = u64::from(machine.tsc_ratio);
+        let (apic, activity) = match layout.index {
+            0 => (LocalApic::new(vapic, ratio), Activity::Active),
+            id => (
+                LocalApic::after_reset(vapic, ratio, id),
+                Activity::WaitsForStartUp { asleep: false },
+            ),
+        };
         Self {
-            vmcs: L2Vcpu::new(machine.td, vm, address_bits, machine.cpuid.cr4()),
+            index: layout.index.into(),
+            activity,
+            vmcs: L2Vcpu::new(machine.td, layout.vm, address_bits, machine.cpuid.cr4()),
             processor,
-            apic: LocalApic::new(vapic, u64::from(machine.tsc_ratio)),
+            apic,
             decoded: DecodeCache::new(),
             mtrrs: Mtrrs::new(address_bits),
             misc_enable: MISC_ENABLE_RESET,
             cstar: 0,
             deadline: Deadline::Set(None),
+            level_generation: 0,
+            look_at_devices: false,
+            kicks: Kicks::default(),
             stale_hints: 0,
             unexecuted: None,
             statistics: Statistics::default(),
         }
     }
+
+    /// The way of interrupts from here.
+    pub(super) fn router<'a>(&'a mut self, machine: &'a Machine<'t, E>) -> Router<'a, E::Vapic> {
+        Router {
+            own: &mut self.apic,
+            index: self.index,
+            peers: &machine.peers,
+            kicks: &mut self.kicks,
+        }
+    }
+
+    /// What an access to a device needs, beside the registers and the known instructions.
+    pub(super) fn split<'a>(
+        &'a mut self,
+        machine: &'a Machine<'t, E>,
+    ) -> (Near<'a, E>, &'a mut L2Vcpu<'t, E::Raw>, &'a mut DecodeCache) {
+        let near = Near {
+            router: Router {
+                own: &mut self.apic,
+                index: self.index,
+                peers: &machine.peers,
+                kicks: &mut self.kicks,
+            },
+            processor: &self.processor,
+            look_at_devices: &mut self.look_at_devices,
+        };
+        (near, &mut self.vmcs, &mut self.decoded)
+    }
+}
+
+/// What a processor brings to an access to a device.
+pub(super) struct Near<'a, E: Environment> {
+    /// The way of interrupts.
+    pub(super) router: Router<'a, E::Vapic>,
+    /// The clock.
+    pub(super) processor: &'a E::Processor,
+    /// See [`VirtualProcessor::look_at_devices`].
+    pub(super) look_at_devices: &'a mut bool,
 }

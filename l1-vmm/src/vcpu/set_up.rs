@@ -5,6 +5,7 @@ use tdcall::RawTdcall;
 use tdx_defs::Gpa;
 use tdx_defs::field::FieldId;
 use tdx_defs::vmcs::{EntryControls, PrimaryControls, SecondaryControls, VmcsField};
+use tdx_defs::vp_enter::GuestState;
 use x86_defs::exception;
 use x86_defs::{cr0, cr4, efer};
 
@@ -63,6 +64,26 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
         self.set_up_controls(initial.user_wait)?;
         self.write_msr_bitmaps(initial.x2apic)?;
         self.set_up_registers(initial.entry)
+    }
+
+    /// INIT: the registers of `entry`, and nothing pending. General registers that it does not name are 0.
+    pub fn initialize(&mut self, entry: &EntryState) -> Result<(), Failure> {
+        self.state = GuestState::new();
+        self.injection = None;
+        self.injection_prepared = false;
+        self.cr2 = Some(0);
+        self.cache.clear();
+        self.set_nmi_window(false)?;
+        self.set_interrupt_window(false)?;
+        self.set_up_registers(entry)
+    }
+
+    /// Start-up with `vector`: in real mode at the start of that page (SDM Vol. 3A, section "MP Initialization
+    /// Protocol Algorithm for MP Systems").
+    pub fn start_up(&mut self, vector: u8) -> Result<(), Failure> {
+        self.cs = EntryState::start_up_code(vector);
+        self.state.rip = 0;
+        self.set_segment(SegmentRegister::Cs, self.cs)
     }
 
     /// Sets the TSC value at which L2 exits with the preemption timer.
@@ -237,6 +258,7 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
         self.state.rip = entry.rip;
         self.state.rflags = entry.rflags;
         self.set_gpr(l2_exit::Gpr::Rsi, entry.rsi);
+        self.set_gpr(l2_exit::Gpr::Rdx, entry.rdx);
         self.set_gpr(l2_exit::Gpr::Rsp, entry.rsp);
         self.set_cr3(entry.cr3)?;
         self.set_cr4(entry.cr4)?;

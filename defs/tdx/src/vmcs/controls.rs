@@ -214,6 +214,12 @@ impl SegmentAccessRights {
     pub const DATA: Self = Self::from_bits(0xc093);
     /// A busy 32-bit or 64-bit TSS: present.
     pub const BUSY_TSS: Self = Self::from_bits(0x8b);
+    /// Code in real mode, of 64 KiB: present, DPL 0, read, accessed.
+    pub const REAL_MODE_CODE: Self = Self::from_bits(0x9b);
+    /// Data in real mode: present, DPL 0, write, accessed.
+    pub const REAL_MODE_DATA: Self = Self::from_bits(0x93);
+    /// An LDT as after a reset: present.
+    pub const REAL_MODE_LDT: Self = Self::from_bits(0x82);
     /// An LDT that is unusable.
     pub const NO_LDT: Self = Self::from_bits(0x1_0082);
     /// Unusable, and nothing else.

@@ -128,6 +128,7 @@ pub(crate) fn noted() -> &'static Noted {
 pub(crate) struct Noted {
     timer: AtomicBool,
     console: AtomicBool,
+    devices: AtomicBool,
     kick: AtomicBool,
 }
 
@@ -136,6 +137,7 @@ impl Noted {
         Self {
             timer: AtomicBool::new(false),
             console: AtomicBool::new(false),
+            devices: AtomicBool::new(false),
             kick: AtomicBool::new(false),
         }
     }
@@ -144,6 +146,7 @@ impl Noted {
         match vector {
             Vector::Timer => &self.timer,
             Vector::Console => &self.console,
+            Vector::Devices => &self.devices,
             Vector::Kick => &self.kick,
         }
     }

@@ -52,10 +52,12 @@ fn byte_port(port: u16) -> GAS {
 const MADT_REVISION: u8 = 6;
 
 /// Multiple APIC Description Table (ACPI 6.5, section 5.2.12). PCAT_COMPAT: there is an 8259A pair. The overrides
-/// say where ISA interrupt 0 and the SCI are; the others are where their numbers say.
-pub(super) fn madt() -> Sdt {
+/// say where ISA interrupt 0 and the SCI are; the others are where their numbers say. Each of the `processors` is enabled,
+/// and its APIC id is its number.
+pub(super) fn madt(processors: u8) -> Sdt {
     const PCAT_COMPAT: u32 = 1;
-    const PROCESSOR_LOCAL_APIC: [u8; 8] = [0, 8, 0, 0, 1, 0, 0, 0];
+    const PROCESSOR_LOCAL_APIC: [u8; 2] = [0, 8];
+    const ENABLED: u32 = 1;
     const IO_APIC: [u8; 4] = [1, 12, 0, 0];
     const GSI_BASE: u32 = 0;
     const ISA: u8 = 0;
@@ -64,7 +66,11 @@ pub(super) fn madt() -> Sdt {
     let mut madt = header(*b"APIC", MADT_REVISION);
     madt.append_slice(&(pc::LOCAL_APIC as u32).to_le_bytes());
     madt.append_slice(&PCAT_COMPAT.to_le_bytes());
-    madt.append_slice(&PROCESSOR_LOCAL_APIC);
+    for number in 0..processors.max(1) {
+        madt.append_slice(&PROCESSOR_LOCAL_APIC);
+        madt.append_slice(&[number, number]);
+        madt.append_slice(&ENABLED.to_le_bytes());
+    }
     madt.append_slice(&IO_APIC);
     madt.append_slice(&(pc::IO_APIC as u32).to_le_bytes());
     madt.append_slice(&GSI_BASE.to_le_bytes());

@@ -39,8 +39,13 @@ pub struct Tables {
 
 impl Tables {
     /// Builds the tables for `address`, a multiple of 64 below 4 GiB, for areas in which L2
-    /// will find event logs, and for the window of its PCI bus, if there are devices on it.
-    pub fn build(address: u64, event_logs: &EventLogs, pci: Option<&PciWindow>) -> Self {
+    /// will find event logs, for the window of its PCI bus, if there are devices on it, and for so many processors.
+    pub fn build(
+        address: u64,
+        event_logs: &EventLogs,
+        pci: Option<&PciWindow>,
+        processors: u8,
+    ) -> Self {
         let mut placed = Placed {
             address,
             bytes: Vec::new(),
@@ -48,7 +53,7 @@ impl Tables {
         let dsdt = placed.put(dsdt::dsdt(pci).as_slice());
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         xsdt.add_entry(placed.put(&encoded(&fixed::fadt(dsdt))));
-        xsdt.add_entry(placed.put(fixed::madt().as_slice()));
+        xsdt.add_entry(placed.put(fixed::madt(processors).as_slice()));
         xsdt.add_entry(placed.put(fixed::tpm2(event_logs.tcg).as_slice()));
         xsdt.add_entry(placed.put(fixed::ccel(event_logs.cc).as_slice()));
         if let Some(window) = pci {
@@ -114,7 +119,7 @@ mod tests {
             tcg: log(0x39C0_0000, 0x1_0000),
             cc: log(0x39BF_0000, 0x10_0000),
         };
-        Tables::build(AT, &logs, pci)
+        Tables::build(AT, &logs, pci, 1)
     }
 
     fn u32_at(bytes: &[u8], at: usize) -> u32 {

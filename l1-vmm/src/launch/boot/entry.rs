@@ -26,6 +26,8 @@ pub struct EntryState {
     pub rip: u64,
     /// The zero page.
     pub rsi: u64,
+    /// 0, or after INIT the processor's signature.
+    pub rdx: u64,
     /// A stack, though the protocol promises none.
     pub rsp: u64,
     /// Interrupts off.
@@ -80,6 +82,7 @@ impl EntryState {
         Self {
             rip: kernel + ENTRY_64,
             rsi: LowMemory::ZERO_PAGE,
+            rdx: 0,
             rsp: LowMemory::STACK_TOP,
             rflags: RFLAGS,
             cr0: CR0,
@@ -107,6 +110,65 @@ impl EntryState {
         }
     }
 }
+
+impl EntryState {
+    /// The state after INIT of a processor whose `CPUID.1:EAX` is `signature`: real mode, at the reset vector (SDM Vol.
+    /// 3A, table "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT").
+    pub const fn after_init(signature: u32) -> Self {
+        Self {
+            rip: 0xFFF0,
+            rsi: 0,
+            rdx: signature as u64,
+            rsp: 0,
+            rflags: RFLAGS,
+            // Caches on: they are not L2's to switch.
+            cr0: cr0::ET | cr0::NE,
+            cr3: 0,
+            cr4: 0,
+            efer: 0,
+            cs: Segment {
+                selector: 0xF000,
+                base: 0xFFFF_0000,
+                ..REAL_MODE_CODE
+            },
+            data: Segment {
+                access_rights: SegmentAccessRights::REAL_MODE_DATA,
+                ..REAL_MODE_CODE
+            },
+            ldtr: Segment {
+                access_rights: SegmentAccessRights::REAL_MODE_LDT,
+                ..REAL_MODE_CODE
+            },
+            tr: Segment {
+                access_rights: SegmentAccessRights::BUSY_TSS,
+                ..REAL_MODE_CODE
+            },
+            gdtr: REAL_MODE_TABLE,
+            idtr: REAL_MODE_TABLE,
+        }
+    }
+
+    /// Code that a start-up IPI with `vector` starts.
+    pub const fn start_up_code(vector: u8) -> Segment {
+        Segment {
+            selector: (vector as u16) << 8,
+            base: (vector as u64) << 12,
+            ..REAL_MODE_CODE
+        }
+    }
+}
+
+const REAL_MODE_CODE: Segment = Segment {
+    selector: 0,
+    base: 0,
+    limit: 0xFFFF,
+    access_rights: SegmentAccessRights::REAL_MODE_CODE,
+};
+
+const REAL_MODE_TABLE: DescriptorTable = DescriptorTable {
+    base: 0,
+    limit: 0xFFFF,
+};
 
 const GDT_ENTRIES: usize = 4;
 

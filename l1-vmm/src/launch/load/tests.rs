@@ -99,6 +99,7 @@ fn launch(host: &Host) -> (Result<LoadedGuest, LoadError>, Memory) {
                 &Choices {
                     banks: PcrBanks::ALL,
                     pci: None,
+                    processors: 1,
                     hashing: &Stopwatch::new(|| 0),
                 },
             )

@@ -19,6 +19,8 @@ pub(super) mod leaf1_ecx {
 
 /// Leaf 1, EDX without DS, ACPI, HTT, TM and PBE.
 pub(super) const LEAF1_EDX_KEPT: u32 = !(1 << 21 | 1 << 22 | 1 << 28 | 1 << 29 | 1 << 31);
+/// Leaf 1, EDX: HTT: the package has several logical processors.
+pub(super) const LEAF1_EDX_HTT: u32 = 1 << 28;
 /// Leaf 1, EDX: APIC.
 pub(super) const LEAF1_EDX_APIC: u32 = 1 << 9;
 

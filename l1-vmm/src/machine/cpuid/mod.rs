@@ -1,4 +1,4 @@
-//! CPUID as L2 sees it: one processor without what L2 is not given, made once from L1's own.
+//! CPUID as L2 sees it: a package of cores without what L2 is not given, made once from L1's own.
 //!
 //! L1 runs with the leaves that the module virtualizes for the TD (TDX Module ABI, "CPUID
 //! Virtualization"). L2 gets those, less what L1 does not emulate or switch, plus a hypervisor
@@ -13,10 +13,10 @@ use tdcall::tdvmcall::CpuidResult;
 
 use crate::vcpu::xcr0::{self, Component, Components};
 use features::{
-    LEAF1_EDX_APIC, LEAF1_EDX_KEPT, LEAF7_1_EAX_KEPT, LEAF7_2_EDX_KEPT, LEAF7_EBX_AVX,
-    LEAF7_EBX_AVX512, LEAF7_EBX_FSGSBASE, LEAF7_EBX_KEPT, LEAF7_EBX_SMAP, LEAF7_EBX_SMEP,
-    LEAF7_ECX_AVX, LEAF7_ECX_AVX512, LEAF7_ECX_KEPT, LEAF7_ECX_UMIP, LEAF7_EDX_AVX512,
-    LEAF7_EDX_KEPT, XSAVE_FEATURES_KEPT, leaf1_ecx,
+    LEAF1_EDX_APIC, LEAF1_EDX_HTT, LEAF1_EDX_KEPT, LEAF7_1_EAX_KEPT, LEAF7_2_EDX_KEPT,
+    LEAF7_EBX_AVX, LEAF7_EBX_AVX512, LEAF7_EBX_FSGSBASE, LEAF7_EBX_KEPT, LEAF7_EBX_SMAP,
+    LEAF7_EBX_SMEP, LEAF7_ECX_AVX, LEAF7_ECX_AVX512, LEAF7_ECX_KEPT, LEAF7_ECX_UMIP,
+    LEAF7_EDX_AVX512, LEAF7_EDX_KEPT, XSAVE_FEATURES_KEPT, leaf1_ecx,
 };
 
 /// Frequency of the core crystal clock of every TD (TDX Module ABI, "TSC Virtualization").
@@ -25,6 +25,10 @@ pub const CRYSTAL_HZ: u32 = 25_000_000;
 const MAX_BASIC: u32 = 0x16;
 /// Highest extended leaf.
 const MAX_EXTENDED: u32 = 0x8000_0008;
+/// Leaf BH: level type of the threads of a core.
+const TOPOLOGY_SMT: u32 = 1;
+/// Leaf BH: level type of the cores of a package.
+const TOPOLOGY_CORE: u32 = 2;
 /// First hypervisor leaf.
 const HYPERVISOR: u32 = 0x4000_0000;
 /// Bits of the physical address without LA57: 48 linear bits.
@@ -49,15 +53,19 @@ pub struct Described {
     pub tsc_ratio: u32,
     /// XFAM of the TD.
     pub xfam: u64,
+    /// Virtual processors, each a core of one package. Their APIC ids are their numbers.
+    pub processors: u32,
 }
 
-/// What of the leaves follows L2's state.
+/// What of the leaves follows L2's state, and which processor asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dynamic {
     /// CR4.OSXSAVE.
     pub os_xsave: bool,
     /// XCR0.
     pub xcr0: u64,
+    /// APIC id.
+    pub id: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,17 +107,19 @@ impl CpuidTable {
 
     /// What CPUID returns.
     pub fn get(&self, leaf: u32, subleaf: u32, dynamic: impl Fn() -> Dynamic) -> CpuidResult {
-        let mut registers = match leaf {
-            // Every subleaf says that there is no further level.
-            0xB => CpuidResult {
-                ecx: subleaf & 0xFF,
-                ..self.find(leaf, subleaf)
-            },
-            _ => self.find(leaf, subleaf),
-        };
+        let mut registers = self.find(leaf, subleaf);
         match (leaf, subleaf) {
-            (1, _) if registers.ecx & leaf1_ecx::XSAVE != 0 && dynamic().os_xsave => {
-                registers.ecx |= leaf1_ecx::OSXSAVE;
+            (1, _) => {
+                let dynamic = dynamic();
+                registers.ebx |= u32::from(dynamic.id) << 24;
+                if registers.ecx & leaf1_ecx::XSAVE != 0 && dynamic.os_xsave {
+                    registers.ecx |= leaf1_ecx::OSXSAVE;
+                }
+            }
+            // The id is in every subleaf, and so is the subleaf's number.
+            (0xB, _) => {
+                registers.ecx |= subleaf & 0xFF;
+                registers.edx = dynamic().id.into();
             }
             (0xD, 0) if registers != CpuidResult::default() => {
                 registers.ebx = xcr0::standard_size(&self.components, dynamic().xcr0);
@@ -118,9 +128,6 @@ impl CpuidTable {
                 registers.ebx = xcr0::compacted_size(&self.components, dynamic().xcr0);
             }
             _ => {}
-        }
-        if leaf == 0xB && subleaf < 2 {
-            registers.ecx |= (subleaf + 1) << 8;
         }
         registers
     }
@@ -179,10 +186,15 @@ impl CpuidTable {
             },
         );
         let mut one = own(1, 0);
-        // Brand index and CLFLUSH size stay; one logical processor, APIC id 0.
-        one.ebx = one.ebx & 0xFFFF | 1 << 16;
+        let processors = machine.processors.max(1);
+        let ids = processors.next_power_of_two();
+        // Brand index and CLFLUSH size stay; the APIC ids that the package has room for.
+        one.ebx = one.ebx & 0xFFFF | (ids & 0xFF) << 16;
         one.ecx = one.ecx & leaf1_ecx::KEPT & !without(avx, leaf1_ecx::NEED_AVX) | leaf1_ecx::SET;
         one.edx = one.edx & LEAF1_EDX_KEPT | LEAF1_EDX_APIC;
+        if processors > 1 {
+            one.edx |= LEAF1_EDX_HTT;
+        }
         self.add(1, None, one);
         self.add(2, None, own(2, 0));
         for subleaf in 0..8 {
@@ -190,8 +202,9 @@ impl CpuidTable {
             if cache.eax & 0x1F == 0 {
                 break;
             }
-            // One core, and nobody to share with.
-            cache.eax &= 0x3FFF;
+            // The cores of the package; the last level is the one that they share.
+            let sharing = if cache.eax >> 5 & 7 >= 3 { ids } else { 1 };
+            cache.eax = cache.eax & 0x3FFF | (sharing - 1) << 14 | (ids - 1) << 26;
             self.add(4, Some(subleaf), cache);
         }
         // ARAT: the APIC timer does not stop.
@@ -235,15 +248,18 @@ impl CpuidTable {
                 },
             );
         }
-        for subleaf in 0..2 {
-            self.add(
-                0xB,
-                Some(subleaf),
-                CpuidResult {
-                    ebx: 1,
-                    ..CpuidResult::default()
-                },
-            );
+        // A core has one thread; above the cores there is no further level.
+        for (subleaf, kind, shift, count) in [
+            (0, TOPOLOGY_SMT, 0, 1),
+            (1, TOPOLOGY_CORE, ids.trailing_zeros(), processors),
+        ] {
+            let level = CpuidResult {
+                eax: shift,
+                ebx: count,
+                ecx: kind << 8,
+                edx: 0,
+            };
+            self.add(0xB, Some(subleaf), level);
         }
         let clock = CpuidResult {
             eax: 1,

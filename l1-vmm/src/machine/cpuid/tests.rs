@@ -3,6 +3,7 @@ use super::*;
 const MACHINE: Described = Described {
     tsc_ratio: 40,
     xfam: 0xE7,
+    processors: 1,
 };
 
 /// A processor with every feature there is.
@@ -69,9 +70,14 @@ fn everything(leaf: u32, subleaf: u32) -> CpuidResult {
 }
 
 fn at(table: &CpuidTable, leaf: u32, subleaf: u32) -> CpuidResult {
+    at_processor(table, leaf, subleaf, 0)
+}
+
+fn at_processor(table: &CpuidTable, leaf: u32, subleaf: u32, id: u8) -> CpuidResult {
     table.get(leaf, subleaf, || Dynamic {
         os_xsave: true,
         xcr0: 7,
+        id,
     })
 }
 
@@ -125,6 +131,7 @@ fn xsave_leaves_follow_l2s_xcr0() {
         table.get(0xD, subleaf, || Dynamic {
             os_xsave: true,
             xcr0,
+            id: 0,
         })
     };
     assert_eq!(
@@ -141,7 +148,12 @@ fn xsave_leaves_follow_l2s_xcr0() {
 #[test]
 fn os_xsave_shows_cr4() {
     let table = CpuidTable::new(everything, &MACHINE);
-    let ecx = |os_xsave| table.get(1, 0, || Dynamic { os_xsave, xcr0: 1 }).ecx;
+    let dynamic = |os_xsave| Dynamic {
+        os_xsave,
+        xcr0: 1,
+        id: 0,
+    };
+    let ecx = |os_xsave| table.get(1, 0, || dynamic(os_xsave)).ecx;
     assert_eq!((ecx(true) >> 27 & 1, ecx(false) >> 27 & 1), (1, 0));
 }
 
@@ -186,4 +198,34 @@ fn addresses_are_48_bits_linear() {
     assert_eq!(at(&table, 0x8000_0008, 0).eax, 0x3034);
     assert_eq!(table.physical_address_width(), 52);
     assert_eq!(table.cr4(), 0x37_0FBF);
+}
+
+#[test]
+fn each_processor_is_a_core_of_one_package_and_knows_its_number() {
+    for (processors, shift) in [(2u32, 1), (3, 2), (4, 2), (16, 4)] {
+        let table = CpuidTable::new(
+            everything,
+            &Described {
+                processors,
+                ..MACHINE
+            },
+        );
+        for id in 0..processors as u8 {
+            let one = at_processor(&table, 1, 0, id);
+            assert_eq!(
+                (one.ebx >> 24, one.ebx >> 16 & 0xFF),
+                (id.into(), 1 << shift)
+            );
+            assert_eq!(one.edx >> 28 & 1, 1, "HTT");
+            let level = |subleaf| {
+                let level = at_processor(&table, 0xB, subleaf, id);
+                (level.eax, level.ebx, level.ecx, level.edx)
+            };
+            assert_eq!(level(0), (0, 1, 0x100, id.into()));
+            assert_eq!(level(1), (shift, processors, 0x201, id.into()));
+            assert_eq!(level(2), (0, 0, 2, id.into()));
+            let cache = at_processor(&table, 4, 0, id);
+            assert_eq!(cache.eax >> 26, (1 << shift) - 1, "cores");
+        }
+    }
 }

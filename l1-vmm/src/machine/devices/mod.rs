@@ -35,7 +35,7 @@ pub trait Device {
     }
     /// It is `now` on the TSC: told before each access at a port.
     fn advance(&mut self, _now: u64) {}
-    /// TSC value at which it has something to do by itself; of the TPM alone.
+    /// TSC value at which it has something to do by itself: asked of the TPM alone.
     fn expiry(&self) -> Option<u64> {
         None
     }
@@ -50,12 +50,10 @@ pub trait HostLines: SerialLine + ClockRegisters + Copy {}
 
 impl<T: SerialLine + ClockRegisters + Copy> HostLines for T {}
 
-/// The devices that [`map`] names. `T` is the TPM's interface, `H` the host's side.
-pub struct Devices<T, H> {
+/// The devices that [`map`] names, but the TPM, which has a lock of its own. `H` is the host's side.
+pub struct Devices<H> {
     /// The I/O APIC. Not a [`Device`]: what it is accessed for is sent on.
     pub ioapic: IoApic,
-    /// The TPM's interface.
-    pub tpm: T,
     /// The PCI bus. Its addresses in memory are none of [`map`]'s: they depend on the memory that the machine has.
     pub pci: PciHost,
     com1: Com1<H>,
@@ -64,16 +62,14 @@ pub struct Devices<T, H> {
     pm_timer: PmTimer,
     pic: Pic,
     pit: Pit,
-    tpm_accesses: u64,
 }
 
-impl<T: Device, H: HostLines> Devices<T, H> {
+impl<H: HostLines> Devices<H> {
     /// Everything as after a reset. `ratio`: TSC ticks per tick of the crystal clock, for the timers.
     /// `bus`: the devices on its PCI bus.
-    pub fn new(tpm: T, host: H, ratio: u32, bus: Option<Bus>) -> Self {
+    pub fn new(host: H, ratio: u32, bus: Option<Bus>) -> Self {
         Self {
             ioapic: IoApic::new(),
-            tpm,
             com1: Com1::new(host),
             rtc: Rtc::new(host),
             power: Power::default(),
@@ -81,15 +77,13 @@ impl<T: Device, H: HostLines> Devices<T, H> {
             pm_timer: PmTimer::new(ratio),
             pic: Pic::default(),
             pit: Pit::new(ratio),
-            tpm_accesses: 0,
         }
     }
 
-    /// Every device as after a reset: of the TPM, _TPM_Init.
+    /// Every device as after a reset.
     pub fn reset(&mut self) {
         self.ioapic = IoApic::new();
         for id in [
-            Id::Tpm,
             Id::Com1,
             Id::Rtc,
             Id::Power,
@@ -108,10 +102,6 @@ impl<T: Device, H: HostLines> Devices<T, H> {
     pub fn read_memory(&mut self, row: &Row<u64>, gpa: u64, into: &mut [u8]) {
         let offset = gpa.wrapping_sub(row.range.start) as u32;
         match row.device {
-            Id::Tpm => {
-                self.tpm_accesses += 1;
-                self.tpm.read(offset, into);
-            }
             Id::IoApic => {
                 let value = self.ioapic.read(u64::from(offset & !0xF)) >> ((offset & 3) * 8);
                 into.fill(0);
@@ -136,10 +126,6 @@ impl<T: Device, H: HostLines> Devices<T, H> {
     ) {
         let offset = gpa.wrapping_sub(row.range.start) as u32;
         match row.device {
-            Id::Tpm => {
-                self.tpm_accesses += 1;
-                self.tpm.write(offset, from);
-            }
             Id::IoApic => {
                 let mut value = [0; 4];
                 for (byte, source) in value.iter_mut().zip(from) {
@@ -220,19 +206,13 @@ impl<T: Device, H: HostLines> Devices<T, H> {
         }
     }
 
-    /// TSC value at which a timer of the machine's next interrupts, or the TPM has something to do.
+    /// TSC value at which a timer of the machine's next interrupts.
     pub fn timer_expiry(&self) -> Option<u64> {
-        match (self.pit.expiry(), self.tpm.expiry()) {
-            (Some(pit), Some(tpm)) => Some(pit.min(tpm)),
-            (pit, tpm) => pit.or(tpm),
-        }
+        self.pit.expiry()
     }
 
-    /// Raises the interrupts of timers that expired at or before `now`; the TPM does what it has to do.
+    /// Raises the interrupts of timers that expired at or before `now`.
     pub fn run_timers(&mut self, now: u64, sink: &mut impl MessageSink) {
-        if self.tpm.expiry().is_some_and(|expiry| expiry <= now) {
-            self.tpm.expire(now);
-        }
         if self.pit.expire(now)
             && let Some(line) = map::ports_of(Id::Pit).and_then(|row| row.line)
         {
@@ -257,14 +237,8 @@ impl<T: Device, H: HostLines> Devices<T, H> {
         self.power.take_request()
     }
 
-    /// Accesses to the TPM window.
-    pub fn tpm_accesses(&self) -> u64 {
-        self.tpm_accesses
-    }
-
     fn device(&mut self, id: Id) -> Option<&mut dyn Device> {
         Some(match id {
-            Id::Tpm => &mut self.tpm,
             Id::Com1 => &mut self.com1,
             Id::Rtc => &mut self.rtc,
             Id::Power => &mut self.power,
@@ -272,7 +246,7 @@ impl<T: Device, H: HostLines> Devices<T, H> {
             Id::PmTimer => &mut self.pm_timer,
             Id::Pic => &mut self.pic,
             Id::Pit => &mut self.pit,
-            Id::IoApic => return None,
+            Id::IoApic | Id::Tpm => return None,
         })
     }
 

@@ -2,13 +2,13 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use tcg_defs::ptp;
 use x86_defs::apic::Register;
 use x86_defs::pc;
 
 use super::power::Request;
 use super::*;
 use crate::machine::map::PM1_CONTROL;
+use crate::machine::peers::alone;
 use crate::vcpu::apic::{LocalApic, VapicPage};
 
 /// A virtual-APIC page in plain memory.
@@ -21,30 +21,6 @@ impl VapicPage for Page {
 
     fn write(&mut self, offset: u16, value: u32) {
         self.0[usize::from(offset >> 4)] = value;
-    }
-}
-
-/// A TPM window that remembers what is done to it.
-#[derive(Default)]
-struct Tpm {
-    written: Vec<u8>,
-    last: Option<(u32, usize)>,
-    resets: u32,
-}
-
-impl Device for Tpm {
-    fn read(&mut self, offset: u32, into: &mut [u8]) {
-        self.last = Some((offset, into.len()));
-        into.fill(0x5A);
-    }
-
-    fn write(&mut self, offset: u32, from: &[u8]) {
-        self.last = Some((offset, from.len()));
-        self.written.extend_from_slice(from);
-    }
-
-    fn reset(&mut self) {
-        self.resets += 1;
     }
 }
 
@@ -86,25 +62,30 @@ fn x2apic() -> LocalApic<Page> {
 
 /// The devices, with a local APIC for their interrupts.
 struct Machine<'a> {
-    devices: Devices<Tpm, Host<'a>>,
+    devices: Devices<Host<'a>>,
     apic: LocalApic<Page>,
 }
 
 impl<'a> Machine<'a> {
     fn new(host: Host<'a>) -> Self {
         Self {
-            devices: Devices::new(Tpm::default(), host, 40, None),
+            devices: Devices::new(host, 40, None),
             apic: x2apic(),
         }
     }
 
     fn read_port(&mut self, port: u16, width: Width) -> u32 {
-        self.devices.read_port(port, width, NOW, &mut self.apic)
+        let devices = &mut self.devices;
+        alone(&mut self.apic, |router| {
+            devices.read_port(port, width, NOW, router)
+        })
     }
 
     fn write_port(&mut self, port: u16, width: Width, value: u32) {
-        let apic = &mut self.apic;
-        self.devices.write_port(port, width, value, NOW, apic);
+        let devices = &mut self.devices;
+        alone(&mut self.apic, |router| {
+            devices.write_port(port, width, value, NOW, router);
+        });
     }
 
     fn read_memory(&mut self, gpa: u64, into: &mut [u8]) {
@@ -114,7 +95,10 @@ impl<'a> Machine<'a> {
 
     fn write_memory(&mut self, gpa: u64, from: &[u8]) {
         let row = map::memory(gpa).unwrap();
-        self.devices.write_memory(row, gpa, from, &mut self.apic);
+        let devices = &mut self.devices;
+        alone(&mut self.apic, |router| {
+            devices.write_memory(row, gpa, from, router);
+        });
     }
 }
 
@@ -194,7 +178,9 @@ fn the_interval_timer_interrupts_through_both_controllers() {
     machine.write_port(0x20, Width::Byte, 0x20);
     for _ in 0..3 {
         let expiry = machine.devices.timer_expiry().unwrap();
-        machine.devices.run_timers(expiry, &mut machine.apic);
+        alone(&mut machine.apic, |router| {
+            machine.devices.run_timers(expiry, router);
+        });
         assert!(machine.devices.interrupt_output());
         assert_eq!(machine.devices.acknowledge_interrupt(), 0x30);
         assert!(!machine.devices.interrupt_output());
@@ -249,7 +235,7 @@ fn the_uarts_interrupt_reaches_the_local_apic() {
     listen(&mut machine);
     assert!(!machine.apic.interrupt_pending());
     host.borrow_mut().arrived.push_back(b'x');
-    machine.devices.receive(&mut machine.apic);
+    alone(&mut machine.apic, |router| machine.devices.receive(router));
     assert_eq!(machine.apic.status().rvi, 0x24);
     assert_eq!(machine.read_port(uart::BASE, Width::Byte), u32::from(b'x'));
 }
@@ -279,14 +265,6 @@ fn memory_accesses_reach_their_device() {
     let host = RefCell::default();
     let mut machine = Machine::new(&host);
     let mut bytes = [0; 4];
-    machine.read_memory(ptp::BASE + 0x1F00, &mut bytes);
-    assert_eq!(
-        (bytes, machine.devices.tpm.last),
-        ([0x5A; 4], Some((0x1F00, 4)))
-    );
-    machine.write_memory(ptp::BASE + 0x24, &[7]);
-    assert_eq!(machine.devices.tpm.written, [7]);
-    assert_eq!(machine.devices.tpm_accesses(), 2);
     machine.write_memory(ioapic::BASE, &[1]);
     machine.read_memory(ioapic::BASE + 0x10, &mut bytes);
     assert_eq!(u32::from_le_bytes(bytes), 0x0017_0020);
@@ -302,7 +280,6 @@ fn a_reset_reaches_every_device() {
     machine.write_port(pc::RESET_CONTROL, Width::Byte, 6);
     machine.write_port(uart::BASE + 7, Width::Byte, 0x77);
     machine.devices.reset();
-    assert_eq!(machine.devices.tpm.resets, 1);
     assert_eq!(machine.read_port(pc::RTC_DATA, Width::Byte), 0);
     assert_eq!(machine.read_port(pc::PCI_CONFIG_ADDRESS, Width::Dword), 0);
     assert_eq!(machine.read_port(pc::RESET_CONTROL, Width::Byte), 0);

@@ -59,8 +59,7 @@ impl<P: VapicPage> LocalApic<P> {
             Register::ICR => {
                 self.put(Register::ICR_HIGH, (value >> 32) as u32);
                 self.put(Register::ICR, value as u32);
-                self.send(InterruptCommand::from(value));
-                Ok(Effect::None)
+                Ok(self.send(InterruptCommand::from(value), true))
             }
             Register::SELF_IPI => {
                 self.self_ipi(value as u8);
@@ -96,16 +95,18 @@ impl<P: VapicPage> LocalApic<P> {
                 let value = value & 0x000C_CFFF;
                 self.put(Register::ICR, value);
                 let destination = u64::from(self.get(Register::ICR_HIGH) >> 24);
-                self.send(InterruptCommand::from(destination << 32 | u64::from(value)));
-                Effect::None
+                let command = InterruptCommand::from(destination << 32 | u64::from(value));
+                self.send(command, false)
             }
             Some(Register::ID) => Effect::None,
             Some(Register::LDR) => {
                 self.put(Register::LDR, value & 0xFF00_0000);
+                self.address_changed = true;
                 Effect::None
             }
             Some(Register::DFR) => {
                 self.put(Register::DFR, value | 0x0FFF_FFFF);
+                self.address_changed = true;
                 Effect::None
             }
             Some(register) => self.write(register, value, now),

@@ -1,10 +1,8 @@
-//! How interrupts reach the APIC and leave it: requests, IPIs, messages, EOI.
+//! How interrupts reach the APIC and leave it: requests, commands, EOI.
 
-use super::{Effect, LocalApic, Mode, VapicPage};
-use crate::machine::devices::ioapic::{Message, MessageSink};
+use super::{Effect, LocalApic, VapicPage};
 use x86_defs::apic::{
-    DELIVERY_FIXED, DELIVERY_LOWEST_PRIORITY, DELIVERY_NMI, ErrorStatus, InterruptCommand,
-    Register, SHORTHAND_ALL, SHORTHAND_NONE, SHORTHAND_SELF,
+    DELIVERY_FIXED, DELIVERY_LOWEST_PRIORITY, ErrorStatus, InterruptCommand, Register,
 };
 
 impl<P: VapicPage> LocalApic<P> {
@@ -14,7 +12,7 @@ impl<P: VapicPage> LocalApic<P> {
             self.error(ErrorStatus::new().with_receive_illegal_vector(true));
             return false;
         }
-        if self.mode == Mode::Disabled || !self.spurious_vector().enabled() {
+        if !self.accepts() {
             return false;
         }
         self.set_bit(Register::TMR, vector, level_triggered);
@@ -69,66 +67,28 @@ impl<P: VapicPage> LocalApic<P> {
         self.virtualized_eoi(vector)
     }
 
-    pub(super) fn send(&mut self, command: InterruptCommand) {
-        let for_self = match command.shorthand() {
-            SHORTHAND_NONE => self.is_destination(command.destination(), command.logical()),
-            SHORTHAND_SELF | SHORTHAND_ALL => true,
-            _ => false,
-        };
-        match command.delivery_mode() {
-            DELIVERY_FIXED | DELIVERY_LOWEST_PRIORITY if command.vector() < 16 => {
-                self.error(ErrorStatus::new().with_send_illegal_vector(true));
+    /// A command to deliver, unless it is one that the APIC itself refuses.
+    pub(super) fn send(&mut self, command: InterruptCommand, wide: bool) -> Effect {
+        let mode = command.delivery_mode();
+        if matches!(mode, DELIVERY_FIXED | DELIVERY_LOWEST_PRIORITY) && command.vector() < 16 {
+            self.error(ErrorStatus::new().with_send_illegal_vector(true));
+            return Effect::None;
+        }
+        Effect::Command { command, wide }
+    }
+
+    /// Interrupts that others have posted.
+    pub fn request_all(&mut self, vectors: [u64; 4], level_triggered: bool) {
+        for (first, mut word) in (0u8..).step_by(64).zip(vectors) {
+            while word != 0 {
+                self.request(first + word.trailing_zeros() as u8, level_triggered);
+                word &= word - 1;
             }
-            DELIVERY_FIXED | DELIVERY_LOWEST_PRIORITY if for_self => {
-                self.request(command.vector(), false);
-            }
-            DELIVERY_NMI if for_self => self.nmi_pending = true,
-            _ => {}
         }
     }
 
-    /// SDM Vol. 3A, section "Determining IPI Destination".
-    fn is_destination(&self, destination: u32, logical: bool) -> bool {
-        let ldr = self.get(Register::LDR);
-        match (self.mode, logical) {
-            (Mode::Disabled, _) => false,
-            (Mode::X2Apic, _) if destination == u32::MAX => true,
-            (Mode::XApic, _) if destination == 0xFF => true,
-            (_, false) => destination == 0,
-            (Mode::X2Apic, true) => {
-                destination >> 16 == ldr >> 16 && destination & ldr & 0xFFFF != 0
-            }
-            (Mode::XApic, true) => {
-                let ldr = ldr >> 24;
-                if self.get(Register::DFR) >> 28 == 0xF {
-                    destination & ldr != 0
-                } else {
-                    destination >> 4 == ldr >> 4 && destination & ldr & 0xF != 0
-                }
-            }
-        }
-    }
-}
-
-impl<P: VapicPage> MessageSink for LocalApic<P> {
-    fn deliver(&mut self, message: Message) -> bool {
-        let destination = match (message.destination, self.mode) {
-            // An I/O APIC without interrupt remapping has eight bits for the destination.
-            (0xFF, Mode::X2Apic) => u32::MAX,
-            (destination, _) => u32::from(destination),
-        };
-        if !self.is_destination(destination, message.logical) {
-            return false;
-        }
-        match message.delivery_mode {
-            DELIVERY_FIXED | DELIVERY_LOWEST_PRIORITY => {
-                self.request(message.vector, message.level_triggered)
-            }
-            DELIVERY_NMI => {
-                self.nmi_pending = true;
-                false
-            }
-            _ => false,
-        }
+    /// An NMI waits to be injected.
+    pub fn request_nmi(&mut self) {
+        self.nmi_pending = true;
     }
 }

@@ -1,20 +1,23 @@
-//! The local APIC of L2's one vCPU, whose registers are L2's virtual-APIC page.
+//! The local APIC of a virtual processor of L2's, whose registers are its virtual-APIC page.
 //!
 //! The CPU works on the same page while L2 runs: it reads TPR, PPR, ISR, TMR and IRR from it,
 //! delivers interrupts from IRR to ISR, and virtualizes writes of TPR, EOI and SELF_IPI
 //! (SDM Vol. 3C, chapter "APIC Virtualization and Virtual Interrupts"). Everything else exits
 //! and is served here, by one register file for the x2APIC MSRs and the xAPIC page.
 //!
-//! With one CPU there is nobody to send an IPI to: one that names this APIC is delivered, INIT
-//! and start-up are ignored, and any other is sent into the void, as on hardware.
+//! What it sends to others, and perhaps to itself, it tells its caller ([`Effect::Command`]): who they are is the
+//! machine's to know, by the [`Address`] that each has published.
 
 mod access;
+mod address;
 mod delivery;
 mod timer;
 
+pub use address::{Address, Destination};
 pub use timer::Timer;
 use x86_defs::apic::{
-    ApicBase, DELIVERY_EXTINT, DELIVERY_NMI, ErrorStatus, LvtEntry, Register, SpuriousVector,
+    ApicBase, DELIVERY_EXTINT, DELIVERY_NMI, ErrorStatus, InterruptCommand, LvtEntry, Register,
+    SpuriousVector,
 };
 
 /// Guest-physical address of the xAPIC registers; one page. It cannot be moved.
@@ -44,6 +47,13 @@ pub enum Effect {
     None,
     /// The I/O APIC must hear that this level-triggered interrupt ended.
     EndOfInterrupt(u8),
+    /// The command must be delivered. Its vector is a legal one. `wide`: the destination has 32 bits, as in x2APIC mode.
+    Command {
+        /// What to deliver, and where.
+        command: InterruptCommand,
+        /// The destination has 32 bits.
+        wide: bool,
+    },
 }
 
 /// How the registers are reached.
@@ -60,31 +70,68 @@ pub enum Mode {
 /// The local APIC.
 pub struct LocalApic<P> {
     page: P,
+    id: u8,
     mode: Mode,
     timer: Timer,
     errors: ErrorStatus,
     nmi_pending: bool,
     changed: bool,
     mode_changed: bool,
+    address_changed: bool,
 }
 
 impl<P: VapicPage> LocalApic<P> {
-    /// APIC 0 as a PC's firmware hands it to a kernel: in xAPIC mode, enabled, LINT0 open for the 8259A pair
+    /// APIC 0, the bootstrap processor's, as a PC's firmware hands it to a kernel: in xAPIC mode, enabled, LINT0 open for the 8259A pair
     /// ("virtual wire mode": MultiProcessor Specification 1.4, section 3.6.2.2) and LINT1 for NMIs, everything else
     /// as after a reset. Its timer's crystal ticks every `ratio` TSC ticks.
     pub fn new(page: P, ratio: u64) -> Self {
+        let mut apic = Self::after_reset(page, ratio, 0);
+        apic.set_up_virtual_wire();
+        apic
+    }
+
+    /// APIC `id` as after a reset: in xAPIC mode, and disabled by software.
+    pub fn after_reset(page: P, ratio: u64, id: u8) -> Self {
         let mut apic = Self {
             page,
+            id,
             mode: Mode::XApic,
             timer: Timer::new(ratio),
             errors: ErrorStatus::new(),
             nmi_pending: false,
             changed: true,
             mode_changed: false,
+            address_changed: true,
         };
         apic.reset_registers();
-        apic.set_up_virtual_wire();
         apic
+    }
+
+    /// INIT: everything as after a reset but the identity and the mode (SDM Vol. 3A, section "Local APIC State After
+    /// an INIT Reset").
+    pub fn init(&mut self) {
+        self.reset_registers();
+    }
+
+    /// What interrupts are sent to, if it may have changed since the last call.
+    pub fn take_changed_address(&mut self) -> Option<Address> {
+        core::mem::take(&mut self.address_changed).then(|| self.address())
+    }
+
+    /// What interrupts are sent to.
+    pub fn address(&self) -> Address {
+        Address {
+            mode: self.mode,
+            accepts: self.accepts(),
+            id: self.id,
+            logical: self.get(Register::LDR),
+            flat: self.get(Register::DFR) >> 28 == 0xF,
+        }
+    }
+
+    /// Whether it takes interrupts with a vector.
+    fn accepts(&self) -> bool {
+        self.mode != Mode::Disabled && self.spurious_vector().enabled()
     }
 
     fn set_up_virtual_wire(&mut self) {
@@ -114,7 +161,7 @@ impl<P: VapicPage> LocalApic<P> {
     /// IA32_APIC_BASE.
     pub fn base(&self) -> u64 {
         ApicBase::new()
-            .with_bootstrap(true)
+            .with_bootstrap(self.id == 0)
             .with_enabled(self.mode != Mode::Disabled)
             .with_x2apic(self.mode == Mode::X2Apic)
             .with_frame(BASE >> 12)
@@ -150,6 +197,7 @@ impl<P: VapicPage> LocalApic<P> {
         self.mode = next;
         self.derive_identity();
         self.mode_changed = true;
+        self.address_changed = true;
         Ok(())
     }
 
@@ -223,6 +271,7 @@ impl<P: VapicPage> LocalApic<P> {
 
     fn set_spurious_vector(&mut self, value: SpuriousVector) {
         self.put(Register::SVR, value.into());
+        self.address_changed = true;
         if !value.enabled() {
             // SDM Vol. 3A, section "Local APIC State After It Has Been Software Disabled".
             for number in Register::LVT_TIMER.0..=Register::LVT_ERROR.0 {
@@ -275,13 +324,20 @@ impl<P: VapicPage> LocalApic<P> {
         self.errors = ErrorStatus::new();
         self.nmi_pending = false;
         self.changed = true;
+        self.address_changed = true;
         self.derive_identity();
     }
 
     /// ID and, in x2APIC mode, the LDR that follows from it.
     fn derive_identity(&mut self) {
-        self.put(Register::ID, 0);
-        self.put(Register::LDR, if self.mode == Mode::X2Apic { 1 } else { 0 });
+        let id = u32::from(self.id);
+        let (id, logical) = match self.mode {
+            // SDM Vol. 3A, section "Logical Destination Mode in x2APIC Mode".
+            Mode::X2Apic => (id, id >> 4 << 16 | 1 << (id & 0xF)),
+            Mode::XApic | Mode::Disabled => (id << 24, 0),
+        };
+        self.put(Register::ID, id);
+        self.put(Register::LDR, logical);
     }
 
     fn spurious_vector(&self) -> SpuriousVector {

@@ -1,7 +1,6 @@
 use alloc::vec::Vec;
 
 use super::*;
-use crate::machine::devices::ioapic::{Message, MessageSink};
 use proptest::prelude::*;
 use x86_defs::apic::{TIMER_PERIODIC, TIMER_TSC_DEADLINE};
 
@@ -214,13 +213,7 @@ fn requests_set_rvi_and_eoi_clears_svi() {
 #[test]
 fn a_level_interrupt_tells_the_io_apic_of_its_end() {
     let mut apic = xapic();
-    apic.deliver(Message {
-        vector: 0x39,
-        delivery_mode: 0,
-        destination: 0,
-        logical: false,
-        level_triggered: true,
-    });
+    apic.request(0x39, true);
     deliver(&mut apic);
     assert_eq!(
         apic.write_page(0xB0, &[0; 4], 0),
@@ -256,32 +249,70 @@ fn a_software_disabled_apic_takes_no_interrupt_and_masks_its_lvt() {
 }
 
 #[test]
-fn an_ipi_reaches_self_by_every_form_that_names_it() {
-    // (ICR, arrives) with vector 41H.
-    let table = [
-        (0x0004_0041, true),
-        (0x0008_0041, true),
-        (0x000C_0041, false),
-        (0x0000_0041, true),
-        (1 << 32 | 0x0041, false),
-        (0xFFFF_FFFF_0000_0041, true),
-        (1 << 32 | 0x0841, true),
-        (2 << 32 | 0x0841, false),
-        (1 << 48 | 1 << 32 | 0x0841, false),
-        (0x0004_0541, false),
-        (0x0004_0641, false),
-    ];
-    for (command, arrives) in table {
-        let mut apic = enabled();
-        apic.write_msr(Register::ICR, command, 0).unwrap();
-        assert_eq!(apic.interrupt_pending(), arrives, "{command:#x}");
-        assert_eq!(apic.read_msr(Register::ICR, 0), Ok(command));
+fn a_command_is_its_callers_to_deliver_in_the_width_of_the_mode() {
+    let mut apic = enabled();
+    let effect = apic.write_msr(Register::ICR, 3 << 32 | 0x0841, 0).unwrap();
+    let command = InterruptCommand::from(3 << 32 | 0x0841);
+    assert_eq!(
+        effect,
+        Effect::Command {
+            command,
+            wide: true
+        }
+    );
+    assert_eq!(apic.read_msr(Register::ICR, 0), Ok(3 << 32 | 0x0841));
+    let mut apic = xapic();
+    assert_eq!(
+        apic.write_page(0x310, &0x0300_0000u32.to_le_bytes(), 0),
+        Effect::None
+    );
+    let effect = apic.write_page(0x300, &0x0841u32.to_le_bytes(), 0);
+    assert_eq!(
+        effect,
+        Effect::Command {
+            command,
+            wide: false
+        }
+    );
+}
+
+#[test]
+fn an_apic_is_found_by_its_id_or_its_logical_address() {
+    let after = |id, base: u64| {
+        let mut apic = LocalApic::after_reset(Page::default(), 40, id);
+        apic.set_base(base).unwrap();
+        apic.address()
+    };
+    let to = |value, logical, wide| Destination {
+        value,
+        logical,
+        wide,
+    };
+    let (x2, x) = (after(9, BASE | 0xC00), after(9, BASE | 0x800));
+    assert_eq!((x2.logical, x.logical), (1 << 9, 0));
+    for (destination, x2apic, xapic) in [
+        (to(9, false, true), true, true),
+        (to(9, false, false), true, true),
+        (to(8, false, true), false, false),
+        (to(u32::MAX, false, true), true, true),
+        (to(0xFF, false, true), false, false),
+        (to(0xFF, false, false), true, true),
+        (to(1 << 9, true, true), true, false),
+        (to(1 << 16 | 1 << 9, true, true), false, false),
+        (to(u32::MAX, true, true), true, true),
+    ] {
+        assert_eq!(x2.is_destination(destination), x2apic, "{destination:?}");
+        assert_eq!(x.is_destination(destination), xapic, "{destination:?}");
     }
+    for address in [x2, x] {
+        assert_eq!(Address::from_bits(address.into_bits()), Some(address));
+    }
+    assert_eq!(Address::from_bits(0), None);
 }
 
 #[test]
 fn xapic_logical_destinations_follow_the_format_register() {
-    for (dfr, ldr, destination, arrives) in [
+    for (dfr, ldr, value, arrives) in [
         (0xFFFF_FFFFu32, 0x0100_0000u32, 0x01u32, true),
         (0xFFFF_FFFF, 0x0100_0000, 0x02, false),
         (0x0FFF_FFFF, 0x2100_0000, 0x21, true),
@@ -291,20 +322,38 @@ fn xapic_logical_destinations_follow_the_format_register() {
         let mut apic = xapic();
         apic.write_page(0xE0, &dfr.to_le_bytes(), 0);
         apic.write_page(0xD0, &ldr.to_le_bytes(), 0);
-        apic.write_page(0x310, &(destination << 24).to_le_bytes(), 0);
-        apic.write_page(0x300, &0x0841u32.to_le_bytes(), 0);
+        let destination = Destination {
+            value,
+            logical: true,
+            wide: false,
+        };
         assert_eq!(
-            apic.interrupt_pending(),
+            apic.address().is_destination(destination),
             arrives,
-            "{dfr:#x} {ldr:#x} {destination:#x}"
+            "{dfr:#x} {ldr:#x} {value:#x}"
         );
     }
 }
 
 #[test]
-fn an_nmi_to_self_is_kept_until_taken() {
+fn init_leaves_identity_and_mode() {
+    let mut apic = LocalApic::after_reset(Page::default(), 40, 5);
+    apic.set_base(BASE | 0xC00).unwrap();
+    apic.write_msr(Register::SVR, 0x1FF, 0).unwrap();
+    apic.request(0x31, false);
+    apic.request_nmi();
+    apic.init();
+    assert_eq!((apic.base(), apic.mode()), (BASE | 0xC00, Mode::X2Apic));
+    assert_eq!(apic.read_msr(Register::ID, 0), Ok(5));
+    assert_eq!(apic.read_msr(Register::SVR, 0), Ok(0xFF));
+    assert!(!apic.interrupt_pending() && !apic.nmi_pending());
+    assert!(!apic.address().accepts);
+}
+
+#[test]
+fn an_nmi_is_kept_until_taken() {
     let mut apic = enabled();
-    apic.write_msr(Register::ICR, 0x0004_0400, 0).unwrap();
+    apic.request_nmi();
     assert!(apic.nmi_pending());
     assert!(apic.take_nmi());
     assert!(!apic.take_nmi());

@@ -5,10 +5,13 @@ use tdcall::leaf::MetadataError;
 use x86_defs::rflags;
 
 use super::L2;
+use super::signals::Woken;
+use crate::machine::devices::Device;
 use crate::machine::host;
+use crate::machine::notices::SERVES;
 use crate::run::end::{End, Failure};
 use crate::run::environment::{Environment, Processor};
-use crate::vcpu::processor::Deadline;
+use crate::vcpu::processor::{Activity, Deadline};
 
 /// As far ahead as the module is asked for a deadline, where it refused a later one.
 const NEAR_DEADLINE: u64 = 1 << 31;
@@ -34,34 +37,80 @@ impl<E: Environment> L2<'_, E> {
         self.vcpu.vmcs.end_interrupt_shadow()?;
         let enabled = self.vcpu.vmcs.rflags() & rflags::IF != 0;
         let mut armed = None;
+        if !enabled {
+            return self.park(rip);
+        }
         loop {
-            self.run_timers();
-            self.serve_devices();
+            if self.hear_in_halt()? == Halt::Over {
+                return Ok(());
+            }
             let pending = self.vcpu.apic.interrupt_pending() || self.external_interrupt_pending();
-            if self.vcpu.apic.nmi_pending() || enabled && pending {
-                break;
+            if self.vcpu.apic.nmi_pending() || pending {
+                return Ok(());
             }
-            if !enabled {
-                // The only processor, and nothing sends NMIs: nobody can wake it.
-                return Err(End::Halted { rip });
-            }
-            let expiry = self.timer_expiry();
+            let expiry = earlier(
+                self.timer_expiry(),
+                self.vcpu.kicks.recheck(self.patience()),
+            );
             if armed != Some(expiry) {
                 // A host that refuses leaves L1 without a timer: it then polls.
                 let _ = host::arm_timer(self.machine.td, expiry);
                 armed = Some(expiry);
             }
-            self.vcpu.processor.halt(self.machine.td);
-            let interrupts = self.vcpu.processor.take_interrupts();
-            if interrupts.timer {
+            if self.wait()? == Woken::ByTimer {
                 // One-shot: if L2's deadline is still to come, it has to be armed again.
                 armed = None;
             }
-            if interrupts.console {
-                self.machine.devices.receive(&mut self.vcpu.apic);
+        }
+    }
+
+    /// Halted with interrupts disabled: an NMI or INIT ends that, which only another processor sends. The machine's
+    /// devices and timers are served meanwhile.
+    fn park(&mut self, rip: u64) -> Result<(), End> {
+        if self.hear_in_halt()? == Halt::Over || self.vcpu.apic.nmi_pending() {
+            return Ok(());
+        }
+        self.fall_asleep(rip)?;
+        let mut armed = None;
+        loop {
+            if self.is_signalled() {
+                self.machine.ending.wakes();
+                if self.hear_in_halt()? == Halt::Over || self.vcpu.apic.nmi_pending() {
+                    return Ok(());
+                }
+                self.fall_asleep(rip)?;
+            }
+            self.run_timers();
+            self.serve_in_halt();
+            let expiry = earlier(
+                self.timer_expiry(),
+                self.vcpu.kicks.recheck(self.patience()),
+            );
+            if armed != Some(expiry) {
+                let _ = host::arm_timer(self.machine.td, expiry);
+                armed = Some(expiry);
+            }
+            if self.wait()? == Woken::ByTimer {
+                armed = None;
             }
         }
-        Ok(())
+    }
+
+    /// Looks at timers, devices and what others have posted.
+    fn hear_in_halt(&mut self) -> Result<Halt, End> {
+        self.hear()?;
+        self.run_timers();
+        self.serve_in_halt();
+        Ok(match self.vcpu.activity {
+            Activity::Active => Halt::On,
+            Activity::WaitsForStartUp { .. } => Halt::Over,
+        })
+    }
+
+    /// The processor that looks after the devices may not leave them for long.
+    fn serve_in_halt(&mut self) {
+        self.vcpu.look_at_devices |= self.vcpu.index == SERVES;
+        self.serve_devices();
     }
 
     /// The module's timer ran out: L2's deadline, or as far towards it as the module counts.
@@ -71,19 +120,33 @@ impl<E: Environment> L2<'_, E> {
         self.vcpu.deadline = Deadline::Passed;
     }
 
-    /// TSC value at which a timer of L2's next expires: the local APIC's, or the machine's.
+    /// TSC value at which a timer next expires: the local APIC's, or what the processor serves of the machine's.
     pub(super) fn timer_expiry(&self) -> Option<u64> {
-        let machine = self.machine.devices.timer_expiry();
-        match (self.vcpu.apic.timer_expiry(), machine) {
-            (Some(own), Some(machine)) => Some(own.min(machine)),
-            (own, machine) => own.or(machine),
+        let own = self.vcpu.apic.timer_expiry();
+        if self.vcpu.index != SERVES {
+            return own;
         }
+        let notices = &self.machine.notices;
+        earlier(own, earlier(notices.timer.get(), notices.tpm.get()))
     }
 
     fn run_timers(&mut self) {
         let now = self.vcpu.processor.tsc();
         self.vcpu.apic.run_timer(now);
-        self.machine.devices.run_timers(now, &mut self.vcpu.apic);
+        if self.vcpu.index != SERVES {
+            return;
+        }
+        let machine = &*self.machine;
+        let is_due = |expiry: Option<u64>| expiry.is_some_and(|expiry| expiry <= now);
+        if is_due(machine.notices.tpm.get())
+            && let Some(mut tpm) = machine.try_tpm()
+        {
+            tpm.expire(now);
+        }
+        if is_due(machine.notices.timer.get()) {
+            let mut router = self.vcpu.router(machine);
+            machine.devices().run_timers(now, &mut router);
+        }
     }
 
     /// Gives the module L2's next timer expiry.
@@ -106,5 +169,21 @@ impl<E: Environment> L2<'_, E> {
             }
             Err(failure) => Err(failure),
         }
+    }
+}
+
+/// Whether a processor is still halted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Halt {
+    /// It is.
+    On,
+    /// It had INIT, and waits to be started.
+    Over,
+}
+
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

@@ -31,6 +31,7 @@ impl<E: Environment> L2<'_, E> {
         self.machine.cpuid.get(leaf, subleaf, || Dynamic {
             os_xsave: self.vcpu.vmcs.cr4() & cr4::OSXSAVE != 0,
             xcr0: self.vcpu.processor.l2_xcr0(),
+            id: self.vcpu.index as u8,
         })
     }
 

@@ -5,13 +5,14 @@ use l2_exit::{MmioBus, mmio};
 use x86_defs::paging::PAGE_4K;
 
 use super::L2;
-use crate::machine::Machine;
-use crate::machine::devices::Devices;
-use crate::machine::host::HostPorts;
-use crate::machine::map::{self, Row};
+use crate::machine::devices::Device;
+use crate::machine::map::{self, Id, Row};
+use crate::machine::peers::Router;
+use crate::machine::{DevicesHeld, Machine, TpmHeld};
 use crate::run::end::{End, GuestError};
 use crate::run::environment::{Environment, L2Memory, Owner, Processor};
 use crate::vcpu::apic::{Effect, LocalApic};
+use crate::vcpu::processor::Near;
 
 /// So many host-routed exits in a row that do not fit the instruction at L2's RIP are taken for
 /// late news. One more, and L2 is stuck at an instruction that cannot be emulated.
@@ -20,7 +21,9 @@ const STALE_HINTS: u32 = 16;
 /// What answers in a page of L2's guest-physical addresses.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Window {
-    /// A device of the machine's.
+    /// The TPM.
+    Tpm(&'static Row<u64>),
+    /// Another device of the machine's.
     Device(&'static Row<u64>),
     /// The PCI bus: configuration space, and the devices' BARs.
     Pci,
@@ -28,15 +31,25 @@ pub(super) enum Window {
     LocalApic,
 }
 
+/// The lock of what an instruction accesses: held to its end, so that what it reads and writes is one access to the
+/// other processors, as a locked instruction demands.
+enum Lock<'a, 't, E: Environment> {
+    None,
+    Devices(DevicesHeld<'a, 't, E>),
+    Tpm(TpmHeld<'a, E>),
+}
+
+/// Another processor has the TPM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::vcpu::exits) struct Busy;
+
 /// L2's guest-physical addresses outside its memory.
 pub(super) struct Bus<'a, 't, E: Environment> {
-    devices: &'a mut Devices<E::Tpm, HostPorts<'t, E::Raw>>,
-    apic: &'a mut LocalApic<E::Vapic>,
-    memory: &'a E::Memory,
-    processor: &'a E::Processor,
-    shared_bit: u64,
+    machine: &'a Machine<'t, E>,
+    near: Near<'a, E>,
     /// The page of the access, and what is in it. Windows are whole pages.
     looked_up: (u64, Option<Window>),
+    lock: Lock<'a, 't, E>,
 }
 
 const fn page(gpa: u64) -> u64 {
@@ -45,21 +58,23 @@ const fn page(gpa: u64) -> u64 {
 
 impl<'a, 't, E: Environment> Bus<'a, 't, E> {
     /// For an access at `gpa` (without the shared bit), where `window` is.
-    pub(super) fn new(
-        machine: &'a mut Machine<'t, E>,
-        apic: &'a mut LocalApic<E::Vapic>,
-        processor: &'a E::Processor,
+    fn new(
+        machine: &'a Machine<'t, E>,
+        near: Near<'a, E>,
         gpa: u64,
         window: Option<Window>,
-    ) -> Self {
-        Self {
-            devices: &mut machine.devices,
-            apic,
-            memory: &machine.memory,
-            processor,
-            shared_bit: machine.shared_bit,
+    ) -> Result<Self, Busy> {
+        let lock = match window {
+            Some(Window::Tpm(_)) => Lock::Tpm(machine.try_tpm().ok_or(Busy)?),
+            Some(Window::Device(_) | Window::Pci) => Lock::Devices(machine.devices()),
+            Some(Window::LocalApic) | None => Lock::None,
+        };
+        Ok(Self {
+            machine,
+            near,
             looked_up: (page(gpa), window),
-        }
+            lock,
+        })
     }
 
     /// What is at `gpa` (without the shared bit). Looked up once for the page of the access.
@@ -68,53 +83,92 @@ impl<'a, 't, E: Environment> Bus<'a, 't, E> {
         if known == page(gpa) {
             window
         } else {
-            window_of(self.devices, self.apic, gpa)
+            window_of(self.machine, self.near.router.own, gpa)
         }
+    }
+
+    /// Calls `with` with the devices. The TPM's lock may be held: the order is that one first.
+    fn with_devices(
+        &mut self,
+        with: impl FnOnce(&mut DevicesHeld<'_, 't, E>, &mut Router<'_, E::Vapic>),
+    ) {
+        match &mut self.lock {
+            Lock::Devices(devices) => with(devices, &mut self.near.router),
+            Lock::None | Lock::Tpm(_) => with(&mut self.machine.devices(), &mut self.near.router),
+        }
+    }
+
+    /// Calls `with` with the TPM. An instruction that comes to it from another device gives that one's lock back
+    /// first, and waits.
+    fn with_tpm(&mut self, with: impl FnOnce(&mut E::Tpm)) {
+        self.machine.count_tpm_access();
+        if let Lock::Tpm(tpm) = &mut self.lock {
+            with(tpm);
+            return;
+        }
+        self.lock = Lock::None;
+        with(&mut self.machine.tpm());
     }
 }
 
-fn window_of<T, H, P: crate::run::environment::VapicPage>(
-    devices: &Devices<T, H>,
-    apic: &LocalApic<P>,
+fn window_of<E: Environment>(
+    machine: &Machine<'_, E>,
+    apic: &LocalApic<E::Vapic>,
     gpa: u64,
 ) -> Option<Window> {
     match map::memory(gpa) {
+        Some(row) if row.device == Id::Tpm => Some(Window::Tpm(row)),
         Some(row) => Some(Window::Device(row)),
-        None if devices.pci.claims(gpa) => Some(Window::Pci),
+        None if machine.pci.is_some_and(|window| window.contains(gpa)) => Some(Window::Pci),
         None => apic.has_page(gpa).then_some(Window::LocalApic),
     }
 }
 
 impl<E: Environment> MmioBus for Bus<'_, '_, E> {
     fn claims(&self, gpa: u64) -> bool {
-        let gpa = gpa & !self.shared_bit;
+        let gpa = gpa & !self.machine.shared_bit;
         // Where nothing is, reads are all ones and writes are lost, as on a PC.
-        self.window(gpa).is_some() || self.memory.owner(gpa) == Owner::Nobody
+        self.window(gpa).is_some() || self.machine.memory.owner(gpa) == Owner::Nobody
     }
 
     fn read(&mut self, gpa: u64, into: &mut [u8]) {
-        let gpa = gpa & !self.shared_bit;
+        let gpa = gpa & !self.machine.shared_bit;
         match self.window(gpa) {
-            Some(Window::Device(row)) => self.devices.read_memory(row, gpa, into),
-            Some(Window::Pci) => self.devices.pci.read_memory(gpa, into),
+            Some(Window::Tpm(row)) => self.with_tpm(|tpm| tpm.read(row.offset(gpa), into)),
+            Some(Window::Device(row)) => {
+                self.with_devices(|devices, _| devices.read_memory(row, gpa, into));
+            }
+            Some(Window::Pci) => {
+                *self.near.look_at_devices = true;
+                self.with_devices(|devices, _| devices.pci.read_memory(gpa, into));
+            }
             Some(Window::LocalApic) => {
-                self.apic
-                    .read_page(gpa & (PAGE_4K - 1), self.processor.tsc(), into);
+                let (offset, now) = (gpa & (PAGE_4K - 1), self.near.processor.tsc());
+                self.near.router.own.read_page(offset, now, into);
             }
             None => into.fill(0xFF),
         }
     }
 
     fn write(&mut self, gpa: u64, from: &[u8]) {
-        let gpa = gpa & !self.shared_bit;
+        let gpa = gpa & !self.machine.shared_bit;
         match self.window(gpa) {
-            Some(Window::Device(row)) => self.devices.write_memory(row, gpa, from, self.apic),
-            Some(Window::Pci) => self.devices.pci.write_memory(gpa, from),
+            Some(Window::Tpm(row)) => self.with_tpm(|tpm| tpm.write(row.offset(gpa), from)),
+            Some(Window::Device(row)) => {
+                self.with_devices(|devices, router| devices.write_memory(row, gpa, from, router));
+            }
+            Some(Window::Pci) => {
+                *self.near.look_at_devices = true;
+                self.with_devices(|devices, _| devices.pci.write_memory(gpa, from));
+            }
             Some(Window::LocalApic) => {
-                let now = self.processor.tsc();
-                let effect = self.apic.write_page(gpa & (PAGE_4K - 1), from, now);
-                if let Effect::EndOfInterrupt(vector) = effect {
-                    self.devices.ioapic.end_of_interrupt(vector, self.apic);
+                let (offset, now) = (gpa & (PAGE_4K - 1), self.near.processor.tsc());
+                match self.near.router.own.write_page(offset, from, now) {
+                    Effect::None => {}
+                    Effect::EndOfInterrupt(vector) => self.with_devices(|devices, router| {
+                        devices.ioapic.end_of_interrupt(vector, router);
+                    }),
+                    Effect::Command { command, wide } => self.near.router.command(command, wide),
                 }
             }
             None => {}
@@ -125,20 +179,20 @@ impl<E: Environment> MmioBus for Bus<'_, '_, E> {
 impl<'t, E: Environment> L2<'t, E> {
     /// What is at `gpa`, without the shared bit.
     fn window(&self, gpa: u64) -> Option<Window> {
-        window_of(&self.machine.devices, &self.vcpu.apic, gpa)
+        window_of(&self.machine, &self.vcpu.apic, gpa)
     }
 
     /// The bus for an access at `gpa`, without the shared bit.
-    pub(super) fn bus(&mut self, gpa: u64) -> Bus<'_, 't, E> {
+    pub(super) fn bus(&mut self, gpa: u64) -> Result<Bus<'_, 't, E>, Busy> {
         let window = self.window(gpa);
-        let vcpu = &mut self.vcpu;
-        Bus::new(
-            &mut self.machine,
-            &mut vcpu.apic,
-            &vcpu.processor,
-            gpa,
-            window,
-        )
+        let (near, _, _) = self.vcpu.split(&self.machine);
+        Bus::new(&self.machine, near, gpa, window)
+    }
+
+    /// Another processor has the TPM: this one goes back to L2, which comes to the same instruction again.
+    pub(super) fn wait_for_tpm(&mut self) {
+        self.vcpu.statistics.tpm_busy += 1;
+        core::hint::spin_loop();
     }
 
     pub(super) fn memory_access(
@@ -170,17 +224,14 @@ impl<'t, E: Environment> L2<'t, E> {
                 }
             }
         }
-        let (machine, vcpu) = (&mut self.machine, &mut self.vcpu);
-        let mut bus = Bus::new(machine, &mut vcpu.apic, &vcpu.processor, gpa, window);
-        let memory = bus.memory;
-        let result = mmio::emulate(
-            exit,
-            violation,
-            &mut vcpu.vmcs,
-            memory,
-            &mut bus,
-            &mut vcpu.decoded,
-        );
+        let (near, vmcs, decoded) = self.vcpu.split(&self.machine);
+        let Ok(mut bus) = Bus::new(&self.machine, near, gpa, window) else {
+            self.wait_for_tpm();
+            return Ok(());
+        };
+        let memory = &self.machine.memory;
+        let result = mmio::emulate(exit, violation, vmcs, memory, &mut bus, decoded);
+        drop(bus);
         match result {
             Ok(outcome) => {
                 self.vcpu.stale_hints = 0;

@@ -1,4 +1,4 @@
-//! L2's machine: one vCPU, its devices, and the loop that runs it.
+//! A virtual processor of L2's on its machine, and the loop that runs it.
 //!
 //! One file for each kind of exit; this one enters L2 and hands out what comes back.
 
@@ -8,11 +8,13 @@ mod instruction;
 mod memory;
 mod msr;
 mod ports;
+mod signals;
 mod tdvmcall;
+
+use alloc::sync::Arc;
 
 use l2_exit::exit::{ControlRegisterAccess, Exit, Origin, Reason};
 use l2_exit::{Event, Vcpu, mmio};
-use tdcall::Td;
 use tdx_defs::field::TdAttributes;
 use tdx_defs::vmcs::VmcsField;
 use tdx_defs::vp_enter;
@@ -20,111 +22,178 @@ use x86_defs::exception;
 
 use crate::launch::boot::EntryState;
 use crate::machine::Machine;
-use crate::machine::devices::pci::Bus;
+use crate::machine::notices::SERVES;
 use crate::run::Statistics;
 use crate::run::end::{End, Failure, GuestError, Snapshot};
 use crate::run::environment::{Environment, Layout, Processor};
 use crate::vcpu::apic::{Effect, Mode};
-use crate::vcpu::processor::{Deadline, VirtualProcessor};
+use crate::vcpu::processor::{Activity, Deadline, VirtualProcessor};
 use crate::vcpu::{InitialState, Refusal};
 
-/// What the image puts into a [`L2`].
-pub struct Parts<E: Environment> {
+/// What a virtual processor of L2's is made of.
+pub struct ProcessorParts<E: Environment> {
     /// The processor that L1 runs on.
     pub processor: E::Processor,
-    /// L2's memory.
-    pub memory: E::Memory,
-    /// L2's virtual-APIC page.
+    /// Its virtual-APIC page.
     pub vapic: E::Vapic,
-    /// The TPM.
-    pub tpm: E::Tpm,
-    /// The devices on its PCI bus, if it has any.
-    pub bus: Option<Bus>,
 }
 
-/// L2: a machine, and the virtual processor that runs on it.
+/// A virtual processor of L2's, and the machine that it shares with the others.
 pub struct L2<'t, E: Environment> {
-    machine: Machine<'t, E>,
+    machine: Arc<Machine<'t, E>>,
     vcpu: VirtualProcessor<'t, E>,
 }
 
 impl<'t, E: Environment> L2<'t, E> {
-    /// A machine in `state`, ready to run. Device interrupts of L1's own are the image's to set
-    /// up ([`crate::machine::host`]).
+    /// The processor `layout.index` of `machine`. The first is ready to run in state `boot`, the others wait to be
+    /// started by it. To be called on the virtual processor of the TD that will run it. Device interrupts of L1's own
+    /// are the image's to set up ([`crate::machine::host`]).
     pub fn new(
-        td: &'t Td<E::Raw>,
+        machine: Arc<Machine<'t, E>>,
         layout: &Layout,
-        parts: Parts<E>,
-        state: &EntryState,
+        parts: ProcessorParts<E>,
+        boot: &EntryState,
     ) -> Result<Self, Failure> {
         mmio::prepare();
-        let machine = Machine::new(
-            td,
-            layout.shared_bit,
-            parts.memory,
-            parts.tpm,
-            parts.bus,
-            |leaf, sub| parts.processor.cpuid(leaf, sub),
-        )?;
-        let mut vcpu = VirtualProcessor::new(&machine, layout.vm, parts.processor, parts.vapic);
-        vcpu.vmcs.set_up(&InitialState {
-            entry: state,
+        let vcpu = VirtualProcessor::new(&machine, layout, parts.processor, parts.vapic);
+        let mut l2 = Self { machine, vcpu };
+        if l2.machine.peers.count() > 1 {
+            // What the host answers to L1 is good enough to address an interrupt to the host's own processor by.
+            let topology = l2.vcpu.processor.cpuid(0xB, 0);
+            l2.machine
+                .peers
+                .publish_host_id(l2.vcpu.index, topology.edx);
+        }
+        let waiting;
+        let entry = match l2.vcpu.activity {
+            Activity::Active => boot,
+            Activity::WaitsForStartUp { .. } => {
+                waiting = l2.after_init();
+                &waiting
+            }
+        };
+        l2.vcpu.vmcs.set_up(&InitialState {
+            entry,
             vapic: layout.vapic,
-            x2apic: vcpu.apic.mode() == Mode::X2Apic,
+            x2apic: l2.vcpu.apic.mode() == Mode::X2Apic,
             user_wait: false,
         })?;
-        Ok(Self { machine, vcpu })
+        l2.publish_address();
+        Ok(l2)
     }
 
-    /// Runs L2 to its end. A reset of the machine has reached every device when it is told: whatever the host
-    /// then does, the TPM has had its _TPM_Init.
-    pub fn run(&mut self) -> End {
+    /// Runs the processor to the end of L2's run, which may come on any of them: None if it came on another one. Where
+    /// it came here, the others have stopped when it is told. A reset of the machine has reached every device
+    /// then: whatever the host does, the TPM has had its _TPM_Init.
+    pub fn run(&mut self) -> Option<End> {
         loop {
             if let Err(end) = self.step() {
-                if end == End::Reset {
-                    self.machine.devices.reset();
+                let end = self.conclude(end);
+                if end == Some(End::Reset) {
+                    self.machine.reset();
                 }
                 return end;
             }
         }
     }
 
-    /// Enters L2 once and answers its exit.
+    /// Enters L2 once and answers its exit, or waits once for what makes it run.
     pub fn step(&mut self) -> Result<(), End> {
+        self.hear()?;
+        if let Activity::WaitsForStartUp { asleep } = self.vcpu.activity {
+            return self.wait_for_start_up(asleep);
+        }
         self.prepare_entry()?;
-        let (outcome, exit) = self.vcpu.vmcs.enter(&mut self.vcpu.processor)?;
+        let Some((outcome, exit)) = self.enter()? else {
+            return Ok(());
+        };
         self.vcpu.statistics.count(&outcome);
-        if self.vcpu.processor.take_interrupts().console {
-            self.machine.devices.receive(&mut self.vcpu.apic);
+        let interrupts = self.vcpu.processor.take_interrupts();
+        self.vcpu.look_at_devices |= interrupts.devices;
+        if interrupts.console {
+            self.receive();
         }
         self.answer(&exit, &outcome)?;
         self.serve_devices();
+        self.send_kicks()?;
         match self.vcpu.vmcs.take_failure() {
             Some(failure) => Err(End::Failure(failure)),
             None => Ok(()),
         }
     }
 
-    /// Lets the devices on the PCI bus do what L2 or the host has given them to do.
-    fn serve_devices(&mut self) {
-        let Machine {
-            devices, memory, ..
-        } = &mut self.machine;
-        devices.pci.serve(memory, &mut self.vcpu.apic);
+    /// Enters L2, unless something has been posted since [`L2::hear`].
+    fn enter(&mut self) -> Result<Option<(vp_enter::Outcome, Exit)>, Failure> {
+        let Some(mailbox) = self.machine.peers.mailbox(self.vcpu.index) else {
+            return Ok(None);
+        };
+        if !mailbox.depart() {
+            return Ok(None);
+        }
+        let result = self.vcpu.vmcs.enter(&mut self.vcpu.processor);
+        mailbox.arrive();
+        result.map(Some)
     }
 
-    /// Counts so far.
+    /// Takes what arrived on the serial line.
+    fn receive(&mut self) {
+        let machine = &*self.machine;
+        machine.devices().receive(&mut self.vcpu.router(machine));
+    }
+
+    /// Lets the devices on the PCI bus do what L2 or the host has given them to do: where this processor knows of
+    /// something, or is the one that looks after them, and nobody else does at the moment.
+    fn serve_devices(&mut self) {
+        let machine = &*self.machine;
+        if machine.pci.is_none() {
+            return;
+        }
+        let devices = match self.vcpu.look_at_devices {
+            true => Some(machine.devices()),
+            false if self.vcpu.index == SERVES => machine.try_devices(),
+            false => None,
+        };
+        if let Some(mut devices) = devices {
+            self.vcpu.look_at_devices = false;
+            let mut router = self.vcpu.router(machine);
+            devices.pci.serve(&machine.memory, &mut router);
+        }
+    }
+
+    /// Counts so far: of this processor, and of those that have stopped.
     pub fn statistics(&self) -> Statistics {
-        let mut statistics = self.vcpu.statistics.clone();
-        statistics.tpm_accesses = self.machine.devices.tpm_accesses();
-        statistics.decoded = self.vcpu.decoded.statistics();
+        let mut statistics = self.machine.ending.statistics();
+        statistics.add(&self.own_statistics());
+        statistics.tpm_accesses = self.machine.tpm_accesses();
         statistics
     }
 
-    /// Logs the counts, and what each device on the PCI bus has moved.
+    fn own_statistics(&self) -> Statistics {
+        let mut statistics = self.vcpu.statistics.clone();
+        statistics.decoded = self.vcpu.decoded.statistics();
+        statistics.kicks = self.vcpu.kicks.count;
+        statistics.kicks_repeated = self.vcpu.kicks.repeated;
+        statistics
+    }
+
+    /// Logs the counts, how the locks were used where there are several processors, and what each device on the PCI
+    /// bus has moved.
     pub fn log_figures(&self) {
         self.statistics().log();
-        self.machine.devices.pci.log_traffic();
+        if self.machine.peers.count() > 1 {
+            for (name, figures) in self.machine.lock_figures() {
+                log::info!(
+                    target: "lock",
+                    name,
+                    taken = figures.taken,
+                    contended = figures.contended,
+                    total = figures.total,
+                    longest = figures.longest;
+                    "lock of {name}: {figures}"
+                );
+            }
+        }
+        self.machine.devices().pci.log_traffic();
     }
 
     /// L2's registers and code, for a report to the host, in a TD whose `attributes` let the host
@@ -137,9 +206,9 @@ impl<'t, E: Environment> L2<'t, E> {
         })
     }
 
-    /// The TPM, once L2 is over.
-    pub fn tpm(&mut self) -> &mut E::Tpm {
-        &mut self.machine.devices.tpm
+    /// Calls `with` with the TPM, once L2 is over.
+    pub fn with_tpm(&mut self, with: impl FnOnce(&mut E::Tpm)) {
+        with(&mut self.machine.tpm());
     }
 
     /// Brings L2's VMCS to what the devices ask for. In a run of TPM accesses nothing changes,
@@ -154,7 +223,9 @@ impl<'t, E: Environment> L2<'t, E> {
             let x2apic = self.vcpu.apic.mode() == Mode::X2Apic;
             self.vcpu.vmcs.set_x2apic_native(x2apic)?;
         }
-        if let Some(vectors) = self.machine.devices.ioapic.take_changed_level_vectors() {
+        self.publish_address();
+        let known = &mut self.vcpu.level_generation;
+        if let Some(vectors) = self.machine.notices.level_vectors(known) {
             self.vcpu.vmcs.set_eoi_exits(vectors)?;
         }
         if self.vcpu.deadline != Deadline::Set(self.timer_expiry()) {
@@ -163,13 +234,18 @@ impl<'t, E: Environment> L2<'t, E> {
         if self.vcpu.apic.nmi_pending() && self.vcpu.vmcs.inject_nmi()? {
             self.vcpu.apic.take_nmi();
         }
-        if self.machine.devices.interrupt_output() {
-            self.external_interrupt()?;
-        }
+        self.external_interrupt()?;
         if let Some(status) = self.vcpu.apic.take_changed_status() {
             self.vcpu.vmcs.set_interrupt_status(status.bits());
         }
-        Ok(())
+        self.send_kicks()
+    }
+
+    /// Tells the other processors where interrupts reach this one.
+    fn publish_address(&mut self) {
+        if let Some(address) = self.vcpu.apic.take_changed_address() {
+            self.machine.peers.publish(self.vcpu.index, address);
+        }
     }
 
     fn answer(&mut self, exit: &Exit, outcome: &vp_enter::Outcome) -> Result<(), End> {
@@ -267,12 +343,15 @@ impl<'t, E: Environment> L2<'t, E> {
 
     /// Acts on what a write to the local APIC asked of the rest of the machine.
     fn apply(&mut self, effect: Effect) {
+        let machine = &*self.machine;
+        let mut router = self.vcpu.router(machine);
         match effect {
             Effect::None => {}
             Effect::EndOfInterrupt(vector) => {
-                let ioapic = &mut self.machine.devices.ioapic;
-                ioapic.end_of_interrupt(vector, &mut self.vcpu.apic);
+                let ioapic = &mut machine.devices().ioapic;
+                ioapic.end_of_interrupt(vector, &mut router);
             }
+            Effect::Command { command, wide } => router.command(command, wide),
         }
     }
 

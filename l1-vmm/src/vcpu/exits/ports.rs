@@ -4,67 +4,79 @@ use l2_exit::exit::{Exit, IoAccess};
 use l2_exit::{PortBus, Width, port_io};
 
 use super::L2;
-use crate::machine::devices::Devices;
+use crate::machine::DevicesHeld;
 use crate::machine::devices::power::Request;
-use crate::machine::host::HostPorts;
+use crate::machine::map::{self, Id};
 use crate::run::end::End;
 use crate::run::environment::{Environment, Processor};
-use crate::vcpu::apic::LocalApic;
+use crate::vcpu::processor::Near;
 
-/// L2's I/O ports.
+/// L2's I/O ports: those of the devices, held to the end of the instruction.
 struct Ports<'a, 't, E: Environment> {
-    devices: &'a mut Devices<E::Tpm, HostPorts<'t, E::Raw>>,
-    apic: &'a mut LocalApic<E::Vapic>,
-    processor: &'a E::Processor,
+    devices: DevicesHeld<'a, 't, E>,
+    near: Near<'a, E>,
 }
 
 impl<E: Environment> PortBus for Ports<'_, '_, E> {
     fn read(&mut self, port: u16, width: Width) -> u32 {
-        let now = self.processor.tsc();
-        self.devices.read_port(port, width, now, self.apic)
+        *self.near.look_at_devices |= is_pci(port);
+        let now = self.near.processor.tsc();
+        let router = &mut self.near.router;
+        self.devices.read_port(port, width, now, router)
     }
 
     fn write(&mut self, port: u16, width: Width, value: u32) {
-        let now = self.processor.tsc();
-        self.devices.write_port(port, width, value, now, self.apic);
+        *self.near.look_at_devices |= is_pci(port);
+        let now = self.near.processor.tsc();
+        let router = &mut self.near.router;
+        self.devices.write_port(port, width, value, now, router);
     }
+}
+
+fn is_pci(port: u16) -> bool {
+    map::PORTS
+        .iter()
+        .any(|row| row.device == Id::Pci && row.range.contains(&port))
 }
 
 impl<E: Environment> L2<'_, E> {
     pub(super) fn port_access(&mut self, exit: &Exit, access: &IoAccess) -> Result<(), End> {
-        let (machine, vcpu) = (&mut self.machine, &mut self.vcpu);
-        let mut ports = Ports::<E> {
-            devices: &mut machine.devices,
-            apic: &mut vcpu.apic,
-            processor: &vcpu.processor,
+        let (near, vmcs, _) = self.vcpu.split(&self.machine);
+        let mut ports = Ports {
+            devices: self.machine.devices(),
+            near,
         };
-        let result = port_io::emulate(exit, access, &mut vcpu.vmcs, &machine.memory, &mut ports);
+        let result = port_io::emulate(exit, access, vmcs, &self.machine.memory, &mut ports);
+        let request = ports.devices.take_power_request();
+        drop(ports);
         match result {
             Ok(outcome) => {
                 self.completed(outcome);
-                self.power_request()
+                answer(request)
             }
             Err(error) => Err(self.guest_error(error)),
         }
     }
 
     pub(super) fn read_port(&mut self, port: u16, width: Width) -> u32 {
-        let (now, apic) = (self.vcpu.processor.tsc(), &mut self.vcpu.apic);
-        self.machine.devices.read_port(port, width, now, apic)
+        let (near, _, _) = self.vcpu.split(&self.machine);
+        let devices = self.machine.devices();
+        Ports { devices, near }.read(port, width)
     }
 
     pub(super) fn write_port(&mut self, port: u16, width: Width, value: u32) -> Result<(), End> {
-        let (now, apic) = (self.vcpu.processor.tsc(), &mut self.vcpu.apic);
-        let devices = &mut self.machine.devices;
-        devices.write_port(port, width, value, now, apic);
-        self.power_request()
+        let (near, _, _) = self.vcpu.split(&self.machine);
+        let devices = self.machine.devices();
+        let mut ports = Ports { devices, near };
+        ports.write(port, width, value);
+        answer(ports.devices.take_power_request())
     }
+}
 
-    fn power_request(&mut self) -> Result<(), End> {
-        match self.machine.devices.take_power_request() {
-            Some(Request::PowerOff) => Err(End::PowerOff),
-            Some(Request::Reset) => Err(End::Reset),
-            None => Ok(()),
-        }
+fn answer(request: Option<Request>) -> Result<(), End> {
+    match request {
+        Some(Request::PowerOff) => Err(End::PowerOff),
+        Some(Request::Reset) => Err(End::Reset),
+        None => Ok(()),
     }
 }

@@ -13,6 +13,7 @@ use tdx_defs::ghci::{CompletionStatus, MmioWidth};
 use tdx_defs::status::{Code, Operand, Status};
 
 use super::L2;
+use super::memory::Busy;
 use crate::run::end::{End, GuestError};
 use crate::run::environment::{Environment, L2Memory};
 use crate::vcpu::Refusal;
@@ -50,6 +51,7 @@ impl<E: Environment> L2<'_, E> {
     pub(super) fn tdcall(&mut self, exit: &Exit) -> Result<(), End> {
         match tdvmcall::decode(exit, &self.vcpu.vmcs) {
             Ok(Tdcall::VmCall(call)) => match self.vmcall(call.function)? {
+                Answer::Again => self.wait_for_tpm(),
                 Answer::Reply(reply) => call.reply(exit, &mut self.vcpu.vmcs, reply),
                 Answer::Idle => {
                     let rip = self.vcpu.vmcs.rip();
@@ -95,8 +97,16 @@ impl<E: Environment> L2<'_, E> {
                 Err(Refusal::Fault(_)) => Reply::INVALID_OPERAND,
                 Err(Refusal::Failure(failure)) => return Err(End::Failure(failure)),
             },
-            SubFunction::MmioRead { gpa, width } => self.read_mmio(gpa, width),
-            SubFunction::MmioWrite { gpa, width, value } => self.write_mmio(gpa, width, value),
+            SubFunction::MmioRead { gpa, width } => match self.read_mmio(gpa, width) {
+                Ok(reply) => reply,
+                Err(Busy) => return Ok(Answer::Again),
+            },
+            SubFunction::MmioWrite { gpa, width, value } => {
+                match self.write_mmio(gpa, width, value) {
+                    Ok(reply) => reply,
+                    Err(Busy) => return Ok(Answer::Again),
+                }
+            }
             SubFunction::Wbinvd => Reply::SUCCESS,
             // Leaf 0: the base sub-functions of GHCI 1.0 and nothing more.
             SubFunction::GetTdVmCallInfo { leaf: 0 } => Reply {
@@ -116,37 +126,41 @@ impl<E: Environment> L2<'_, E> {
                 response,
                 vector,
                 ..
-            } => self.service(command, response, vector),
+            } => match self.service(command, response, vector) {
+                Ok(reply) => reply,
+                Err(Busy) => return Ok(Answer::Again),
+            },
             // Quotes are L1's own.
             _ => Reply::INVALID_OPERAND,
         };
         Ok(Answer::Reply(reply))
     }
 
-    fn read_mmio(&mut self, gpa: u64, width: MmioWidth) -> Reply {
+    fn read_mmio(&mut self, gpa: u64, width: MmioWidth) -> Result<Reply, Busy> {
         let mut bytes = [0; 8];
-        let mut bus = self.bus(gpa & !self.machine.shared_bit);
+        let mut bus = self.bus(gpa & !self.machine.shared_bit)?;
         let Some(into) = bytes
             .get_mut(..width.bytes() as usize)
             .filter(|_| bus.claims(gpa))
         else {
-            return Reply::INVALID_OPERAND;
+            return Ok(Reply::INVALID_OPERAND);
         };
         bus.read(gpa, into);
-        Reply::value(u64::from_le_bytes(bytes))
+        drop(bus);
+        Ok(Reply::value(u64::from_le_bytes(bytes)))
     }
 
-    fn write_mmio(&mut self, gpa: u64, width: MmioWidth, value: u64) -> Reply {
+    fn write_mmio(&mut self, gpa: u64, width: MmioWidth, value: u64) -> Result<Reply, Busy> {
         let bytes = value.to_le_bytes();
-        let mut bus = self.bus(gpa & !self.machine.shared_bit);
+        let mut bus = self.bus(gpa & !self.machine.shared_bit)?;
         let Some(from) = bytes
             .get(..width.bytes() as usize)
             .filter(|_| bus.claims(gpa))
         else {
-            return Reply::INVALID_OPERAND;
+            return Ok(Reply::INVALID_OPERAND);
         };
         bus.write(gpa, from);
-        Reply::SUCCESS
+        Ok(Reply::SUCCESS)
     }
 
     /// L2 has no shared memory, so the only conversion that succeeds is none.
@@ -159,6 +173,7 @@ impl<E: Environment> L2<'_, E> {
     }
 
     fn leaf(&self, leaf: Leaf) -> Completion {
+        let processors = self.machine.peers.count() as u64;
         match leaf {
             Leaf::VpInfo => match self.machine.td.vp_info() {
                 Ok(info) => completion(
@@ -166,9 +181,9 @@ impl<E: Environment> L2<'_, E> {
                     &[
                         (Gpr::Rcx, u64::from(info.gpaw.bits())),
                         (Gpr::Rdx, info.attributes.into_bits()),
-                        // One processor of one, number 0, whatever the TD has.
-                        (Gpr::R8, 1 << 32 | 1),
-                        (Gpr::R9, 0),
+                        // L2's processors, whatever the TD has: at most as many as there are, and this one's number.
+                        (Gpr::R8, processors << 32 | processors),
+                        (Gpr::R9, self.vcpu.index as u64),
                         (Gpr::R10, 0),
                         (Gpr::R11, 0),
                     ],
@@ -246,4 +261,6 @@ enum Answer {
     Reply(Reply),
     /// With success, once an interrupt is pending.
     Idle,
+    /// Not yet: L2 makes the call again.
+    Again,
 }

@@ -3,7 +3,9 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use l1_vmm::machine::host::{CONFIGURATION_VECTOR, CONSOLE_VECTOR, KICK_VECTOR, TIMER_VECTOR};
+use l1_vmm::machine::host::{
+    CONFIGURATION_VECTOR, CONSOLE_VECTOR, DEVICES_VECTOR, KICK_VECTOR, TIMER_VECTOR,
+};
 use x86::msr::{IA32_X2APIC_EOI, wrmsr};
 
 use super::stubs::Frame;
@@ -26,6 +28,8 @@ pub(crate) enum Vector {
     Timer = TIMER_VECTOR,
     /// The host's UART, through its I/O APIC.
     Console = CONSOLE_VECTOR,
+    /// The host's devices behind L2's.
+    Devices = DEVICES_VECTOR,
     /// Another processor of this TD: it says only that there is something to look at.
     Kick = KICK_VECTOR,
 }
@@ -54,7 +58,12 @@ pub(super) extern "sysv64" fn dispatch(frame: &mut Frame) {
 }
 
 fn interrupt(vector: u64) {
-    for own in [Vector::Timer, Vector::Console, Vector::Kick] {
+    for own in [
+        Vector::Timer,
+        Vector::Console,
+        Vector::Devices,
+        Vector::Kick,
+    ] {
         if u64::from(own as u8) == vector {
             per_cpu::noted().note(own);
         }
@@ -62,6 +71,7 @@ fn interrupt(vector: u64) {
     if u64::from(CONFIGURATION_VECTOR) == vector {
         // What is read behind it is the host's to change at any time.
         CONFIGURATION_CHANGES.fetch_add(1, Ordering::Relaxed);
+        per_cpu::noted().note(Vector::Devices);
     }
     // SAFETY: ends the interrupt at the local APIC, which is in x2APIC mode in every TD; the
     // register is virtualized by the processor and changes nothing else.

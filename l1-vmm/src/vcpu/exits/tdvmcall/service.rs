@@ -14,6 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_e
 
 use crate::run::environment::{Environment, L2Memory, Services};
 use crate::vcpu::exits::L2;
+use crate::vcpu::exits::memory::Busy;
 
 /// The longest command. None of the services takes more than a few bytes.
 const COMMAND_MAX: u32 = 0x1000;
@@ -45,18 +46,31 @@ mod status {
 impl<E: Environment> L2<'_, E> {
     /// Serves the command at `command` and leaves the response at `response`. The service is done
     /// when the call returns; where L2 asks to be notified, it is in the same moment.
-    pub(super) fn service(&mut self, command: u64, response: u64, vector: Option<u8>) -> Reply {
-        let Ok(()) = self.answer_service(command, response) else {
-            return Reply::INVALID_OPERAND;
-        };
+    pub(super) fn service(
+        &mut self,
+        command: u64,
+        response: u64,
+        vector: Option<u8>,
+    ) -> Result<Reply, Busy> {
+        let mut tpm = self.machine.try_tpm().ok_or(Busy)?;
+        let answered = self.answer_service(&mut tpm, command, response);
+        drop(tpm);
+        if answered.is_err() {
+            return Ok(Reply::INVALID_OPERAND);
+        }
         if let Some(vector) = vector {
             self.vcpu.apic.request(vector, false);
         }
-        Reply::SUCCESS
+        Ok(Reply::SUCCESS)
     }
 
     /// An error if there is nowhere to put a response.
-    fn answer_service(&mut self, command: u64, response: u64) -> Result<(), MemoryError> {
+    fn answer_service(
+        &self,
+        tpm: &mut E::Tpm,
+        command: u64,
+        response: u64,
+    ) -> Result<(), MemoryError> {
         let asked: Header = self.header(command)?;
         let room = self.header(response)?.length.get().min(RESPONSE_MAX);
         if room < HEADER || !self.machine.memory.is_l2(response, u64::from(room)) {
@@ -69,7 +83,7 @@ impl<E: Environment> L2<'_, E> {
                 .memory
                 .read(command + u64::from(HEADER), &mut data)?;
             let room = (room - HEADER) as usize;
-            self.machine.devices.tpm.serve(&asked.guid, &data, room)
+            tpm.serve(&asked.guid, &data, room)
         } else {
             Err(ServiceError::CommandLength)
         };

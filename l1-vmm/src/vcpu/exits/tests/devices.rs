@@ -128,6 +128,7 @@ fn console_input_is_fetched_when_the_host_interrupts() {
         seen.interrupts.push_back(Interrupts {
             timer: false,
             console: true,
+            devices: false,
         });
     }
     fixture.exit(HardwareExit::Interrupt).unwrap();

@@ -130,13 +130,15 @@ fn xsetbv_takes_what_the_td_has() {
             };
             platform.cpuid.insert((1, 0), one);
         });
-        fixture.platform.machine.cpuid = crate::machine::cpuid::CpuidTable::new(
+        let table = crate::machine::cpuid::CpuidTable::new(
             |leaf, subleaf| fixture.platform.vcpu.processor.cpuid(leaf, subleaf),
             &crate::machine::cpuid::Described {
                 tsc_ratio: 40,
                 xfam: 7,
+                processors: 1,
             },
         );
+        Arc::get_mut(&mut fixture.platform.machine).unwrap().cpuid = table;
         let registers = [
             (Register::Rcx, index),
             (Register::Rax, value),
@@ -243,7 +245,7 @@ fn power_ports_end_the_run() {
         };
         let registers = [(Register::Rax, value), (Register::Rdx, u64::from(port))];
         fixture.prepare_exit(&registers, HardwareExit::Io(io));
-        assert_eq!(fixture.platform.run(), end);
+        assert_eq!(fixture.platform.run(), Some(end.clone()));
         let resets = fixture.seen.borrow().tpm_resets;
         assert_eq!(resets, u32::from(end == End::Reset), "{port:#x}");
     }

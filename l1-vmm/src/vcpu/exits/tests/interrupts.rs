@@ -122,11 +122,17 @@ fn a_deadline_that_passes_in_l1_costs_no_entry() {
     assert_eq!(fixture.platform.vcpu.apic.status().rvi, 0xEC);
 }
 
+/// A command to the TPM leaves it with something to do.
+fn make_due(fixture: &mut Fixture, tsc: u64) {
+    fixture.seen.borrow_mut().tpm_due = Some(tsc);
+    fixture.platform.with_tpm(|_| ());
+}
+
 /// The ledger's acknowledgement is looked for whatever L2 does meanwhile.
 #[test]
 fn the_tpm_does_what_is_due_while_l2_computes_and_while_it_sleeps() {
     let mut fixture = Fixture::new(&[0xF4]);
-    fixture.seen.borrow_mut().tpm_due = Some(90_000);
+    make_due(&mut fixture, 90_000);
     fixture.model.push_run(|platform, _| {
         platform.tsc = 100_000;
         HardwareExit::Interrupt.into()
@@ -137,7 +143,7 @@ fn the_tpm_does_what_is_due_while_l2_computes_and_while_it_sleeps() {
     assert!(fixture.seen.borrow().tpm_did[0] >= 90_000);
 
     // Long past: before L2 is entered.
-    fixture.seen.borrow_mut().tpm_due = Some(0);
+    make_due(&mut fixture, 0);
     fixture.exit(HardwareExit::Interrupt).unwrap();
     assert_eq!(fixture.platform.statistics().exits(52), 1);
     assert_eq!(fixture.seen.borrow().tpm_did.len(), 2);
@@ -147,7 +153,7 @@ fn the_tpm_does_what_is_due_while_l2_computes_and_while_it_sleeps() {
     apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
     apic.write_msr(Apic::LVT_TIMER, 0x400EC, 0).unwrap();
     apic.set_deadline(9_000_000);
-    fixture.seen.borrow_mut().tpm_due = Some(5_000_000);
+    make_due(&mut fixture, 5_000_000);
     let on = [(Register::Rflags, 0x202), (Register::InterruptShadow, 1)];
     assert_eq!(fixture.exit_with(&on, HardwareExit::Hlt), Ok(()));
     assert_eq!(
@@ -184,10 +190,11 @@ fn raise_irq_0(fixture: &mut Fixture) {
         (0x21, 0xFE),
         (0x43, 0x34),
     ] {
-        let (width, apic) = (l2_exit::Width::Byte, &mut vcpu.apic);
-        machine.devices.write_port(port, width, value, 0, apic);
+        let router = &mut vcpu.router(machine);
+        let width = l2_exit::Width::Byte;
+        machine.devices().write_port(port, width, value, 0, router);
     }
-    assert!(machine.devices.interrupt_output());
+    assert!(machine.devices().interrupt_output());
 }
 
 const WINDOW: u64 = 1 << 2;
@@ -215,15 +222,15 @@ fn an_external_interrupt_waits_for_its_window() {
     fixture.platform.vcpu.vmcs.set_rflags(0x2);
     fixture.exit(HardwareExit::Interrupt).unwrap();
     assert_ne!(fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & WINDOW, 0);
-    assert!(fixture.platform.machine.devices.interrupt_output());
+    assert!(fixture.platform.machine.devices().interrupt_output());
     fixture
         .exit_with(&[(Register::Rflags, 0x202)], HardwareExit::InterruptWindow)
         .unwrap();
-    assert!(fixture.platform.machine.devices.interrupt_output());
+    assert!(fixture.platform.machine.devices().interrupt_output());
     fixture.exit(HardwareExit::Interrupt).unwrap();
     assert_eq!(fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & WINDOW, 0);
     assert_eq!(fixture.vmcs(VmcsField::ENTRY_INTERRUPTION_INFO), 0x30);
-    assert!(!fixture.platform.machine.devices.interrupt_output());
+    assert!(!fixture.platform.machine.devices().interrupt_output());
 }
 
 /// The module did not enter L2, because an interrupt of L1's was pending: the event is injected at the entry that
@@ -254,7 +261,7 @@ fn an_external_interrupt_that_lint0_holds_back_stays_in_the_8259() {
     raise_irq_0(&mut fixture);
     fixture.platform.vcpu.vmcs.set_rflags(0x202);
     assert_eq!(fixture.injected(), None);
-    assert!(fixture.platform.machine.devices.interrupt_output());
+    assert!(fixture.platform.machine.devices().interrupt_output());
     assert_eq!(fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & WINDOW, 0);
 }
 
@@ -262,8 +269,7 @@ fn an_external_interrupt_that_lint0_holds_back_stays_in_the_8259() {
 fn an_nmi_to_self_waits_for_its_window() {
     const NMI: u32 = 0x8000_0202;
     let send = |fixture: &mut Fixture| {
-        let apic = &mut fixture.platform.vcpu.apic;
-        apic.write_msr(Apic::ICR, 0x0004_0400, 0).unwrap();
+        fixture.platform.write_msr(0x830, 0x0004_0400).unwrap();
     };
     let mut fixture = Fixture::new(&[]);
     send(&mut fixture);
@@ -298,14 +304,16 @@ fn virtualized_eois_of_level_interrupts_reach_the_io_apic() {
     for host_routed in [false, true] {
         let mut fixture = Fixture::new(&[0x0F, 0x30]);
         let L2 { machine, vcpu } = &mut fixture.platform;
-        let (devices, apic) = (&mut machine.devices, &mut vcpu.apic);
         let row = crate::machine::map::memory(0xFEC0_0000).unwrap();
-        apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
+        vcpu.apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
+        let (mut devices, mut router) = (machine.devices(), vcpu.router(machine));
         for (offset, value) in [(0x00u64, 0x22u32), (0x10, 0x8049)] {
-            devices.write_memory(row, 0xFEC0_0000 + offset, &value.to_le_bytes(), apic);
+            let value = value.to_le_bytes();
+            devices.write_memory(row, 0xFEC0_0000 + offset, &value, &mut router);
         }
-        devices.ioapic.set_line(9, true, apic);
-        assert_eq!(apic.status().rvi, 0x49);
+        devices.ioapic.set_line(9, true, &mut router);
+        drop(devices);
+        assert_eq!(vcpu.apic.status().rvi, 0x49);
         fixture.platform.vcpu.vmcs.set_rflags(0x202);
         fixture.exit(HardwareExit::Interrupt).unwrap();
         assert_eq!(fixture.vmcs(VmcsField::EOI_EXIT_BITMAP_1), 1 << 9);

@@ -29,6 +29,7 @@ use vtpm::service::{Guid, ServiceError};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
+use crate::machine::MachineParts;
 use crate::model_ram::ModelRam;
 use crate::run::environment::{Device, Interrupts, Services, VapicPage};
 
@@ -247,26 +248,34 @@ impl Fixture {
         let mut state = EntryState::new(UPPER + CODE);
         state.rip = UPPER + CODE;
         state.cr3 = PAGE_TABLES;
-        let parts = Parts {
-            processor: Cpu {
-                model: model.clone(),
-                seen: Rc::clone(&seen),
-            },
+        let processor = Cpu {
+            model: model.clone(),
+            seen: Rc::clone(&seen),
+        };
+        let parts = MachineParts::<Modelled> {
             memory: ModelRam {
                 model: model.clone(),
                 l1_start: L1_START,
                 end: L1_END,
             },
-            vapic: ModelPage::new(&model, VAPIC),
             tpm: Registers(Rc::clone(&seen)),
             bus: None,
+            shared_bit: SHARED,
+            processors: 1,
+            clock: || 0,
         };
         let layout = Layout {
             vm: VM,
+            index: 0,
             vapic: Gpa(VAPIC),
-            shared_bit: SHARED,
         };
-        let mut platform = L2::new(td, &layout, parts, &state).unwrap();
+        let machine =
+            Machine::new(td, parts, |leaf, subleaf| processor.cpuid(leaf, subleaf)).unwrap();
+        let parts = ProcessorParts {
+            processor,
+            vapic: ModelPage::new(&model, VAPIC),
+        };
+        let mut platform = L2::new(Arc::new(machine), &layout, parts, &state).unwrap();
         platform.vcpu.apic.set_base(0xFEE0_0D00).unwrap();
         Self {
             model,

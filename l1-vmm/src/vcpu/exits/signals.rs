@@ -1,0 +1,174 @@
+//! What the virtual processors tell each other: interrupts, INIT, start-up, and that the run is over.
+
+use l2_exit::mmio::DecodeCache;
+use vcpu_signals::Mailbox;
+
+use super::L2;
+use crate::launch::boot::EntryState;
+use crate::machine::notices::SERVES;
+use crate::run::end::{End, Failure};
+use crate::run::environment::{Environment, Processor};
+use crate::vcpu::processor::{Activity, Deadline};
+
+/// How long an inter-processor interrupt of the host's may take until it is sent again, in milliseconds.
+const PATIENCE: u64 = 1;
+/// How long the others may take to stop, in milliseconds.
+const STOP_TIME: u64 = 2000;
+
+impl<E: Environment> L2<'_, E> {
+    /// Takes what others have posted.
+    pub(super) fn hear(&mut self) -> Result<(), End> {
+        let Some(mailbox) = self.machine.peers.mailbox(self.vcpu.index) else {
+            return Ok(());
+        };
+        let Some(signals) = mailbox.take() else {
+            return Ok(());
+        };
+        if signals.stop {
+            return Err(End::Stopped);
+        }
+        if signals.init {
+            self.init()?;
+        } else {
+            self.vcpu.apic.request_all(signals.edge, false);
+            self.vcpu.apic.request_all(signals.level, true);
+            if signals.nmi && self.vcpu.activity == Activity::Active {
+                self.vcpu.apic.request_nmi();
+            }
+        }
+        match (signals.startup, self.vcpu.activity) {
+            (Some(vector), Activity::WaitsForStartUp { .. }) => {
+                self.vcpu.vmcs.start_up(vector)?;
+                self.vcpu.activity = Activity::Active;
+                Ok(())
+            }
+            // Nothing to a processor that runs.
+            _ => Ok(()),
+        }
+    }
+
+    /// INIT. The boot processor starts over with the firmware, which a machine without has in its reset.
+    fn init(&mut self) -> Result<(), End> {
+        if self.vcpu.index == SERVES {
+            return Err(End::Reset);
+        }
+        self.vcpu.apic.init();
+        self.vcpu.vmcs.initialize(&self.after_init())?;
+        self.vcpu.decoded = DecodeCache::new();
+        self.vcpu.deadline = Deadline::Passed;
+        self.vcpu.stale_hints = 0;
+        self.vcpu.activity = Activity::WaitsForStartUp { asleep: false };
+        Ok(())
+    }
+
+    /// The registers after INIT.
+    pub(super) fn after_init(&self) -> EntryState {
+        EntryState::after_init(self.cpuid_leaf(1, 0).eax)
+    }
+
+    /// Waits for something to be posted: one wait in the host at most.
+    pub(super) fn wait_for_start_up(&mut self, asleep: bool) -> Result<(), End> {
+        if !asleep {
+            self.vcpu.activity = Activity::WaitsForStartUp { asleep: true };
+            let rip = l2_exit::Vcpu::rip(&self.vcpu.vmcs);
+            self.fall_asleep(rip)?;
+        }
+        self.wait()?;
+        if self.is_signalled() {
+            self.vcpu.activity = Activity::WaitsForStartUp { asleep: false };
+            self.machine.ending.wakes();
+        }
+        Ok(())
+    }
+
+    /// Only another processor can wake this one. An error if none is left to do that.
+    pub(super) fn fall_asleep(&self, rip: u64) -> Result<(), End> {
+        match self.machine.ending.falls_asleep(&self.machine.peers) {
+            true => Err(End::Halted { rip }),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits in the host until an interrupt of L1's comes, unless something is posted. Whether it was the timer's.
+    pub(super) fn wait(&mut self) -> Result<Woken, End> {
+        self.send_kicks()?;
+        let mailbox = self.machine.peers.mailbox(self.vcpu.index);
+        if !mailbox.is_none_or(Mailbox::depart) {
+            return Ok(Woken::Otherwise);
+        }
+        self.vcpu.processor.halt(self.machine.td);
+        if let Some(mailbox) = mailbox {
+            mailbox.arrive();
+        }
+        let interrupts = self.vcpu.processor.take_interrupts();
+        self.vcpu.look_at_devices |= interrupts.devices;
+        if interrupts.console {
+            self.receive();
+        }
+        Ok(match interrupts.timer {
+            true => Woken::ByTimer,
+            false => Woken::Otherwise,
+        })
+    }
+
+    /// Whether something is posted for this processor.
+    pub(super) fn is_signalled(&self) -> bool {
+        let mailbox = self.machine.peers.mailbox(self.vcpu.index);
+        mailbox.is_some_and(Mailbox::is_pending)
+    }
+
+    /// Kicks those that something was posted for. Not under a lock.
+    pub(super) fn send_kicks(&mut self) -> Result<(), Failure> {
+        let machine = &*self.machine;
+        if machine.notices.take_changed() && self.vcpu.index != SERVES {
+            let kicks = &mut self.vcpu.kicks;
+            machine.peers.post(SERVES, kicks, Mailbox::post_look);
+        }
+        let processor = &self.vcpu.processor;
+        self.vcpu
+            .kicks
+            .send(
+                &machine.peers,
+                machine.td,
+                || processor.tsc(),
+                self.patience(),
+            )
+            .map_err(Failure::Kick)
+    }
+
+    /// How long a kick may take, in TSC ticks.
+    pub(super) fn patience(&self) -> u64 {
+        PATIENCE * self.machine.millisecond()
+    }
+
+    /// The run has ended here: stops the others, and waits until they have stopped. None if it had ended elsewhere.
+    pub(super) fn conclude(&mut self, end: End) -> Option<End> {
+        if end == End::Stopped || !self.machine.ending.begin() {
+            self.machine.ending.stopped(&self.own_statistics());
+            return None;
+        }
+        let peers = &self.machine.peers;
+        peers.post_others(self.vcpu.index, &mut self.vcpu.kicks, Mailbox::post_stop);
+        let others = peers.count() - 1;
+        let deadline = self.vcpu.processor.tsc() + STOP_TIME * self.machine.millisecond();
+        while self.machine.ending.count_stopped() < others {
+            let sent = self.send_kicks();
+            if sent.is_err() || self.vcpu.processor.tsc() > deadline {
+                let stopped = self.machine.ending.count_stopped();
+                log::warn!("{stopped} of {others} other virtual processors of L2's have stopped");
+                break;
+            }
+            core::hint::spin_loop();
+        }
+        Some(end)
+    }
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// L1's timer, which is one-shot.
+    ByTimer,
+    /// Anything else.
+    Otherwise,
+}
