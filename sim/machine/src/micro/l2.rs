@@ -137,6 +137,12 @@ programs! {
     ReadHole = l2_read_hole: "mov eax, [{hole}]; hlt";
     /// Stores YMM0, then changes it.
     Vectors = l2_vectors: "vmovdqu [{data}], ymm0; vpxor ymm0, ymm0, ymm0; vpcmpeqd xmm0, xmm0, xmm0; hlt";
+    /// In real mode: CS, and a word of DS that is one more then.
+    Real = l2_real: ".code16; mov ax, cs; mov bx, [0]; inc bx; mov [2], bx; hlt; .code32";
+    /// In real mode: a word of DS.
+    RealRead = l2_real_read: ".code16; mov ax, [0]; hlt; .code32";
+    /// From real to protected mode, and a flat segment's word.
+    RealToProtected = l2_real_to_protected: ".code16; mov eax, cr0; or al, 1; mov cr0, eax; mov ebx, cr0; mov eax, [0]; hlt; .code32";
     /// Stores CR2, then changes it.
     Cr2 = l2_cr2: "mov eax, cr2; mov [{data}], eax; mov eax, 0x2222; mov cr2, eax; hlt";
 }
@@ -198,6 +204,14 @@ pub(super) fn write_field(what: &'static str, field: FieldId, value: u64) -> Ste
 /// TDG.VP.WR of a field of L2's VMCS.
 pub(super) fn write_vmcs(what: &'static str, field: VmcsField, value: u64) -> Step {
     write_field(what, FieldId::l2_vmcs(VM, field), value)
+}
+
+/// TDG.VP.RD of a field of L2's VMCS, into R8.
+pub(super) fn read_vmcs(what: &'static str, field: VmcsField) -> Step {
+    Step::tdcall(what, tdg::VP_RD)
+        .set(Gpr::Rcx, 0)
+        .set(Gpr::Rdx, FieldId::l2_vmcs(VM, field).0)
+        .want(Gpr::Rax, 0)
 }
 
 /// TDG.VP.WR of one bit of a field of L2's VMCS.

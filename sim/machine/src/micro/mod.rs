@@ -16,6 +16,7 @@ mod leaves;
 mod memory_conversion;
 mod processors;
 mod quotes;
+mod real_mode;
 mod record;
 mod script;
 mod state;
@@ -138,6 +139,7 @@ pub(crate) fn run(name: &str, options: &Options, frames: Frames, hardware: Hardw
         interrupts::tests(),
         processors::tests(),
         exits::tests(),
+        real_mode::tests(),
         state::tests(),
         virtio::tests(),
         virtio::tests_of_qemu(options),

@@ -37,9 +37,10 @@ pub(super) fn decode(machine: &mut VirtualMachine, paging: &NestedPaging) -> End
         exit_code::READ_DR0..=exit_code::WRITE_DR15 => HardwareExit::DrAccess,
         code @ exit_code::EXCEPTION0..=exit_code::EXCEPTION31 => {
             let vector = (code - exit_code::EXCEPTION0) as u8;
+            let pushed = has_error_code(vector) && !machine.control_registers.is_real_mode();
             HardwareExit::Exception {
                 vector,
-                error_code: has_error_code(vector).then_some(info1 as u32),
+                error_code: pushed.then_some(info1 as u32),
                 cr2: if vector == 14 { info2 } else { 0 },
             }
         }

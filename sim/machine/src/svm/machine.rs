@@ -75,11 +75,6 @@ impl VirtualMachine {
         if self.wanted.nmi_window && self.event.is_none() {
             return exit::Ended::without_running(HardwareExit::NmiWindow);
         }
-        if self.control_registers.is_real_mode() {
-            // Its addresses would be the machine's: see `unpaged`.
-            crate::console::say!("a VM in real mode can not be run on QEMU's nested paging");
-            return exit::Ended::without_running(HardwareExit::Invalid);
-        }
         let event = self.event.take();
         self.vmcb.control.event_injection = event.map_or(EventInformation::new(), injection);
         self.rip_advance = event.map_or(0, |event| u64::from(event.instruction_length));

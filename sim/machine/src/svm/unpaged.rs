@@ -1,9 +1,9 @@
-//! A VM whose own paging is off, run with paging on.
+//! A VM whose own paging is off.
 //!
-//! QEMU's TCG does not apply the nested page tables to a guest without paging (`get_physical_address`
-//! in target/i386/tcg/sysemu/excp_helper.c, fixed in QEMU 9.1). So such a guest runs on page tables
-//! of ours that map each linear address to itself, and is shown its own control registers where it
-//! asks. Protected mode only: nothing here runs real mode.
+//! QEMU's TCG (7.2 as well as 10.0) applies the nested page tables to a guest without paging while its EFER.LME is 0, and
+//! not while it is 1, which is the reset state of a TD. So a guest in protected mode with LME set runs on page tables of
+//! ours that map each linear address to itself, and is shown its own control registers where it asks. In real mode LME
+//! has no effect: the processor is not told of it.
 
 use super::machine::VirtualMachine;
 use super::nested_paging::{Access, NestedPaging};
@@ -47,18 +47,23 @@ pub(crate) struct ControlRegisters {
 
 impl ControlRegisters {
     /// Whether the VM has to be run on our tables.
-    fn is_unpaged(&self) -> bool {
-        self.cr0 & cr0::PG == 0
+    fn needs_tables(&self) -> bool {
+        self.cr0 & (cr0::PG | cr0::PE) == cr0::PE && self.efer & efer::LME != 0
     }
 
-    /// Whether the VM is in real mode, which no page tables of ours can stand in for.
+    /// Whether the VM is in real mode.
     pub(super) fn is_real_mode(&self) -> bool {
         self.cr0 & cr0::PE == 0
     }
 
     /// What the processor is given.
     fn effective(&self) -> Self {
-        if self.is_unpaged() {
+        if self.is_real_mode() {
+            Self {
+                efer: self.efer & !(efer::LME | efer::LMA),
+                ..*self
+            }
+        } else if self.needs_tables() {
             Self {
                 cr0: self.cr0 | cr0::PG,
                 cr3: DIRECTORY_GPA,
@@ -78,7 +83,7 @@ impl ControlRegisters {
 impl VirtualMachine {
     /// Puts the control registers into the VMCB for a run.
     pub(super) fn load_control_registers(&mut self, paging: &mut NestedPaging) {
-        let unpaged = self.control_registers.is_unpaged();
+        let unpaged = self.control_registers.needs_tables();
         if unpaged != self.runs_unpaged {
             self.runs_unpaged = unpaged;
             self.apply_cr_intercepts();
@@ -109,7 +114,9 @@ impl VirtualMachine {
     pub(super) fn store_control_registers(&mut self) {
         if !self.runs_unpaged {
             self.control_registers.cr3 = self.vmcb.save.cr3;
-            self.control_registers.efer = self.vmcb.save.efer & !super::machine::SVME;
+            if !self.control_registers.is_real_mode() {
+                self.control_registers.efer = self.vmcb.save.efer & !super::machine::SVME;
+            }
         }
     }
 

@@ -273,6 +273,119 @@ mod tests {
         assert!(long_mode().guest().is_state_valid());
     }
 
+    /// As a SIPI starts a processor: real mode at the page of its vector.
+    fn real_mode() -> Fake {
+        let mut fake = Fake::new();
+        let mut guest = fake.guest();
+        guest.set_real(ControlRegister::Cr0, 0x30);
+        guest.set_register(Register::Efer, 0);
+        guest.set_register(Register::Rip, 0);
+        let vm = guest.vm();
+        let code = Segment {
+            base: 0x9_a000,
+            ..segment(0x9a00, 0x9b, 0xffff)
+        };
+        guest.platform.set_segment(vm, SegmentName::Cs, code);
+        for (name, rights) in [
+            (SegmentName::Ss, 0x93),
+            (SegmentName::Ds, 0x93),
+            (SegmentName::Es, 0x93),
+            (SegmentName::Fs, 0x93),
+            (SegmentName::Gs, 0x93),
+            (SegmentName::Ldtr, 0x82),
+            (SegmentName::Tr, 0x8b),
+            (SegmentName::Gdtr, 0),
+            (SegmentName::Idtr, 0),
+        ] {
+            let value = segment(0, rights, 0xffff);
+            guest.platform.set_segment(vm, name, value);
+        }
+        fake
+    }
+
+    #[test]
+    fn real_mode_is_entered_and_only_as_real_mode() {
+        assert!(real_mode().guest().is_state_valid());
+        const NXE_LME: u64 = 0x900;
+        const IA32E_GUEST: u64 = 1 << 9;
+        type Spoil = fn(&mut Guest<'_>);
+        let rows: [(&str, Spoil, bool); 9] = [
+            (
+                "paging",
+                |g| g.set_real(ControlRegister::Cr0, 0x8000_0030),
+                false,
+            ),
+            ("LME", |g| g.set_register(Register::Efer, NXE_LME), true),
+            (
+                "LMA",
+                |g| g.set_register(Register::Efer, NXE_LME | efer::LMA),
+                false,
+            ),
+            (
+                "VM",
+                |g| g.set_register(Register::Rflags, 2 | rflags::VM),
+                false,
+            ),
+            ("RIP", |g| g.set_register(Register::Rip, 1 << 32), false),
+            (
+                "IA-32e mode guest",
+                |g| {
+                    let entry = g.l2.cell(VmcsField::ENTRY_CONTROLS);
+                    g.l2.set_cell(VmcsField::ENTRY_CONTROLS, entry | IA32E_GUEST);
+                },
+                false,
+            ),
+            (
+                "privilege of SS",
+                |g| {
+                    let vm = g.vm();
+                    let value = segment(0, 0xf3, 0xffff);
+                    g.platform.set_segment(vm, SegmentName::Ss, value);
+                },
+                false,
+            ),
+            (
+                "CS as data",
+                |g| {
+                    let vm = g.vm();
+                    let value = segment(0x9a00, 0x93, 0xffff);
+                    g.platform.set_segment(vm, SegmentName::Cs, value);
+                },
+                true,
+            ),
+            (
+                "a task state of no type",
+                |g| {
+                    let vm = g.vm();
+                    let value = segment(0, 0x89, 0xffff);
+                    g.platform.set_segment(vm, SegmentName::Tr, value);
+                },
+                false,
+            ),
+        ];
+        for (what, spoil, valid) in rows {
+            let mut fake = real_mode();
+            let mut guest = fake.guest();
+            spoil(&mut guest);
+            assert_eq!(guest.is_state_valid(), valid, "{what}");
+        }
+    }
+
+    /// The processor pushes no error code there, and takes none.
+    #[test]
+    fn an_exception_in_real_mode_has_no_error_code() {
+        let mut fake = real_mode();
+        let mut guest = fake.guest();
+        guest.set_entry_event(&Event::GENERAL_PROTECTION);
+        assert_eq!(guest.entry_event(), Some(Event::exception(13, None)));
+        assert!(guest.is_entry_event_legal());
+        let with_error_code = Event::GENERAL_PROTECTION.information().into();
+        guest
+            .l2
+            .set_cell(VmcsField::ENTRY_INTERRUPTION_INFO, with_error_code);
+        assert!(!guest.is_entry_event_legal());
+    }
+
     #[test]
     fn one_wrong_register_is_enough() {
         let rows = [

@@ -60,8 +60,13 @@ impl Guest<'_> {
         )
     }
 
-    /// Puts an event into the VM-entry fields.
+    /// Puts an event into the VM-entry fields. In real mode nothing pushes an error code.
     pub(super) fn set_entry_event(&mut self, event: &Event) {
+        let protected = self.register(Register::Cr0) & cr0::PE != 0;
+        let event = Event {
+            error_code: event.error_code.filter(|_| protected),
+            ..*event
+        };
         let l2 = &mut *self.l2;
         l2.set_cell(
             VmcsField::ENTRY_INTERRUPTION_INFO,
