@@ -90,6 +90,7 @@ fn ept_read(_: &Setup) -> Vec<Step> {
 fn to_protected(_: &Setup) -> Vec<Step> {
     let mut steps = state(layout::L2_DATA, 0);
     steps.extend([
+        write_vmcs("CR0 is L2's", VmcsField::CR0_GUEST_HOST_MASK, 0),
         store("a word for L2", layout::L2_DATA, 0x5678),
         enter("run L2", StatusCode::Success, exit_reason::HLT),
         expect("EAX", layout::GUEST_STATE, 0x5678),
@@ -98,7 +99,7 @@ fn to_protected(_: &Setup) -> Vec<Step> {
     steps
 }
 
-/// A state that no processor takes is refused, in real mode as well: paging without protection.
+/// A state that no processor takes is refused, in real mode as well: a stack of another privilege than 0.
 fn illegal(_: &Setup) -> Vec<Step> {
     let mut steps = state(layout::L2_DATA, 0);
     steps.extend([
