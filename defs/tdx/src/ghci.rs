@@ -25,7 +25,8 @@ pub mod sub_function {
     pub const MAP_GPA: u64 = 0x10001;
     /// GetQuote.
     pub const GET_QUOTE: u64 = 0x10002;
-    /// ReportFatalError.
+    /// ReportFatalError: R12 bits 31:0 are the error code, of which only 0 (panic) is not reserved, and bits 62:32 the
+    /// extended one, which is the TD's own. QEMU takes any other error code for no report at all.
     pub const REPORT_FATAL_ERROR: u64 = 0x10003;
     /// SetupEventNotifyInterrupt.
     pub const SETUP_EVENT_NOTIFY_INTERRUPT: u64 = 0x10004;

@@ -10,7 +10,7 @@ use log::kv::Value;
 use crate::arch;
 use crate::debug_port::Lines;
 
-/// What kind of failure it is: R12 of `TDG.VP.VMCALL<ReportFatalError>`.
+/// What kind of failure it is: the extended error code of `TDG.VP.VMCALL<ReportFatalError>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum FatalCode {

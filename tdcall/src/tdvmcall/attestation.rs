@@ -8,6 +8,8 @@ use tdx_defs::Registers;
 use tdx_defs::ghci::{STANDARD, mask, sub_function};
 use tdx_defs::tdg;
 
+/// R12 of ReportFatalError: the extended error code.
+const EXTENDED_CODE: u64 = 0x7FFF_FFFF << 32;
 /// Length of the message that ReportFatalError carries in registers.
 pub(crate) const FATAL_MESSAGE: usize = 64;
 
@@ -35,7 +37,8 @@ impl<R: RawTdcall> Td<R> {
     }
 
     /// `TDG.VP.VMCALL<ReportFatalError>`: tells the host that the TD can not go on, with the first
-    /// 64 bytes of `message` in R14, R15, RBX, RDI, RSI, R8, R9 and RDX, where Linux puts them.
+    /// 64 bytes of `message` in R14, R15, RBX, RDI, RSI, R8, R9 and RDX, where Linux puts them. `code` is the extended
+    /// error code, of 31 bits.
     ///
     /// The host should not return; if it does, so does this, and the caller must stop by itself.
     pub fn report_fatal_error(&self, code: u32, message: &str) {
@@ -52,7 +55,7 @@ impl<R: RawTdcall> Td<R> {
             rcx: mask::WIDE,
             r10: STANDARD,
             r11: sub_function::REPORT_FATAL_ERROR,
-            r12: u64::from(code),
+            r12: u64::from(code) << 32 & EXTENDED_CODE,
             r14: u64::from_le_bytes(r14),
             r15: u64::from_le_bytes(r15),
             rbx: u64::from_le_bytes(rbx),
@@ -81,7 +84,7 @@ mod tests {
             (call.rax, call.rcx, call.r10, call.r11),
             (0, 0xFFCC, 0, 0x10003)
         );
-        assert_eq!((call.r12, call.r13), (3, 0));
+        assert_eq!((call.r12, call.r13), (3 << 32, 0));
         let order = [
             call.r14, call.r15, call.rbx, call.rdi, call.rsi, call.r8, call.r9, call.rdx,
         ];
@@ -94,7 +97,9 @@ mod tests {
     #[test]
     fn a_short_message_ends_with_zeros() {
         let script = Script::status(0);
-        Td::new(&script).report_fatal_error(0, "no");
+        Td::new(&script).report_fatal_error(u32::MAX, "no");
+        // Bit 63 would say that R13 is an address.
+        assert_eq!(script.only_call().r12, 0x7FFF_FFFF_0000_0000);
         assert_eq!(script.only_call().r14.to_le_bytes(), *b"no\0\0\0\0\0\0");
         assert_eq!(script.only_call().rdx, 0);
     }

@@ -148,8 +148,17 @@ impl Host {
         }
     }
 
-    /// GHCI 3.4, ReportFatalError, with the text as Linux passes it.
+    /// GHCI 3.4, ReportFatalError, with the text as Linux passes it. A reserved error code (bits 31:0) is an error of the
+    /// TD's to QEMU, which then ends without a word of the text.
     fn fatal_error(&mut self, call: &Registers) -> End {
+        if call.r12 as u32 != 0 {
+            self.ports.flush();
+            say!("REPORT_FATAL_ERROR: invalid error code: {:#x}", call.r12);
+            return End::FatalError {
+                code: call.r12,
+                text: String::new(),
+            };
+        }
         let words = [
             call.r14, call.r15, call.rbx, call.rdi, call.rsi, call.r8, call.r9, call.rdx,
         ];
@@ -163,11 +172,9 @@ impl Host {
             })
             .collect();
         self.ports.flush();
-        say!("the TD reports a fatal error, code {:#x}: {text}", call.r12);
-        End::FatalError {
-            code: call.r12,
-            text,
-        }
+        let code = call.r12 >> 32 & 0x7FFF_FFFF;
+        say!("the TD reports a fatal error, code {code:#x}: {text}");
+        End::FatalError { code, text }
     }
 
     /// GHCI 3.5, SetupEventNotifyInterrupt.
