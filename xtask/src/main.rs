@@ -21,6 +21,8 @@ mod definitions;
 mod device_initrd;
 mod figures;
 mod file_tree;
+#[cfg(test)]
+mod hardware_guide;
 mod host;
 mod images;
 mod initrd;
