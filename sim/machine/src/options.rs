@@ -233,6 +233,11 @@ pub(crate) struct Options {
     /// `first=INDEX`: the host runs this virtual processor before number 0, until it waits, ends the run or has had its
     /// time.
     pub(crate) first: Option<u32>,
+    /// `apic-ids=ID,...`: what the host tells each virtual processor, by its index, of its APIC id, and calls it by; the
+    /// index where the list ends.
+    pub(crate) apic_ids: Vec<u32>,
+    /// `late=INDEX:MS`, any number of times: the host does not enter this virtual processor before that time.
+    pub(crate) late: Vec<(u32, u64)>,
     /// `unmeasured=VALUE`
     pub(crate) unmeasured: Unmeasured,
     /// `payload-info=TYPE`: a TD_PAYLOAD_INFO HOB in the TD HOB, with this image type.
@@ -290,6 +295,8 @@ impl Default for Options {
             vcpus: 1,
             schedule: None,
             first: None,
+            apic_ids: Vec::new(),
+            late: Vec::new(),
             unmeasured: Unmeasured::AsAsked,
             payload_info: None,
             test: None,
@@ -364,6 +371,15 @@ impl Options {
             }
             "schedule" => self.schedule = Some(Schedule::parse(value)?),
             "first" => self.first = Some(number(value)?.try_into().ok()?),
+            "apic-ids" => {
+                let id = |id| number(id)?.try_into().ok();
+                self.apic_ids = value.split(',').map(id).collect::<Option<_>>()?;
+            }
+            "late" => {
+                let (index, milliseconds) = value.split_once(':')?;
+                let index = number(index)?.try_into().ok()?;
+                self.late.push((index, number(milliseconds)?));
+            }
             "unmeasured" => self.unmeasured = Unmeasured::parse(value)?,
             "payload-info" => self.payload_info = Some(number(value)?.try_into().ok()?),
             "mrconfigid" => self.mrconfigid = bytes(value)?,

@@ -29,6 +29,8 @@ enum Wait {
     Interrupt,
     /// The same with interrupts blocked: nothing that comes.
     Forever,
+    /// The host, until this time.
+    Host(u64),
 }
 
 /// One of them.
@@ -54,10 +56,16 @@ pub(super) struct VirtualProcessors {
 
 impl VirtualProcessors {
     pub(super) fn new(options: &Options) -> Self {
-        let new = |index: u32| VirtualProcessor {
-            local_apic: LocalApic::new(index, index == 0),
-            wait: Wait::No,
-            input: VpEnterInput::default(),
+        let new = |index: u32| {
+            let id = options.apic_ids.get(index as usize).unwrap_or(&index);
+            let late = options.late.iter().find(|(late, _)| *late == index);
+            VirtualProcessor {
+                local_apic: LocalApic::new(*id, index == 0),
+                wait: late.map_or(Wait::No, |(_, milliseconds)| {
+                    Wait::Host(milliseconds.saturating_mul(TICKS_PER_MILLISECOND))
+                }),
+                input: VpEnterInput::default(),
+            }
         };
         Self {
             all: (0..u32::from(options.vcpus)).map(new).collect(),
@@ -175,10 +183,16 @@ impl Host {
         Ok(())
     }
 
-    /// Those that waited for an interrupt and have one can run.
+    /// Those that waited for an interrupt and have one can run, and those that the host kept back until now.
     fn wake(&mut self) {
         for (index, one) in (0..).zip(&mut self.processors.all) {
-            if one.wait == Wait::Interrupt && self.module.interrupt_pending(index) {
+            let can_run = match one.wait {
+                Wait::No => continue,
+                Wait::Interrupt => self.module.interrupt_pending(index),
+                Wait::Forever => false,
+                Wait::Host(time) => time <= rdtsc(),
+            };
+            if can_run {
                 one.wait = Wait::No;
             }
         }
@@ -217,7 +231,7 @@ impl Host {
 
     /// No virtual processor can run: something has to come.
     fn wait(&mut self) -> Result<(), End> {
-        let forever = |one: &VirtualProcessor| one.wait == Wait::Forever;
+        let forever = |one: &VirtualProcessor| matches!(one.wait, Wait::Forever | Wait::Host(_));
         let nothing = self.processors.all.iter().all(forever) || !self.can_wake();
         if self.hardware.deadline(Timer::Watchdog).is_none() && nothing {
             return Err(End::Stuck("the TD halted, and nothing can wake it".into()));
@@ -263,7 +277,10 @@ impl Host {
                 Delivery::Fixed(vector) => self.post(index as u32, vector),
                 Delivery::Nmi => {
                     self.module.post_nmi(index as u32);
-                    self.processors.all[index].wait = Wait::No;
+                    let one = &mut self.processors.all[index];
+                    if !matches!(one.wait, Wait::Host(_)) {
+                        one.wait = Wait::No;
+                    }
                     self.share_with_others();
                 }
             }
