@@ -64,13 +64,6 @@ impl Started {
         self.here.count_ones() as usize
     }
 
-    /// The APIC ID of number `number`, as the processor itself was told by the host.
-    #[allow(dead_code, reason = "for who runs L2 on several")]
-    pub(crate) fn apic_id(self, number: usize) -> Option<u32> {
-        let index = indices(self.here).nth(number)?;
-        Some(APIC_IDS.get(index)?.load(Ordering::Relaxed))
-    }
-
     /// The number of a processor that is one of them.
     fn number(self, index: usize) -> usize {
         indices(self.here)
@@ -147,7 +140,6 @@ fn apic_id() -> u32 {
 }
 
 /// Gives every processor but this one its job; once.
-#[allow(dead_code, reason = "for who runs L2 on several")]
 pub(crate) fn give(this: &ThisCpu, processors: Started, job: &'static Job) {
     JOB.call_once(|| job);
     let others = indices(processors.here).filter(|index| *index != this.index);

@@ -25,6 +25,9 @@ use crate::arch::{clock, random};
 use crate::fatal::{FatalCode, OrFatal};
 use crate::own_devices::HostBus;
 
+/// What is behind a device of L2's: served by whichever processor of L1's comes to it.
+pub(crate) type Behind = dyn Backend + Send;
+
 /// What of the host is behind L2's devices.
 pub(crate) struct Host {
     /// Its devices that L1 does not drive for itself.
@@ -52,11 +55,11 @@ pub(crate) fn window(kinds: &[DeviceKind], plan: &mut MemoryPlan) -> Option<PciW
 }
 
 /// The bus, with what is behind its devices.
-pub(crate) fn bus(window: PciWindow, kinds: &[DeviceKind], host: Host) -> Bus {
+pub(crate) fn bus(window: PciWindow, kinds: &[DeviceKind], host: Host) -> Bus<Behind> {
     let mut bridged = bridges(kinds, host);
     let backends = |kind: &DeviceKind| match bridged_kind(*kind) {
         None => {
-            let device: Box<dyn Backend> = Box::new(EntropyDevice::new(random::fill));
+            let device: Box<Behind> = Box::new(EntropyDevice::new(random::fill));
             vec![device]
         }
         Some(wanted) => bridged
@@ -81,7 +84,7 @@ fn bridged_kind(kind: DeviceKind) -> Option<Kind> {
 }
 
 /// The host's devices of these kinds. One that is refused is left out, with a line in the log.
-fn bridges(kinds: &[DeviceKind], host: Host) -> Vec<(Kind, Box<dyn Backend>)> {
+fn bridges(kinds: &[DeviceKind], host: Host) -> Vec<(Kind, Box<Behind>)> {
     let kinds = kinds.iter().copied().filter_map(bridged_kind);
     let Some(mut devices) = host.devices else {
         return Vec::new();
@@ -96,7 +99,7 @@ fn bridges(kinds: &[DeviceKind], host: Host) -> Vec<(Kind, Box<dyn Backend>)> {
     let wanted: usize = found.iter().map(|(kind, _)| kind.memory()).sum();
     let there = host.memory.length();
     let mut pool = Pool::new(host.memory);
-    let mut bridged: Vec<(Kind, Box<dyn Backend>)> = Vec::new();
+    let mut bridged: Vec<(Kind, Box<Behind>)> = Vec::new();
     for (kind, found) in found {
         let function = found.function;
         // Where there is too little for all, each has its part of what it would have.

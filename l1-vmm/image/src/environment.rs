@@ -11,6 +11,7 @@ use tdx_defs::{Gpa, VmIndex};
 use crate::arch::interrupts::{self, Vector};
 use crate::arch::memory::{L2Ram, Vapic};
 use crate::arch::{Instruction, clock};
+use crate::devices;
 use crate::per_cpu::ThisCpu;
 use crate::tpm::Window;
 
@@ -22,7 +23,19 @@ impl Environment for Image {
     type Processor = Cpu;
     type Memory = L2Ram;
     type Vapic = Vapic;
+    type Backend = devices::Behind;
     type Tpm = Window;
+}
+
+/// CPUID on the executing processor.
+pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
+    let result = __cpuid_count(leaf, subleaf);
+    CpuidResult {
+        eax: result.eax,
+        ebx: result.ebx,
+        ecx: result.ecx,
+        edx: result.edx,
+    }
 }
 
 /// The processor that L1 runs on.
@@ -34,13 +47,7 @@ impl Processor for Cpu {
     }
 
     fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
-        let result = __cpuid_count(leaf, subleaf);
-        CpuidResult {
-            eax: result.eax,
-            ebx: result.ebx,
-            ecx: result.ecx,
-            edx: result.edx,
-        }
+        cpuid(leaf, subleaf)
     }
 
     /// Not by `td`, which does not have the state that is switched next to the TDCALL.

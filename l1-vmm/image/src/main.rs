@@ -18,6 +18,7 @@
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 // `memcpy` and its kin.
@@ -42,6 +43,7 @@ use arch::{Instruction, clock, image, memory, paging, random, td};
 use attestation::journal::Processors;
 use environment::{Cpu, Image};
 use fatal::{FatalCode, OrFatal, fatal, halt};
+use l1_vmm::launch::boot::EntryState;
 use l1_vmm::launch::configuration::AttestedConfiguration;
 use l1_vmm::launch::firmware_image::{TpmWindow, tpm_window};
 use l1_vmm::launch::fw_cfg::FwCfg;
@@ -55,10 +57,9 @@ use l1_vmm::launch::{
     Choices, GpaRange, GpaRanges, LoadedGuest, MemoryPlan, PayloadHobs, PlanRequest, give, load,
     processors,
 };
-use l1_vmm::machine::devices::pci::Bus;
 use l1_vmm::machine::devices::pci::window::PciWindow;
 use l1_vmm::machine::host;
-use l1_vmm::run::{End, L2, Layout, Machine, MachineParts, Processor, ProcessorParts};
+use l1_vmm::run::{End, L2, Layout, Machine, MachineParts, ProcessorParts};
 use l1_vmm::shared_buffer::Part;
 use l1_vmm::virtio::{devices::types, sharing};
 use memory::{Bounce, Firmware, L2Ram, Mailbox, Vapic};
@@ -67,7 +68,7 @@ use per_cpu::ThisCpu;
 use tdcall::SharedBuffer;
 use tdcall::leaf::VpInfo;
 use tdx_defs::VmIndex;
-use tdx_defs::field::FieldId;
+use tdx_defs::field::{FieldId, TdAttributes};
 use tdx_defs::ghci::Width;
 use tpm::Window;
 use uefi_defs::acpi;
@@ -79,9 +80,6 @@ const MARK: &str = concat!("tdp-vtpm l1-vmm ", env!("CARGO_PKG_VERSION"));
 
 /// The L2 VM that L1 runs.
 const VM: VmIndex = VmIndex::FIRST;
-
-/// Processors of L2.
-const L2_PROCESSORS: u32 = 1;
 
 /// The end of that buffer is for quotes: more than any quote is long, and no more than QEMU takes
 /// (128 KiB). The rest is for files.
@@ -114,7 +112,8 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     let mailbox = mailbox(&hobs, info);
     let mut plan = memory_plan(&hobs, info, &host_bus, &[mailbox, firmware_tables]);
     let bounce = address_space(&hobs, &plan, info);
-    let _processors = processors(&this, &hobs, info, mailbox);
+    let processors = processors(&this, &hobs, info, mailbox);
+    let l2_processors = processors.count() as u32;
     let [files, own, quotes] = divide(bounce);
     let td = td();
     let fw_cfg = FwCfg::open(&td, &files).or_fatal(FatalCode::Launch);
@@ -133,7 +132,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
             TpmWindow::HostRouted => "no pages, exits are routed by the host",
         }
     );
-    let guest = guest(&plan, &fw_cfg, &ram, &options, pci.as_ref());
+    let guest = guest(&plan, &fw_cfg, &ram, &options, pci.as_ref(), l2_processors);
 
     let logs = guest.layout.event_logs;
     let shared_bit = info.gpaw.shared_bit();
@@ -163,12 +162,20 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
         .or_fatal(FatalCode::Tpm);
     log::info!("the TDX module's report: {}", Reported(measured.report()));
     let (measured, state) = state::open(measured, attested.as_ref(), own);
-    let count = Processors::new(info.num_vcpus, L2_PROCESSORS)
+    let count = Processors::new(info.num_vcpus, l2_processors)
         .ok_or("the TD has fewer processors than L2")
         .or_fatal(FatalCode::Configuration);
     let tpm = tpm::start(measured, &options, count, &launch, state);
     put_tcg_log(&ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
-    run(this, ram, tpm, bus, &guest, info)
+    let machine = MachineParts {
+        memory: ram,
+        tpm,
+        bus,
+        shared_bit,
+        processors: l2_processors,
+        clock: clock::ticks,
+    };
+    run(this, processors, machine, guest.entry, info.attributes)
 }
 
 /// Checks that this is a TD in which L1 can do its work.
@@ -328,13 +335,14 @@ fn guest(
     ram: &L2Ram,
     options: &Options,
     pci: Option<&PciWindow>,
+    processors: u32,
 ) -> LoadedGuest {
     let begin = clock::nanoseconds();
     let hashing = Stopwatch::new(clock::nanoseconds);
     let choices = Choices {
         banks: options.banks,
         pci,
-        processors: 1,
+        processors: processors as u8,
         hashing: &hashing,
     };
     let guest = load(fw_cfg, plan, ram, &choices).or_fatal(FatalCode::Launch);
@@ -353,70 +361,84 @@ fn guest(
     guest
 }
 
-/// Runs the guest to its end, and ends the TD as the guest asked.
+/// Runs the guest on the processors that started, to its end, and ends the TD as the guest asked.
 fn run(
     this: ThisCpu,
-    ram: L2Ram,
-    tpm: Window,
-    bus: Option<Bus>,
-    guest: &LoadedGuest,
-    info: VpInfo,
+    processors: Started,
+    machine: MachineParts<Image>,
+    entry: EntryState,
+    attributes: TdAttributes,
 ) -> ! {
-    let td = td();
+    let td: &'static _ = Box::leak(Box::new(td()));
+    let cpuid = environment::cpuid;
+    let machine = Arc::new(Machine::new(td, machine, cpuid).or_fatal(FatalCode::Launch));
+    host::set_up_timer(td).or_fatal(FatalCode::Launch);
+    if let Err(error) = host::set_up_console(td) {
+        log::warn!("no console input: {error}");
+    }
+    let run = move |this, number| run_processor(&machine, &entry, attributes, this, number);
+    let run: &'static application::Job = Box::leak(Box::new(run));
+    log::info!("entering L2");
+    application::give(&this, processors, run);
+    run(this, 0);
+    halt()
+}
+
+/// Runs virtual processor `number` of L2's, on the processor of the TD that executes this. Whichever sees the run end
+/// ends the TD.
+fn run_processor(
+    machine: &Arc<Machine<'static, Image>>,
+    entry: &EntryState,
+    attributes: TdAttributes,
+    this: ThisCpu,
+    number: usize,
+) {
     let vapic = Vapic::new();
     let layout = Layout {
         vm: VM,
-        index: 0,
+        index: number as u8,
         vapic: vapic.gpa(),
     };
-    let parts = MachineParts::<Image> {
-        memory: ram,
-        tpm,
-        bus,
-        shared_bit: info.gpaw.shared_bit(),
-        processors: 1,
-        clock: clock::ticks,
+    let parts = ProcessorParts {
+        processor: Cpu(this),
+        vapic,
     };
-    let processor = Cpu(this);
-    let machine = Machine::new(&td, parts, |leaf, subleaf| processor.cpuid(leaf, subleaf));
-    let machine = Arc::new(machine.or_fatal(FatalCode::Launch));
-    let parts = ProcessorParts { processor, vapic };
-    let mut l2 = L2::new(machine, &layout, parts, &guest.entry).or_fatal(FatalCode::Launch);
-    host::set_up_timer(&td).or_fatal(FatalCode::Launch);
-    if let Err(error) = host::set_up_console(&td) {
-        log::warn!("no console input: {error}");
+    let mut l2 = L2::new(Arc::clone(machine), &layout, parts, entry).or_fatal(FatalCode::Launch);
+    if let Some(end) = l2.run() {
+        conclude(l2, end, attributes);
     }
-    log::info!("entering L2");
-    let Some(end) = l2.run() else {
-        halt();
-    };
-    l2.with_tpm(Window::conclude);
+}
 
+/// L2 is over on all processors: says how it was, and ends the TD as the guest asked.
+fn conclude(mut l2: L2<'_, Image>, end: End, attributes: TdAttributes) -> ! {
+    l2.with_tpm(Window::conclude);
     l2.log_figures();
     log_high_water_marks();
+    let registers = match end {
+        End::PowerOff | End::Reset | End::Failure(_) | End::Stopped => None,
+        End::Halted { .. } | End::TripleFault { .. } | End::GuestError { .. } => {
+            l2.snapshot(attributes)
+        }
+    };
+    if let Some(registers) = registers {
+        log::info!("L2 registers: {registers}");
+    }
     let (port, width, value) = match end {
         End::PowerOff => POWER_OFF,
         End::Reset => RESET,
         // A guest that cannot power off, or was told not to, ends so: nothing is wrong, and nothing is left to run.
         End::Halted { rip } => {
-            if let Some(registers) = l2.snapshot(info.attributes) {
-                log::info!("L2 registers: {registers}");
-            }
             log::info!(target: "halted", rip; "{end}");
             POWER_OFF
         }
-        End::TripleFault { .. } | End::GuestError { .. } => {
-            if let Some(registers) = l2.snapshot(info.attributes) {
-                log::info!("L2 registers: {registers}");
-            }
+        End::TripleFault { .. } | End::GuestError { .. } | End::Failure(_) | End::Stopped => {
             fatal(FatalCode::Run, format_args!("{end}"))
         }
-        End::Failure(_) | End::Stopped => fatal(FatalCode::Run, format_args!("{end}")),
     };
     if !matches!(end, End::Halted { .. }) {
         log::info!("{end}");
     }
-    if let Err(error) = td.io_write(port, width, value) {
+    if let Err(error) = td().io_write(port, width, value) {
         log::error!("the host does not let the machine end: {error}");
     }
     halt()

@@ -21,7 +21,7 @@ use crate::own_devices::OwnDevices;
 /// What a TPM starts from that is not new at each boot.
 pub(crate) struct State {
     /// What its states are given to.
-    pub(crate) keeper: Box<dyn Keeper>,
+    pub(crate) keeper: Box<dyn Keeper + Send>,
     /// The engine's state; none for a first start.
     pub(crate) engine: Option<Zeroizing<Vec<u8>>>,
     /// What relying parties are told.

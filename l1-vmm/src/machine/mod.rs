@@ -46,7 +46,7 @@ pub struct MachineParts<E: Environment> {
     /// The TPM.
     pub tpm: E::Tpm,
     /// The devices on its PCI bus, if it has any.
-    pub bus: Option<Bus>,
+    pub bus: Option<Bus<E::Backend>>,
     /// The bit of a guest-physical address that makes it shared.
     pub shared_bit: u64,
     /// How many virtual processors it has: at least one, and at most [`crate::launch::processors::SUPPORTED`].
@@ -75,7 +75,7 @@ pub struct Machine<'t, E: Environment> {
     pub(crate) notices: Notices,
     /// How they end.
     pub(crate) ending: Ending,
-    devices: Lock<Devices<HostPorts<'t, E::Raw>>>,
+    devices: Lock<Devices<HostPorts<'t, E::Raw>, E::Backend>>,
     tpm: Lock<E::Tpm>,
     tpm_accesses: AtomicU64,
 }
@@ -179,12 +179,12 @@ impl<'t, E: Environment> Machine<'t, E> {
 
 /// The devices, for as long as this lives; then what they ask of the processors is published.
 pub(crate) struct DevicesHeld<'a, 't, E: Environment> {
-    held: Held<'a, Devices<HostPorts<'t, E::Raw>>>,
+    held: Held<'a, Devices<HostPorts<'t, E::Raw>, E::Backend>>,
     notices: &'a Notices,
 }
 
 impl<'t, E: Environment> Deref for DevicesHeld<'_, 't, E> {
-    type Target = Devices<HostPorts<'t, E::Raw>>;
+    type Target = Devices<HostPorts<'t, E::Raw>, E::Backend>;
 
     fn deref(&self) -> &Self::Target {
         &self.held

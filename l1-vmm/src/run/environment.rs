@@ -11,6 +11,7 @@ use tdx_defs::{Gpa, VmIndex};
 use vtpm::service::{Guid, ServiceError};
 
 pub use crate::machine::devices::Device;
+use crate::machine::devices::virtio::backend::Backend;
 pub use crate::vcpu::apic::VapicPage;
 
 /// The types of the parts that [`super::L2`] is put together from.
@@ -23,6 +24,8 @@ pub trait Environment {
     type Memory: L2Memory;
     /// L2's virtual-APIC page.
     type Vapic: VapicPage;
+    /// What is behind the devices on L2's PCI bus.
+    type Backend: Backend + ?Sized;
     /// What answers in the TPM window, and serves L2 besides.
     type Tpm: Device + Services;
 }

@@ -85,7 +85,7 @@ const TIMELESS: [u32; 7] = [
 
 /// The keeper, and what there is to keep.
 pub(super) struct Keeping {
-    keeper: Box<dyn Keeper>,
+    keeper: Box<dyn Keeper + Send>,
     commits: Commits,
     commands: Vec<CommandKind>,
     /// NV indices that count by themselves, and some that are gone.
@@ -96,7 +96,7 @@ pub(super) struct Keeping {
 impl Keeping {
     /// Of an engine that was started; it is asked which of its commands write NV.
     pub(super) fn new<E: Engine>(
-        keeper: Box<dyn Keeper>,
+        keeper: Box<dyn Keeper + Send>,
         commits: Commits,
         tpm: &mut Provisioner<E>,
     ) -> Result<Self, CommandError> {

@@ -43,7 +43,7 @@ pub struct Config<'a> {
     pub commits: Option<Commits>,
     /// Where the state is kept beyond the TD's life; the engine's store is then
     /// [`WatchedStore::kept_elsewhere`](crate::state::WatchedStore::kept_elsewhere), and `commits` are its own.
-    pub keeper: Option<Box<dyn Keeper>>,
+    pub keeper: Option<Box<dyn Keeper + Send>>,
 }
 
 /// When keys and certificates are made, and with them the journal is begun.

@@ -77,7 +77,7 @@ pub struct Session<E = Reference> {
 /// Where the state is kept, and the one that is there.
 pub struct Kept {
     pub state: Option<Vec<u8>>,
-    pub keeper: Box<dyn Keeper>,
+    pub keeper: Box<dyn Keeper + Send>,
 }
 
 pub struct Setup {

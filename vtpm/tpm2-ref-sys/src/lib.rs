@@ -29,7 +29,7 @@
 //! # One engine
 //!
 //! All state of the engine is static, so a process has one at a time: [`Tpm::open`] fails with
-//! [`OpenError::InUse`] while another `Tpm` lives. A `Tpm` stays on its thread. Tests of one
+//! [`OpenError::InUse`] while another `Tpm` lives. A `Tpm` is on one thread at a time. Tests of one
 //! program therefore take turns, by a lock of their own.
 //!
 //! # Failing closed

@@ -1,5 +1,6 @@
 //! Who may be in the engine, and its power.
 
+use core::cell::Cell;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,8 +8,9 @@ use crate::engine::{TPM2Interface, result};
 use crate::host;
 use crate::objects::dispatch;
 
-/// The process-wide right to the engine. Not `Send`: the engine stays on one thread.
-pub(crate) struct Ownership(PhantomData<*mut ()>);
+/// The process-wide right to the engine. `Send`: the engine's state is its statics and its heap, nothing of a thread's.
+/// Not `Sync`: it is on one thread at a time.
+pub(crate) struct Ownership(PhantomData<Cell<()>>);
 
 static OWNED: AtomicBool = AtomicBool::new(false);
 

@@ -183,7 +183,7 @@ impl Tpm {
         };
         let mut block: *mut c_uchar = ptr::null_mut();
         let mut length = 0;
-        // SAFETY: nobody else is in the engine (a `Tpm` stays on its thread, so `&self` is enough:
+        // SAFETY: nobody else is in the engine (a `Tpm` is on one thread at a time, so `&self` is enough:
         // the call changes nothing but the three variables it is given).
         let code = unsafe { (TPM2Interface.get_state)(number, &mut block, &mut length) };
         if block.is_null() || code != result::SUCCESS {

@@ -22,6 +22,7 @@ use pit::Pit;
 use pm_timer::PmTimer;
 use power::{Power, Request};
 use uart::{Com1, SerialLine};
+use virtio::backend::Backend;
 
 /// What the bus and the reset path know of a device. Where it is, and which interrupt it has, is in [`map`].
 pub trait Device {
@@ -50,12 +51,13 @@ pub trait HostLines: SerialLine + ClockRegisters + Copy {}
 
 impl<T: SerialLine + ClockRegisters + Copy> HostLines for T {}
 
-/// The devices that [`map`] names, but the TPM, which has a lock of its own. `H` is the host's side.
-pub struct Devices<H> {
+/// The devices that [`map`] names, but the TPM, which has a lock of its own. `H` is the host's side, `B`
+/// what is behind the devices on the PCI bus.
+pub struct Devices<H, B: ?Sized = dyn Backend> {
     /// The I/O APIC. Not a [`Device`]: what it is accessed for is sent on.
     pub ioapic: IoApic,
     /// The PCI bus. Its addresses in memory are none of [`map`]'s: they depend on the memory that the machine has.
-    pub pci: PciHost,
+    pub pci: PciHost<B>,
     com1: Com1<H>,
     rtc: Rtc<H>,
     power: Power,
@@ -64,10 +66,10 @@ pub struct Devices<H> {
     pit: Pit,
 }
 
-impl<H: HostLines> Devices<H> {
+impl<H: HostLines, B: Backend + ?Sized> Devices<H, B> {
     /// Everything as after a reset. `ratio`: TSC ticks per tick of the crystal clock, for the timers.
     /// `bus`: the devices on its PCI bus.
-    pub fn new(host: H, ratio: u32, bus: Option<Bus>) -> Self {
+    pub fn new(host: H, ratio: u32, bus: Option<Bus<B>>) -> Self {
         Self {
             ioapic: IoApic::new(),
             com1: Com1::new(host),

@@ -60,6 +60,9 @@ impl VapicPage for Vapic {
 /// A page for operands of TDG.MR.RTMR.EXTEND and TDG.MR.REPORT. Whoever makes these calls owns one.
 pub(crate) struct Operands(&'static Page);
 
+// SAFETY: the page is its owner's alone, wherever that runs, and no processor has state about it.
+unsafe impl Send for Operands {}
+
 impl Operands {
     /// A page of zeros.
     pub(crate) fn new() -> Self {

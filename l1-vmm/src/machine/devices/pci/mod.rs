@@ -40,25 +40,34 @@ const FUNCTION_SHIFT: u32 = 8;
 const HOST_BRIDGE: u32 = 0x29C0_8086;
 
 /// The devices that L2 is given, and addresses for them.
-pub struct Bus {
+pub struct Bus<B: ?Sized = dyn Backend> {
     /// Addresses of configuration space and of BARs.
     pub window: PciWindow,
     /// What is behind each device, in the order in which they come on the bus.
-    pub backends: Vec<Box<dyn Backend>>,
+    pub backends: Vec<Box<B>>,
 }
 
 /// The address latch, the host bridge at 00:00.0, and a virtio device at each of the places behind it. It calls its
 /// registers at ports by their ports.
-#[derive(Default)]
-pub struct PciHost {
+pub struct PciHost<B: ?Sized = dyn Backend> {
     address: u32,
     window: PciWindow,
-    functions: Vec<Function>,
+    functions: Vec<Function<B>>,
 }
 
-impl PciHost {
+impl<B: ?Sized> Default for PciHost<B> {
+    fn default() -> Self {
+        Self {
+            address: 0,
+            window: PciWindow::default(),
+            functions: Vec::new(),
+        }
+    }
+}
+
+impl<B: Backend + ?Sized> PciHost<B> {
     /// The bridge with the devices of `bus` behind it; those that have no place there are left out.
-    pub fn new(bus: Bus) -> Self {
+    pub fn new(bus: Bus<B>) -> Self {
         let bars = bus.window.bars();
         let places = (bars.start()..bars.end()).step_by(BARS_SIZE as usize);
         let functions = bus.backends.into_iter().zip(places);
@@ -83,7 +92,7 @@ impl PciHost {
     }
 
     /// The devices' functions.
-    pub fn functions(&self) -> &[Function] {
+    pub fn functions(&self) -> &[Function<B>] {
         &self.functions
     }
 
@@ -136,7 +145,7 @@ impl PciHost {
 
     /// The first function that answers to `length` bytes at `gpa`, which are in the window: a BAR that is elsewhere
     /// answers to nothing.
-    fn register(&mut self, gpa: u64, length: usize) -> Option<(&mut Function, Place)> {
+    fn register(&mut self, gpa: u64, length: usize) -> Option<(&mut Function<B>, Place)> {
         self.functions.iter_mut().find_map(|function| {
             let place = function.place(gpa, length)?;
             Some((function, place))
@@ -144,7 +153,7 @@ impl PciHost {
     }
 
     /// Function `number`, in bits 2:0 the function, above them the device, above them the bus.
-    fn function(&mut self, number: u32) -> Option<&mut Function> {
+    fn function(&mut self, number: u32) -> Option<&mut Function<B>> {
         let device = number.checked_sub(8)? / 8;
         let first = number.is_multiple_of(8);
         let function = self.functions.get_mut(usize::try_from(device).ok()?);
@@ -183,7 +192,7 @@ impl PciHost {
     }
 }
 
-impl Device for PciHost {
+impl<B: Backend + ?Sized> Device for PciHost<B> {
     /// `offset` is the port.
     fn read(&mut self, offset: u32, into: &mut [u8]) {
         let Some(skipped) = offset.checked_sub(PCI_CONFIG_DATA.into()) else {

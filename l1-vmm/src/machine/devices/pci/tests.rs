@@ -42,7 +42,7 @@ fn with_devices(count: usize) -> PciHost {
 
 #[test]
 fn the_enable_bit_reads_back_as_drivers_probe_it() {
-    let mut host = PciHost::default();
+    let mut host: PciHost = PciHost::default();
     host.set_address(0x8000_0000);
     assert_eq!(host.address(), 0x8000_0000);
     host.set_address(u32::MAX);
@@ -51,7 +51,7 @@ fn the_enable_bit_reads_back_as_drivers_probe_it() {
 
 #[test]
 fn there_is_a_host_bridge_and_nothing_else() {
-    let mut host = PciHost::default();
+    let mut host: PciHost = PciHost::default();
     assert_eq!(data(&mut host, 0x8000_0000, 0, 4), 0x29C0_8086);
     assert_eq!(data(&mut host, 0x8000_0000, 2, 2), 0x29C0);
     assert_eq!(data(&mut host, 0x8000_0008, 2, 2), 0x0600);
@@ -166,7 +166,7 @@ fn registers_are_reached_through_the_access_capability() {
 fn no_more_devices_than_the_bus_has_places() {
     let host = with_devices(40);
     assert_eq!(host.functions().len(), 31);
-    let none = PciHost::new(Bus {
+    let none: PciHost = PciHost::new(Bus {
         window: PciWindow::default(),
         backends: vec![],
     });

@@ -46,7 +46,7 @@ pub struct Place {
 }
 
 /// A virtio device behind its PCI function.
-pub struct Function {
+pub struct Function<B: ?Sized = dyn Backend> {
     configuration: Configuration,
     /// As after a reset.
     initial: Configuration,
@@ -55,12 +55,12 @@ pub struct Function {
     /// Offset of the PCI configuration access capability.
     access_at: u8,
     msix: Msix,
-    device: Device,
+    device: Device<B>,
 }
 
-impl Function {
+impl<B: Backend + ?Sized> Function<B> {
     /// The function of `backend`'s device, its BARs placed from `bars` on by L1, which is this machine's firmware.
-    pub fn new(backend: Box<dyn Backend>, bars: u32) -> Self {
+    pub fn new(backend: Box<B>, bars: u32) -> Self {
         let queues = backend.queues().len() as u16;
         let msix = Msix::new(queues.saturating_add(1));
         let kind = backend.kind();
@@ -108,7 +108,7 @@ impl Function {
     }
 
     /// The device.
-    pub fn device(&self) -> &Device {
+    pub fn device(&self) -> &Device<B> {
         &self.device
     }
 

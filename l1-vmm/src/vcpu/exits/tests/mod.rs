@@ -1,5 +1,9 @@
 //! The platform against the model of the TDX module: L1 is the real code, the module answers its
 //! TDCALLs, and each run of L2 is scripted.
+#![allow(
+    clippy::arc_with_non_send_sync,
+    reason = "the model of the module is of one thread"
+)]
 
 mod devices;
 mod exits;
@@ -83,6 +87,7 @@ impl Environment for Modelled {
     type Processor = Cpu;
     type Memory = ModelRam;
     type Vapic = ModelPage;
+    type Backend = dyn crate::machine::devices::virtio::backend::Backend;
     type Tpm = Registers;
 }
 

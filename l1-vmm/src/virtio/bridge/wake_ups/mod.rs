@@ -123,7 +123,8 @@ impl Scene {
         let data = bridge.queues()[0].bounds.writable - 1;
         let guest = Guest::new();
         let places = Driver::new(&guest, QUEUE, SIZE).places;
-        let mut function = Pci::new(Box::new(bridge), BARS as u32);
+        let backend: Box<dyn Backend> = Box::new(bridge);
+        let mut function = Pci::new(backend, BARS as u32);
         function.write_configuration(4, &[6, 4]);
         let slots = if setting.tables { SIZE } else { SIZE / DIRECT };
         let l2 = Rc::new(RefCell::new(L2 {

@@ -86,8 +86,8 @@ impl Slot {
 }
 
 /// The device.
-pub struct Device {
-    backend: Box<dyn Backend>,
+pub struct Device<B: ?Sized = dyn Backend> {
+    backend: Box<B>,
     /// Entries of the MSI-X table.
     vectors: u16,
     selects: Selects,
@@ -111,9 +111,9 @@ struct Selects {
     queue: u16,
 }
 
-impl Device {
+impl<B: Backend + ?Sized> Device<B> {
     /// A device with `backend` behind it, whose function has `vectors` entries in its MSI-X table.
-    pub fn new(backend: Box<dyn Backend>, vectors: u16) -> Self {
+    pub fn new(backend: Box<B>, vectors: u16) -> Self {
         let slots = backend.queues().iter().copied().map(Slot::new).collect();
         Self {
             backend,
@@ -132,8 +132,8 @@ impl Device {
     }
 
     /// What is behind it.
-    pub fn backend(&self) -> &dyn Backend {
-        &*self.backend
+    pub fn backend(&self) -> &B {
+        &self.backend
     }
 
     /// What it has moved.

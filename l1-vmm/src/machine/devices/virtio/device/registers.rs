@@ -1,11 +1,12 @@
 //! The common configuration: registers by their places (VIRTIO 4.1.4.3).
 
+use super::super::backend::Backend;
 use super::Device;
 use super::Selects;
 use virtio_defs::pci::{self as registers, NO_VECTOR};
 use virtio_defs::status;
 
-impl Device {
+impl<B: Backend + ?Sized> Device<B> {
     /// Reads bytes of the common configuration.
     pub(in crate::machine::devices::virtio) fn read_common(&self, offset: u32, into: &mut [u8]) {
         let mut image = [0; registers::COMMON_SIZE as usize];

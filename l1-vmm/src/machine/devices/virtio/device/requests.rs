@@ -1,13 +1,13 @@
 //! How requests get to the backend, and what is done back to L2.
 
-use super::super::backend::{Answer, Done, Request, Submission};
+use super::super::backend::{Answer, Backend, Done, Request, Submission};
 use super::super::queue::{Queue, Terms};
 use super::{Cause, Device, Failure};
 use crate::run::environment::L2Memory;
 use crate::virtio::ring::{Pending, Suppression};
 use virtio_defs::{feature, pci as registers};
 
-impl Device {
+impl<B: Backend + ?Sized> Device<B> {
     /// Moves requests and what is done; says for what there is to interrupt, and by which vector. Bounded: of each
     /// queue at most one request more than it has descriptors, one that had waited. Only L2 that posts while L1 is at
     /// work has more, for which its next exit has to come; else L1 has asked everybody to be told when it is to go on.

@@ -6,10 +6,11 @@ mod requests;
 
 extern crate std;
 
-use super::backend::Ticket;
+use super::backend::{Backend, Ticket};
 use super::function::Function;
 use super::model::{Behind, Driver, FEATURE, Guest, L1_START, ModelBackend, WRITE};
 use crate::machine::devices::ioapic::{Message, MessageSink};
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use proptest::prelude::*;
@@ -45,7 +46,8 @@ impl Machine {
     fn new() -> Self {
         let behind = Behind::default();
         let guest = Guest::new();
-        let mut function = Function::new(ModelBackend::new(&behind), BARS as u32);
+        let backend: Box<dyn Backend> = ModelBackend::new(&behind);
+        let mut function = Function::new(backend, BARS as u32);
         function.write_configuration(4, &[6, 4]);
         Self {
             function,
