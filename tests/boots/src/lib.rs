@@ -10,6 +10,7 @@
 //! * [`root_disk`]: a Debian root on a LUKS2 disk that only the TPM opens;
 //! * [`persistent`]: a TPM that is kept across boots, with its key broker;
 //! * [`bad_input`]: files and hosts that L1 must refuse, each with its own words;
+//! * [`processors`]: the virtual processors of a TD that come to L1;
 //! * [`micro_guests`]: the simulator's own tests of the TDX module, counted.
 //!
 //! A [`Setup`] is what they boot. Each of these has a function `suite`, whose [`Suite`] runs its
@@ -32,6 +33,7 @@ pub mod linux;
 pub mod micro_guests;
 mod parallel;
 pub mod persistent;
+pub mod processors;
 pub mod root_disk;
 mod round_trip;
 mod setup;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
 use boots::{
     Setup, Suite, bad_input, blobs, compatibility, device_lies, devices, evidence, linux,
-    micro_guests, persistent, throughput,
+    micro_guests, persistent, processors, throughput,
 };
 use std::process::Command;
 use std::time::Instant;
@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// Only the TPM that is kept across boots, with its key broker, or the parts of that whose name contains this.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob"])]
     persistent: Option<String>,
+    /// Only the starts of L1: those that must fail, and those of many processors.
+    #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
+    starts: bool,
     /// Only the round trip of evidence.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     attest: bool,
@@ -70,6 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         || options.persistent.is_some()
         || options.attest
         || options.micro_guests
+        || options.starts
         || options.devices.is_some()
         || options.blob.is_some();
     if !part && options.compatibility.is_none() {
@@ -105,6 +109,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                     linux_boots(&mut tally, &lies);
                 }
             }
+            (None, None) if options.starts => starts(&mut tally, setup),
             (None, None) if options.attest => {
                 let verifier = images::build_verifier(verifier)?;
                 linux_boots(&mut tally, &evidence::suite(setup, &verifier));
@@ -131,13 +136,18 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 linux_boots(&mut tally, &suite);
                 let same = linux::two_are_the_same(setup);
                 tally.count("two runs are the same to the byte", same);
-                check(&mut tally, "bad input", &bad_input::suite(setup));
+                starts(&mut tally, setup);
                 blobs(&mut tally, setup, "");
             }
         }
     }
     println!("\n{:.0} s", started.elapsed().as_secs_f64());
     Ok(tally.conclude())
+}
+
+fn starts(tally: &mut Tally, setup: &Setup) {
+    check(tally, "bad input", &bad_input::suite(setup));
+    check(tally, "processors", &processors::suite(setup));
 }
 
 fn cargo(arguments: &[&str]) -> Command {
