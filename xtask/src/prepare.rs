@@ -62,6 +62,7 @@ pub(crate) fn prepare(instead: &Instead<'_>) -> Result<Prepared> {
         initrd,
         pki: images::root().join("sim/quoting/pki"),
         folder,
+        processors: 1,
     };
     Ok(Prepared { images, setup })
 }

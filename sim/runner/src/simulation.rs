@@ -39,6 +39,8 @@ pub struct Simulation<'a> {
     pub init_data: Option<&'a Path>,
     /// The TD's memory in MiB.
     pub memory_mib: u64,
+    /// The TD's virtual processors, unless [`options`](Self::options) say another number.
+    pub processors: u32,
     /// The TD's address width.
     pub gpaw: Gpaw,
     /// How time passes.
@@ -90,7 +92,12 @@ impl Simulation<'_> {
             ));
             command.args(["-machine", "memory-backend=memory"]);
         }
-        let mut append = format!("gpaw={} memory={}", self.gpaw.bits(), self.memory_mib);
+        let mut append = format!(
+            "gpaw={} memory={} vcpus={}",
+            self.gpaw.bits(),
+            self.memory_mib,
+            self.processors
+        );
         // Held until the run has ended.
         let _devices = self.devices.attach(&mut command, &mut append)?;
         let mrconfigid = self.mrconfigid()?;

@@ -41,5 +41,5 @@ mod suite;
 pub mod throughput;
 
 pub use round_trip::{Collected, RoundTrip, banks_option, mirror_option};
-pub use setup::{BASE_COMMAND_LINE, Firmware, LIMIT, Setup, vcpus_option};
+pub use setup::{BASE_COMMAND_LINE, Firmware, LIMIT, Setup};
 pub use suite::{Checks, Suite};

@@ -42,6 +42,7 @@ fn simulation<'a>(
         image: &[],
         boot: None,
         memory_mib: 64,
+        processors: 1,
         gpaw,
         clock: Clock::Counted,
         seed: simulator::SEED,

@@ -9,11 +9,6 @@ pub const BASE_COMMAND_LINE: &str = "console=ttyS0 panic=-1";
 /// A boot of Linux that takes longer has hung.
 pub const LIMIT: Duration = Duration::from_secs(600);
 
-/// The simulator's option for this many virtual processors of the TD; `None` for one, as it has by itself.
-pub fn vcpus_option(cpus: u32) -> Option<String> {
-    (cpus > 1).then(|| format!("vcpus={cpus}"))
-}
-
 /// A firmware image, by what it asks of the host for the TPM window.
 pub struct Firmware {
     /// Private pages.
@@ -48,6 +43,8 @@ pub struct Setup {
     pub pki: PathBuf,
     /// Where runs keep their files.
     pub folder: PathBuf,
+    /// The virtual processors of TDs of which a test does not say how many they have.
+    pub processors: u32,
 }
 
 impl Setup {
@@ -66,6 +63,7 @@ impl Setup {
             image: &self.firmware.accepted,
             boot: Some(boot),
             memory_mib,
+            processors: self.processors,
             gpaw: Gpaw::Bits48,
             clock: Clock::Counted,
             seed: simulator::SEED,

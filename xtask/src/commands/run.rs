@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use attestation::journal::PcrMirror;
 use attestation::pcr::PcrBanks;
 use boots::devices::devices_option;
-use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, banks_option, mirror_option, vcpus_option};
+use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, banks_option, mirror_option};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use simulator::{
     BrokerBy, Clock, Console, Gpaw, HostDevices, Models, Network, Outside, Run, Simulation,
@@ -155,14 +155,6 @@ impl Options {
         }
         (!devices.is_empty()).then(|| devices.join("+"))
     }
-
-    /// The options of the simulator that were written as such, and that for the number of processors.
-    fn simulator_options(&self) -> Vec<String> {
-        let cpus = vcpus_option(self.cpus);
-        cpus.into_iter()
-            .chain(self.simulator_options.iter().cloned())
-            .collect()
-    }
 }
 
 /// Runs the task.
@@ -180,6 +172,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         td_shim: options.td_shim.as_deref(),
     })?;
     let mut setup = prepared.setup;
+    setup.processors = options.cpus;
     if options.devices().is_some() && options.initrd.is_none() && options.kernel.is_none() {
         setup.initrd = device_initrd::build(&setup.folder)?;
     }
@@ -239,7 +232,7 @@ fn attest(options: &Options, setup: &Setup) -> Result<bool> {
         memory_mib: options.memory,
         gpaw: options.gpaw,
         window: options.window,
-        options: &options.simulator_options(),
+        options: &options.simulator_options,
         ..RoundTrip::new(setup, "attest")
     };
     let verifier = images::build_verifier(images::VerifierBuild::Quick)?;
@@ -298,7 +291,7 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
     simulator_options.extend(options.pcr_banks.map(banks_option));
     simulator_options.extend(options.devices().as_deref().map(devices_option));
     simulator_options.extend(options.quote.as_ref().map(|quote| format!("quote={quote}")));
-    simulator_options.extend(options.simulator_options());
+    simulator_options.extend(options.simulator_options.iter().cloned());
     let (clock, console) = if options.shell {
         (Clock::Paced, Console::Terminal)
     } else {

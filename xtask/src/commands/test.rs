@@ -50,6 +50,9 @@ pub(crate) struct Options {
     /// the trials whose name contains this. The other tests have a part of it.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob", "attest", "root_disk"])]
     compatibility: Option<String>,
+    /// How many processors the TDs have of which a test does not say it: 1 to 16.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16), conflicts_with = "hosted")]
+    cpus: u32,
 }
 
 /// Runs everything; true if nothing failed. The last line has the counts.
@@ -58,7 +61,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     crate::host::prepare_for_tests()?;
     let mut tally = Tally::default();
     if options.root_disk {
-        let prepared = prepare(&Instead::default())?;
+        let mut prepared = prepare(&Instead::default())?;
+        prepared.setup.processors = options.cpus;
         let setup = &prepared.setup;
         let built = crate::root_disk::build(&setup.folder)?;
         let plain = new_root_disk(setup, &built, "plain")?;
@@ -79,10 +83,12 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if !part && options.compatibility.is_none() {
         lints(&mut tally);
         unit_tests(&mut tally)?;
+        interleavings(&mut tally);
         verifier = VerifierBuild::Tested;
     }
     if !options.hosted {
-        let prepared = prepare(&Instead::default())?;
+        let mut prepared = prepare(&Instead::default())?;
+        prepared.setup.processors = options.cpus;
         let setup = &prepared.setup;
         match (&options.blob, &options.compatibility) {
             (None, None) if options.persistent.is_some() => {
@@ -236,6 +242,15 @@ fn unit_tests(tally: &mut Tally) -> Result<()> {
         tally.add(0, Some(format!("unit tests ({failed} failed)")));
     }
     Ok(())
+}
+
+/// Explores what processors tell each other without a lock, in every interleaving.
+fn interleavings(tally: &mut Tally) {
+    let step = progress::step("interleavings of the processors' signals");
+    let mut explore = cargo(&["test", "--quiet", "--release", "--package", "vcpu-signals"]);
+    explore.args(["--features", "loom"]);
+    tally.count("loom: vcpu-signals", succeed(explore));
+    step.done();
 }
 
 /// Runs a suite and counts its checks.
