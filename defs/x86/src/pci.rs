@@ -97,3 +97,22 @@ pub const MSIX_MASKED: u32 = 1;
 
 /// CONFIG_ADDRESS (PCI 3.2.2.3.2): CONFIG_DATA is configuration space.
 pub const CONFIG_ENABLE: u32 = 1 << 31;
+
+/// The LPC bridge of the I/O controller hub 9 (device 31 function 0), device and vendor ID.
+pub const ICH9_LPC: u32 = 0x2918_8086;
+
+/// That bridge's registers (Intel I/O Controller Hub 9 datasheet, section 13.1).
+pub mod lpc {
+    /// Base of the power management block's ports. 0: it has none.
+    pub const PMBASE: u8 = 0x40;
+    /// PMBASE: an I/O address, always set.
+    pub const PMBASE_IO: u32 = 1 << 0;
+    /// PMBASE: the address.
+    pub const PMBASE_ADDRESS: u32 = 0xFF80;
+    /// ACPI control.
+    pub const ACPI_CNTL: u8 = 0x44;
+    /// ACPI control: the block answers at PMBASE.
+    pub const ACPI_EN: u32 = 1 << 7;
+    /// From PMBASE to PM1_CNT.
+    pub const PM1_CNT: u16 = 4;
+}

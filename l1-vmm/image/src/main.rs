@@ -58,7 +58,7 @@ use l1_vmm::launch::{
     processors,
 };
 use l1_vmm::machine::devices::pci::window::PciWindow;
-use l1_vmm::machine::host;
+use l1_vmm::machine::{host, host_power};
 use l1_vmm::run::{End, L2, Layout, Machine, MachineParts, ProcessorParts};
 use l1_vmm::shared_buffer::Part;
 use l1_vmm::virtio::{devices::types, sharing};
@@ -85,8 +85,8 @@ const VM: VmIndex = VmIndex::FIRST;
 /// (128 KiB). The rest is for files.
 const QUOTES: usize = 0x1_0000;
 
-/// Power-off of the host's machine: SLP_EN and S5 to PM1a_CNT, which QEMU has there.
-const POWER_OFF: (u16, Width, u32) = (0x604, Width::Word, acpi::SLP_EN as u32);
+/// Power-off of the host's machine: SLP_EN and S5 to PM1_CNT.
+const POWER_OFF: (u16, Width, u32) = (host_power::PM1_CNT, Width::Word, acpi::SLP_EN as u32);
 /// Reset of the host's machine: a hard reset by the reset control register.
 const RESET: (u16, Width, u32) = (
     pc::RESET_CONTROL,
@@ -437,6 +437,10 @@ fn conclude(mut l2: L2<'_, Image>, end: End, attributes: TdAttributes) -> ! {
     };
     if !matches!(end, End::Halted { .. }) {
         log::info!("{end}");
+    }
+    // Configuration space is no memory, of which a bit says that it is shared.
+    if let Err(error) = host_power::enable(&own_devices::bus(0)) {
+        log::warn!("the host's power management: {error}");
     }
     if let Err(error) = td().io_write(port, width, value) {
         log::error!("the host does not let the machine end: {error}");

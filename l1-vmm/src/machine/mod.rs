@@ -14,6 +14,7 @@ pub mod cpuid;
 pub mod devices;
 pub(crate) mod ending;
 pub mod host;
+pub mod host_power;
 pub(crate) mod locks;
 pub mod map;
 pub(crate) mod notices;

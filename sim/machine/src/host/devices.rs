@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use x86_defs::pc::{PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA};
-use x86_defs::pci;
+use x86_defs::pci::{self, lpc};
 
 use virtio_host::{
     Block, Bus, Channel, Console, Function, Lie, Memory, Network, NotShared, Services, Sockets,
@@ -43,6 +43,9 @@ const BROKER_PORT: u32 = 7470;
 /// The Ethernet address of the TD's side of the network.
 const ETHERNET: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
+/// The LPC bridge.
+const LPC: u8 = 31;
+
 /// What GET_ID says of the state disk; of the guest's disks, `disk` and a number.
 const STATE_DISK_NAME: &str = "tdp-vtpm-state";
 
@@ -55,6 +58,8 @@ pub(super) struct Devices {
     assigned: AssignedFunctions,
     /// CONFIG_ADDRESS, which functions of either kind are found by.
     address: u32,
+    /// PMBASE of the LPC bridge, as nobody has set it after a reset.
+    power_management: u32,
     /// Exits are counted for a storm of interrupts.
     storm: bool,
     /// A device lies by the guest's marks.
@@ -69,6 +74,7 @@ impl Devices {
             names: Vec::new(),
             assigned: AssignedFunctions::new(&options.assigned, memory)?,
             address: 0,
+            power_management: 0,
             storm: false,
             marks: false,
         };
@@ -147,8 +153,30 @@ impl Devices {
         self.names.push((place, name));
     }
 
+    /// A doubleword of the LPC bridge, which every q35 machine has; none if `device` is another.
+    fn bridge(&self, device: u8, offset: u8) -> Option<u32> {
+        const ISA_BRIDGE: u32 = 0x06_0100;
+        (device == LPC).then_some(match offset {
+            pci::VENDOR_DEVICE => pci::ICH9_LPC,
+            pci::CLASS_REVISION => ISA_BRIDGE << 8,
+            lpc::PMBASE => self.power_management | lpc::PMBASE_IO,
+            _ => 0,
+        })
+    }
+
+    /// The port that is PM1_CNT, once somebody has said where the power management block is (QEMU: hw/isa/lpc_ich9.c).
+    pub(super) fn pm1_control(&self) -> Option<u16> {
+        let base = self.power_management as u16;
+        (base != 0).then(|| base + lpc::PM1_CNT)
+    }
+
     /// IN; none if the port is not the bus's.
     pub(super) fn port_read(&mut self, port: u16, bytes: u32) -> Option<u32> {
+        if let Some((device, offset, shift)) = self.assigned_place(port, bytes)
+            && let Some(value) = self.bridge(device, offset)
+        {
+            return Some(value >> shift & (u32::MAX >> (32 - 8 * bytes)));
+        }
         if let Some((device, offset, shift)) = self.assigned_place(port, bytes)
             && let Some(value) = self.assigned.configuration_read(device, offset)
         {
@@ -165,6 +193,12 @@ impl Devices {
             return None;
         }
         let (device, offset, shift) = self.assigned_place(port, bytes)?;
+        if (device, offset, bytes) == (LPC, lpc::PMBASE, 4) {
+            self.power_management = value & lpc::PMBASE_ADDRESS;
+        }
+        if device == LPC {
+            return Some(());
+        }
         let now = self.assigned.configuration_read(device, offset)?;
         let mask = (u32::MAX >> (32 - 8 * bytes)) << shift;
         let value = now & !mask | value << shift & mask;

@@ -16,8 +16,8 @@ use crate::json::Object;
 const DEBUGCON: u16 = 0x402;
 /// What `isa-debugcon` reads as (QEMU: hw/char/debugcon.c).
 const DEBUGCON_PRESENT: u32 = 0xE9;
-/// PM1a_CNT of the ICH9's power management block as QEMU's q35 places it.
-const PM1A_CONTROL: u16 = 0x604;
+/// PM1a_CNT of the ICH9's power management block, where firmware and L1 put it.
+pub(super) const PM1A_CONTROL: u16 = 0x604;
 /// SLP_EN; SLP_TYP, bits 12:10, is 0 for S5 (ACPI 6.5, 4.8.3.2.1).
 const SLEEP_ENABLE: u32 = acpi::SLP_EN as u32;
 const SLEEP_TYPE: u32 = acpi::SLP_TYP as u32;

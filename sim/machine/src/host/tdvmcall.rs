@@ -7,7 +7,7 @@ use tdx_defs::ghci::{CompletionStatus, MmioWidth, Width, sub_function};
 use tdx_defs::ghci::{DIRECTION_READ, DIRECTION_WRITE, STANDARD};
 
 use super::memory::MemoryError;
-use super::ports::MachineRequest;
+use super::ports::{MachineRequest, PM1A_CONTROL};
 use super::{End, Host, io_apic};
 use crate::console::say;
 use crate::options::Fault;
@@ -236,6 +236,9 @@ impl Host {
             DIRECTION_WRITE => {
                 let value = call.r15 as u32 & width.mask();
                 if self.device_port_write(port, width.bytes() as u32, value) {
+                    return Ok(CompletionStatus::Success);
+                }
+                if self.devices.pm1_control() != Some(port) && port == PM1A_CONTROL {
                     return Ok(CompletionStatus::Success);
                 }
                 let shared_bit = self.shared_bit();

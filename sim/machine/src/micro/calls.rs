@@ -45,8 +45,15 @@ pub(super) fn tests() -> Vec<Test> {
             Vec::from([give_up().set(Gpr::R12, 7)])
         })
         .ending(|end| matches!(end, End::FatalError { code: 7, text } if text.is_empty())),
+        // Nothing is at 604H until somebody sets PMBASE, as QEMU's q35 has it.
         Test::new("tdvmcall-power-off", |_| {
-            Vec::from([io("S5", 2, DIRECTION_WRITE, 0x604, 1 << 13)])
+            Vec::from([
+                io("S5 of nobody", 2, DIRECTION_WRITE, 0x604, 1 << 13),
+                io("00:1f.0 PMBASE", 4, DIRECTION_WRITE, 0xCF8, 0x8000_F840),
+                io("reads", 4, DIRECTION_READ, 0xCFC, 0).want(Gpr::R11, 1),
+                io("is set", 4, DIRECTION_WRITE, 0xCFC, 0x601),
+                io("S5", 2, DIRECTION_WRITE, 0x604, 1 << 13),
+            ])
         })
         .ending(|end| *end == End::PowerOff),
         Test::new("tdvmcall-reset", |_| {
