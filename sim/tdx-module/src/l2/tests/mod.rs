@@ -3,6 +3,7 @@
 mod entry;
 mod fields;
 mod interrupts;
+mod processors;
 mod routing;
 
 use crate::TdParams;
