@@ -211,6 +211,17 @@ pub(crate) enum Fault {
     FwCfgSize { item: u16, value: u32 },
     /// `no-fwcfg`: there is no fw_cfg device.
     NoFwCfg,
+    /// `ipi-drop:EVERY`: every so many interrupts of one virtual processor for others are lost.
+    InterruptsLost { every: u64 },
+    /// `ipi-delay:US`: such interrupts come so many microseconds late.
+    InterruptsLate { microseconds: u64 },
+    /// `ipi-extra:EVERY`: at every so many TD exits, a virtual processor gets one that nobody sent, with the vector of the
+    /// last that somebody did.
+    InterruptsInvented { every: u64 },
+    /// `vp-stall:INDEX:MS`: a virtual processor has a turn every so many milliseconds, and no sooner.
+    ProcessorStalls { index: u32, milliseconds: u64 },
+    /// `vp-never:INDEX`: a virtual processor is never entered.
+    ProcessorNeverRuns { index: u32 },
     /// `virtio:DEVICE:LIE`: a virtio device lies.
     Virtio { device: String, lie: PlannedLie },
 }
@@ -474,6 +485,22 @@ fn parse_fault(text: &str) -> Option<Fault> {
             value: number(next()?)?.try_into().ok()?,
         },
         "no-fwcfg" => Fault::NoFwCfg,
+        "ipi-drop" => Fault::InterruptsLost {
+            every: number(next()?).filter(|&every| every != 0)?,
+        },
+        "ipi-delay" => Fault::InterruptsLate {
+            microseconds: number(next()?)?,
+        },
+        "ipi-extra" => Fault::InterruptsInvented {
+            every: number(next()?).filter(|&every| every != 0)?,
+        },
+        "vp-stall" => Fault::ProcessorStalls {
+            index: number(next()?)?.try_into().ok()?,
+            milliseconds: number(next()?)?,
+        },
+        "vp-never" => Fault::ProcessorNeverRuns {
+            index: number(next()?)?.try_into().ok()?,
+        },
         _ => return None,
     };
     parts.next().is_none().then_some(fault)

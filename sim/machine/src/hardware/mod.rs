@@ -44,6 +44,10 @@ pub(crate) enum Timer {
     Device = 4,
     /// The end of a virtual processor's turn.
     Turn = 5,
+    /// When an interrupt comes that is late.
+    Late = 6,
+    /// When a virtual processor may run again.
+    Stall = 7,
 }
 
 /// A page that the host shares with the TD.
@@ -71,7 +75,7 @@ pub(crate) struct Hardware {
     cpuid: Cpuid,
     /// The VMs whose tables have the shared pages.
     shared_mapped: [bool; VMS],
-    deadlines: [Option<u64>; 6],
+    deadlines: [Option<u64>; 8],
     armed: Option<u64>,
     noted: Noted,
     pub(crate) profile: Profile,
@@ -103,7 +107,7 @@ impl Hardware {
             shared_bit,
             cpuid,
             shared_mapped: [true, false, false, false],
-            deadlines: [None; 6],
+            deadlines: [None; 8],
             armed: None,
             noted: Noted::default(),
             profile: Profile::new(0),

@@ -14,6 +14,7 @@ mod devices;
 pub(crate) mod fw_cfg;
 mod hostile;
 mod interrupt_command;
+mod interrupt_faults;
 mod io_apic;
 mod local_apic;
 pub(crate) mod memory;
@@ -292,6 +293,7 @@ impl Host {
         if noted.timer {
             let now = rdtsc();
             self.expire_timers(now);
+            self.deliver_late(now);
             if self
                 .hardware
                 .deadline(Timer::Watchdog)

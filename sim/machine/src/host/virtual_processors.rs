@@ -10,12 +10,13 @@ use alloc::vec::Vec;
 use tdx_module::VpEnterInput;
 
 use super::interrupt_command::{Delivery, InterruptCommand};
+use super::interrupt_faults::{InterruptFaults, OnItsWay};
 use super::local_apic::LocalApic;
 use super::turns::Turns;
 use super::{End, Host, TICKS_PER_MILLISECOND};
 use crate::arch::cpu::rdtsc;
 use crate::hardware::Timer;
-use crate::options::Options;
+use crate::options::{Fault, Options};
 
 /// How long a virtual processor runs that is entered before number 0.
 const FIRST_MILLISECONDS: u64 = 10;
@@ -33,13 +34,38 @@ enum Wait {
     Host(u64),
 }
 
+/// When the host lets one run.
+#[derive(Clone, Copy, Debug, Default)]
+enum Pace {
+    #[default]
+    Always,
+    /// Not again before so many ticks after its last turn, and not before that time now.
+    Stalls {
+        every: u64,
+        until: u64,
+    },
+    Never,
+}
+
 /// One of them.
 #[derive(Debug)]
 struct VirtualProcessor {
     local_apic: LocalApic,
     wait: Wait,
+    pace: Pace,
     /// What TDH.VP.ENTER is given next.
     input: VpEnterInput,
+}
+
+impl VirtualProcessor {
+    fn can_run(&self) -> bool {
+        self.wait == Wait::No
+            && match self.pace {
+                Pace::Always => true,
+                Pace::Stalls { until, .. } => until <= rdtsc(),
+                Pace::Never => false,
+            }
+    }
 }
 
 /// All of them.
@@ -52,6 +78,7 @@ pub(super) struct VirtualProcessors {
     /// The length of the turn that runs, and the guest's time when it began.
     turn: u64,
     began: u64,
+    faults: InterruptFaults,
 }
 
 impl VirtualProcessors {
@@ -64,6 +91,7 @@ impl VirtualProcessors {
                 wait: late.map_or(Wait::No, |(_, milliseconds)| {
                     Wait::Host(milliseconds.saturating_mul(TICKS_PER_MILLISECOND))
                 }),
+                pace: pace(index, &options.faults),
                 input: VpEnterInput::default(),
             }
         };
@@ -73,6 +101,7 @@ impl VirtualProcessors {
             turns: Turns::new(options.schedule),
             turn: 0,
             began: 0,
+            faults: InterruptFaults::new(&options.faults),
         }
     }
 
@@ -105,12 +134,56 @@ impl VirtualProcessors {
         let count = self.all.len();
         (1..=count)
             .map(|step| (self.current + step) % count)
-            .find(|&index| self.all[index].wait == Wait::No)
+            .find(|&index| self.all[index].can_run())
     }
 
     fn can_run(&self) -> bool {
-        self.all[self.current].wait == Wait::No
+        self.all[self.current].can_run()
     }
+
+    /// Whether the turn of the one that was taken up has an end: another can run, or a pace wants it.
+    fn takes_turns(&self) -> bool {
+        (0..).zip(&self.all).any(|(index, one)| {
+            one.wait == Wait::No
+                && match one.pace {
+                    Pace::Always => index != self.current,
+                    Pace::Stalls { .. } => true,
+                    Pace::Never => false,
+                }
+        })
+    }
+
+    /// The turn of the one that was taken up has ended.
+    fn rest(&mut self) {
+        if let Pace::Stalls { every, until } = &mut self.all[self.current].pace {
+            *until = rdtsc().saturating_add(*every);
+        }
+    }
+
+    /// When the first that stalls may run again.
+    fn stalled_until(&self) -> Option<u64> {
+        let ready = self.all.iter().filter(|one| one.wait == Wait::No);
+        let until = ready.filter_map(|one| match one.pace {
+            Pace::Stalls { until, .. } => Some(until),
+            _ => None,
+        });
+        until.filter(|&until| until > rdtsc()).min()
+    }
+}
+
+fn pace(index: u32, faults: &[Fault]) -> Pace {
+    let planned = |fault: &Fault| match *fault {
+        Fault::ProcessorStalls {
+            index: stalled,
+            milliseconds,
+        } if stalled == index => Some(Pace::Stalls {
+            every: milliseconds.saturating_mul(TICKS_PER_MILLISECOND),
+            until: 0,
+        }),
+        Fault::ProcessorNeverRuns { index: never } if never == index => Some(Pace::Never),
+        _ => None,
+    };
+    faults.iter().find_map(planned).unwrap_or_default()
 }
 
 impl Host {
@@ -129,6 +202,9 @@ impl Host {
         let input = self.processors.all[self.processors.current].input;
         let exit = self.enter(input)?;
         let input = self.serve(&exit)?;
+        if let Some((index, vector)) = self.processors.faults.exited(self.options.vcpus.into()) {
+            self.post(index, vector);
+        }
         self.processors.all[self.processors.current].input = input;
         Ok(())
     }
@@ -160,26 +236,22 @@ impl Host {
 
     /// Takes up the virtual processor that has the next turn, waiting until there is one.
     fn choose(&mut self) -> Result<(), End> {
-        let next = loop {
-            self.wake();
-            match self.processors.next() {
-                Some(next) => break next,
-                None => self.wait()?,
-            }
-        };
-        if next == self.processors.current {
-            // Alone.
-            if self.hardware.deadline(Timer::Turn).is_some() {
-                self.hardware.set_deadline(Timer::Turn, None);
-                self.hardware.set_pause_yields(false);
-            }
-            return Ok(());
-        }
-        if !self.processors.can_run() || self.turn_is_over() {
-            self.take_up(next)?;
+        self.wake();
+        if self.turn_is_over() || !self.processors.can_run() {
             self.hardware.set_deadline(Timer::Turn, None);
+            self.processors.rest();
+            let next = loop {
+                match self.processors.next() {
+                    Some(next) => break next,
+                    None => self.wait()?,
+                }
+                self.wake();
+            };
+            if next != self.processors.current {
+                self.take_up(next)?;
+            }
         }
-        self.share();
+        self.share_with_others();
         Ok(())
     }
 
@@ -198,7 +270,7 @@ impl Host {
         }
     }
 
-    /// There are others that can run: the turn of the one that was taken up has an end, and PAUSE is one.
+    /// The turn of the one that was taken up has an end, and PAUSE is one.
     fn share(&mut self) {
         if self.hardware.deadline(Timer::Turn).is_some() {
             return;
@@ -233,10 +305,13 @@ impl Host {
     fn wait(&mut self) -> Result<(), End> {
         let forever = |one: &VirtualProcessor| matches!(one.wait, Wait::Forever | Wait::Host(_));
         let nothing = self.processors.all.iter().all(forever) || !self.can_wake();
-        if self.hardware.deadline(Timer::Watchdog).is_none() && nothing {
+        let stall = self.processors.stalled_until();
+        self.hardware.set_deadline(Timer::Stall, stall);
+        if self.hardware.deadline(Timer::Watchdog).is_none() && stall.is_none() && nothing {
             return Err(End::Stuck("the TD halted, and nothing can wake it".into()));
         }
         self.hardware.wait();
+        self.hardware.set_deadline(Timer::Stall, None);
         self.poll()
     }
 
@@ -251,8 +326,11 @@ impl Host {
     }
 
     fn share_with_others(&mut self) {
-        if self.processors.next() != Some(self.processors.current) {
+        if self.processors.takes_turns() {
             self.share();
+        } else {
+            self.hardware.set_deadline(Timer::Turn, None);
+            self.hardware.set_pause_yields(false);
         }
     }
 
@@ -273,18 +351,46 @@ impl Host {
             if !command.reaches(apic_id, is_sender) {
                 continue;
             }
-            match command.delivery {
-                Delivery::Fixed(vector) => self.post(index as u32, vector),
-                Delivery::Nmi => {
-                    self.module.post_nmi(index as u32);
-                    let one = &mut self.processors.all[index];
-                    if !matches!(one.wait, Wait::Host(_)) {
-                        one.wait = Wait::No;
-                    }
-                    self.share_with_others();
-                }
+            let interrupt = OnItsWay {
+                index: index as u32,
+                delivery: command.delivery,
+            };
+            let sent = match is_sender {
+                true => Some(interrupt),
+                false => self.processors.faults.send(rdtsc(), interrupt),
+            };
+            if let Some(interrupt) = sent {
+                self.arrived(interrupt);
             }
         }
+        let due = self.processors.faults.next_due();
+        self.hardware.set_deadline(Timer::Late, due);
+    }
+
+    fn arrived(&mut self, interrupt: OnItsWay) {
+        match interrupt.delivery {
+            Delivery::Fixed(vector) => self.post(interrupt.index, vector),
+            Delivery::Nmi => {
+                self.module.post_nmi(interrupt.index);
+                let one = &mut self.processors.all[interrupt.index as usize];
+                if !matches!(one.wait, Wait::Host(_)) {
+                    one.wait = Wait::No;
+                }
+                self.share_with_others();
+            }
+        }
+    }
+
+    /// Interrupts that came late are there.
+    pub(super) fn deliver_late(&mut self, now: u64) {
+        if self.hardware.deadline(Timer::Late).is_none() {
+            return;
+        }
+        while let Some(interrupt) = self.processors.faults.arrive(now) {
+            self.arrived(interrupt);
+        }
+        let due = self.processors.faults.next_due();
+        self.hardware.set_deadline(Timer::Late, due);
     }
 
     /// The timers whose time is over have their interrupts.

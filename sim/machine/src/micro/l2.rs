@@ -219,15 +219,19 @@ pub(super) fn set_control(what: &'static str, field: VmcsField, bit: u32) -> Ste
     write_vmcs(what, field, 1 << bit).set(Gpr::R9, 1 << bit)
 }
 
-/// TDG.VP.ENTER, which is to end so.
-pub(super) fn enter(what: &'static str, status: StatusCode, reason: u32) -> Step {
+/// TDG.VP.ENTER, whatever it ends in.
+pub(super) fn enter_somehow(what: &'static str) -> Step {
     Step::tdcall(what, tdg::VP_ENTER)
         .set(Gpr::Rcx, u64::from(VM.get()) << 52)
         .set(Gpr::Rdx, layout::GUEST_STATE)
-        .want(
-            Gpr::Rax,
-            u64::from(status.upper32()) << 32 | u64::from(reason),
-        )
+}
+
+/// TDG.VP.ENTER, which is to end so.
+pub(super) fn enter(what: &'static str, status: StatusCode, reason: u32) -> Step {
+    enter_somehow(what).want(
+        Gpr::Rax,
+        u64::from(status.upper32()) << 32 | u64::from(reason),
+    )
 }
 
 /// L1 writes a quadword of its memory.

@@ -64,7 +64,7 @@ struct Test {
     quote: Quote,
     fw_cfg_files: Vec<(String, String)>,
     /// Changes the options further.
-    options: fn(&mut Options),
+    options: Box<dyn Fn(&mut Options)>,
     ending: Ending,
 }
 
@@ -78,7 +78,7 @@ impl Test {
             faults: Vec::new(),
             quote: Quote::Ok,
             fw_cfg_files: Vec::new(),
-            options: |_| {},
+            options: Box::new(|_| {}),
             ending: |end| *end == End::VendorCall(layout::DONE),
         }
     }
@@ -114,8 +114,8 @@ impl Test {
     }
 
     /// With further options.
-    fn with_options(mut self, options: fn(&mut Options)) -> Self {
-        self.options = options;
+    fn with_options(mut self, options: impl Fn(&mut Options) + 'static) -> Self {
+        self.options = Box::new(options);
         self
     }
 
@@ -208,6 +208,7 @@ fn run_one(
         script::write(processor, steps);
     }
     let fw_cfg = FwCfg::new(&Pack::EMPTY, &options);
+    let schedule = options.schedule;
     let mut host = Host::new(options, fw_cfg, frames, hardware)?;
     guest::build(&mut host)?;
     let end = host.run();
@@ -217,10 +218,13 @@ fn run_one(
             .try_for_each(|(processor, steps)| script::check(processor, steps))
     };
     if !(test.ending)(&end) {
-        return Err(format!("it ended with {end:?}; {:?}", check()));
+        return Err(format!(
+            "it ended with {end:?}; {:?}; {schedule:?}",
+            check()
+        ));
     }
-    if let End::VendorCall(_) = end {
-        check()?;
+    match end {
+        End::VendorCall(_) => check().map_err(|text| format!("{text}; {schedule:?}")),
+        _ => Ok(()),
     }
-    Ok(())
 }

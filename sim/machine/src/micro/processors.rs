@@ -14,6 +14,8 @@ use super::l2::{self, Program, enter};
 use super::layout;
 use super::script::Step;
 use super::{Setup, Test};
+use crate::host::End;
+use crate::options::{Fault, Schedule};
 
 /// Words that the virtual processors tell each other how far they are by.
 const FLAGS: u64 = layout::DATA + 0x2000;
@@ -24,6 +26,10 @@ const LOGICAL: u64 = 1 << 11;
 /// ICR shorthands.
 const ALL: u64 = 2 << 18;
 const ALL_BUT_SELF: u64 = 3 << 18;
+/// CPUID leaf of the x2APIC id.
+const TOPOLOGY: u64 = 0xB;
+/// How many schedules each script is run with.
+const SEEDS: u64 = 24;
 
 fn flag(processor: u64) -> u64 {
     FLAGS + 8 * processor
@@ -57,6 +63,24 @@ fn halt() -> Step {
 }
 
 pub(super) fn tests() -> Vec<Test> {
+    let mut tests = subjects();
+    tests.extend(faults());
+    // Each seed is another order of events.
+    for seed in 1..=SEEDS {
+        let scripts = [spinning, halted, on_the_way_to_l2, before_l2];
+        for script in scripts {
+            tests.push(script("processors-schedules").with_options(move |options| {
+                options.schedule = Some(Schedule {
+                    seed,
+                    most: [500, 5_000, 50_000][(seed % 3) as usize],
+                });
+            }));
+        }
+    }
+    tests
+}
+
+fn subjects() -> Vec<Test> {
     Vec::from([
         Test::new("processors-start", |_| {
             let mut steps = identity(0, 3);
@@ -66,60 +90,10 @@ pub(super) fn tests() -> Vec<Test> {
         .and_processor(|_| told(identity(1, 3), 1))
         .and_processor(|_| told(identity(2, 3), 2)),
         Test::new("processors-registers", |_| registers(0)).and_processor(|_| registers(1)),
-        Test::new("processors-ipi-spinning", |_| {
-            Vec::from([
-                wait(1, 1),
-                send("an interrupt", 0, 1),
-                tell(0, 1),
-                wait(1, 2),
-            ])
-        })
-        .and_processor(|_| {
-            let spin = Step::new("spin", Code::Spin)
-                .set(Gpr::Rsi, flag(0))
-                .set(Gpr::Rax, 1);
-            // Interrupts are off until it is taken.
-            Vec::from([tell(1, 1), spin, take("it came"), tell(1, 2)])
-        }),
-        Test::new("processors-ipi-halted", |_| {
-            Vec::from([wait(1, 1), send("an interrupt", 0, 1), wait(1, 2)])
-        })
-        .and_processor(|_| Vec::from([tell(1, 1), halt(), tell(1, 2)])),
-        Test::new("processors-ipi-in-l2", |_| {
-            Vec::from([wait(1, 1), send("an interrupt", 0, 1), wait(1, 2)])
-        })
-        .with_l2(Program::Spin)
-        .and_processor(|_| {
-            let mut steps = Vec::from(l2::prelude());
-            steps.extend([
-                tell(1, 1),
-                enter("run L2", StatusCode::L2ExitPendingInterrupt, 1),
-                take("it came"),
-                tell(1, 2),
-            ]);
-            steps
-        }),
-        Test::new("processors-ipi-before-l2", |_| {
-            Vec::from([
-                wait(1, 1),
-                send("an interrupt", 0, 1),
-                tell(0, 1),
-                wait(1, 2),
-            ])
-        })
-        .with_l2(Program::Hlt)
-        .and_processor(|_| {
-            let mut steps = Vec::from(l2::prelude());
-            steps.extend([
-                tell(1, 1),
-                wait(0, 1),
-                enter("not now", StatusCode::PendingInterrupt, 0),
-                take("it came"),
-                enter("now", StatusCode::Success, 12),
-                tell(1, 2),
-            ]);
-            steps
-        }),
+        spinning("processors-ipi-spinning"),
+        halted("processors-ipi-halted"),
+        in_l2("processors-ipi-in-l2"),
+        before_l2("processors-ipi-before-l2"),
         Test::new("processors-ipi-nmi", |_| {
             Vec::from([wait(1, 1), send("an NMI", NMI, 1), wait(1, 2)])
         })
@@ -160,6 +134,142 @@ pub(super) fn tests() -> Vec<Test> {
     ])
 }
 
+/// An interrupt for one that spins with interrupts off, which it takes when they are on.
+fn spinning(name: &'static str) -> Test {
+    Test::new(name, |_| {
+        Vec::from([
+            wait(1, 1),
+            send("an interrupt", 0, 1),
+            tell(0, 1),
+            wait(1, 2),
+        ])
+    })
+    .and_processor(|_| {
+        let spin = Step::new("spin", Code::Spin)
+            .set(Gpr::Rsi, flag(0))
+            .set(Gpr::Rax, 1);
+        Vec::from([tell(1, 1), spin, take("it came"), tell(1, 2)])
+    })
+}
+
+/// An interrupt for one that sleeps, or is about to.
+fn halted(name: &'static str) -> Test {
+    Test::new(name, |_| {
+        Vec::from([wait(1, 1), send("an interrupt", 0, 1), wait(1, 2)])
+    })
+    .and_processor(|_| Vec::from([tell(1, 1), halt(), tell(1, 2)]))
+}
+
+/// An interrupt for one that runs L2.
+fn in_l2(name: &'static str) -> Test {
+    l2_and(name, || {
+        enter("run L2", StatusCode::L2ExitPendingInterrupt, 1)
+    })
+}
+
+/// An interrupt for one that runs L2, or is about to: TDG.VP.ENTER ends in either way, and never stays in L2.
+fn on_the_way_to_l2(name: &'static str) -> Test {
+    l2_and(name, || l2::enter_somehow("run L2"))
+}
+
+fn l2_and(name: &'static str, enter: fn() -> Step) -> Test {
+    Test::new(name, |_| {
+        Vec::from([wait(1, 1), send("an interrupt", 0, 1), wait(1, 2)])
+    })
+    .with_l2(Program::Spin)
+    .and_processor(move |_| {
+        let mut steps = Vec::from(l2::prelude());
+        steps.extend([tell(1, 1), enter(), take("it came"), tell(1, 2)]);
+        steps
+    })
+}
+
+/// An interrupt for one that has not entered L2 yet.
+fn before_l2(name: &'static str) -> Test {
+    Test::new(name, |_| {
+        Vec::from([
+            wait(1, 1),
+            send("an interrupt", 0, 1),
+            tell(0, 1),
+            wait(1, 2),
+        ])
+    })
+    .with_l2(Program::Hlt)
+    .and_processor(|_| {
+        let mut steps = Vec::from(l2::prelude());
+        steps.extend([
+            tell(1, 1),
+            wait(0, 1),
+            enter("not now", StatusCode::PendingInterrupt, 0),
+            take("it came"),
+            enter("now", StatusCode::Success, 12),
+            tell(1, 2),
+        ]);
+        steps
+    })
+}
+
+/// One that sleeps until another has woken up and answers. A host that keeps one of the interrupts, or one of the
+/// processors, leaves nobody awake.
+fn echo(name: &'static str) -> Test {
+    Test::new(name, |_| {
+        Vec::from([wait(1, 1), send("an interrupt", 0, 1), halt()])
+    })
+    .and_processor(|_| Vec::from([tell(1, 1), halt(), send("an answer", 0, 0)]))
+}
+
+/// What a host can do to interrupts and processors.
+fn faults() -> Vec<Test> {
+    let lost = |every| Fault::InterruptsLost { every };
+    let stuck: super::Ending = |end| matches!(end, End::Stuck(_));
+    Vec::from([
+        echo("processors-ipi-echo"),
+        echo("processors-ipi-lost")
+            .with_fault(lost(1))
+            .ending(stuck),
+        echo("processors-ipi-answer-lost")
+            .with_fault(lost(2))
+            .ending(stuck),
+        echo("processors-ipi-not-lost").with_fault(lost(3)),
+        echo("processors-ipi-late").with_fault(Fault::InterruptsLate { microseconds: 5000 }),
+        // The second one comes by itself, to the other one.
+        Test::new("processors-ipi-invented", |_| {
+            Vec::from([
+                wait(1, 1),
+                send("an interrupt", 0, 1),
+                wait(1, 2),
+                Step::new("nobody sent it", Code::Interrupts).interrupted(VECTOR),
+            ])
+        })
+        .with_fault(Fault::InterruptsInvented { every: 1 })
+        .and_processor(|_| Vec::from([tell(1, 1), halt(), tell(1, 2)])),
+        // By the id that the host tells.
+        echo("processors-apic-ids-others")
+            .with_options(|options| options.apic_ids = Vec::from([2, 3]))
+            .ending(stuck),
+        Test::new("processors-apic-ids", |_| {
+            Vec::from([wait(1, 1), send("an interrupt", 0, 7), wait(1, 2)])
+        })
+        .with_options(|options| options.apic_ids = Vec::from([3, 7]))
+        .and_processor(|_| {
+            let id = call("x2APIC id", sub_function::CPUID, CompletionStatus::Success)
+                .set(Gpr::R12, TOPOLOGY)
+                .set(Gpr::R13, 0)
+                .want(Gpr::R15, 7);
+            Vec::from([id, tell(1, 1), halt(), tell(1, 2)])
+        }),
+        halted("processors-stall").with_fault(Fault::ProcessorStalls {
+            index: 1,
+            milliseconds: 3,
+        }),
+        // Number 0 sleeps until number 1 comes to wake it.
+        Test::new("processors-never", |_| Vec::from([halt()]))
+            .with_fault(Fault::ProcessorNeverRuns { index: 1 })
+            .and_processor(|_| Vec::from([send("an interrupt", 0, 0)]))
+            .ending(stuck),
+    ])
+}
+
 fn told(mut steps: Vec<Step>, processor: u64) -> Vec<Step> {
     steps.push(tell(processor, 1));
     steps
@@ -167,7 +277,6 @@ fn told(mut steps: Vec<Step>, processor: u64) -> Vec<Step> {
 
 /// What a virtual processor learns of itself, from the module and from the host.
 fn identity(index: u64, count: u64) -> Vec<Step> {
-    const TOPOLOGY: u64 = 0xB;
     Vec::from([
         Step::tdcall("VP.INFO", tdg::VP_INFO)
             .want(Gpr::R8, count << 32 | count)
