@@ -1,6 +1,7 @@
 //! [`Module`]: all of the TD's state, and the dispatch of what happens to it.
 
 use crate::faults::Faults;
+use crate::l2::translations::Shown;
 use crate::platform::{Action, Exited, Platform, Vm};
 use crate::report::Tcb;
 use crate::statistics::{Route, Statistics};
@@ -50,6 +51,8 @@ pub struct Module {
     pub(crate) vcpu: Vcpu,
     /// The TD's others, by VCPU_INDEX.
     pub(crate) other_vcpus: BTreeMap<u32, Vcpu>,
+    /// Whose stale translations of L2 VMs the platform's tables have.
+    pub(crate) shown: Shown,
     pub(crate) faults: Faults,
     pub(crate) statistics: Statistics,
 }
@@ -62,6 +65,7 @@ impl Module {
             td: Td::new(),
             vcpu: Vcpu::new(0),
             other_vcpus: BTreeMap::new(),
+            shown: Shown::default(),
             faults: Faults::default(),
             statistics: Statistics::default(),
         }

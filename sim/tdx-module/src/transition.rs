@@ -94,6 +94,7 @@ impl Module {
             });
         }
         self.vcpu.state = VcpuState::Active;
+        l2::translations::follow_epoch(self, platform);
         self.vcpu.resume_l1 |= input.resume_l1;
         let last_td_exit =
             core::mem::replace(&mut self.vcpu.last_td_exit, LastTdExit::Asynchronous);

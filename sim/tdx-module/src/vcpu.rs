@@ -47,6 +47,8 @@ pub(crate) struct Vcpu {
     pub(crate) last_td_exit: LastTdExit,
     /// The host asked for L1 (RESUME_L1). Sticky until L1 was entered.
     pub(crate) resume_l1: bool,
+    /// The TLB epoch of its last TD entry.
+    pub(crate) epoch: u64,
     /// What happened on it.
     pub(crate) statistics: VcpuStatistics,
 }
@@ -61,6 +63,7 @@ impl Vcpu {
             l2: [L2::new(), L2::new(), L2::new()],
             last_td_exit: LastTdExit::Asynchronous,
             resume_l1: false,
+            epoch: 0,
             statistics: VcpuStatistics::default(),
         }
     }

@@ -4,11 +4,13 @@ use super::event::Ready;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
 use super::state::Entry;
+use super::translations;
 use crate::leaf::operand::{Memory, READ};
 use crate::leaf::{LeafEnd, LeafResult, invalid};
 use crate::module::Module;
 use crate::platform::{Action, Platform, Register, Vm};
 use crate::td::seamcall;
+use crate::td::sept::l2_vms;
 use crate::transition::{AsynchronousExit, ExtendedQualification};
 use tdx_defs::status::{Code, Operand, Status};
 use tdx_defs::vmcs::VmcsField;
@@ -19,8 +21,10 @@ use x86_defs::exit_reason;
 /// RCX bits 53:52: the VM.
 const VM_SHIFT: u32 = 52;
 const VM_MASK: u64 = 3 << VM_SHIFT;
-/// RCX bits 1:0 of TDG.VP.ENTER: what to flush. Nothing is cached that would need it.
+/// RCX bits 1:0 of TDG.VP.ENTER: what to flush.
 const FLUSH_MASK: u64 = 3;
+/// INVEPT. The others are of linear addresses, of which the platform keeps no translations between runs.
+const FLUSH_EPT: u64 = 1;
 /// L2_ENTER_GUEST_STATE is 256-byte aligned.
 const GUEST_STATE_ALIGNMENT: u64 = 256;
 
@@ -52,6 +56,9 @@ pub(crate) fn vp_enter<P: Platform>(
     let entry = translate(module, gpa, vapic).map_err(LeafEnd::TdExit)?;
     refuse_shared_pages(module, vm, entry);
     module.vcpu.l2_mut(vm).entry = entry;
+    if registers.rcx & FLUSH_MASK == FLUSH_EPT {
+        translations::flush(module, platform, vm);
+    }
     platform.carry_over(Vm::L1, Vm::L2(vm));
     module.vcpu.current = Vm::L2(vm);
 
@@ -183,22 +190,28 @@ impl Guest<'_> {
 /// Leaves for L2's next instruction, unless something comes first.
 pub(crate) fn run<P: Platform>(module: &mut Module, platform: &mut P, vm: VmIndex) -> Action {
     match Guest::new(module, platform, vm).prepare() {
-        Ready::Run => Action::Run(Vm::L2(vm)),
+        Ready::Run => {
+            translations::show(module, platform, vm);
+            Action::Run(Vm::L2(vm))
+        }
         Ready::Exit(exit) => {
             super::transition::exit_to_l1(module, platform, vm, Code::Success, exit)
         }
     }
 }
 
-/// TDG.VP.INVEPT. Second-stage tables change at once, so that there is nothing to flush.
+/// TDG.VP.INVEPT: of the L2 VMs in a mask, on this virtual processor.
 pub(crate) fn vp_invept<P: Platform>(
     module: &mut Module,
-    _platform: &mut P,
+    platform: &mut P,
     registers: &mut Registers,
 ) -> LeafResult {
     let vms = (2u64 << module.td.num_l2_vms()) - 2;
     if registers.rcx & !vms != 0 {
         return Err(invalid(Operand::RCX));
+    }
+    for vm in l2_vms().filter(|vm| registers.rcx >> vm.get() & 1 != 0) {
+        translations::flush(module, platform, vm);
     }
     Ok(())
 }

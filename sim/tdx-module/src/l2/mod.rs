@@ -35,6 +35,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod transition;
+pub(crate) mod translations;
 mod vapic;
 mod virtual_vmx_msr;
 mod vmcs_table;

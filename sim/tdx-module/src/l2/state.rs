@@ -2,6 +2,7 @@
 
 use super::exit_information::ExitInformation;
 use super::shape::Shape;
+use super::translations::Translations;
 use super::virtual_vmx_msr::control;
 use super::vmcs_table::{FIELDS, Storage, index_of};
 use crate::platform::{Event, Platform, Register, Segment, SegmentName, Vm};
@@ -50,6 +51,8 @@ pub(crate) struct L2 {
     pub(super) entry: Entry,
     /// The event whose delivery the last exit cut short, until somebody delivers it.
     pub(super) vectoring: Option<Event>,
+    /// What the processor keeps of its memory.
+    pub(super) translations: Translations,
     /// The last exit, for a host that routes it to L1 later.
     pub(super) last_exit: ExitInformation,
 }
@@ -79,6 +82,7 @@ impl L2 {
             tsc_deadline: NO_DEADLINE,
             entry: Entry::default(),
             vectoring: None,
+            translations: Translations::default(),
             last_exit: ExitInformation::default(),
         }
     }

@@ -1,5 +1,6 @@
 //! TDG.MEM.PAGE.ATTR.RD and TDG.MEM.PAGE.ATTR.WR: what of L1's memory the L2 VMs may use.
 
+use crate::l2::translations;
 use crate::leaf::accept::page;
 use crate::leaf::operand::{READABLE_WRITABLE_EXECUTABLE, WRITE, ept_violation};
 use crate::leaf::{LeafEnd, LeafResult, invalid};
@@ -115,6 +116,9 @@ fn write<P: Platform>(
     if illegal {
         return Err(Status::new(Code::PageAttrInvalid, 0).into());
     }
+    for Change { vm, attributes } in changes.into_iter().flatten() {
+        translations::change(module, platform, &leaf, vm, attributes);
+    }
     module.td.sept.update(platform, gpa, |leaf| {
         for Change { vm, attributes } in changes.into_iter().flatten() {
             let alias = if attributes.is_present() {
@@ -125,6 +129,11 @@ fn write<P: Platform>(
             leaf.set_alias(vm, alias);
         }
     });
+    for vm in l2_vms() {
+        if module.td.has_l2(vm) && flags.vm(vm).invept() {
+            translations::flush(module, platform, vm);
+        }
+    }
     registers.rcx = mapping(&leaf);
     Ok(())
 }

@@ -83,6 +83,11 @@ impl Td {
         self.params.num_l2_vms
     }
 
+    /// The TLB epoch: how often the host has called TDH.MEM.TRACK.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Whether the TD has this L2 VM.
     pub(crate) fn has_l2(&self, vm: VmIndex) -> bool {
         vm.get() <= self.num_l2_vms()

@@ -219,6 +219,20 @@ impl SecureEpt {
         }
     }
 
+    /// Makes the platform's tables say again what the leaves say of the range of a page, for one L2 VM.
+    pub(crate) fn restore<P: Platform>(
+        &self,
+        platform: &mut P,
+        vm: VmIndex,
+        gpa: u64,
+        level: PageLevel,
+    ) {
+        let first = self.find(gpa).map_or(gpa, |leaf| leaf.gpa);
+        for leaf in self.leaves.range(first..gpa + level.size()) {
+            apply_alias(platform, leaf.1, vm);
+        }
+    }
+
     /// Where a private GPA is in machine memory, if the guest may use it now.
     pub(crate) fn mapped(&self, gpa: u64) -> Option<u64> {
         let page = gpa & !0xfff;
@@ -254,13 +268,18 @@ fn apply<P: Platform>(platform: &mut P, leaf: &Leaf) {
         platform.unmap(Vm::L1, leaf.gpa, leaf.level);
     }
     for vm in l2_vms() {
-        let alias = leaf.alias(vm);
-        if mapped && alias.valid() {
-            let permissions = permissions(alias);
-            platform.map(Vm::L2(vm), leaf.gpa, leaf.level, leaf.hpa, permissions);
-        } else {
-            platform.unmap(Vm::L2(vm), leaf.gpa, leaf.level);
-        }
+        apply_alias(platform, leaf, vm);
+    }
+}
+
+/// The same for one L2 VM.
+fn apply_alias<P: Platform>(platform: &mut P, leaf: &Leaf, vm: VmIndex) {
+    let alias = leaf.alias(vm);
+    if leaf.state == LeafState::Mapped && alias.valid() {
+        let permissions = permissions(alias);
+        platform.map(Vm::L2(vm), leaf.gpa, leaf.level, leaf.hpa, permissions);
+    } else {
+        platform.unmap(Vm::L2(vm), leaf.gpa, leaf.level);
     }
 }
 

@@ -2,10 +2,12 @@
 
 use super::VM;
 use crate::TdParams;
-use crate::platform::{Action, Event, HardwareExit, Platform, Register, Vm};
+use crate::platform::{Action, Event, HardwareExit, Permissions, Platform, Register, Vm};
 use crate::test_platform::ModelTdcall;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
-use tdx_defs::attributes::{AttrFlags, GpaAttributes, Mapping, VmAttributes};
+use core::cell::Cell;
+use tdx_defs::attributes::{AttrFlags, GpaAttributes, Mapping, VmAttributeFlags, VmAttributes};
 use tdx_defs::field::FieldId;
 use tdx_defs::status::{Code, Status};
 use tdx_defs::vmcs::VmcsField;
@@ -66,6 +68,47 @@ impl Processor {
 
     fn enter(&self) -> Status {
         Status(self.call(self.entering()).rax)
+    }
+
+    /// Sets what L2 may do with the first 2 MiB.
+    fn allow(&self, attributes: VmAttributes, invept: bool) {
+        let flags = VmAttributeFlags::new().with_mask(0xf).with_invept(invept);
+        let written = self.call(Registers {
+            rax: tdg::MEM_PAGE_ATTR_WR,
+            rcx: Mapping::page(Gpa(0), PageLevel::Page2M).into_bits(),
+            rdx: GpaAttributes::of(VM, attributes.with_valid(true)).0,
+            r8: AttrFlags::of(VM, flags).0,
+            ..Registers::default()
+        });
+        assert_eq!(Status(written.rax), Status::SUCCESS);
+    }
+
+    /// A run of L2 by an entry with these flush bits: what it may do there while it runs.
+    fn run_with(&self, flush: u64) -> Permissions {
+        let seen = Rc::new(Cell::new(Permissions::default()));
+        let log = Rc::clone(&seen);
+        self.model.push_run(move |platform, vm| {
+            let page = platform.pages.get(&(vm, 0));
+            log.set(page.map_or(Permissions::default(), |page| page.permissions));
+            HardwareExit::Hlt.into()
+        });
+        let mut call = self.entering();
+        call.rcx |= flush;
+        assert_eq!(Status(self.call(call).rax).code(), Code::Success);
+        seen.get()
+    }
+
+    fn run(&self) -> Permissions {
+        self.run_with(0)
+    }
+
+    fn invept(&self) {
+        let called = self.call(Registers {
+            rax: tdg::VP_INVEPT,
+            rcx: 1 << VM.get(),
+            ..Registers::default()
+        });
+        assert_eq!(Status(called.rax), Status::SUCCESS);
     }
 
     /// TDG.VP.ENTER up to where L2 runs.
@@ -307,4 +350,94 @@ fn a_virtual_apic_page_of_two_ends_everything() {
     other.use_vapic(VAPIC);
     other.model.push_exit(HardwareExit::Hlt);
     other.enter();
+}
+
+const NOTHING: VmAttributes = VmAttributes::new();
+const READ: VmAttributes = VmAttributes::new().with_read(true);
+const NO_RIGHTS: Permissions = Permissions {
+    read: false,
+    write: false,
+    execute_supervisor: false,
+    execute_user: false,
+};
+
+/// INVEPT reaches the processor that executes it: the other keeps what L1 has taken away until it flushes as well.
+#[test]
+fn a_forgotten_shoot_down_leaves_the_other_its_translation() {
+    let [one, other] = two();
+    one.allow(VmAttributes::RWX, false);
+    assert!(one.run().write && other.run().write);
+    one.allow(NOTHING, true);
+    assert_eq!(one.run(), NO_RIGHTS);
+    assert!(other.run().write, "nobody has told it");
+    assert_eq!(one.run(), NO_RIGHTS, "and it is the other's alone");
+    assert!(other.run().write);
+    other.invept();
+    assert_eq!(other.run(), NO_RIGHTS);
+}
+
+/// What flushes a virtual processor's translations, and what does not.
+#[test]
+fn translations_stay_until_they_are_flushed() {
+    let flush: [(&str, fn(&Processor), u64, bool); 6] = [
+        ("nothing", |_| {}, 0, true),
+        ("TDG.VP.INVEPT", Processor::invept, 0, false),
+        ("INVEPT at the entry", |_| {}, 1, false),
+        ("INVVPID at the entry", |_| {}, 2, true),
+        ("INVEPT of ATTR.WR", |p| p.allow(READ, true), 0, false),
+        (
+            "a TD entry in a new epoch",
+            |p| {
+                p.model.with(|module, _| module.tdh_mem_track()).unwrap();
+                assert!(matches!(p.exit(HardwareExit::Interrupt), Action::TdExit(_)));
+                assert_eq!(p.td_entry(), Action::Run(Vm::L1));
+            },
+            0,
+            false,
+        ),
+    ];
+    for (what, act, bits, stays) in flush {
+        let [one, _] = two();
+        one.allow(VmAttributes::RWX, false);
+        one.run();
+        one.allow(READ, false);
+        act(&one);
+        let rights = one.run_with(bits);
+        assert_eq!((rights.read, rights.write), (true, stays), "{what}");
+    }
+}
+
+/// An entry that does not happen flushes nothing.
+#[test]
+fn a_pending_interrupt_keeps_the_translations() {
+    let [one, _] = two();
+    one.allow(VmAttributes::RWX, false);
+    one.run();
+    one.allow(NOTHING, false);
+    one.is_kicked();
+    let mut call = one.entering();
+    call.rcx |= 1;
+    assert_eq!(Status(one.call(call).rax).code(), Code::PendingInterrupt);
+    one.model.take_interrupts();
+    assert!(one.run().write);
+    assert_eq!(one.run_with(1), NO_RIGHTS);
+}
+
+/// A processor walks again before it reports a violation, and has cached nothing of a VM that it has not run.
+#[test]
+fn added_rights_count_at_once_and_nothing_is_stale_before_the_first_run() {
+    let [one, other] = two();
+    one.allow(VmAttributes::RWX, false);
+    one.allow(READ, false);
+    assert!(!one.run().write, "it had not run");
+    one.allow(VmAttributes::RWX, false);
+    assert!(one.run().write);
+    one.allow(READ, false);
+    one.allow(NOTHING, false);
+    assert!(one.run().write);
+    assert_eq!(other.run(), NO_RIGHTS);
+    one.allow(READ, false);
+    one.invept();
+    let rights = one.run();
+    assert_eq!((rights.read, rights.write), (true, false));
 }
