@@ -4,7 +4,7 @@
 
 use core::arch::global_asm;
 
-use tdx_defs::attributes::{AttrFlags, GpaAttributes, Mapping, VmAttributes};
+use tdx_defs::attributes::{AttrFlags, GpaAttributes, Mapping, VmAttributeFlags, VmAttributes};
 use tdx_defs::field::FieldId;
 use tdx_defs::status::Code as StatusCode;
 use tdx_defs::tdg;
@@ -179,8 +179,20 @@ pub(super) fn prelude() -> [Step; 3] {
     ]
 }
 
-fn give(what: &'static str, gpa: u64) -> Step {
+/// L1 gives L2 a page of its own.
+pub(super) fn give(what: &'static str, gpa: u64) -> Step {
     let attributes = GpaAttributes::of(VM, VmAttributes::RWX).0;
+    allow(what, gpa, attributes).want(Gpr::Rdx, attributes)
+}
+
+/// L1 takes it away, and flushes its own processor's translations.
+pub(super) fn take_away(what: &'static str, gpa: u64) -> Step {
+    let nothing = VmAttributes::new().with_valid(true);
+    let flags = VmAttributeFlags::new().with_mask(0xF).with_invept(true);
+    allow(what, gpa, GpaAttributes::of(VM, nothing).0).set(Gpr::R8, AttrFlags::of(VM, flags).0)
+}
+
+fn allow(what: &'static str, gpa: u64, attributes: u64) -> Step {
     let mapping = Mapping::page(Gpa(gpa), PageLevel::Page4K).into_bits();
     Step::tdcall(what, tdg::MEM_PAGE_ATTR_WR)
         .set(Gpr::Rcx, mapping)
@@ -188,7 +200,6 @@ fn give(what: &'static str, gpa: u64) -> Step {
         .set(Gpr::R8, AttrFlags::permissions(VM).0)
         .want(Gpr::Rax, 0)
         .want(Gpr::Rcx, mapping)
-        .want(Gpr::Rdx, attributes)
 }
 
 /// TDG.VP.WR of a field.

@@ -6,11 +6,12 @@ use tdx_defs::ghci::{CompletionStatus, sub_function};
 use tdx_defs::status::Code as StatusCode;
 use tdx_defs::tdg;
 use tdx_defs::vp_enter::Gpr;
+use x86_defs::exit_reason;
 
 use super::calls::call;
 use super::firmware::Code;
 use super::interrupts::{ICR, TO_SELF, VECTOR, take, write_msr};
-use super::l2::{self, Program, enter};
+use super::l2::{self, Program, VM, enter};
 use super::layout;
 use super::script::Step;
 use super::{Setup, Test};
@@ -92,6 +93,7 @@ fn subjects() -> Vec<Test> {
         Test::new("processors-registers", |_| registers(0)).and_processor(|_| registers(1)),
         spinning("processors-ipi-spinning"),
         halted("processors-ipi-halted"),
+        stale_translation(),
         in_l2("processors-ipi-in-l2"),
         before_l2("processors-ipi-before-l2"),
         Test::new("processors-ipi-nmi", |_| {
@@ -268,6 +270,39 @@ fn faults() -> Vec<Test> {
             .and_processor(|_| Vec::from([send("an interrupt", 0, 0)]))
             .ending(stuck),
     ])
+}
+
+/// A page that one takes from L2 stays there for another until that one flushes: it has to be told.
+fn stale_translation() -> Test {
+    let run = |what: &'static str, reason: u32| enter(what, StatusCode::Success, reason);
+    let again = || l2::continue_at(0);
+    Test::new("processors-stale-translation", |_| {
+        Vec::from([
+            wait(1, 1),
+            l2::take_away("the page is L1's", layout::SECRET),
+            tell(0, 1),
+            wait(1, 2),
+        ])
+    })
+    .with_l2(Program::ReadSecret)
+    .and_processor(move |_| {
+        let mut steps = Vec::from(l2::prelude());
+        steps.extend([
+            l2::give("the page is L2's", layout::SECRET),
+            run("L2 reads it", exit_reason::HLT),
+            tell(1, 1),
+            wait(0, 1),
+            again(),
+            run("L2 still reads it", exit_reason::HLT),
+            Step::tdcall("a flush", tdg::VP_INVEPT)
+                .set(Gpr::Rcx, 1 << VM.get())
+                .want(Gpr::Rax, 0),
+            again(),
+            run("L2 has it no more", exit_reason::EPT_VIOLATION),
+            tell(1, 2),
+        ]);
+        steps
+    })
 }
 
 fn told(mut steps: Vec<Step>, processor: u64) -> Vec<Step> {
