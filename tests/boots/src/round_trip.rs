@@ -174,7 +174,7 @@ impl<'a> RoundTrip<'a> {
     pub fn policy(&self, prediction: &Prediction, quote_required: bool) -> Result<PathBuf> {
         let terms = Terms {
             mirror: self.mirror,
-            processors: None,
+            processors: Some(self.setup.processors),
             quote_required,
         };
         let path = self.file("policy.toml");

@@ -200,7 +200,7 @@ pub(super) fn policy(
     })?;
     let terms = Terms {
         mirror: PcrMirror::Summary,
-        processors: None,
+        processors: Some(setup.processors),
         quote_required: true,
     };
     let digest = hex::encode(attestation::digest::sha384(&read(document)?));
