@@ -331,7 +331,7 @@ fn identity(index: u64, count: u64) -> Vec<Step> {
 
 /// Vector registers, CR2 and IA32_TSC_AUX stay with their virtual processor.
 fn registers(index: u64) -> Vec<Step> {
-    const TSC_AUX: u64 = 0xC000_0103;
+    const TSC_AUX: u64 = x86_defs::msr::IA32_TSC_AUX as u64;
     let own = 0x1111_1111 * (index + 1);
     let pattern = layout::DATA + 0x100 * index;
     let seen = pattern + 0x80;
