@@ -57,7 +57,9 @@ const fn page(gpa: u64) -> u64 {
 }
 
 impl<'a, 't, E: Environment> Bus<'a, 't, E> {
-    /// For an access at `gpa` (without the shared bit), where `window` is.
+    /// For an access at `gpa` (without the shared bit), where `window` is. Made where its caller has it: a copy would cost
+    /// as much as the rest of an access.
+    #[inline(always)]
     fn new(
         machine: &'a Machine<'t, E>,
         near: Near<'a, E>,

@@ -18,6 +18,7 @@ use l2_exit::{Event, Vcpu, mmio};
 use tdx_defs::field::TdAttributes;
 use tdx_defs::vmcs::VmcsField;
 use tdx_defs::vp_enter;
+use vcpu_signals::Mailbox;
 use x86_defs::exception;
 
 use crate::launch::boot::EntryState;
@@ -104,9 +105,12 @@ impl<'t, E: Environment> L2<'t, E> {
             return self.wait_for_start_up(asleep);
         }
         self.prepare_entry()?;
-        let Some((outcome, exit)) = self.enter()? else {
+        if !self.departs() {
             return Ok(());
-        };
+        }
+        let entered = self.vcpu.vmcs.enter(&mut self.vcpu.processor);
+        self.arrived();
+        let (outcome, exit) = entered?;
         self.vcpu.statistics.count(&outcome);
         let interrupts = self.vcpu.processor.take_interrupts();
         self.vcpu.look_at_devices |= interrupts.devices;
@@ -122,17 +126,17 @@ impl<'t, E: Environment> L2<'t, E> {
         }
     }
 
-    /// Enters L2, unless something has been posted since [`L2::hear`].
-    fn enter(&mut self) -> Result<Option<(vp_enter::Outcome, Exit)>, Failure> {
-        let Some(mailbox) = self.machine.peers.mailbox(self.vcpu.index) else {
-            return Ok(None);
-        };
-        if !mailbox.depart() {
-            return Ok(None);
+    /// The processor leaves L1, unless something has been posted since [`L2::hear`].
+    fn departs(&self) -> bool {
+        let mailbox = self.machine.peers.mailbox(self.vcpu.index);
+        mailbox.is_none_or(Mailbox::depart)
+    }
+
+    /// The processor is back.
+    fn arrived(&self) {
+        if let Some(mailbox) = self.machine.peers.mailbox(self.vcpu.index) {
+            mailbox.arrive();
         }
-        let result = self.vcpu.vmcs.enter(&mut self.vcpu.processor);
-        mailbox.arrive();
-        result.map(Some)
     }
 
     /// Takes what arrived on the serial line.

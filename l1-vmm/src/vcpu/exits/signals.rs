@@ -92,14 +92,11 @@ impl<E: Environment> L2<'_, E> {
     /// Waits in the host until an interrupt of L1's comes, unless something is posted. Whether it was the timer's.
     pub(super) fn wait(&mut self) -> Result<Woken, End> {
         self.send_kicks()?;
-        let mailbox = self.machine.peers.mailbox(self.vcpu.index);
-        if !mailbox.is_none_or(Mailbox::depart) {
+        if !self.departs() {
             return Ok(Woken::Otherwise);
         }
         self.vcpu.processor.halt(self.machine.td);
-        if let Some(mailbox) = mailbox {
-            mailbox.arrive();
-        }
+        self.arrived();
         let interrupts = self.vcpu.processor.take_interrupts();
         self.vcpu.look_at_devices |= interrupts.devices;
         if interrupts.console {
