@@ -142,10 +142,21 @@ fn apic_id() -> u32 {
 /// Gives every processor but this one its job; once.
 pub(crate) fn give(this: &ThisCpu, processors: Started, job: &'static Job) {
     JOB.call_once(|| job);
-    let others = indices(processors.here).filter(|index| *index != this.index);
-    for id in others.filter_map(|index| APIC_IDS.get(index)) {
+    kick(indices(processors.here).filter(|index| *index != this.index));
+}
+
+/// Makes every processor look at what there is to look at. For a TD of one, nothing.
+pub(crate) fn kick_all() {
+    let here = HERE.load(Ordering::Acquire) & !CLOSED;
+    if here.count_ones() > 1 {
+        kick(indices(here));
+    }
+}
+
+/// Only hurries them: the host may lose it.
+fn kick(indices: impl Iterator<Item = usize>) {
+    for id in indices.filter_map(|index| APIC_IDS.get(index)) {
         let target = u64::from(id.load(Ordering::Relaxed)) << 32;
-        // Only hurries them.
         let _ = td().wrmsr(Register::ICR.msr(), target | u64::from(KICK_VECTOR));
     }
 }

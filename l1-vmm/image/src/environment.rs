@@ -12,6 +12,7 @@ use crate::arch::interrupts::{self, Vector};
 use crate::arch::memory::{L2Ram, Vapic};
 use crate::arch::{Instruction, clock};
 use crate::devices;
+use crate::fatal;
 use crate::per_cpu::ThisCpu;
 use crate::tpm::Window;
 
@@ -58,6 +59,10 @@ impl Processor for Cpu {
         flush: TlbFlush,
         state: &mut GuestState,
     ) -> Result<Outcome, VpEnterError> {
+        if fatal::ended() {
+            // Another processor has said why. L2 runs no more, whatever the host makes of that.
+            fatal::halt();
+        }
         // The module writes through this address: as far as Rust knows, the TDCALL does.
         let address = (&raw mut *state).expose_provenance();
         let td = self.0.extended_state.entry();

@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use l1_vmm::record;
 use log::kv::Value;
 
+use crate::application;
 use crate::arch;
 use crate::debug_port::Lines;
 
@@ -36,7 +37,8 @@ pub(crate) enum FatalCode {
     State = 9,
 }
 
-/// The first failure is the one that is told, whichever processor has it; later ones only halt theirs.
+/// The first failure is the one that is told, whichever processor has it; later ones only halt theirs. No processor enters
+/// L2 when it is set.
 static ENDED: AtomicBool = AtomicBool::new(false);
 
 /// Says why on the log and to the host, and halts. A failure on the way there only halts.
@@ -52,12 +54,14 @@ pub(crate) fn fatal(code: FatalCode, message: fmt::Arguments<'_>) -> ! {
             ("text", Value::from(line.text())),
         ];
         let _ = writeln!(lines, "{}", record::Line::new("fatal", &figures));
+        drop(lines);
+        application::kick_all();
         arch::td().report_fatal_error(code as u32, line.text());
     }
     halt()
 }
 
-/// Whether L1 has ended, on whichever processor: the others run L2 no more.
+/// Whether L1 has ended, on whichever processor.
 pub(crate) fn ended() -> bool {
     ENDED.load(Ordering::Relaxed)
 }
