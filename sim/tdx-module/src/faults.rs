@@ -1,6 +1,7 @@
 //! What a test can make the module do that a real one does only under load or attack.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 /// Requests that are used up as they come true. All default to none.
 #[derive(Debug, Default)]
@@ -9,6 +10,17 @@ pub struct Faults {
     interrupted: BTreeMap<u64, u32>,
     host_routes: BTreeMap<u32, u32>,
     missing_l2_sept: u32,
+    holds: Vec<Hold>,
+    host_priorities: BTreeMap<u64, (u32, u64)>,
+}
+
+/// Calls of a leaf on one virtual processor that are held.
+#[derive(Debug)]
+struct Hold {
+    leaf: u64,
+    vcpu: u32,
+    every: u64,
+    calls: u64,
 }
 
 impl Faults {
@@ -32,6 +44,39 @@ impl Faults {
     /// TDG.MEM.PAGE.ATTR.WR that need one.
     pub fn missing_l2_sept(&mut self, times: u32) {
         self.missing_l2_sept += times;
+    }
+
+    /// At every so many calls of a TDCALL leaf that takes a lock, the virtual processor `vcpu` stays inside the leaf with
+    /// the lock, while others run: what conflicts with it is truly busy.
+    pub fn hold(&mut self, leaf: u64, vcpu: u32, every: u64) {
+        self.holds.push(Hold {
+            leaf,
+            vcpu,
+            every,
+            calls: 0,
+        });
+    }
+
+    /// The next `times` times that the lock of a TDCALL leaf is free, the host has found it taken before, and calls again
+    /// after so many TSC ticks: until then it is busy for the guest.
+    pub fn host_priority(&mut self, leaf: u64, times: u32, ticks: u64) {
+        self.host_priorities.insert(leaf, (times, ticks));
+    }
+
+    pub(crate) fn take_hold(&mut self, leaf: u64, vcpu: u32) -> bool {
+        self.holds
+            .iter_mut()
+            .filter(|hold| hold.leaf == leaf && hold.vcpu == vcpu)
+            .any(|hold| {
+                hold.calls += 1;
+                hold.calls.is_multiple_of(hold.every)
+            })
+    }
+
+    pub(crate) fn take_host_priority(&mut self, leaf: u64) -> Option<u64> {
+        let (times, ticks) = self.host_priorities.get_mut(&leaf)?;
+        *times = times.checked_sub(1)?;
+        Some(*ticks)
     }
 
     pub(crate) fn take_busy(&mut self, leaf: u64) -> bool {

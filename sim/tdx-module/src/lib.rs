@@ -27,6 +27,7 @@ mod instruction;
 mod l1;
 mod l2;
 mod leaf;
+mod locks;
 mod measurement;
 mod memory;
 mod metadata;

@@ -2,6 +2,7 @@
 
 use crate::faults::Faults;
 use crate::l2::translations::Shown;
+use crate::locks::Locks;
 use crate::platform::{Action, Exited, Platform, Vm};
 use crate::report::Tcb;
 use crate::statistics::{Route, Statistics};
@@ -53,6 +54,7 @@ pub struct Module {
     pub(crate) other_vcpus: BTreeMap<u32, Vcpu>,
     /// Whose stale translations of L2 VMs the platform's tables have.
     pub(crate) shown: Shown,
+    pub(crate) locks: Locks,
     pub(crate) faults: Faults,
     pub(crate) statistics: Statistics,
 }
@@ -66,6 +68,7 @@ impl Module {
             vcpu: Vcpu::new(0),
             other_vcpus: BTreeMap::new(),
             shown: Shown::default(),
+            locks: Locks::default(),
             faults: Faults::default(),
             statistics: Statistics::default(),
         }

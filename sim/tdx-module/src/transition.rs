@@ -145,6 +145,15 @@ impl Module {
         action
     }
 
+    /// Leaves the TD because its TDCALLs have failed for too long for the sake of a lock that the host wants.
+    pub(crate) fn td_exit_host_priority(&mut self) -> Action {
+        self.locks.host_had_it();
+        self.leave(
+            seamcall::HOST_PRIORITY_BUSY_TIMEOUT,
+            AsynchronousExit::default(),
+        )
+    }
+
     fn leave(&mut self, code: Code, exit: AsynchronousExit) -> Action {
         self.count_td_exit(exit.reason & 0xffff);
         self.vcpu.last_td_exit = LastTdExit::Asynchronous;

@@ -47,6 +47,10 @@ pub(crate) struct Vcpu {
     pub(crate) last_td_exit: LastTdExit,
     /// The host asked for L1 (RESUME_L1). Sticky until L1 was entered.
     pub(crate) resume_l1: bool,
+    /// It is inside a TDCALL, with a lock.
+    pub(crate) held: bool,
+    /// The first of the TDCALLs in a row that failed because the host waits for a lock.
+    pub(crate) host_priority_since: Option<u64>,
     /// The TLB epoch of its last TD entry.
     pub(crate) epoch: u64,
     /// What happened on it.
@@ -63,6 +67,8 @@ impl Vcpu {
             l2: [L2::new(), L2::new(), L2::new()],
             last_td_exit: LastTdExit::Asynchronous,
             resume_l1: false,
+            held: false,
+            host_priority_since: None,
             epoch: 0,
             statistics: VcpuStatistics::default(),
         }

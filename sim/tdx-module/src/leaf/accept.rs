@@ -2,6 +2,7 @@
 
 use crate::leaf::operand::{WRITE, ept_violation};
 use crate::leaf::{LeafEnd, LeafResult, invalid};
+use crate::locks::{Object, Request};
 use crate::module::Module;
 use crate::platform::Platform;
 use crate::td::sept::{LeafState, Walk};
@@ -61,9 +62,13 @@ pub(super) fn mem_page_accept<P: Platform>(
         Walk::Leaf(leaf) => Some(leaf),
         Walk::NonLeaf => None,
     };
-    if module.faults.take_busy(tdg::MEM_PAGE_ACCEPT) {
-        return Err(Status::operand_busy(Operand::RCX).into());
-    }
+    let lock = Request {
+        leaf: tdg::MEM_PAGE_ACCEPT,
+        object: Object::Entry(gpa, level),
+        shared: false,
+        operand: Operand::RCX,
+    };
+    module.lock(platform, lock)?;
     let Some(leaf) = leaf else {
         return Err(Status::new(Code::PageSizeMismatch, level.number() as u32).into());
     };

@@ -4,6 +4,7 @@ use crate::l2::translations;
 use crate::leaf::accept::page;
 use crate::leaf::operand::{READABLE_WRITABLE_EXECUTABLE, WRITE, ept_violation};
 use crate::leaf::{LeafEnd, LeafResult, invalid};
+use crate::locks::{Object, Request};
 use crate::module::Module;
 use crate::platform::Platform;
 use crate::td::sept::{Leaf, LeafState, Walk, l2_vms};
@@ -19,7 +20,11 @@ const EXTENDED_TYPE: u64 = 5;
 const ATTRIBUTES: u16 = 0x7f;
 
 /// Reads the attributes of the page at a private GPA.
-pub(super) fn mem_page_attr_rd(module: &mut Module, registers: &mut Registers) -> LeafResult {
+pub(super) fn mem_page_attr_rd<P: Platform>(
+    module: &mut Module,
+    platform: &mut P,
+    registers: &mut Registers,
+) -> LeafResult {
     let gpa = registers.rcx;
     if !module.td.is_private(gpa) {
         registers.rcx = 0;
@@ -27,15 +32,23 @@ pub(super) fn mem_page_attr_rd(module: &mut Module, registers: &mut Registers) -
         return Err(invalid(Operand::RCX));
     }
     let leaf = match module.td.sept.find(gpa) {
-        Some(leaf) if is_guest_accessible(leaf) => leaf,
+        Some(leaf) if is_guest_accessible(leaf) => *leaf,
         _ => return Err(ept_violation(gpa, 0, ExtendedQualification::NONE)),
     };
-    if module.faults.take_busy(tdg::MEM_PAGE_ATTR_RD) {
-        registers.rcx = 0;
-        registers.rdx = 0;
-        return Err(Status::operand_busy(Operand::RCX).into());
+    let lock = Request {
+        leaf: tdg::MEM_PAGE_ATTR_RD,
+        object: Object::Entry(leaf.gpa, leaf.level),
+        shared: false,
+        operand: Operand::RCX,
+    };
+    if let Err(end) = module.lock(platform, lock) {
+        if !matches!(end, LeafEnd::Held) {
+            registers.rcx = 0;
+            registers.rdx = 0;
+        }
+        return Err(end);
     }
-    registers.rcx = mapping(leaf);
+    registers.rcx = mapping(&leaf);
     registers.rdx = l2_vms()
         .map(|vm| GpaAttributes::of(vm, leaf.alias(vm)).0)
         .fold(0, |all, vm| all | vm);
@@ -49,7 +62,7 @@ pub(super) fn mem_page_attr_wr<P: Platform>(
     registers: &mut Registers,
 ) -> LeafResult {
     let end = write(module, platform, registers);
-    if let Err(LeafEnd::Status(status)) = end {
+    if let Err(LeafEnd::Status(status) | LeafEnd::HostPriority(status)) = end {
         registers.rcx = 0;
         if status.code() != Code::PageAttrInvalid {
             registers.rdx = 0;
@@ -74,7 +87,7 @@ fn write<P: Platform>(
     let flags = AttrFlags(registers.r8);
     check_attributes(module, requested, flags)?;
     let (gpa, level) = page(module, registers.rcx, PageLevel::Page1G)?;
-    let leaf = find_leaf(module, gpa, level)?;
+    let leaf = find_leaf(module, platform, gpa, level)?;
 
     let mut changes = [None; VmIndex::MAX as usize];
     let mut result = 0;
@@ -165,7 +178,12 @@ fn check_attributes(
 }
 
 /// L1's own page at exactly this level.
-fn find_leaf(module: &mut Module, gpa: u64, level: PageLevel) -> Result<Leaf, LeafEnd> {
+fn find_leaf<P: Platform>(
+    module: &mut Module,
+    platform: &mut P,
+    gpa: u64,
+    level: PageLevel,
+) -> Result<Leaf, LeafEnd> {
     let extended = |found, state, leaf| {
         ExtendedQualification::page(EXTENDED_TYPE, level.number(), found, state, leaf)
     };
@@ -184,9 +202,13 @@ fn find_leaf(module: &mut Module, gpa: u64, level: PageLevel) -> Result<Leaf, Le
         }
         Walk::Leaf(leaf) => leaf,
     };
-    if module.faults.take_busy(tdg::MEM_PAGE_ATTR_WR) {
-        return Err(Status::operand_busy(Operand::RCX).into());
-    }
+    let lock = Request {
+        leaf: tdg::MEM_PAGE_ATTR_WR,
+        object: Object::Entry(gpa, level),
+        shared: false,
+        operand: Operand::RCX,
+    };
+    module.lock(platform, lock)?;
     if !is_guest_accessible(&leaf) {
         let extended = extended(level.number(), leaf.state.number(), true);
         return Err(ept_violation(gpa, WRITE, extended));

@@ -39,6 +39,10 @@ pub(crate) enum LeafEnd {
     VirtualizationException(VeInfo),
     /// An interrupt came first: nothing changes, and the call is repeated.
     Interrupted,
+    /// The host waits for the lock: TDX_OPERAND_BUSY, unless that has gone on for too long.
+    HostPriority(Status),
+    /// The leaf has its lock, and goes on when the host lets it.
+    Held,
 }
 
 impl From<Status> for LeafEnd {
@@ -57,16 +61,43 @@ pub(crate) fn invalid(operand: Operand) -> LeafEnd {
 
 /// Serves the TDCALL at L1's RIP. The caller has checked CPL and mode.
 pub(crate) fn tdcall<P: Platform>(module: &mut Module, platform: &mut P) -> Action {
-    let mut registers = read_registers(platform, Vm::L1);
-    let leaf = registers.rax & 0xffff;
+    let leaf = platform.register(Vm::L1, Register::Rax) & 0xffff;
     module.count_tdcall(leaf);
+    call(module, platform)
+}
+
+impl Module {
+    /// The virtual processor that [`Action::Held`] was about goes on with its TDCALL.
+    pub fn finish_held<P: Platform>(&mut self, platform: &mut P) -> Action {
+        let action = call(self, platform);
+        self.vcpu.held = false;
+        self.locks.release(self.vcpu.index);
+        action
+    }
+}
+
+fn call<P: Platform>(module: &mut Module, platform: &mut P) -> Action {
+    let mut registers = read_registers(platform, Vm::L1);
     let end = match dispatch(module, platform, &mut registers) {
         Ok(None) => LeafEnd::Status(Status::SUCCESS),
         Ok(Some(action)) => return action,
         Err(end) => end,
     };
+    if !matches!(end, LeafEnd::HostPriority(_) | LeafEnd::Held) {
+        module.vcpu.host_priority_since = None;
+    }
     match end {
-        LeafEnd::Status(status) => {
+        LeafEnd::HostPriority(status) if module.is_host_priority_stuck(platform) => {
+            registers.rax = status.0;
+            write_registers(platform, Vm::L1, &registers);
+            module.advance_l1(platform, TDCALL_LENGTH);
+            module.td_exit_host_priority()
+        }
+        LeafEnd::Held => {
+            module.vcpu.held = true;
+            Action::Held
+        }
+        LeafEnd::Status(status) | LeafEnd::HostPriority(status) => {
             registers.rax = status.0;
             module.complete_tdcall(platform, &registers)
         }
@@ -113,7 +144,7 @@ fn dispatch<P: Platform>(
         tdg::SYS_RDALL => metadata::sys_rdall(module, platform, registers),
         tdg::MR_VERIFYREPORT => report::mr_verifyreport(module, platform, registers),
         tdg::MR_KEY_GET => key::mr_key_get(module, platform, registers),
-        tdg::MEM_PAGE_ATTR_RD => attributes::mem_page_attr_rd(module, registers),
+        tdg::MEM_PAGE_ATTR_RD => attributes::mem_page_attr_rd(module, platform, registers),
         tdg::MEM_PAGE_ATTR_WR => attributes::mem_page_attr_wr(module, platform, registers),
         tdg::VP_ENTER => return l2::vp_enter(module, platform, registers).map(Some),
         tdg::VP_INVEPT => l2::vp_invept(module, platform, registers),

@@ -2,6 +2,7 @@
 
 use crate::leaf::operand::{Memory, READ, WRITE};
 use crate::leaf::{LeafEnd, LeafResult, invalid};
+use crate::locks::{Object, Request};
 use crate::module::Module;
 use crate::platform::Platform;
 use tdx_defs::Registers;
@@ -32,9 +33,13 @@ pub(super) fn mr_report<P: Platform>(
     if registers.r8 != 0 {
         return Err(invalid(Operand::R8));
     }
-    if module.faults.take_busy(tdg::MR_REPORT) {
-        return Err(Status::operand_busy(Operand::RTMR).into());
-    }
+    let lock = Request {
+        leaf: tdg::MR_REPORT,
+        object: Object::Rtmrs,
+        shared: true,
+        operand: Operand::RTMR,
+    };
+    module.lock(platform, lock)?;
     if module.faults.take_interrupt(tdg::MR_REPORT) {
         return Err(LeafEnd::Interrupted);
     }

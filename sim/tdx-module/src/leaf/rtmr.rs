@@ -2,11 +2,12 @@
 
 use crate::leaf::operand::{Memory, READ};
 use crate::leaf::{LeafResult, invalid};
+use crate::locks::{Object, Request};
 use crate::measurement::RTMR_COUNT;
 use crate::module::Module;
 use crate::platform::Platform;
 use tdx_defs::Registers;
-use tdx_defs::status::{Operand, Status};
+use tdx_defs::status::Operand;
 use tdx_defs::tdg;
 
 const DATA_ALIGNMENT: u64 = 64;
@@ -25,9 +26,13 @@ pub(super) fn mr_rtmr_extend<P: Platform>(
         Ok(index) if index < RTMR_COUNT => index,
         _ => return Err(invalid(Operand::RDX)),
     };
-    if module.faults.take_busy(tdg::MR_RTMR_EXTEND) {
-        return Err(Status::operand_busy(Operand::RTMR).into());
-    }
+    let lock = Request {
+        leaf: tdg::MR_RTMR_EXTEND,
+        object: Object::Rtmrs,
+        shared: false,
+        operand: Operand::RTMR,
+    };
+    module.lock(platform, lock)?;
     let mut data = [0; 48];
     platform.read(hpa, &mut data);
     module.td.rtmrs.extend(index, &data);
@@ -41,7 +46,7 @@ mod tests {
     use crate::measurement::sha384;
     use crate::test_platform::ModelTdcall;
     use tdx_defs::PageLevel;
-    use tdx_defs::status::Code;
+    use tdx_defs::status::{Code, Status};
 
     const MEMORY: u64 = 0x20_0000;
 

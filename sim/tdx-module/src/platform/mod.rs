@@ -155,6 +155,9 @@ pub enum Action {
     Run(Vm),
     /// TDH.VP.ENTER returns to the host.
     TdExit(TdExit),
+    /// The virtual processor stays inside a TDCALL, as [`Faults::hold`](crate::Faults::hold) asks: others may be taken up.
+    /// [`Module::finish_held`](crate::Module::finish_held) lets it go on.
+    Held,
 }
 
 /// What TDH.VP.ENTER gives back to the host (TDX Module ABI, TDH.VP.ENTER, output operands).

@@ -179,7 +179,7 @@ mod tests {
             .tdh_vp_enter(platform, VpEnterInput::default())
         {
             Action::TdExit(exit) => Status(exit.registers.rax),
-            Action::Run(_) => Status::SUCCESS,
+            Action::Run(_) | Action::Held => Status::SUCCESS,
         };
         assert_eq!(module.tdh_mem_page_add(platform, 0, 0, 0), Err(OP_STATE));
         assert_eq!(module.tdh_vp_init(platform, 0), Err(OP_STATE));

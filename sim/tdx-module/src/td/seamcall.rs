@@ -6,6 +6,8 @@ use tdx_defs::status::{Code, Operand};
 pub const NON_RECOVERABLE_VCPU: Code = Code::Unknown(0x4000_0001);
 /// TDX_NON_RECOVERABLE_TD.
 pub const NON_RECOVERABLE_TD: Code = Code::Unknown(0x6000_0002);
+/// TDX_HOST_PRIORITY_BUSY_TIMEOUT.
+pub const HOST_PRIORITY_BUSY_TIMEOUT: Code = Code::Unknown(0x9000_0205);
 /// TDX_TD_FATAL.
 pub const TD_FATAL: Code = Code::Unknown(0xE000_0604);
 /// TDX_OP_STATE_INCORRECT.

@@ -260,6 +260,7 @@ impl ModelTdcall {
                     let exited = run(&mut state.platform, vm);
                     state.exit(exited)
                 }
+                Action::Held => state.module.finish_held(&mut state.platform),
                 Action::TdExit(exit) => {
                     let input = (state.host)(&mut state.module, &mut state.platform, &exit);
                     state.take_up(self.vcpu);

@@ -216,6 +216,7 @@ impl Td {
                     line: Some(td_exit_line(&exit.registers)),
                     ends: true,
                 },
+                Action::Held => unreachable!("nobody asked for it"),
             }
         })
     }

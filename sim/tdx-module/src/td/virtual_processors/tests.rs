@@ -84,7 +84,7 @@ fn one_that_a_logical_processor_is_in_is_not_entered_again() {
     let enter = |module: &mut Module, platform: &mut TestPlatform| match module
         .tdh_vp_enter(platform, VpEnterInput::default())
     {
-        Action::Run(_) => Status::SUCCESS,
+        Action::Run(_) | Action::Held => Status::SUCCESS,
         Action::TdExit(exit) => Status(exit.registers.rax),
     };
     assert_eq!(enter(&mut module, platform), Status::SUCCESS);
