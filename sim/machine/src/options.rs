@@ -194,6 +194,16 @@ pub(crate) enum Network {
 pub(crate) enum Fault {
     /// `busy:LEAF:N`: the next N calls of a TDCALL leaf find a lock taken.
     Busy { leaf: u64, times: u32 },
+    /// `hold:LEAF:INDEX:EVERY`: at every so many calls of a TDCALL leaf that takes a lock, the virtual processor stays inside
+    /// it while others have a turn.
+    Hold { leaf: u64, vcpu: u32, every: u64 },
+    /// `host-priority:LEAF:N:US`: N times the host has found the lock of a TDCALL leaf taken and waits for so many
+    /// microseconds before it calls again; meanwhile the lock is busy.
+    HostPriority {
+        leaf: u64,
+        times: u32,
+        microseconds: u64,
+    },
     /// `interrupt:LEAF:N`: the next N calls of an interruptible TDCALL leaf are cut short.
     Interrupt { leaf: u64, times: u32 },
     /// `host-route:REASON:N`: every N-th L2 exit or later, one of this reason goes to the host,
@@ -460,6 +470,16 @@ fn parse_fault(text: &str) -> Option<Fault> {
         "busy" => Fault::Busy {
             leaf: number(next()?)?,
             times: number(next()?)?.try_into().ok()?,
+        },
+        "hold" => Fault::Hold {
+            leaf: number(next()?)?,
+            vcpu: number(next()?)?.try_into().ok()?,
+            every: number(next()?).filter(|&every| every != 0)?,
+        },
+        "host-priority" => Fault::HostPriority {
+            leaf: number(next()?)?,
+            times: number(next()?)?.try_into().ok()?,
+            microseconds: number(next()?)?,
         },
         "interrupt" => Fault::Interrupt {
             leaf: number(next()?)?,

@@ -47,10 +47,12 @@ use pending_interrupts::PendingInterrupts;
 use ports::{MachineRequest, Ports};
 use quote::QuoteService;
 use tdvmcall::Served;
-use virtual_processors::VirtualProcessors;
+use virtual_processors::{Inside, VirtualProcessors};
 
 /// TSC ticks a millisecond, under `-icount shift=0`.
 const TICKS_PER_MILLISECOND: u64 = 1_000_000;
+/// TDX_HOST_PRIORITY_BUSY_TIMEOUT, the upper half of a status.
+const HOST_PRIORITY_BUSY_TIMEOUT: u64 = 0x9000_0205;
 /// Basic exit reasons of a TD exit (SDM volume 3, appendix C).
 mod reason {
     pub(super) const EXTERNAL_INTERRUPT: u32 = 1;
@@ -158,6 +160,15 @@ impl Host {
         for fault in &self.options.faults {
             match *fault {
                 Fault::Busy { leaf, times } => self.module.faults().busy(leaf, times),
+                Fault::Hold { leaf, vcpu, every } => self.module.faults().hold(leaf, vcpu, every),
+                Fault::HostPriority {
+                    leaf,
+                    times,
+                    microseconds,
+                } => {
+                    let ticks = microseconds.saturating_mul(TICKS_PER_MILLISECOND / 1000);
+                    self.module.faults().host_priority(leaf, times, ticks);
+                }
                 Fault::Interrupt { leaf, times } => self.module.faults().interrupt(leaf, times),
                 Fault::PendingInterrupt { seed } => {
                     say!("interrupts are pending at random entries: seed {seed}");
@@ -182,13 +193,21 @@ impl Host {
         self.run_virtual_processors()
     }
 
-    /// TDH.VP.ENTER, up to the TD exit.
-    fn enter(&mut self, input: VpEnterInput) -> Result<TdExit, End> {
-        let mut action = self.module.tdh_vp_enter(&mut self.hardware, input);
+    /// TDH.VP.ENTER, up to the TD exit; none if the virtual processor stays inside the module meanwhile.
+    fn enter(&mut self, input: VpEnterInput) -> Result<Option<TdExit>, End> {
+        let mut action = match self.processors.take_inside() {
+            None => self.module.tdh_vp_enter(&mut self.hardware, input),
+            Some(Inside::Held) => self.module.finish_held(&mut self.hardware),
+            Some(Inside::Finished(action)) => action,
+        };
         loop {
             let vm = match action {
                 Action::Run(vm) => vm,
-                Action::TdExit(exit) => return Ok(exit),
+                Action::TdExit(exit) => return Ok(Some(exit)),
+                Action::Held => {
+                    self.processors.stay_inside();
+                    return Ok(None);
+                }
             };
             let first = self.hardware.profile.first_l2_entry.is_none();
             let exited = self.hardware.run(vm);
@@ -338,6 +357,10 @@ impl Host {
         let registers = &exit.registers;
         let vm = registers.rcx >> 32 & 3;
         let basic_reason = registers.rax as u32 & 0xFFFF;
+        if registers.rax >> 32 == HOST_PRIORITY_BUSY_TIMEOUT {
+            // The host calls again what was refused to it, and the TD goes on.
+            return Ok(VpEnterInput::default());
+        }
         if registers.rax >> 32 != 0 {
             return Err(End::Stuck(format!(
                 "TDH.VP.ENTER gave {:#018x}: exit reason {basic_reason}, qualification {:#x}, GPA {:#x}, in VM {vm}{}",
@@ -380,6 +403,7 @@ impl Host {
         extended_qualification: u64,
         vm: u64,
     ) -> Result<VpEnterInput, End> {
+        self.let_held_finish()?;
         let shared = gpa & self.shared_bit() != 0;
         if !shared && accepts_small_page(extended_qualification) {
             let (module, hardware) = (&mut self.module, &mut self.hardware);

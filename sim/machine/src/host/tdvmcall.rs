@@ -50,7 +50,10 @@ impl Host {
         }
         let status = match call.r11 {
             sub_function::GET_TD_VM_CALL_INFO => get_info(call, &mut answer),
-            sub_function::MAP_GPA => self.map_gpa(call, &mut answer),
+            sub_function::MAP_GPA => match self.let_held_finish() {
+                Ok(()) => self.map_gpa(call, &mut answer),
+                Err(end) => return Served::End(end),
+            },
             sub_function::GET_QUOTE => self.get_quote(call),
             sub_function::REPORT_FATAL_ERROR => return Served::End(self.fatal_error(call)),
             sub_function::SETUP_EVENT_NOTIFY_INTERRUPT => self.setup_event_notify(call),

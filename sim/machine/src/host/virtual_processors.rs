@@ -7,7 +7,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use tdx_module::VpEnterInput;
+use tdx_module::{Action, VpEnterInput};
 
 use super::interrupt_command::{Delivery, InterruptCommand};
 use super::interrupt_faults::{InterruptFaults, OnItsWay};
@@ -47,6 +47,15 @@ enum Pace {
     Never,
 }
 
+/// A virtual processor inside the TDX module.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Inside {
+    /// In a TDCALL, with its lock.
+    Held,
+    /// The TDCALL is over, and this is what is next.
+    Finished(Action),
+}
+
 /// One of them.
 #[derive(Debug)]
 struct VirtualProcessor {
@@ -55,6 +64,8 @@ struct VirtualProcessor {
     pace: Pace,
     /// What TDH.VP.ENTER is given next.
     input: VpEnterInput,
+    /// It has not left the TDX module since.
+    inside: Option<Inside>,
 }
 
 impl VirtualProcessor {
@@ -93,6 +104,7 @@ impl VirtualProcessors {
                 }),
                 pace: pace(index, &options.faults),
                 input: VpEnterInput::default(),
+                inside: None,
             }
         };
         Self {
@@ -113,6 +125,16 @@ impl VirtualProcessors {
     /// The local APIC of the one that was taken up.
     pub(super) fn local_apic(&mut self) -> &mut LocalApic {
         &mut self.all[self.current].local_apic
+    }
+
+    /// Whether the one that was taken up has not left the TDX module.
+    pub(super) fn take_inside(&mut self) -> Option<Inside> {
+        self.all[self.current].inside.take()
+    }
+
+    /// The one that was taken up stays inside a TDCALL.
+    pub(super) fn stay_inside(&mut self) {
+        self.all[self.current].inside = Some(Inside::Held);
     }
 
     /// The next deadline of any timer.
@@ -200,7 +222,10 @@ impl Host {
     /// Enters the virtual processor that was taken up, and serves the exit.
     fn run_once(&mut self) -> Result<(), End> {
         let input = self.processors.all[self.processors.current].input;
-        let exit = self.enter(input)?;
+        let Some(exit) = self.enter(input)? else {
+            self.hardware.set_deadline(Timer::Turn, Some(0));
+            return Ok(());
+        };
         let input = self.serve(&exit)?;
         if let Some((index, vector)) = self.processors.faults.exited(self.options.vcpus.into()) {
             self.post(index, vector);
@@ -220,6 +245,19 @@ impl Host {
         }
         self.hardware.set_deadline(Timer::Turn, None);
         self.take_up(0)
+    }
+
+    /// The host needs the TD's memory: virtual processors that are held inside the module finish their TDCALLs.
+    pub(super) fn let_held_finish(&mut self) -> Result<(), End> {
+        let current = self.processors.current;
+        for index in 0..self.processors.all.len() {
+            if let Some(Inside::Held) = self.processors.all[index].inside {
+                self.take_up(index)?;
+                let next = self.module.finish_held(&mut self.hardware);
+                self.processors.all[index].inside = Some(Inside::Finished(next));
+            }
+        }
+        self.take_up(current)
     }
 
     fn take_up(&mut self, index: usize) -> Result<(), End> {

@@ -242,9 +242,11 @@ micro_store:
 // Until [RSI] is not below RAX.
 .globl micro_wait
 micro_wait:
-  pause
   cmp [rsi], rax
-  jb micro_wait
+  jae 2f
+  pause
+  jmp micro_wait
+2:
   ret
 // The same, without letting others run.
 .globl micro_spin

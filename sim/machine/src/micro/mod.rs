@@ -13,6 +13,7 @@ mod interrupts;
 mod l2;
 mod layout;
 mod leaves;
+mod locks;
 mod memory_conversion;
 mod processors;
 mod quotes;
@@ -138,6 +139,7 @@ pub(crate) fn run(name: &str, options: &Options, frames: Frames, hardware: Hardw
         quotes::tests(),
         interrupts::tests(),
         processors::tests(),
+        locks::tests(),
         exits::tests(),
         real_mode::tests(),
         state::tests(),

@@ -37,14 +37,14 @@ fn flag(processor: u64) -> u64 {
 }
 
 /// Tells that `processor` has come to `value`.
-fn tell(processor: u64, value: u64) -> Step {
+pub(super) fn tell(processor: u64, value: u64) -> Step {
     Step::new("tell", Code::Store)
         .set(Gpr::Rdi, flag(processor))
         .set(Gpr::Rax, value)
 }
 
 /// Waits until `processor` has come to `value`.
-fn wait(processor: u64, value: u64) -> Step {
+pub(super) fn wait(processor: u64, value: u64) -> Step {
     Step::new("wait", Code::Wait)
         .set(Gpr::Rsi, flag(processor))
         .set(Gpr::Rax, value)
