@@ -11,7 +11,7 @@ use crate::machine::host;
 use crate::machine::notices::SERVES;
 use crate::run::end::{End, Failure};
 use crate::run::environment::{Environment, Processor};
-use crate::vcpu::processor::{Activity, Deadline};
+use crate::vcpu::processor::Deadline;
 
 /// As far ahead as the module is asked for a deadline, where it refused a later one.
 const NEAR_DEADLINE: u64 = 1 << 31;
@@ -98,12 +98,12 @@ impl<E: Environment> L2<'_, E> {
 
     /// Looks at timers, devices and what others have posted.
     fn hear_in_halt(&mut self) -> Result<Halt, End> {
-        self.hear()?;
+        let had_init = self.hear()?;
         self.run_timers();
         self.serve_in_halt();
-        Ok(match self.vcpu.activity {
-            Activity::Active => Halt::On,
-            Activity::WaitsForStartUp { .. } => Halt::Over,
+        Ok(match had_init {
+            false => Halt::On,
+            true => Halt::Over,
         })
     }
 
@@ -177,7 +177,7 @@ impl<E: Environment> L2<'_, E> {
 enum Halt {
     /// It is.
     On,
-    /// It had INIT, and waits to be started.
+    /// It had INIT, and waits to be started, or has been.
     Over,
 }
 

@@ -16,13 +16,14 @@ const PATIENCE: u64 = 1;
 const STOP_TIME: u64 = 2000;
 
 impl<E: Environment> L2<'_, E> {
-    /// Takes what others have posted.
-    pub(super) fn hear(&mut self) -> Result<(), End> {
+    /// Takes what others have posted. Whether INIT is among it, after which nothing goes on that was before: the
+    /// start-up that follows may have come with it.
+    pub(super) fn hear(&mut self) -> Result<bool, End> {
         let Some(mailbox) = self.machine.peers.mailbox(self.vcpu.index) else {
-            return Ok(());
+            return Ok(false);
         };
         let Some(signals) = mailbox.take() else {
-            return Ok(());
+            return Ok(false);
         };
         if signals.stop {
             return Err(End::Stopped);
@@ -40,11 +41,11 @@ impl<E: Environment> L2<'_, E> {
             (Some(vector), Activity::WaitsForStartUp { .. }) => {
                 self.vcpu.vmcs.start_up(vector)?;
                 self.vcpu.activity = Activity::Active;
-                Ok(())
             }
             // Nothing to a processor that runs.
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(signals.init)
     }
 
     /// INIT. The boot processor starts over with the firmware, which a machine without has in its reset.
