@@ -6,6 +6,8 @@ use super::program::Blob;
 use crate::{Checks, Setup};
 use anyhow::{Context, Result, anyhow, ensure};
 use simulator::{BootFiles, Gpaw, Run, Simulation, Window};
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// The least that L1 runs with, and something over, in MiB.
@@ -26,6 +28,36 @@ pub(super) enum Ends {
     Stuck(&'static str),
 }
 
+/// How the simulated host lets its virtual processors take turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Schedule {
+    /// Of the turns' lengths.
+    pub(super) seed: u32,
+    /// The longest turn, in virtual ns.
+    pub(super) most: u32,
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "schedule={}:{}", self.seed, self.most)
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let words = text.strip_prefix("schedule=");
+        let (seed, most) = words
+            .and_then(|words| words.split_once(':'))
+            .context("no schedule=SEED:MOST")?;
+        Ok(Self {
+            seed: seed.parse()?,
+            most: most.parse()?,
+        })
+    }
+}
+
 /// A guest and what its run must show.
 pub(super) struct Guest {
     pub(super) name: &'static str,
@@ -33,6 +65,8 @@ pub(super) struct Guest {
     pub(super) gpaw: Gpaw,
     pub(super) window: Window,
     pub(super) options: &'static [&'static str],
+    /// Turns of random lengths, not all of one.
+    pub(super) schedule: Option<Schedule>,
     /// Further lines of the console.
     pub(super) prints: &'static [&'static str],
     /// What L1 must have counted at least once: figures of its record `l2`.
@@ -49,6 +83,7 @@ impl Guest {
             gpaw: Gpaw::Bits48,
             window: Window::Accepted,
             options: &[],
+            schedule: None,
             prints: &[],
             counts: &[],
             ends: Ends::PowerOff,
@@ -69,13 +104,32 @@ impl Guest {
 }
 
 impl Guest {
+    /// Its name, with what makes it another run than others of it: `cargo xtask test --blob` takes that too.
+    fn label(&self) -> String {
+        match self.schedule {
+            None => self.name.to_owned(),
+            Some(schedule) => format!("{}, {schedule}", self.name),
+        }
+    }
+
     /// All of its checks. Of the guests that run at a time, each has its own `place`.
     pub(super) fn check(&self, setup: &Setup, image: &L1Image, place: usize) -> Checks {
         let mut checks = Checks::new();
         let whole = self
             .boot(setup, image, place)
             .and_then(|(run, blob)| self.judge(&run, &blob, &mut checks));
-        checks.push((format!("L2 blob: {}", self.name), whole));
+        if self.schedule.is_some() {
+            // One of many runs of the same: what failed first says it for all.
+            let failed = checks.into_iter().find_map(|(name, result)| {
+                let error = result.err()?;
+                Some(error.context(name))
+            });
+            return vec![(
+                format!("L2 blob: {}", self.label()),
+                failed.map_or(whole, Err),
+            )];
+        }
+        checks.push((format!("L2 blob: {}", self.label()), whole));
         checks
     }
 
@@ -86,6 +140,7 @@ impl Guest {
         let kernel = setup.folder.join(format!("{name}.kernel"));
         std::fs::write(&kernel, bz_image(&blob.code))?;
         let mut options: Vec<String> = self.options.iter().map(|&word| word.to_owned()).collect();
+        options.extend(self.schedule.map(|schedule| schedule.to_string()));
         if self.window == Window::Hole {
             options.push(self.window.option());
         }
@@ -117,7 +172,7 @@ impl Guest {
                 Some(failed) => Err(anyhow!("{failed}")),
                 None => Err(anyhow!("the run did not come to it")),
             };
-            checks.push((format!("L2 blob: {}: {check}", self.name), result));
+            checks.push((format!("L2 blob: {}: {check}", self.label()), result));
         }
         for line in self.prints {
             ensure!(

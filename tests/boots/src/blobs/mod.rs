@@ -3,6 +3,7 @@
 //!
 //! * `kernel`: the bzImage around a program; `program`, `runtime`: writing one.
 //! * `guest`: what a run must show; `l1_image`: where L1 is.
+//! * `processors`: guests with several processors, which race.
 //! * `script`: a guest that is a list of TPM commands, for other tests' boots.
 //! * The other files are the programs, by what they try: each has a table of `Guest`s.
 //!
@@ -18,6 +19,7 @@ mod l1_memory;
 mod modes;
 mod msr;
 mod pending_interrupts;
+mod processors;
 mod program;
 mod runtime;
 pub(crate) mod script;
@@ -29,8 +31,9 @@ mod virtio;
 
 use crate::{Setup, Suite};
 use anyhow::{Result, ensure};
-use guest::Guest;
+use guest::{Guest, Schedule};
 use l1_image::L1Image;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 fn guests() -> impl Iterator<Item = Guest> {
@@ -46,16 +49,51 @@ fn guests() -> impl Iterator<Item = Guest> {
         .chain(virtio::guests())
         .chain(debugging::guests())
         .chain(ends::guests())
+        .chain(processors::guests())
 }
 
-/// Every guest whose name contains `filter`. Boots one that does nothing, to ask L1 where it is.
+/// How many schedules each race is tried with in every run of all tests.
+const SCHEDULES: u32 = 3;
+/// The longest turns of those, in virtual ns: a few instructions, a part of an exit, several exits.
+const LONGEST: [u32; 3] = [1_500, 8_000, 60_000];
+
+/// Every guest whose name contains `filter`, which may end with `, schedule=SEED:MOST`: the races by that schedule alone.
+/// Boots one that does nothing, to ask L1 where it is.
 pub fn suite<'a>(setup: &'a Setup, filter: &str) -> Result<Suite<'a>> {
+    let Some((name, schedule)) = filter.split_once(", schedule=") else {
+        let all = guests().chain(scheduled(1..=SCHEDULES));
+        return of(setup, all.filter(|guest| guest.name.contains(filter)));
+    };
+    let schedule: Schedule = format!("schedule={schedule}").parse()?;
+    let races = processors::races().into_iter().map(|guest| Guest {
+        schedule: Some(schedule),
+        ..guest
+    });
+    of(setup, races.filter(|guest| guest.name.contains(name)))
+}
+
+/// Every race with each of so many schedules.
+pub fn races(setup: &Setup, schedules: u32) -> Result<Suite<'_>> {
+    of(setup, scheduled(1..=schedules))
+}
+
+fn scheduled(seeds: RangeInclusive<u32>) -> impl Iterator<Item = Guest> {
+    seeds.flat_map(|seed| {
+        let most = LONGEST[seed as usize % LONGEST.len()];
+        processors::races().into_iter().map(move |guest| Guest {
+            schedule: Some(Schedule { seed, most }),
+            ..guest
+        })
+    })
+}
+
+fn of(setup: &Setup, guests: impl Iterator<Item = Guest>) -> Result<Suite<'_>> {
     let image = Arc::new(L1Image::new(setup)?);
     let mut suite = Suite::new();
-    for guest in guests().filter(|guest| guest.name.contains(filter)) {
+    for guest in guests {
         let image = Arc::clone(&image);
         suite.add(move |place| guest.check(setup, &image, place));
     }
-    ensure!(!suite.is_empty(), "none is named {filter:?}");
+    ensure!(!suite.is_empty(), "none has that name");
     Ok(suite)
 }

@@ -81,6 +81,17 @@ pub(super) struct Blob {
 impl Program {
     /// An empty program: descriptor tables, exception handlers and RBX are there.
     pub(super) fn new() -> Result<Self> {
+        let mut program = Self::in_apic_mode_of_reset()?;
+        let a = &mut program.a;
+        a.mov(ecx, IA32_APIC_BASE)?;
+        a.rdmsr()?;
+        a.or(eax, X2APIC_MODE)?;
+        a.wrmsr()?;
+        Ok(program)
+    }
+
+    /// The same with the local APIC as a reset leaves it: its registers are in memory.
+    pub(super) fn in_apic_mode_of_reset() -> Result<Self> {
         let mut a = CodeAssembler::new(64)?;
         let (check, print, tpm_command) = (a.create_label(), a.create_label(), a.create_label());
         let show = a.create_label();
@@ -113,10 +124,6 @@ impl Program {
         a.mov(qword_ptr(place::TASK + 4), place::INTERRUPT_STACK as i32)?;
         a.mov(eax, selector::TASK)?;
         a.ltr(iced_x86::code_asm::ax)?;
-        a.mov(ecx, IA32_APIC_BASE)?;
-        a.rdmsr()?;
-        a.or(eax, X2APIC_MODE)?;
-        a.wrmsr()?;
         Ok(())
     }
 

@@ -135,18 +135,19 @@ fn print_digits(a: &mut CodeAssembler) -> Assembled {
     Ok(())
 }
 
-/// Exception stubs, their common handler, GDT and IDT, with their addresses.
-pub(super) fn tables() -> Result<Vec<(u64, Vec<u8>)>> {
+/// A stub for each vector, which pushes the vector and goes on at `handler`, 16 bytes each from `address` on; and the
+/// interrupt descriptor table that leads to them.
+pub(super) fn stubs(address: u64, handler: u64) -> Result<(Vec<u8>, Vec<u8>)> {
     let mut stubs = Vec::new();
     let mut idt = Vec::new();
     for vector in 0..256_usize {
-        let address = place::TABLES + vector as u64 * 16;
+        let address = address + vector as u64 * 16;
         let mut a = CodeAssembler::new(64)?;
         if !WITH_ERROR_CODE.contains(&vector) {
             a.push(0)?;
         }
         a.push(vector as i32)?;
-        a.jmp(place::HANDLER)?;
+        a.jmp(handler)?;
         let mut stub = a.assemble(address)?;
         stub.resize(16, 0x90);
         stubs.extend_from_slice(&stub);
@@ -157,6 +158,19 @@ pub(super) fn tables() -> Result<Vec<(u64, Vec<u8>)>> {
             | (address as u128 >> 16) << 48;
         idt.extend_from_slice(&gate.to_le_bytes());
     }
+    Ok((stubs, idt))
+}
+
+/// What LGDT and LIDT take.
+pub(super) fn pointer(base: u64, table: &[u8]) -> Vec<u8> {
+    let mut bytes = (table.len() as u16 - 1).to_le_bytes().to_vec();
+    bytes.extend_from_slice(&base.to_le_bytes());
+    bytes
+}
+
+/// Exception stubs, their common handler, GDT and IDT, with their addresses.
+pub(super) fn tables() -> Result<Vec<(u64, Vec<u8>)>> {
+    let (stubs, idt) = stubs(place::TABLES, place::HANDLER)?;
     let task = place::TASK;
     let gdt: [u64; 9] = [
         0,
@@ -170,11 +184,6 @@ pub(super) fn tables() -> Result<Vec<(u64, Vec<u8>)>> {
         0x00CF_9B00_0000_FFFF,
     ];
     let gdt: Vec<u8> = gdt.iter().flat_map(|entry| entry.to_le_bytes()).collect();
-    let pointer = |base: u64, table: &[u8]| {
-        let mut bytes = (table.len() as u16 - 1).to_le_bytes().to_vec();
-        bytes.extend_from_slice(&base.to_le_bytes());
-        bytes
-    };
     Ok(vec![
         (place::GDT_POINTER, pointer(place::GDT, &gdt)),
         (place::IDT_POINTER, pointer(place::IDT, &idt)),
