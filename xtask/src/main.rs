@@ -31,6 +31,7 @@ mod named_tests;
 mod odd;
 mod postgresql;
 mod prepare;
+mod processors_initrd;
 mod progress;
 mod report;
 mod reproducible;

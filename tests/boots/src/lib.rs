@@ -2,6 +2,7 @@
 //!
 //! * [`blobs`]: L2 guests of a few dozen instructions, for what no stock kernel does;
 //! * [`linux`]: Debian's kernel, with every TPM step, and with other platforms below it;
+//! * [`multiprocessor`]: Debian's kernel with several processors;
 //! * [`devices`]: Debian's kernel with devices on its PCI bus;
 //! * [`device_lies`]: the same, where the host's devices begin to lie under it;
 //! * [`throughput`]: what devices cost, by counts;
@@ -31,6 +32,7 @@ pub mod evidence;
 mod launch_attacks;
 pub mod linux;
 pub mod micro_guests;
+pub mod multiprocessor;
 mod parallel;
 pub mod persistent;
 pub mod processors;

@@ -143,7 +143,7 @@ impl Boot {
 }
 
 /// Whether L1 left a quarter of its heap and of its stack.
-fn l1_has_room(run: &Run) -> Result<()> {
+pub(crate) fn l1_has_room(run: &Run) -> Result<()> {
     let memory = run.transcript.l1("memory").context("L1 tells no memory")?;
     for (used, size) in [("heap", "heap_size"), ("stack", "stack_size")] {
         let figure = |name| {
@@ -161,7 +161,7 @@ fn l1_has_room(run: &Run) -> Result<()> {
 
 /// Whether a kernel booted with `quiet` says nothing of the machine before user space. What IMA says is of its own
 /// configuration.
-fn is_quiet(console: &[String]) -> Result<()> {
+pub(crate) fn is_quiet(console: &[String]) -> Result<()> {
     let mut before = console
         .iter()
         .take_while(|line| !line.starts_with("@userspace "));

@@ -14,7 +14,7 @@ pub(crate) fn steps(steps: &mut Steps, plan: &Plan) {
 }
 
 /// A line of /proc/interrupts by its name: one number for each processor on-line.
-pub(crate) fn counts(name: &str) -> Result<Vec<u64>, String> {
+fn counts(name: &str) -> Result<Vec<u64>, String> {
     let text = std::fs::read_to_string("/proc/interrupts").map_err(|error| error.to_string())?;
     parse(&text, name).ok_or_else(|| format!("/proc/interrupts has no {name}"))
 }
@@ -27,20 +27,27 @@ fn parse(text: &str, name: &str) -> Option<Vec<u64>> {
     Some(numbers.map_while(Result::ok).collect())
 }
 
-/// Whether a kind of interrupt came to each of the processors while `act` went on.
+/// The sums of such lines.
+pub(crate) fn sums(names: &[&str]) -> Result<Vec<u64>, String> {
+    let mut sums = Vec::new();
+    for name in names {
+        let counts = counts(name)?;
+        sums.resize(counts.len(), 0);
+        for (sum, count) in sums.iter_mut().zip(counts) {
+            *sum += count;
+        }
+    }
+    Ok(sums)
+}
+
+/// Whether one of these kinds of interrupts came to each of the processors while `act` went on.
 pub(crate) fn grow(names: &[&str], act: impl FnOnce() -> Outcome) -> Outcome {
-    let before: Vec<Vec<u64>> = names
-        .iter()
-        .map(|name| counts(name))
-        .collect::<Result<_, _>>()?;
+    let before = sums(names)?;
     act()?;
-    for (name, before) in names.iter().zip(before) {
-        let after = counts(name)?;
-        let cpus = online()?;
-        for ((cpu, before), after) in cpus.iter().zip(before).zip(after) {
-            if after <= before {
-                return Err(format!("CPU {cpu} took no {name} ({after})"));
-            }
+    let after = sums(names)?;
+    for ((cpu, before), after) in online()?.iter().zip(before).zip(after) {
+        if after <= before {
+            return Err(format!("CPU {cpu} took no {names:?} ({after})"));
         }
     }
     Ok(())

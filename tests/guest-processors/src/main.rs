@@ -9,6 +9,7 @@ mod hammer;
 mod hotplug;
 mod interrupts;
 mod kernel_log;
+mod measure;
 mod memory;
 mod messages;
 mod nmi;
@@ -62,7 +63,12 @@ fn main() -> ExitCode {
             println!("@error guest-processors: {}", ends::end(end, plan.from));
             return ExitCode::FAILURE;
         }
-        What::Everything => everything(&mut steps, &plan),
+        What::Everything => {
+            start(&mut steps, &plan);
+            everything(&mut steps, &plan);
+        }
+        What::Measure | What::Load => measure::steps(&mut steps, &plan),
+        What::Topology => start(&mut steps, &plan),
         What::Hotplug => hotplug::steps(&mut steps, &plan),
         What::Tpm => tpm::steps(&mut steps, &plan),
     }
@@ -75,11 +81,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn everything(steps: &mut Steps, plan: &Plan) {
+fn start(steps: &mut Steps, plan: &Plan) {
     if plan.held_back {
         hotplug::bring_all(steps);
     }
     topology::steps(steps, plan);
+}
+
+fn everything(steps: &mut Steps, plan: &Plan) {
     interrupts::steps(steps, plan);
     messages::steps(steps, plan);
     memory::steps(steps, plan);

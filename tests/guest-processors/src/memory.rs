@@ -5,7 +5,7 @@
 
 use crate::interrupts::grow;
 use crate::plan::Plan;
-use crate::processors::{on_each, online};
+use crate::processors::{on_each, online, pin};
 use crate::{Outcome, Steps};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -52,7 +52,9 @@ fn watched_writes(plan: &Plan) -> Outcome {
             .open("/proc/self/clear_refs")
             .map_err(io)?;
         let map = File::open("/proc/self/pagemap").map_err(io)?;
-        for round in 0..rounds {
+        // From each in turn, so that each is told by others.
+        for (round, &from) in (0..rounds).zip(cpus.iter().cycle()) {
+            pin(from)?;
             clear.write_all(CLEAR_SOFT_DIRTY).map_err(io)?;
             let written: Vec<u64> = pages
                 .iter()
@@ -86,9 +88,10 @@ fn watched_writes(plan: &Plan) -> Outcome {
     };
     std::thread::scope(|scope| {
         let writers = scope.spawn(|| on_each(&cpus, write));
-        let watched = watch();
+        let watched = scope.spawn(watch).join();
         ended.store(true, Ordering::Relaxed);
         let written = writers.join().map_err(|_| "a thread panicked")?;
+        let watched: Outcome = watched.map_err(|_| "a thread panicked")?;
         watched.and(written.map(drop))
     })
 }

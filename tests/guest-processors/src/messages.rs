@@ -6,7 +6,7 @@ use crate::processors::{on_each, online, pin};
 use crate::{Outcome, Steps};
 use rustix::thread::{MembarrierCommand, membarrier};
 use std::io::{Read, Write};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, compiler_fence};
 use std::sync::{Barrier, Condvar, Mutex};
 
 pub(crate) fn steps(steps: &mut Steps, plan: &Plan) {
@@ -14,7 +14,7 @@ pub(crate) fn steps(steps: &mut Steps, plan: &Plan) {
         return;
     }
     steps.step("each wakes each by a pipe", || {
-        grow(&["RES"], || each_pair(plan, by_pipe))
+        grow(&["RES", "CAL"], || each_pair(plan, by_pipe))
     });
     steps.step("each wakes each by a futex", || each_pair(plan, by_futex));
     steps.step("a barrier of one orders the others' accesses", || {
@@ -36,12 +36,14 @@ fn each_pair(plan: &Plan, talk: fn(usize, usize, usize) -> Outcome) -> Outcome {
     Ok(())
 }
 
-fn by_pipe(one: usize, other: usize, rounds: usize) -> Outcome {
+pub(crate) fn by_pipe(one: usize, other: usize, rounds: usize) -> Outcome {
     let pipe = || std::io::pipe().map_err(|error| error.to_string());
     let ((ping_end, ping), (pong_end, pong)) = (pipe()?, pipe()?);
     let io = |error: std::io::Error| error.to_string();
+    // Both may be on one processor.
+    let begins = AtomicBool::new(true);
     let talk = |cpu| {
-        let first = cpu == one;
+        let first = cpu == one && begins.swap(false, Ordering::Relaxed);
         let (mut from, mut to) = match first {
             true => (&pong_end, &ping),
             false => (&ping_end, &pong),
@@ -86,11 +88,16 @@ fn by_futex(one: usize, other: usize, rounds: usize) -> Outcome {
     on_each(&[one, other], talk).map(drop)
 }
 
+/// The kernel remembers whose threads have barriers.
+pub(crate) fn register_barriers() -> Outcome {
+    membarrier(MembarrierCommand::RegisterPrivateExpedited)
+        .map_err(|error| format!("membarrier: {error}"))
+}
+
 /// Dekker's: of two that announce themselves before they look, one sees the other. Only one of them has a barrier, which
 /// the kernel carries to the other by an interrupt.
 fn barriers(plan: &Plan) -> Outcome {
-    membarrier(MembarrierCommand::RegisterPrivateExpedited)
-        .map_err(|error| format!("membarrier: {error}"))?;
+    register_barriers()?;
     let cpus = online()?;
     let rounds = plan.times(30, 3_000);
     let announced: Vec<AtomicUsize> = cpus.iter().map(|_| AtomicUsize::new(0)).collect();

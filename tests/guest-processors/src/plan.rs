@@ -4,6 +4,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Everything,
+    Measure,
+    Load,
+    Topology,
     Hotplug,
     Tpm,
     End(End),
@@ -23,7 +26,7 @@ pub(crate) enum End {
 /// The words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// `tdp.what=`: hotplug, tpm, panic, restart or poweroff; everything without it.
+    /// `tdp.what=`: measure, load, topology, hotplug, tpm, panic, restart or poweroff; everything without it.
     pub(crate) what: What,
     /// `tdp.cpus=N`: how many processors there must be.
     pub(crate) cpus: usize,
@@ -42,6 +45,9 @@ impl Plan {
         let number = |name: &str| value(name).and_then(|digits| digits.parse().ok());
         Self {
             what: match value("tdp.what=") {
+                Some("load") => What::Load,
+                Some("measure") => What::Measure,
+                Some("topology") => What::Topology,
                 Some("hotplug") => What::Hotplug,
                 Some("tpm") => What::Tpm,
                 Some("panic") => What::End(End::Panic),

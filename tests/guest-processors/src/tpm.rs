@@ -36,7 +36,7 @@ pub(crate) fn steps(steps: &mut Steps, plan: &Plan) {
 }
 
 /// A processor's own connection to the TPM, and what the TPM must know of it.
-struct Client {
+pub(crate) struct Client {
     device: File,
     cpu: usize,
     pcr: u8,
@@ -45,7 +45,7 @@ struct Client {
 }
 
 impl Client {
-    fn new(cpu: usize) -> Result<Self, String> {
+    pub(crate) fn new(cpu: usize) -> Result<Self, String> {
         let open = OpenOptions::new()
             .read(true)
             .write(true)
@@ -93,7 +93,7 @@ impl Client {
     }
 
     /// As many random bytes as nobody else asks for.
-    fn random(&mut self) -> Outcome {
+    pub(crate) fn random(&mut self) -> Outcome {
         let count = 8 + u16::from(self.pcr);
         let answer = self.send(&commands::get_random(count))?;
         let bytes = parsed(&answer)?

@@ -5,12 +5,12 @@ use crate::images::{self, Images, PACKAGES, VerifierBuild, root};
 use crate::prepare::{Instead, prepare};
 use crate::reproducible::{self, Scope};
 use crate::tally::Tally;
-use crate::{device_initrd, figures, odd, postgresql, progress};
+use crate::{device_initrd, figures, odd, postgresql, processors_initrd, progress};
 use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
 use boots::{
     Setup, Suite, bad_input, blobs, compatibility, device_lies, devices, evidence, linux,
-    micro_guests, persistent, processors, throughput,
+    micro_guests, multiprocessor, persistent, processors, throughput,
 };
 use std::process::Command;
 use std::time::Instant;
@@ -24,9 +24,14 @@ pub(crate) struct Options {
     /// Only what boots on the simulator.
     #[arg(long, conflicts_with = "hosted")]
     simulator: bool,
-    /// Only the L2 blobs whose name contains this.
+    /// Only the L2 blobs whose name contains this; a race of several processors by a schedule of its own, if that is in the name as
+    /// in the names of the checks: `NAME, schedule=SEED:MOST`.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator"])]
     blob: Option<String>,
+    /// Only the L2 blobs with several processors that race, each by this many schedules of the host's (as all tests do with 3). A check
+    /// that fails names its schedule, and `--blob` runs it again.
+    #[arg(long, value_name = "COUNT", conflicts_with_all = ["hosted", "simulator", "blob"])]
+    schedules: Option<u32>,
     /// Only the micro-guests.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob"])]
     micro_guests: bool,
@@ -34,6 +39,10 @@ pub(crate) struct Options {
     /// name contains this.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob"])]
     devices: Option<String>,
+    /// Only Linux with several processors, and all of that, long runs and other schedules too (an hour), or the boots whose name
+    /// contains this. The other tests have a part of it.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob"])]
+    processors: Option<String>,
     /// Only the TPM that is kept across boots, with its key broker, or the parts of that whose name contains this.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob"])]
     persistent: Option<String>,
@@ -79,6 +88,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         || options.micro_guests
         || options.starts
         || options.devices.is_some()
+        || options.schedules.is_some()
+        || options.processors.is_some()
         || options.blob.is_some();
     if !part && options.compatibility.is_none() {
         lints(&mut tally);
@@ -97,7 +108,17 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let suite = persistent::suite(setup, &programs, name);
                 check(&mut tally, "booting machines whose TPM is kept", &suite);
             }
-            (Some(name), _) => blobs(&mut tally, setup, name),
+            (None, None) if options.schedules.is_some() => {
+                let count = options.schedules.unwrap_or_default();
+                l2_blobs(&mut tally, blobs::races(setup, count));
+            }
+            (None, None) if options.processors.is_some() => {
+                let name = options.processors.as_deref().unwrap_or_default();
+                let initrd = processors_initrd::build(&setup.folder)?;
+                let suite = multiprocessor::whole_suite(setup, &initrd, name)?;
+                linux_boots(&mut tally, &suite);
+            }
+            (Some(name), _) => l2_blobs(&mut tally, blobs::suite(setup, name)),
             (None, Some(name)) => whole_compatibility(&mut tally, setup, name)?,
             (None, None) if options.micro_guests => {
                 check(&mut tally, "micro-guests", &micro_guests::suite(setup));
@@ -131,11 +152,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let disk = new_root_disk(setup, &built, "plain")?;
                 let drivers = device_initrd::build_for_tests(&setup.folder)?;
                 let program = figures::throughput::initrd(setup)?;
+                let several = processors_initrd::build(&setup.folder)?;
                 let suite = persistent::suite(setup, &programs, "")
                     .and(throughput::suite(setup, &program))
                     .and(root_disk::on_plain_qemu(&disk))
                     .and(evidence::suite(setup, &verifier))
                     .and(linux::suite(setup))
+                    .and(multiprocessor::suite(setup, &several))
                     .and(devices::suite(setup, &drivers))
                     .and(device_lies::suite(setup, &drivers, ""))
                     .and(compatibility::suite(setup, &odd));
@@ -143,7 +166,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let same = linux::two_are_the_same(setup);
                 tally.count("two runs are the same to the byte", same);
                 starts(&mut tally, setup);
-                blobs(&mut tally, setup, "");
+                l2_blobs(&mut tally, blobs::suite(setup, ""));
             }
         }
     }
@@ -302,9 +325,9 @@ fn whole_compatibility(tally: &mut Tally, setup: &Setup, filter: &str) -> Result
     Ok(())
 }
 
-/// The L2 blobs whose name contains `filter`.
-fn blobs(tally: &mut Tally, setup: &Setup, filter: &str) {
-    match blobs::suite(setup, filter) {
+/// L2 blobs.
+fn l2_blobs(tally: &mut Tally, suite: Result<Suite<'_>>) {
+    match suite {
         Ok(suite) => check(tally, &format!("L2 blobs: {}", suite.len()), &suite),
         Err(error) => tally.count("L2 blobs", Err(error)),
     }
