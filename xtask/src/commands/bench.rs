@@ -2,9 +2,9 @@
 
 use crate::figures::commands::{self, CommandRow};
 use crate::figures::throughput::{self, What};
-use crate::figures::{Figure, attestation, boot, device, guests, print, size, state};
+use crate::figures::{Figure, attestation, boot, device, guests, print, processors, size, state};
 use crate::prepare::{Instead, prepare};
-use crate::progress;
+use crate::{processors_initrd, progress};
 use anyhow::{Context, Result};
 use boots::Setup;
 use serde_json::{Value, json};
@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Only what a TPM that is kept costs: its state disk, and its ledger at a key broker.
     #[arg(long, conflicts_with_all = ["attestation", "broker"])]
     state: bool,
+    /// Only what several processors cost, against plain QEMU.
+    #[arg(long, conflicts_with_all = ["attestation", "broker"])]
+    processors: bool,
 }
 
 /// The parts that can be asked for alone.
@@ -42,6 +45,7 @@ pub(crate) struct Options {
 struct Parts {
     throughput: Vec<throughput::Row>,
     latencies: Vec<state::Latency>,
+    processors: Vec<processors::Row>,
 }
 
 impl Parts {
@@ -70,6 +74,15 @@ impl Parts {
             figures.extend(of_state);
             parts.latencies = latencies;
         }
+        if asked.processors {
+            let initrd = processors_initrd::build(&setup.folder)?;
+            let step = progress::step("1, 2 and 4 processors");
+            parts.processors = processors::rows(setup, &initrd)?;
+            let of_processors =
+                processors::figures(setup, &initrd, &parts.processors, options.boots)?;
+            step.done();
+            figures.extend(of_processors);
+        }
         Ok((parts, figures))
     }
 
@@ -80,6 +93,9 @@ impl Parts {
         if !self.latencies.is_empty() {
             state::print(&self.latencies);
         }
+        if !self.processors.is_empty() {
+            processors::print(&self.processors);
+        }
     }
 }
 
@@ -89,6 +105,7 @@ struct Asked {
     disk: bool,
     network: bool,
     state: bool,
+    processors: bool,
 }
 
 impl Asked {
@@ -98,14 +115,17 @@ impl Asked {
             disk: options.disk,
             network: options.network,
             state: options.state,
+            processors: options.processors,
         };
-        (asked.disk || asked.network || asked.state).then_some(asked)
+        let any = asked.disk || asked.network || asked.state || asked.processors;
+        any.then_some(asked)
     }
 
     const ALL: Self = Self {
         disk: true,
         network: true,
         state: true,
+        processors: true,
     };
 }
 
@@ -121,6 +141,7 @@ fn write_json(
             "name": figure.name, "value": figure.value, "goal": figure.goal, "holds": figure.holds,
         })).collect::<Vec<_>>(),
         "throughput": parts.throughput.iter().map(throughput::Row::json).collect::<Vec<_>>(),
+        "processors": parts.processors.iter().map(processors::Row::json).collect::<Vec<_>>(),
         "nv_write": parts.latencies.iter().map(state::Latency::json).collect::<Vec<_>>(),
     });
     if let Some(object) = value.as_object_mut() {

@@ -54,12 +54,23 @@ pub(crate) fn beside_swtpm(setup: &Setup, initrd: &Path) -> Result<Run> {
     )
 }
 
-/// A run on plain QEMU, with the TPM behind this socket.
+/// A run on plain QEMU with one processor whose instructions are counted, with the TPM behind this socket.
 pub(crate) fn plain(
     setup: &Setup,
     initrd: &Path,
     words: &str,
     socket: Option<&Path>,
+) -> Result<Run> {
+    plain_with(setup, initrd, words, socket, (1, Clock::Counted))
+}
+
+/// The same with as many processors, and time as it should pass.
+pub(crate) fn plain_with(
+    setup: &Setup,
+    initrd: &Path,
+    words: &str,
+    socket: Option<&Path>,
+    (cpus, clock): (u32, Clock),
 ) -> Result<Run> {
     let run = PlainQemu {
         boot: BootFiles {
@@ -68,8 +79,8 @@ pub(crate) fn plain(
             command_line: &format!("{BASE_COMMAND_LINE} {words}"),
         },
         memory_mib: 1024,
-        cpus: 1,
-        clock: Clock::Counted,
+        cpus,
+        clock,
         disk: None,
         no_medium: None,
         network: None,

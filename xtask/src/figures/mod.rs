@@ -3,6 +3,7 @@
 //! * `samples`: medians of what runs told; `guests`: the runs;
 //! * `device`, `boot`, `size`, `attestation`: figures with their goals;
 //! * `throughput`: L2's disk and network beside plain QEMU's;
+//! * `processors`: what several processors cost;
 //! * `state`: what a TPM that is kept costs;
 //! * `commands`: the table of TPM commands beside swtpm.
 
@@ -11,6 +12,7 @@ pub(crate) mod boot;
 pub(crate) mod commands;
 pub(crate) mod device;
 pub(crate) mod guests;
+pub(crate) mod processors;
 mod samples;
 pub(crate) mod size;
 pub(crate) mod state;
