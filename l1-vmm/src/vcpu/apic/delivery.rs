@@ -79,7 +79,7 @@ impl<P: VapicPage> LocalApic<P> {
 
     /// Interrupts that others have posted.
     pub fn request_all(&mut self, vectors: [u64; 4], level_triggered: bool) {
-        for (first, mut word) in (0u8..).step_by(64).zip(vectors) {
+        for (first, mut word) in [0, 64, 128, 192].into_iter().zip(vectors) {
             while word != 0 {
                 self.request(first + word.trailing_zeros() as u8, level_triggered);
                 word &= word - 1;
