@@ -1,17 +1,23 @@
 //! How the run of a machine ends on all of its virtual processors.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use spin::mutex::Mutex;
 
 use super::peers::Peers;
 use crate::run::Statistics;
 
+/// One that has woken up, in [`Ending::sleep`].
+const AWAKENING: u64 = 1 << 32;
+/// How many sleep, in [`Ending::sleep`].
+const ASLEEP: u64 = AWAKENING - 1;
+
 /// Who sleeps for good, who has stopped, and what those counted.
 #[derive(Debug, Default)]
 pub(crate) struct Ending {
-    ended: Mutex<bool>,
-    asleep: AtomicUsize,
+    begun: AtomicBool,
+    /// How many sleep, and above how often one has woken up.
+    sleep: AtomicU64,
     stopped: AtomicUsize,
     statistics: Mutex<Statistics>,
 }
@@ -19,7 +25,12 @@ pub(crate) struct Ending {
 impl Ending {
     /// The run ends. Whether this is the first to say so.
     pub(crate) fn begin(&self) -> bool {
-        !core::mem::replace(&mut *self.ended.lock(), true)
+        !self.begun.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether the run has ended: on whichever processor.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// A processor runs no more.
@@ -41,15 +52,44 @@ impl Ending {
     /// A processor waits for an event that only another one can cause: start-up, INIT or an NMI. Whether all of
     /// `peers` do, and nothing is under way: then none of them will ever run again.
     ///
-    /// Who wakes calls [`Ending::wakes`] before it takes what woke it. So while one is under way, either the sum
-    /// is short of it, or its signal is still posted.
+    /// Who wakes calls [`Ending::wakes`] before it takes what woke it, and who sleeps posts nothing. So if nobody has
+    /// woken up between two looks at the sum, what was posted before the first was still there between them.
     pub(crate) fn falls_asleep(&self, peers: &Peers) -> bool {
-        let asleep = self.asleep.fetch_add(1, Ordering::SeqCst) + 1;
-        asleep >= peers.count() && peers.is_quiet()
+        self.is_last(peers.count(), || peers.is_quiet())
+    }
+
+    fn is_last(&self, count: usize, is_quiet: impl FnOnce() -> bool) -> bool {
+        let sleep = self.sleep.fetch_add(1, Ordering::SeqCst) + 1;
+        let all = (sleep & ASLEEP) as usize >= count;
+        all && is_quiet() && self.sleep.load(Ordering::SeqCst) == sleep
     }
 
     /// A processor that had fallen asleep has a signal posted, and has not taken it yet.
     pub(crate) fn wakes(&self) {
-        self.asleep.fetch_sub(1, Ordering::SeqCst);
+        self.sleep.fetch_add(AWAKENING - 1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_to_fall_asleep_is_told_unless_another_wakes() {
+        let ending = Ending::default();
+        assert!(!ending.is_last(2, || true));
+        assert!(!ending.is_last(2, || false), "something is posted");
+        ending.wakes();
+        ending.wakes();
+        assert!(!ending.is_last(2, || true));
+        assert!(ending.is_last(2, || true));
+        ending.wakes();
+        // The other one takes its signal, and runs, when this one has counted and not looked yet.
+        let wakes_meanwhile = || {
+            ending.wakes();
+            true
+        };
+        assert!(!ending.is_last(2, wakes_meanwhile));
+        assert!(ending.is_last(2, || true), "and sleeps again");
     }
 }

@@ -100,9 +100,12 @@ impl<'t, E: Environment> L2<'t, E> {
 
     /// Enters L2 once and answers its exit, or waits once for what makes it run.
     pub fn step(&mut self) -> Result<(), End> {
+        if self.sleeps_on() {
+            return self.wait_for_start_up();
+        }
         self.hear()?;
-        if let Activity::WaitsForStartUp { asleep } = self.vcpu.activity {
-            return self.wait_for_start_up(asleep);
+        if self.vcpu.activity != Activity::Active {
+            return self.wait_for_start_up();
         }
         self.prepare_entry()?;
         if !self.departs() {

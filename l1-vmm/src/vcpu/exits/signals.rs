@@ -67,18 +67,29 @@ impl<E: Environment> L2<'_, E> {
         EntryState::after_init(self.cpuid_leaf(1, 0).eax)
     }
 
-    /// Waits for something to be posted: one wait in the host at most.
-    pub(super) fn wait_for_start_up(&mut self, asleep: bool) -> Result<(), End> {
-        if !asleep {
+    /// Whether it waits for start-up, is counted among those that sleep, and has nothing to wake for. If there is
+    /// something, it is counted no more: before it is taken.
+    pub(super) fn sleeps_on(&mut self) -> bool {
+        if self.vcpu.activity != (Activity::WaitsForStartUp { asleep: true }) {
+            return false;
+        }
+        if !self.is_signalled() {
+            return true;
+        }
+        self.vcpu.activity = Activity::WaitsForStartUp { asleep: false };
+        self.machine.ending.wakes();
+        false
+    }
+
+    /// Waits for something to be posted: once in the host. What the host has for L1 meanwhile is seen to.
+    pub(super) fn wait_for_start_up(&mut self) -> Result<(), End> {
+        if self.vcpu.activity == (Activity::WaitsForStartUp { asleep: false }) {
             self.vcpu.activity = Activity::WaitsForStartUp { asleep: true };
             let rip = l2_exit::Vcpu::rip(&self.vcpu.vmcs);
             self.fall_asleep(rip)?;
         }
         self.wait()?;
-        if self.is_signalled() {
-            self.vcpu.activity = Activity::WaitsForStartUp { asleep: false };
-            self.machine.ending.wakes();
-        }
+        self.serve_devices();
         Ok(())
     }
 
