@@ -111,6 +111,7 @@ impl<E: Environment> L2<'_, E> {
     fn serve_in_halt(&mut self) {
         self.vcpu.look_at_devices |= self.vcpu.index == SERVES;
         self.serve_devices();
+        self.forget_changes();
     }
 
     /// The module's timer ran out: L2's deadline, or as far towards it as the module counts.

@@ -226,6 +226,7 @@ impl<'t, E: Environment> L2<'t, E> {
         if expiry.is_some_and(|expiry| expiry <= self.vcpu.processor.tsc()) {
             self.timer_exit();
         }
+        self.forget_changes();
         if self.vcpu.apic.take_mode_change() {
             let x2apic = self.vcpu.apic.mode() == Mode::X2Apic;
             self.vcpu.vmcs.set_x2apic_native(x2apic)?;

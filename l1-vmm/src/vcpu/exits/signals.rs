@@ -129,7 +129,7 @@ impl<E: Environment> L2<'_, E> {
     /// Kicks those that something was posted for. Not under a lock.
     pub(super) fn send_kicks(&mut self) -> Result<(), Failure> {
         let machine = &*self.machine;
-        if machine.notices.take_changed() && self.vcpu.index != SERVES {
+        if self.vcpu.index != SERVES && machine.notices.take_changed() {
             let kicks = &mut self.vcpu.kicks;
             machine.peers.post(SERVES, kicks, Mailbox::post_look);
         }
@@ -143,6 +143,14 @@ impl<E: Environment> L2<'_, E> {
                 self.patience(),
             )
             .map_err(Failure::Kick)
+    }
+
+    /// The processor that serves the machine looks now: from here on a change is another's to tell it of. To be called
+    /// before it looks, or one that comes in between would be lost.
+    pub(super) fn forget_changes(&self) {
+        if self.vcpu.index == SERVES {
+            self.machine.notices.take_changed();
+        }
     }
 
     /// How long a kick may take, in TSC ticks.
