@@ -9,6 +9,10 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub(crate) const SERVES: usize = 0;
 
 const NEVER: u64 = u64::MAX;
+/// The TPM's lock is taken.
+const TAKEN: u64 = u64::MAX - 1;
+/// So, and [`SERVES`] has asked meanwhile.
+const TAKEN_AND_ASKED: u64 = u64::MAX - 2;
 
 /// A TSC value, or none.
 #[derive(Debug)]
@@ -40,8 +44,8 @@ impl Expiry {
 pub(crate) struct Notices {
     /// When a timer of the machine's expires.
     pub(crate) timer: Expiry,
-    /// When the TPM has something to do. None while its lock is taken.
-    pub(crate) tpm: Expiry,
+    /// When the TPM has something to do, or that its lock is taken: then whoever has it looks after it.
+    tpm: AtomicU64,
     interrupt_output: AtomicBool,
     level_vectors: [AtomicU64; 4],
     level_generation: AtomicU32,
@@ -52,7 +56,7 @@ impl Notices {
     pub(crate) fn new() -> Self {
         Self {
             timer: Expiry::never(),
-            tpm: Expiry::never(),
+            tpm: AtomicU64::new(NEVER),
             interrupt_output: AtomicBool::new(false),
             level_vectors: core::array::from_fn(|_| AtomicU64::new(0)),
             level_generation: AtomicU32::new(1),
@@ -82,16 +86,27 @@ impl Notices {
 
     /// The TPM's lock is taken. What was published.
     pub(crate) fn tpm_taken(&self) -> Option<u64> {
-        let expiry = self.tpm.get();
-        self.tpm.set(None);
-        expiry
+        let old = self.tpm.swap(TAKEN, Ordering::AcqRel);
+        (old < TAKEN_AND_ASKED).then_some(old)
     }
 
     /// The TPM's lock is given back.
     pub(crate) fn tpm_given_back(&self, before: Option<u64>, now: Option<u64>) {
-        self.tpm.set(now);
-        if before != now {
+        let value = now.map_or(NEVER, |now| now.min(TAKEN_AND_ASKED - 1));
+        let old = self.tpm.swap(value, Ordering::AcqRel);
+        if before != now || old == TAKEN_AND_ASKED && now.is_some() {
             self.changed.store(true, Ordering::Release);
+        }
+    }
+
+    /// For [`SERVES`]: when the TPM has something to do. None while its lock is taken; then there is a change when it
+    /// is given back.
+    pub(crate) fn tpm_expiry(&self) -> Option<u64> {
+        let order = Ordering::AcqRel;
+        let asked = |value| (value == TAKEN).then_some(TAKEN_AND_ASKED);
+        match self.tpm.fetch_update(order, Ordering::Acquire, asked) {
+            Err(expiry) => (expiry < TAKEN_AND_ASKED).then_some(expiry),
+            Ok(_) => None,
         }
     }
 

@@ -128,7 +128,7 @@ impl<E: Environment> L2<'_, E> {
             return own;
         }
         let notices = &self.machine.notices;
-        earlier(own, earlier(notices.timer.get(), notices.tpm.get()))
+        earlier(own, earlier(notices.timer.get(), notices.tpm_expiry()))
     }
 
     fn run_timers(&mut self) {
@@ -139,7 +139,7 @@ impl<E: Environment> L2<'_, E> {
         }
         let machine = &*self.machine;
         let is_due = |expiry: Option<u64>| expiry.is_some_and(|expiry| expiry <= now);
-        if is_due(machine.notices.tpm.get())
+        if is_due(machine.notices.tpm_expiry())
             && let Some(mut tpm) = machine.try_tpm()
         {
             tpm.expire(now);
