@@ -137,13 +137,24 @@ impl<'t, E: Environment> Machine<'t, E> {
         })
     }
 
-    /// The TPM, if no other processor has it. A command may take seconds: who needs it goes back to L2 and
-    /// comes again.
+    /// The TPM for L2, if no other processor has it. A command may take seconds: who needs it goes back to L2 and
+    /// comes again. Once the run has ended nobody gets it: a processor that the host has held back meanwhile must not
+    /// find it reset.
     pub(crate) fn try_tpm(&self) -> Option<TpmHeld<'_, E>> {
-        Some(TpmHeld::new(self.tpm.try_lock()?, &self.notices))
+        self.unless_ended(TpmHeld::new(self.tpm.try_lock()?, &self.notices))
     }
 
-    /// The TPM, waited for.
+    /// As [`Machine::try_tpm`], waited for.
+    pub(crate) fn wait_for_tpm(&self) -> Option<TpmHeld<'_, E>> {
+        self.unless_ended(self.tpm())
+    }
+
+    /// Asked with the lock: the end begins before whoever ends the run takes it.
+    fn unless_ended<'a>(&self, tpm: TpmHeld<'a, E>) -> Option<TpmHeld<'a, E>> {
+        (!self.ending.has_begun()).then_some(tpm)
+    }
+
+    /// The TPM, waited for, for who ends the run.
     pub(crate) fn tpm(&self) -> TpmHeld<'_, E> {
         TpmHeld::new(self.tpm.lock(), &self.notices)
     }

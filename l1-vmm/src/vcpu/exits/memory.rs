@@ -109,7 +109,9 @@ impl<'a, 't, E: Environment> Bus<'a, 't, E> {
             return;
         }
         self.lock = Lock::None;
-        with(&mut self.machine.tpm());
+        if let Some(mut tpm) = self.machine.wait_for_tpm() {
+            with(&mut tpm);
+        }
     }
 }
 
