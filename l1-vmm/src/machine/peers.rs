@@ -13,13 +13,13 @@ use x86_defs::apic::{
 
 use super::devices::ioapic::{Message, MessageSink};
 use super::host;
-use crate::vcpu::apic::{Address, Destination, LocalApic, VapicPage};
+use crate::vcpu::apic::{Address, Destination, LocalApic, Mode, VapicPage};
 
 /// One of L2's virtual processors, for the others.
 #[derive(Debug, Default)]
 struct Peer {
     mailbox: Mailbox,
-    /// Its local APIC's [`Address`]; 0 until it has one.
+    /// Its local APIC's [`Address`].
     address: AtomicU64,
     /// The APIC id that the host knows its virtual processor of the TD by. Only the host is told it.
     host_id: AtomicU32,
@@ -30,8 +30,13 @@ struct Peer {
 pub(crate) struct Peers(Vec<Peer>);
 
 impl Peers {
+    /// As after a reset: what is posted for one that has not come yet is there when it comes.
     pub(crate) fn new(count: u32) -> Self {
-        Self((0..count).map(|_| Peer::default()).collect())
+        let peer = |id| Peer {
+            address: AtomicU64::new(Address::after_reset(id as u8).into_bits()),
+            ..Peer::default()
+        };
+        Self((0..count).map(peer).collect())
     }
 
     /// How many there are.
@@ -102,6 +107,16 @@ impl Peers {
         };
         let named = (0..self.count()).filter(named);
         named.fold(0, |all, index| all | bit(index))
+    }
+
+    /// Those whose APIC is not switched off, a bit each.
+    fn present(&self) -> u32 {
+        let present = |index: &usize| {
+            let address = self.address(*index);
+            address.is_some_and(|address| address.mode != Mode::Disabled)
+        };
+        let present = (0..self.count()).filter(present);
+        present.fold(0, |all, index| all | bit(index))
     }
 }
 
@@ -190,7 +205,6 @@ impl<P: VapicPage> Router<'_, P> {
     /// Delivers what the local APIC was commanded to send.
     pub(crate) fn command(&mut self, command: InterruptCommand, wide: bool) {
         self.publish();
-        let all = (0..self.peers.count()).fold(0, |all, index| all | bit(index));
         let to = match command.shorthand() {
             SHORTHAND_NONE => self.peers.destinations(Destination {
                 value: command.destination(),
@@ -198,8 +212,8 @@ impl<P: VapicPage> Router<'_, P> {
                 wide,
             }),
             SHORTHAND_SELF => bit(self.index),
-            SHORTHAND_ALL => all,
-            SHORTHAND_OTHERS => all & !bit(self.index),
+            SHORTHAND_ALL => self.peers.present(),
+            SHORTHAND_OTHERS => self.peers.present() & !bit(self.index),
             _ => 0,
         };
         // "INIT Level De-assert" means nothing to processors with an x2APIC.

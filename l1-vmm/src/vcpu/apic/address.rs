@@ -29,6 +29,17 @@ pub struct Address {
 }
 
 impl Address {
+    /// That of the APIC `id` after a reset.
+    pub const fn after_reset(id: u8) -> Self {
+        Self {
+            mode: Mode::XApic,
+            accepts: false,
+            id,
+            logical: 0,
+            flat: true,
+        }
+    }
+
     /// SDM Vol. 3A, section "Determining IPI Destination".
     pub fn is_destination(&self, destination: Destination) -> bool {
         let Destination { value, wide, .. } = destination;
