@@ -139,7 +139,7 @@ pub(crate) struct Kicks {
     due: u32,
     /// Kicked, and perhaps not heard yet.
     sent: u32,
-    /// When it last kicked one.
+    /// When the first of those was, or all of them again.
     at: u64,
     /// Kicks so far.
     pub(crate) count: u64,
@@ -171,6 +171,7 @@ impl Kicks {
         if now_due == 0 {
             return Ok(());
         }
+        let earlier = self.sent != 0 && !late;
         self.due = 0;
         self.sent |= now_due;
         for index in indices(now_due) {
@@ -179,8 +180,17 @@ impl Kicks {
                 host::kick(td, peer.host_id.load(Ordering::Acquire))?;
             }
         }
-        self.at = now();
+        if !earlier {
+            self.at = now();
+        }
         Ok(())
+    }
+
+    /// All others are to hear of something, whoever has undertaken to kick them.
+    pub(crate) fn insist(&mut self, peers: &Peers, own: usize, now: u64) {
+        let others = (0..peers.count()).filter(|index| *index != own);
+        self.sent |= others.fold(0, |all, index| all | bit(index));
+        self.at = now;
     }
 
     /// When to look again whether they were heard.

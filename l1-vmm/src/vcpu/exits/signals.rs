@@ -166,8 +166,10 @@ impl<E: Environment> L2<'_, E> {
         }
         let peers = &self.machine.peers;
         peers.post_others(self.vcpu.index, &mut self.vcpu.kicks, Mailbox::post_stop);
+        let now = self.vcpu.processor.tsc();
+        self.vcpu.kicks.insist(peers, self.vcpu.index, now);
         let others = peers.count() - 1;
-        let deadline = self.vcpu.processor.tsc() + STOP_TIME * self.machine.millisecond();
+        let deadline = now + STOP_TIME * self.machine.millisecond();
         while self.machine.ending.count_stopped() < others {
             let sent = self.send_kicks();
             if sent.is_err() || self.vcpu.processor.tsc() > deadline {
