@@ -2,6 +2,7 @@
 
 use l2_exit::InstructionBytes;
 use l2_exit::mmio::DecodeCache;
+use vcpu_signals::Vectors;
 
 use super::L2Vcpu;
 use super::apic::LocalApic;
@@ -37,8 +38,14 @@ pub(crate) struct VirtualProcessor<'t, E: Environment> {
     /// The timer expiry that the module was given and has not reported. It keeps a deadline
     /// that passed, and exits at each entry until it gets another.
     pub(super) deadline: Deadline,
-    /// Generation of the I/O APIC's level-triggered vectors that the VMCS has.
+    /// The I/O APIC's level-triggered vectors as last seen, and their generation.
+    pub(super) level_vectors: Vectors,
+    /// See there.
     pub(super) level_generation: u32,
+    /// The interrupts whose end exits: those, and what the APIC has of such interrupts.
+    pub(super) end_exits: Vectors,
+    /// It has one that is not among these.
+    pub(super) level_taken: bool,
     /// The devices on the PCI bus may have something to do.
     pub(super) look_at_devices: bool,
     /// Others that it has posted something for.
@@ -97,7 +104,10 @@ impl<'t, E: Environment> VirtualProcessor<'t, E> {
             misc_enable: MISC_ENABLE_RESET,
             cstar: 0,
             deadline: Deadline::Set(None),
+            level_vectors: Vectors::default(),
             level_generation: 0,
+            end_exits: Vectors::default(),
+            level_taken: false,
             look_at_devices: false,
             kicks: Kicks::default(),
             stale_hints: 0,

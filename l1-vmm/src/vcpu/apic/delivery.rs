@@ -87,6 +87,18 @@ impl<P: VapicPage> LocalApic<P> {
         }
     }
 
+    /// The level-triggered interrupts that are requested or in service.
+    pub fn level_triggered(&self) -> [u64; 4] {
+        core::array::from_fn(|index| {
+            let half = |element: usize| {
+                let word = |register: Register| self.get(register.element(element as u8));
+                let here = word(Register::IRR) | word(Register::ISR);
+                u64::from(word(Register::TMR) & here)
+            };
+            half(2 * index + 1) << 32 | half(2 * index)
+        })
+    }
+
     /// An NMI waits to be injected.
     pub fn request_nmi(&mut self) {
         self.nmi_pending = true;

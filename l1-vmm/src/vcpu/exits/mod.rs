@@ -18,7 +18,7 @@ use l2_exit::{Event, Vcpu, mmio};
 use tdx_defs::field::TdAttributes;
 use tdx_defs::vmcs::VmcsField;
 use tdx_defs::vp_enter;
-use vcpu_signals::Mailbox;
+use vcpu_signals::{Mailbox, Vectors};
 use x86_defs::exception;
 
 use crate::launch::boot::EntryState;
@@ -233,8 +233,13 @@ impl<'t, E: Environment> L2<'t, E> {
         }
         self.publish_address();
         let known = &mut self.vcpu.level_generation;
-        if let Some(vectors) = self.machine.notices.level_vectors(known) {
+        let published = self.machine.notices.level_vectors(known);
+        self.vcpu.level_vectors = published.unwrap_or(self.vcpu.level_vectors);
+        if core::mem::take(&mut self.vcpu.level_taken) || published.is_some() {
+            let taken = self.vcpu.apic.level_triggered();
+            let vectors = union(self.vcpu.level_vectors, taken);
             self.vcpu.vmcs.set_eoi_exits(vectors)?;
+            self.vcpu.end_exits = vectors;
         }
         if self.vcpu.deadline != Deadline::Set(self.timer_expiry()) {
             self.set_deadline()?;
@@ -419,6 +424,13 @@ impl<'t, E: Environment> L2<'t, E> {
             error,
         }
     }
+}
+
+fn union(one: Vectors, other: Vectors) -> Vectors {
+    core::array::from_fn(|index| {
+        let word = |vectors: Vectors| vectors.get(index).copied().unwrap_or(0);
+        word(one) | word(other)
+    })
 }
 
 impl From<Failure> for End {

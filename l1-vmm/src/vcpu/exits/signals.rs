@@ -1,9 +1,9 @@
 //! What the virtual processors tell each other: interrupts, INIT, start-up, and that the run is over.
 
 use l2_exit::mmio::DecodeCache;
-use vcpu_signals::Mailbox;
+use vcpu_signals::{Mailbox, Vectors};
 
-use super::L2;
+use super::{L2, union};
 use crate::launch::boot::EntryState;
 use crate::machine::notices::SERVES;
 use crate::run::end::{End, Failure};
@@ -30,9 +30,17 @@ impl<E: Environment> L2<'_, E> {
         }
         if signals.init {
             self.init()?;
+            self.drop_interrupts(signals.level);
         } else {
             self.vcpu.apic.request_all(signals.edge, false);
-            self.vcpu.apic.request_all(signals.level, true);
+            if self.vcpu.apic.address().accepts {
+                self.vcpu.apic.request_all(signals.level, true);
+                // It can have come before the notice that its end is of interest.
+                let expected = self.vcpu.end_exits;
+                self.vcpu.level_taken |= union(expected, signals.level) != expected;
+            } else {
+                self.drop_interrupts(signals.level);
+            }
             if signals.nmi && self.vcpu.activity == Activity::Active {
                 self.vcpu.apic.request_nmi();
             }
@@ -53,13 +61,33 @@ impl<E: Environment> L2<'_, E> {
         if self.vcpu.index == SERVES {
             return Err(End::Reset);
         }
+        let dropped = self.vcpu.apic.level_triggered();
         self.vcpu.apic.init();
+        self.publish_address();
+        self.drop_interrupts(dropped);
         self.vcpu.vmcs.initialize(&self.after_init())?;
         self.vcpu.decoded = DecodeCache::new();
         self.vcpu.deadline = Deadline::Passed;
         self.vcpu.stale_hints = 0;
         self.vcpu.activity = Activity::WaitsForStartUp { asleep: false };
         Ok(())
+    }
+
+    /// Level-triggered interrupts that the APIC had accepted, or that were on their way to it, and of which no end will
+    /// come. The I/O APIC hears of it, or their pins would be dead for good.
+    fn drop_interrupts(&mut self, vectors: Vectors) {
+        if vectors == Vectors::default() {
+            return;
+        }
+        let machine = &*self.machine;
+        let mut router = self.vcpu.router(machine);
+        let ioapic = &mut machine.devices().ioapic;
+        for vector in 0..=u8::MAX {
+            let word = vectors.get(usize::from(vector >> 6));
+            if word.is_some_and(|word| word >> (vector & 63) & 1 != 0) {
+                ioapic.end_of_interrupt(vector, &mut router);
+            }
+        }
     }
 
     /// The registers after INIT.
