@@ -11,6 +11,7 @@ mod host_routed;
 mod interrupts;
 mod modes;
 mod msrs;
+mod processors;
 mod services;
 mod tdcalls;
 
@@ -43,6 +44,10 @@ const L1_START: u64 = 2 * MIB;
 const L1_END: u64 = 4 * MIB;
 const GUEST_STATE: u64 = L1_START;
 const VAPIC: u64 = L1_START + 0x1000;
+/// From one processor's two pages to the next one's.
+const OWN_PAGES: u64 = 0x2000;
+/// From the APIC id that the host has for one processor to the next one's: not L2's numbers.
+const HOST_IDS: u32 = 0x10;
 /// L2's page tables: 4 GiB to themselves, and the same again at the top of the address space.
 const PAGE_TABLES: u64 = 0x1_0000;
 /// L2's code, by its address in the upper half.
@@ -75,15 +80,32 @@ struct Seen {
     /// TLB flushes of entries.
     flushes: Vec<TlbFlush>,
     halts: u32,
+    /// What happens while L1 waits in the host.
+    when_halted: VecDeque<Box<dyn FnOnce()>>,
+    /// How far the TSC advances at each look of L1's.
+    tsc_step: u64,
     cr2: Option<u64>,
     xcr0: u64,
     interrupts: VecDeque<Interrupts>,
 }
 
+/// The TDCALL instruction, on the virtual processor that a test is at.
+#[derive(Clone)]
+struct Current {
+    model: ModelTdcall,
+    vcpu: Rc<Cell<u32>>,
+}
+
+impl RawTdcall for Current {
+    fn tdcall(&self, registers: &mut tdx_defs::Registers) {
+        self.model.on_vcpu(self.vcpu.get()).tdcall(registers);
+    }
+}
+
 struct Modelled;
 
 impl Environment for Modelled {
-    type Raw = ModelTdcall;
+    type Raw = Current;
     type Processor = Cpu;
     type Memory = ModelRam;
     type Vapic = ModelPage;
@@ -94,17 +116,36 @@ impl Environment for Modelled {
 struct Cpu {
     model: ModelTdcall,
     seen: Rc<RefCell<Seen>>,
+    guest_state: u64,
+    /// What the host says that its APIC id is.
+    host_id: u32,
+}
+
+impl Cpu {
+    fn new(model: &ModelTdcall, index: u8, seen: Rc<RefCell<Seen>>) -> Self {
+        Self {
+            model: model.on_vcpu(index.into()),
+            seen,
+            guest_state: GUEST_STATE + u64::from(index) * OWN_PAGES,
+            host_id: HOST_IDS * u32::from(index),
+        }
+    }
 }
 
 impl Processor for Cpu {
     fn tsc(&self) -> u64 {
-        self.model.with(|_, platform| platform.tsc)
+        let step = self.seen.borrow().tsc_step;
+        self.model.with(|_, platform| {
+            platform.tsc += step;
+            platform.tsc
+        })
     }
 
     fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
         let registers = |eax, ebx, ecx, edx| CpuidResult { eax, ebx, ecx, edx };
         match (leaf, subleaf) {
             (0, _) => registers(0x16, 0x756E_6547, 0x6C65_746E, 0x4965_6E69),
+            (0xB, _) if self.host_id != 0 => registers(0, 0, 0, self.host_id),
             (0xD, 0) => registers(7, 832, 832, 0),
             (0xD, 2) => registers(256, 576, 0, 0),
             (0x8000_0008, _) => registers(0x302E, 0, 0, 0),
@@ -125,10 +166,10 @@ impl Processor for Cpu {
         state: &mut GuestState,
     ) -> Result<Outcome, VpEnterError> {
         self.seen.borrow_mut().flushes.push(flush);
-        self.model.write(GUEST_STATE, state.as_bytes());
-        let outcome = td.vp_enter(vm, flush, Gpa(GUEST_STATE))?;
+        self.model.write(self.guest_state, state.as_bytes());
+        let outcome = td.vp_enter(vm, flush, Gpa(self.guest_state))?;
         let mut bytes = [0; size_of::<GuestState>()];
-        self.model.read(GUEST_STATE, &mut bytes);
+        self.model.read(self.guest_state, &mut bytes);
         *state = GuestState::read_from_bytes(&bytes).unwrap();
         Ok(outcome)
     }
@@ -156,6 +197,10 @@ impl Processor for Cpu {
 
     fn halt<R: RawTdcall>(&mut self, td: &Td<R>) {
         self.seen.borrow_mut().halts += 1;
+        let happens = self.seen.borrow_mut().when_halted.pop_front();
+        if let Some(happens) = happens {
+            happens();
+        }
         td.hlt(false).unwrap();
         // The host woke it when its timer was due.
         let armed = self.seen.borrow().msrs.last().copied();
@@ -214,22 +259,28 @@ impl Services for Registers {
     }
 }
 
-/// A platform whose L2 stands before some code.
-struct Fixture {
+/// A machine of L2's, on a TD that has some code in its memory.
+struct Surroundings {
     model: ModelTdcall,
     seen: Rc<RefCell<Seen>>,
-    platform: L2<'static, Modelled>,
+    current: Rc<Cell<u32>>,
+    machine: Arc<Machine<'static, Modelled>>,
 }
 
-impl Fixture {
-    /// L2 in 64-bit mode at `code`, with the TPM window accepted by L1.
-    fn new(code: &[u8]) -> Self {
-        Self::with(code, true)
-    }
-
-    fn with(code: &[u8], window: bool) -> Self {
-        let model = ModelTdcall::new(&TdParams::default(), L1_END);
-        let td: &'static Td<ModelTdcall> = Box::leak(Box::new(Td::new(model.clone())));
+impl Surroundings {
+    /// With `processors` virtual processors, and, if `window`, with the TPM window accepted by L1.
+    fn new(code: &[u8], window: bool, processors: u16) -> Self {
+        let params = TdParams {
+            max_vcpus: processors,
+            ..TdParams::default()
+        };
+        let model = ModelTdcall::new(&params, L1_END);
+        let current = Rc::new(Cell::new(0));
+        let raw = Current {
+            model: model.clone(),
+            vcpu: Rc::clone(&current),
+        };
+        let td: &'static Td<Current> = Box::leak(Box::new(Td::new(raw)));
         let seen = Rc::new(RefCell::new(Seen {
             xcr0: 1,
             ..Seen::default()
@@ -250,13 +301,6 @@ impl Fixture {
             entry(PAGE_TABLES + 0x1000 + 8 * gigabyte, gigabyte << 30 | 0x83);
         }
         model.write(CODE, code);
-        let mut state = EntryState::new(UPPER + CODE);
-        state.rip = UPPER + CODE;
-        state.cr3 = PAGE_TABLES;
-        let processor = Cpu {
-            model: model.clone(),
-            seen: Rc::clone(&seen),
-        };
         let parts = MachineParts::<Modelled> {
             memory: ModelRam {
                 model: model.clone(),
@@ -266,24 +310,60 @@ impl Fixture {
             tpm: Registers(Rc::clone(&seen)),
             bus: None,
             shared_bit: SHARED,
-            processors: 1,
+            processors: processors.into(),
             clock: || 0,
         };
-        let layout = Layout {
-            vm: VM,
-            index: 0,
-            vapic: Gpa(VAPIC),
-        };
+        let processor = Cpu::new(&model, 0, Rc::clone(&seen));
         let machine =
             Machine::new(td, parts, |leaf, subleaf| processor.cpuid(leaf, subleaf)).unwrap();
-        let parts = ProcessorParts {
-            processor,
-            vapic: ModelPage::new(&model, VAPIC),
-        };
-        let mut platform = L2::new(Arc::new(machine), &layout, parts, &state).unwrap();
-        platform.vcpu.apic.set_base(0xFEE0_0D00).unwrap();
         Self {
             model,
+            seen,
+            current,
+            machine: Arc::new(machine),
+        }
+    }
+
+    /// Processor `index`. The first is in 64-bit mode before the code.
+    fn processor(&self, index: u8, seen: Rc<RefCell<Seen>>) -> L2<'static, Modelled> {
+        self.current.set(index.into());
+        let mut state = EntryState::new(UPPER + CODE);
+        state.rip = UPPER + CODE;
+        state.cr3 = PAGE_TABLES;
+        let vapic = VAPIC + u64::from(index) * OWN_PAGES;
+        let layout = Layout {
+            vm: VM,
+            index,
+            vapic: Gpa(vapic),
+        };
+        let parts = ProcessorParts {
+            processor: Cpu::new(&self.model, index, seen),
+            vapic: ModelPage::new(&self.model, vapic),
+        };
+        L2::new(Arc::clone(&self.machine), &layout, parts, &state).unwrap()
+    }
+}
+
+/// A platform whose L2 stands before some code.
+struct Fixture {
+    model: ModelTdcall,
+    seen: Rc<RefCell<Seen>>,
+    platform: L2<'static, Modelled>,
+}
+
+impl Fixture {
+    /// L2 in 64-bit mode at `code`, with the TPM window accepted by L1.
+    fn new(code: &[u8]) -> Self {
+        Self::with(code, true)
+    }
+
+    fn with(code: &[u8], window: bool) -> Self {
+        let surroundings = Surroundings::new(code, window, 1);
+        let seen = Rc::clone(&surroundings.seen);
+        let mut platform = surroundings.processor(0, Rc::clone(&seen));
+        platform.vcpu.apic.set_base(0xFEE0_0D00).unwrap();
+        Self {
+            model: surroundings.model,
             seen,
             platform,
         }
