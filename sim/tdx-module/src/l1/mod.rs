@@ -94,7 +94,9 @@ impl Module {
         let interruptible = event.is_none()
             && platform.register(Vm::L1, Register::Rflags) & rflags::IF != 0
             && platform.register(Vm::L1, Register::InterruptShadow) == 0;
-        if event.is_none() && core::mem::take(&mut l1.nmi_pending) {
+        // L1 deals with a #VE first.
+        if l1.nmi_pending && event.is_none() && l1.ve_info.is_none() {
+            l1.nmi_pending = false;
             event = Some(Event::NMI);
         } else if l1.apic.is_deliverable() && interruptible {
             event = l1.apic.take().map(Event::interrupt);

@@ -85,7 +85,8 @@ impl Module {
         }
     }
 
-    /// TDH.VP.WR of PEND_NMI: L1 gets an NMI on a virtual processor when it is entered there the next time.
+    /// TDH.VP.WR of PEND_NMI: L1 gets an NMI on a virtual processor when it is entered there the next time and has asked
+    /// about its last #VE. Nothing ends L2 for it.
     pub fn post_nmi(&mut self, vcpu: u32) {
         if let Some(vcpu) = self.vcpu_at_mut(vcpu) {
             vcpu.l1.nmi_pending = true;

@@ -312,6 +312,34 @@ fn an_interrupt_for_l1_comes_when_it_takes_interrupts() {
         .with(|module, _| assert!(!module.interrupt_pending(0)));
 }
 
+/// An NMI waits until L1 has asked about its last #VE, and does not end L2.
+#[test]
+fn an_nmi_comes_to_l1_after_its_ve_and_leaves_l2_alone() {
+    let [one, _] = two();
+    let nmi = || one.model.with(|module, _| module.post_nmi(0));
+    one.exit(HardwareExit::Hlt);
+    assert_eq!(one.injected(), Some(Event::VIRTUALIZATION));
+    nmi();
+    let stop = || {
+        assert!(matches!(
+            one.exit(HardwareExit::Interrupt),
+            Action::TdExit(_)
+        ))
+    };
+    stop();
+    assert_eq!(one.td_entry(), Action::Run(Vm::L1));
+    assert_eq!(one.injected(), None);
+    let asked = one.model.call(Registers {
+        rax: tdg::VP_VEINFO_GET,
+        ..Registers::default()
+    });
+    assert_eq!(asked, Err(Event::NMI));
+    one.start_l2();
+    stop();
+    nmi();
+    assert_eq!(one.td_entry(), Action::Run(Vm::L2(VM)));
+}
+
 /// A class that is not above L1's is no reason to leave L2.
 #[test]
 fn an_interrupt_below_l1s_priority_does_not_end_l2() {
@@ -379,7 +407,8 @@ fn a_forgotten_shoot_down_leaves_the_other_its_translation() {
 /// What flushes a virtual processor's translations, and what does not.
 #[test]
 fn translations_stay_until_they_are_flushed() {
-    let flush: [(&str, fn(&Processor), u64, bool); 6] = [
+    type Act = fn(&Processor);
+    let flush: [(&str, Act, u64, bool); 6] = [
         ("nothing", |_| {}, 0, true),
         ("TDG.VP.INVEPT", Processor::invept, 0, false),
         ("INVEPT at the entry", |_| {}, 1, false),
