@@ -47,8 +47,10 @@ pub(crate) struct Vcpu {
     pub(crate) last_td_exit: LastTdExit,
     /// The host asked for L1 (RESUME_L1). Sticky until L1 was entered.
     pub(crate) resume_l1: bool,
-    /// It is inside a TDCALL, with a lock.
+    /// It is inside a TDCALL, with its lock if it has one.
     pub(crate) held: bool,
+    /// What that TDCALL has found in the element of a field that it is to write.
+    pub(crate) found: Option<u64>,
     /// The first of the TDCALLs in a row that failed because the host waits for a lock.
     pub(crate) host_priority_since: Option<u64>,
     /// The TLB epoch of its last TD entry.
@@ -68,6 +70,7 @@ impl Vcpu {
             last_td_exit: LastTdExit::Asynchronous,
             resume_l1: false,
             held: false,
+            found: None,
             host_priority_since: None,
             epoch: 0,
             statistics: VcpuStatistics::default(),

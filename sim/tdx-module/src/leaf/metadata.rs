@@ -67,7 +67,24 @@ pub(super) fn vm_wr(module: &mut Module, registers: &mut Registers) -> LeafResul
     require_self(registers)?;
     require_lock(module, tdg::VM_WR)?;
     require_single(id)?;
+    compare(module, id)?;
     registers.r8 = td::write(module, id, value, registers.r9)?;
+    Ok(())
+}
+
+/// An element of a field is written by compare-exchange: it must still be what the leaf found before it was held.
+fn compare(module: &mut Module, id: FieldId) -> LeafResult {
+    let now = td::read(module, id).ok().map(|(value, _)| value);
+    if module.vcpu.held {
+        return match module.vcpu.found == now {
+            true => Ok(()),
+            false => Err(Status::operand_busy(Operand::METADATA_FIELD).into()),
+        };
+    }
+    if module.faults.take_hold(tdg::VM_WR, module.vcpu.index) {
+        module.vcpu.found = now;
+        return Err(LeafEnd::Held);
+    }
     Ok(())
 }
 

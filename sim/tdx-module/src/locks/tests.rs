@@ -3,6 +3,7 @@ use crate::td::seamcall;
 use crate::test_platform::ModelTdcall;
 use crate::{TdParams, VpEnterInput};
 use tdx_defs::attributes::{AttrFlags, GpaAttributes, VmAttributes};
+use tdx_defs::field::FieldId;
 use tdx_defs::status::{Code, Operand, Status};
 use tdx_defs::{PageLevel, Registers, VmIndex, tdg};
 
@@ -66,7 +67,10 @@ fn status(model: &ModelTdcall, call: Call) -> Status {
 
 /// The call, up to where the virtual processor is held inside it.
 fn begin(model: &ModelTdcall, call: Call) {
-    let input = registers(call);
+    begin_with(model, registers(call));
+}
+
+fn begin_with(model: &ModelTdcall, input: Registers) {
     model.with(|module, platform| {
         module.faults().hold(input.rax, 0, 1);
         let rip = platform.register(Vm::L1, Register::Rip);
@@ -76,6 +80,7 @@ fn begin(model: &ModelTdcall, call: Call) {
             (Register::Rcx, input.rcx),
             (Register::Rdx, input.rdx),
             (Register::R8, input.r8),
+            (Register::R9, input.r9),
         ] {
             platform.set_register(Vm::L1, register, value);
         }
@@ -84,11 +89,8 @@ fn begin(model: &ModelTdcall, call: Call) {
             error_code: None,
             cr2: 0,
         };
-        assert_eq!(
-            module.handle_exit(platform, tdcall.into()),
-            Action::Held,
-            "{call:?}"
-        );
+        let action = module.handle_exit(platform, tdcall.into());
+        assert_eq!(action, Action::Held, "{input:x?}");
         assert_eq!(platform.register(Vm::L1, Register::Rip), rip);
     });
 }
@@ -173,6 +175,31 @@ fn operands_are_checked_before_a_lock_is_held() {
     let after = one.call(wrong).unwrap();
     assert_eq!(Status(after.rax), Status::operand_invalid(Operand::RDX));
     assert_eq!(status(&one, Extend), SUCCESS);
+}
+
+/// A field of the TD has no lock: whoever finds it changed in between has lost.
+#[test]
+fn a_field_that_another_has_changed_meanwhile_is_busy() {
+    let write = |value: u64| Registers {
+        rax: tdg::VM_WR,
+        rdx: FieldId::NOTIFY_ENABLES.0,
+        r8: value,
+        r9: u64::MAX,
+        ..Registers::default()
+    };
+    for (others, ends) in [
+        (None, SUCCESS),
+        (Some(0), SUCCESS),
+        (Some(1), Status::operand_busy(Operand::METADATA_FIELD)),
+    ] {
+        let [one, another] = two();
+        at_tdcall(&one);
+        begin_with(&one, write(1));
+        if let Some(value) = others {
+            assert_eq!(Status(another.call(write(value)).unwrap().rax), SUCCESS);
+        }
+        assert_eq!(finish(&one), ends, "{others:?}");
+    }
 }
 
 /// The guest gets TDX_OPERAND_BUSY until the host has had the lock; another object is not concerned.
