@@ -159,15 +159,22 @@ impl Mailbox {
     }
 
     /// Whether anything is posted that the owner has not taken.
+    #[inline]
     pub fn is_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire) != 0
     }
 
     /// For the owner: takes what was posted, or None.
+    #[inline]
     pub fn take(&self) -> Option<Signals> {
-        if !self.is_pending() {
-            return None;
+        match self.is_pending() {
+            true => Some(self.take_posted()),
+            false => None,
         }
+    }
+
+    #[cold]
+    fn take_posted(&self) -> Signals {
         let pending = self.pending.swap(0, Ordering::AcqRel);
         let take = |bit: u32, words: &[AtomicU64; 4]| {
             let mut vectors = Vectors::default();
@@ -183,17 +190,18 @@ impl Mailbox {
             0 => start::Told::default(),
             _ => self.start.take(),
         };
-        Some(Signals {
+        Signals {
             edge: take(EDGE, &self.edge),
             level: take(LEVEL, &self.level),
             nmi: pending & NMI != 0,
             init: start.init,
             startup: start.startup,
             stop: pending & STOP != 0,
-        })
+        }
     }
 
     /// For the owner: it leaves L1. False if something is posted: then it stays.
+    #[inline]
     #[must_use]
     pub fn depart(&self) -> bool {
         self.place.store(AWAY, Ordering::Relaxed);
@@ -206,11 +214,13 @@ impl Mailbox {
     }
 
     /// For the owner: it is back in L1.
+    #[inline]
     pub fn arrive(&self) {
         self.place.store(HERE, Ordering::Release);
     }
 
     /// Whether the owner was kicked and has not come back: the kick is late, or lost.
+    #[inline]
     pub fn is_deaf(&self) -> bool {
         self.place.load(Ordering::Acquire) == AWAY | KICKED
     }

@@ -148,6 +148,11 @@ pub(crate) struct Kicks {
 }
 
 impl Kicks {
+    /// None is due, and none was sent of which nothing is known.
+    pub(crate) const fn are_heard(&self) -> bool {
+        self.due | self.sent == 0
+    }
+
     /// Sends what is due, and again what was not heard for `patience` ticks: an inter-processor interrupt is the
     /// host's to lose. Not under a lock.
     pub(crate) fn send<R: RawTdcall>(
@@ -157,7 +162,7 @@ impl Kicks {
         now: impl Fn() -> u64,
         patience: u64,
     ) -> Result<(), VmcallError> {
-        if self.due | self.sent == 0 {
+        if self.are_heard() {
             return Ok(());
         }
         let deaf = |index: &usize| peers.mailbox(*index).is_some_and(Mailbox::is_deaf);

@@ -1,6 +1,5 @@
 //! What the virtual processors tell each other: interrupts, INIT, start-up, and that the run is over.
 
-use l2_exit::mmio::DecodeCache;
 use vcpu_signals::{Mailbox, Vectors};
 
 use super::{L2, union};
@@ -18,11 +17,19 @@ const STOP_TIME: u64 = 2000;
 impl<E: Environment> L2<'_, E> {
     /// Takes what others have posted. Whether INIT is among it, after which nothing goes on that was before: the
     /// start-up that follows may have come with it.
+    #[inline]
     pub(super) fn hear(&mut self) -> Result<bool, End> {
-        let Some(mailbox) = self.machine.peers.mailbox(self.vcpu.index) else {
-            return Ok(false);
-        };
-        let Some(signals) = mailbox.take() else {
+        match self.is_signalled() {
+            true => self.hear_posted(),
+            false => Ok(false),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn hear_posted(&mut self) -> Result<bool, End> {
+        let mailbox = self.machine.peers.mailbox(self.vcpu.index);
+        let Some(signals) = mailbox.and_then(Mailbox::take) else {
             return Ok(false);
         };
         if signals.stop {
@@ -66,7 +73,6 @@ impl<E: Environment> L2<'_, E> {
         self.publish_address();
         self.drop_interrupts(dropped);
         self.vcpu.vmcs.initialize(&self.after_init())?;
-        self.vcpu.decoded = DecodeCache::new();
         self.vcpu.deadline = Deadline::Passed;
         self.vcpu.stale_hints = 0;
         self.vcpu.activity = Activity::WaitsForStartUp { asleep: false };
@@ -160,6 +166,9 @@ impl<E: Environment> L2<'_, E> {
         if self.vcpu.index != SERVES && machine.notices.take_changed() {
             let kicks = &mut self.vcpu.kicks;
             machine.peers.post(SERVES, kicks, Mailbox::post_look);
+        }
+        if self.vcpu.kicks.are_heard() {
+            return Ok(());
         }
         let processor = &self.vcpu.processor;
         self.vcpu
