@@ -98,7 +98,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: u64,
     /// How many processors the TD has, and L2 with it: 1 to 16.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16), conflicts_with = "persistent")]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
     cpus: u32,
     /// Launch through this finished td-shim image instead of the built-in shim.
     #[arg(long, value_name = "IMAGE")]
