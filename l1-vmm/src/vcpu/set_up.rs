@@ -63,10 +63,19 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
         self.write_masked(VmcsField::VIRTUAL_APIC_ADDRESS, initial.vapic.0, PAGE_FRAME)?;
         self.set_up_controls(initial.user_wait)?;
         self.write_msr_bitmaps(initial.x2apic)?;
+        for (field, value) in [
+            (VmcsField::GUEST_PAT, PAT_RESET),
+            (VmcsField::GUEST_SYSENTER_CS, 0),
+            (VmcsField::GUEST_SYSENTER_ESP, 0),
+            (VmcsField::GUEST_SYSENTER_EIP, 0),
+        ] {
+            self.write(field, value)?;
+        }
         self.set_up_registers(initial.entry)
     }
 
-    /// INIT: the registers of `entry`, and nothing pending. General registers that it does not name are 0.
+    /// INIT: the registers of `entry`, and nothing pending. General registers that it does not name are 0; MSRs stay as
+    /// they are.
     pub fn initialize(&mut self, entry: &EntryState) -> Result<(), Failure> {
         self.state = GuestState::new();
         self.injection = None;
@@ -294,10 +303,6 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
         }
         for (field, value) in [
             (VmcsField::GUEST_DR7, DR7_RESET),
-            (VmcsField::GUEST_PAT, PAT_RESET),
-            (VmcsField::GUEST_SYSENTER_CS, 0),
-            (VmcsField::GUEST_SYSENTER_ESP, 0),
-            (VmcsField::GUEST_SYSENTER_EIP, 0),
             (VmcsField::GUEST_PENDING_DEBUG_EXCEPTIONS, 0),
             (VmcsField::GUEST_INTERRUPTIBILITY, 0),
             (VmcsField::ENTRY_INTERRUPTION_INFO, 0),
