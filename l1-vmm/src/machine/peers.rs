@@ -198,9 +198,11 @@ impl Kicks {
         self.at = now;
     }
 
-    /// When to look again whether they were heard.
-    pub(crate) fn recheck(&self, patience: u64) -> Option<u64> {
-        (self.sent != 0).then(|| self.at.saturating_add(patience))
+    /// When to look again whether they were heard: None if all were.
+    pub(crate) fn recheck(&self, peers: &Peers, patience: u64) -> Option<u64> {
+        let deaf = |index| peers.mailbox(index).is_some_and(Mailbox::is_deaf);
+        let waits = indices(self.sent).any(deaf);
+        waits.then(|| self.at.saturating_add(patience))
     }
 }
 

@@ -48,10 +48,7 @@ impl<E: Environment> L2<'_, E> {
             if pending || self.nmi_ends_halt()? {
                 return Ok(());
             }
-            let expiry = earlier(
-                self.timer_expiry(),
-                self.vcpu.kicks.recheck(self.patience()),
-            );
+            let expiry = earlier(self.timer_expiry(), self.next_kick());
             if armed != Some(expiry) {
                 // A host that refuses leaves L1 without a timer: it then polls.
                 let _ = host::arm_timer(self.machine.td, expiry);
@@ -82,10 +79,7 @@ impl<E: Environment> L2<'_, E> {
                 }
                 self.fall_asleep(rip)?;
             }
-            let expiry = earlier(
-                self.timer_expiry(),
-                self.vcpu.kicks.recheck(self.patience()),
-            );
+            let expiry = earlier(self.timer_expiry(), self.next_kick());
             if armed != Some(expiry) {
                 let _ = host::arm_timer(self.machine.td, expiry);
                 armed = Some(expiry);

@@ -190,6 +190,12 @@ impl<E: Environment> L2<'_, E> {
         }
     }
 
+    /// When a kick that nobody has heard is to be sent again.
+    pub(super) fn next_kick(&self) -> Option<u64> {
+        let peers = &self.machine.peers;
+        self.vcpu.kicks.recheck(peers, self.patience())
+    }
+
     /// How long a kick may take, in TSC ticks.
     pub(super) fn patience(&self) -> u64 {
         PATIENCE * self.machine.millisecond()
