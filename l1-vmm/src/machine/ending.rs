@@ -64,6 +64,12 @@ impl Ending {
         all && is_quiet() && self.sleep.load(Ordering::SeqCst) == sleep
     }
 
+    /// How many sleep.
+    #[cfg(test)]
+    pub(crate) fn count_asleep(&self) -> usize {
+        (self.sleep.load(Ordering::SeqCst) & ASLEEP) as usize
+    }
+
     /// A processor that had fallen asleep has a signal posted, and has not taken it yet.
     pub(crate) fn wakes(&self) {
         self.sleep.fetch_add(AWAKENING - 1, Ordering::SeqCst);
