@@ -52,13 +52,11 @@ impl<E: Environment> L2<'_, E> {
                 self.vcpu.apic.request_nmi();
             }
         }
-        match (signals.startup, self.vcpu.activity) {
-            (Some(vector), Activity::WaitsForStartUp { .. }) => {
-                self.vcpu.vmcs.start_up(vector)?;
-                self.vcpu.activity = Activity::Active;
-            }
-            // Nothing to a processor that runs.
-            _ => {}
+        // Nothing to a processor that runs.
+        let waits = self.vcpu.activity != Activity::Active;
+        if let Some(vector) = signals.startup.filter(|_| waits) {
+            self.vcpu.vmcs.start_up(vector)?;
+            self.vcpu.activity = Activity::Active;
         }
         Ok(signals.init)
     }
