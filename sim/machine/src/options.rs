@@ -230,6 +230,8 @@ pub(crate) enum Fault {
     InterruptsInvented { every: u64 },
     /// `vp-stall:INDEX:MS`: a virtual processor has a turn every so many milliseconds, and no sooner.
     ProcessorStalls { index: u32, milliseconds: u64 },
+    /// `vp-stop:INDEX:MS`: a virtual processor is never entered again from that time on, wherever it was.
+    ProcessorStops { index: u32, milliseconds: u64 },
     /// `vp-never:INDEX`: a virtual processor is never entered.
     ProcessorNeverRuns { index: u32 },
     /// `virtio:DEVICE:LIE`: a virtio device lies.
@@ -515,6 +517,10 @@ fn parse_fault(text: &str) -> Option<Fault> {
             every: number(next()?).filter(|&every| every != 0)?,
         },
         "vp-stall" => Fault::ProcessorStalls {
+            index: number(next()?)?.try_into().ok()?,
+            milliseconds: number(next()?)?,
+        },
+        "vp-stop" => Fault::ProcessorStops {
             index: number(next()?)?.try_into().ok()?,
             milliseconds: number(next()?)?,
         },

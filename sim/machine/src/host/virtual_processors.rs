@@ -39,6 +39,10 @@ enum Wait {
 enum Pace {
     #[default]
     Always,
+    /// Until this time.
+    Stops {
+        at: u64,
+    },
     /// Not again before so many ticks after its last turn, and not before that time now.
     Stalls {
         every: u64,
@@ -73,6 +77,7 @@ impl VirtualProcessor {
         self.wait == Wait::No
             && match self.pace {
                 Pace::Always => true,
+                Pace::Stops { at } => rdtsc() < at,
                 Pace::Stalls { until, .. } => until <= rdtsc(),
                 Pace::Never => false,
             }
@@ -169,6 +174,7 @@ impl VirtualProcessors {
             one.wait == Wait::No
                 && match one.pace {
                     Pace::Always => index != self.current,
+                    Pace::Stops { at } => rdtsc() < at,
                     Pace::Stalls { .. } => true,
                     Pace::Never => false,
                 }
@@ -202,6 +208,12 @@ fn pace(index: u32, faults: &[Fault]) -> Pace {
             every: milliseconds.saturating_mul(TICKS_PER_MILLISECOND),
             until: 0,
         }),
+        Fault::ProcessorStops {
+            index: stopped,
+            milliseconds,
+        } if stopped == index => Some(Pace::Stops {
+            at: milliseconds.saturating_mul(TICKS_PER_MILLISECOND),
+        }),
         Fault::ProcessorNeverRuns { index: never } if never == index => Some(Pace::Never),
         _ => None,
     };
@@ -211,9 +223,8 @@ fn pace(index: u32, faults: &[Fault]) -> Pace {
 impl Host {
     /// Runs the TD to its end.
     pub(super) fn run_virtual_processors(&mut self) -> End {
-        self.share_with_others();
         loop {
-            if let Err(end) = self.run_once().and_then(|()| self.choose()) {
+            if let Err(end) = self.choose().and_then(|()| self.run_once()) {
                 return end;
             }
         }

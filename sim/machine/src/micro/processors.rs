@@ -264,6 +264,16 @@ fn faults() -> Vec<Test> {
             index: 1,
             milliseconds: 3,
         }),
+        echo("processors-stops-later").with_fault(Fault::ProcessorStops {
+            index: 1,
+            milliseconds: 1_000_000,
+        }),
+        echo("processors-stops")
+            .with_fault(Fault::ProcessorStops {
+                index: 0,
+                milliseconds: 0,
+            })
+            .ending(stuck),
         // Number 0 sleeps until number 1 comes to wake it.
         Test::new("processors-never", |_| Vec::from([halt()]))
             .with_fault(Fault::ProcessorNeverRuns { index: 1 })
