@@ -4,9 +4,9 @@ use super::super::program::{Assembled, Blob};
 use super::apic::{self, Mode, To};
 use super::deadline::arm;
 use super::memory::{self, MORE, RESULT, SHARED, STARTS, TRAMPOLINES, count, of};
-use super::smp::{INIT, STARTUP, Smp, pass};
+use super::smp::{INIT, STARTUP, Smp, pass, read_tsc};
 use anyhow::Result;
-use iced_x86::code_asm::{CodeAssembler, qword_ptr, r13, r15};
+use iced_x86::code_asm::{CodeAssembler, qword_ptr, r13, r14, r15, rax};
 use x86_defs::apic::DELIVERY_NMI;
 
 const NMI: u8 = 2;
@@ -104,6 +104,57 @@ fn halt_until_r13(a: &mut CodeAssembler, word: u64) -> Assembled {
     a.set_label(&mut end)?;
     a.sti()?;
     Ok(())
+}
+
+/// Timers of processors that never halt: each interrupt comes within a millisecond of its deadline.
+pub(super) fn deadlines_of_busy_ones(mode: Mode) -> Result<Blob> {
+    const VECTOR: u8 = 0x60;
+    const AHEAD: i32 = 300_000;
+    const LATE: i32 = 1_500_000;
+    let mut smp = Smp::started(mode, 2)?;
+    // Where R15 is the block, as in a job.
+    let spin = |a: &mut CodeAssembler, mode: Mode| {
+        let (mut round, mut wait, mut soon) =
+            (a.create_label(), a.create_label(), a.create_label());
+        a.sti()?;
+        a.xor(r13, r13)?;
+        a.set_label(&mut round)?;
+        a.inc(r13)?;
+        read_tsc(a)?;
+        a.mov(r14, rax)?;
+        arm(a, mode, VECTOR, AHEAD)?;
+        a.set_label(&mut wait)?;
+        a.pause()?;
+        a.cmp(qword_ptr(r15 + i32::from(VECTOR) * 8), r13)?;
+        a.jb(wait)?;
+        read_tsc(a)?;
+        a.sub(rax, r14)?;
+        a.cmp(rax, LATE)?;
+        a.jb(soon)?;
+        a.inc(qword_ptr(r15 + RESULT as i32))?;
+        a.set_label(&mut soon)?;
+        a.cmp(r13, ROUNDS)?;
+        a.jb(round)?;
+        Ok(())
+    };
+    let job = smp.job(spin)?;
+    smp.p.a.mov(r15, of(0, 0))?;
+    // The other one sleeps, then both are busy, then the first one is parked while the other is.
+    let sleep = smp.job(|a, _| Ok(a.hlt()?))?;
+    smp.give(1, sleep)?;
+    smp.settle()?;
+    smp.p.a.call(job)?;
+    smp.check("while the other sleeps", of(0, RESULT), 0)?;
+    smp.interrupt(VECTOR + 1, To::One(1))?;
+    smp.wait_for_job(1)?;
+    smp.p.a.mov(qword_ptr(count(0, VECTOR)), 0)?;
+    smp.give(1, job)?;
+    smp.p.a.mov(r15, of(0, 0))?;
+    smp.p.a.call(job)?;
+    smp.wait_for_job(1)?;
+    smp.check("while the other is busy", of(0, RESULT), 0)?;
+    smp.check("the other's", of(1, RESULT), 0)?;
+    smp.finish()
 }
 
 /// With interrupts off only an NMI or an INIT ends a halt; the others go on meanwhile.

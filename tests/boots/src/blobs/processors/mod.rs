@@ -96,6 +96,12 @@ pub(super) fn races() -> Vec<Guest> {
             Guest::new("processors: wake-ups, xAPIC", |_| halt::wake_ups(XApic)),
         ),
         with(
+            TWO,
+            Guest::new("processors: deadlines of busy ones", |_| {
+                halt::deadlines_of_busy_ones(X2Apic)
+            }),
+        ),
+        with(
             THREE,
             Guest::new("processors: deadlines", |_| halt::deadlines(X2Apic)),
         ),
