@@ -2,7 +2,7 @@
 //!
 //! Which processor comes when it is called is the host's doing, and whether one comes at all. So nobody is called by the
 //! name of a stack or a job: each says which processor of the TD it is by what the module tells it
-//! ([`entry`](crate::arch::entry)), and counts itself. When the boot processor has called all, it closes the count, in one
+//! ([`entry`]), and counts itself. When the boot processor has called all, it closes the count, in one
 //! step: who has counted is one of those that run L1, whoever comes later halts for ever, on a stack of its own.
 
 use core::hint::spin_loop;

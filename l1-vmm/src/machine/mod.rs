@@ -4,9 +4,9 @@
 //! * [`devices`]: the devices, and the bus that finds them by the table.
 //! * [`host`]: the host's devices behind L2's, and L1's own interrupts.
 //! * [`cpuid`]: what L2 is told of its processors.
-//! * [`locks`], [`notices`]: how its processors share it. CPU-local work takes no lock.
-//! * [`peers`]: how its processors reach each other.
-//! * [`ending`]: how they all come to an end.
+//! * `locks`, `notices`: how its processors share it. CPU-local work takes no lock.
+//! * `peers`: how its processors reach each other.
+//! * `ending`: how they all come to an end.
 //!
 //! Not here: what each virtual processor has ([`crate::vcpu`]).
 
