@@ -18,6 +18,7 @@ mod interrupt_faults;
 mod io_apic;
 mod local_apic;
 pub(crate) mod memory;
+mod pace;
 mod pending_interrupts;
 mod ports;
 mod quote;

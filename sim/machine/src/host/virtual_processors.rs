@@ -12,11 +12,12 @@ use tdx_module::{Action, VpEnterInput};
 use super::interrupt_command::{Delivery, InterruptCommand};
 use super::interrupt_faults::{InterruptFaults, OnItsWay};
 use super::local_apic::LocalApic;
+use super::pace::Pace;
 use super::turns::Turns;
 use super::{End, Host, TICKS_PER_MILLISECOND};
 use crate::arch::cpu::rdtsc;
 use crate::hardware::Timer;
-use crate::options::{Fault, Options};
+use crate::options::Options;
 
 /// How long a virtual processor runs that is entered before number 0.
 const FIRST_MILLISECONDS: u64 = 10;
@@ -32,23 +33,6 @@ enum Wait {
     Forever,
     /// The host, until this time.
     Host(u64),
-}
-
-/// When the host lets one run.
-#[derive(Clone, Copy, Debug, Default)]
-enum Pace {
-    #[default]
-    Always,
-    /// Until this time.
-    Stops {
-        at: u64,
-    },
-    /// Not again before so many ticks after its last turn, and not before that time now.
-    Stalls {
-        every: u64,
-        until: u64,
-    },
-    Never,
 }
 
 /// A virtual processor inside the TDX module.
@@ -74,13 +58,7 @@ struct VirtualProcessor {
 
 impl VirtualProcessor {
     fn can_run(&self) -> bool {
-        self.wait == Wait::No
-            && match self.pace {
-                Pace::Always => true,
-                Pace::Stops { at } => rdtsc() < at,
-                Pace::Stalls { until, .. } => until <= rdtsc(),
-                Pace::Never => false,
-            }
+        self.wait == Wait::No && self.pace.allows(rdtsc())
     }
 }
 
@@ -107,7 +85,7 @@ impl VirtualProcessors {
                 wait: late.map_or(Wait::No, |(_, milliseconds)| {
                     Wait::Host(milliseconds.saturating_mul(TICKS_PER_MILLISECOND))
                 }),
-                pace: pace(index, &options.faults),
+                pace: Pace::of(index, &options.faults),
                 input: VpEnterInput::default(),
                 inside: None,
             }
@@ -171,53 +149,22 @@ impl VirtualProcessors {
     /// Whether the turn of the one that was taken up has an end: another can run, or a pace wants it.
     fn takes_turns(&self) -> bool {
         (0..).zip(&self.all).any(|(index, one)| {
-            one.wait == Wait::No
-                && match one.pace {
-                    Pace::Always => index != self.current,
-                    Pace::Stops { at } => rdtsc() < at,
-                    Pace::Stalls { .. } => true,
-                    Pace::Never => false,
-                }
+            one.wait == Wait::No && one.pace.ends_turns(rdtsc(), index != self.current)
         })
     }
 
     /// The turn of the one that was taken up has ended.
     fn rest(&mut self) {
-        if let Pace::Stalls { every, until } = &mut self.all[self.current].pace {
-            *until = rdtsc().saturating_add(*every);
-        }
+        self.all[self.current].pace.rest(rdtsc());
     }
 
     /// When the first that stalls may run again.
     fn stalled_until(&self) -> Option<u64> {
         let ready = self.all.iter().filter(|one| one.wait == Wait::No);
-        let until = ready.filter_map(|one| match one.pace {
-            Pace::Stalls { until, .. } => Some(until),
-            _ => None,
-        });
-        until.filter(|&until| until > rdtsc()).min()
+        ready
+            .filter_map(|one| one.pace.resumes_after(rdtsc()))
+            .min()
     }
-}
-
-fn pace(index: u32, faults: &[Fault]) -> Pace {
-    let planned = |fault: &Fault| match *fault {
-        Fault::ProcessorStalls {
-            index: stalled,
-            milliseconds,
-        } if stalled == index => Some(Pace::Stalls {
-            every: milliseconds.saturating_mul(TICKS_PER_MILLISECOND),
-            until: 0,
-        }),
-        Fault::ProcessorStops {
-            index: stopped,
-            milliseconds,
-        } if stopped == index => Some(Pace::Stops {
-            at: milliseconds.saturating_mul(TICKS_PER_MILLISECOND),
-        }),
-        Fault::ProcessorNeverRuns { index: never } if never == index => Some(Pace::Never),
-        _ => None,
-    };
-    faults.iter().find_map(planned).unwrap_or_default()
 }
 
 impl Host {
