@@ -33,8 +33,8 @@ const FIRST_DISK: u8 = 4;
 const LAST_DISK: u8 = 26;
 /// Behind the console of L1's own, which is the first.
 const FIRST_GUEST_CONSOLE: u8 = 27;
-const LAST_GUEST_CONSOLE: u8 = 30;
-const VSOCK: u8 = 31;
+const LAST_GUEST_CONSOLE: u8 = 29;
+const VSOCK: u8 = 30;
 
 /// L1's own address, and the port that it reaches the key broker at.
 const BROKER_CID: u64 = 4;
