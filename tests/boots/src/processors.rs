@@ -88,7 +88,8 @@ impl Case {
         let run = Simulation {
             image: &setup.firmware.accepted,
             options: &options,
-            limit: Some(Duration::from_secs(120)),
+            // L1 waits for those that do not come, seconds of virtual time in a spin.
+            limit: Some(Duration::from_secs(400)),
             ..setup.simulation(&name, boot, 512)
         }
         .run(&mut |_| {})?;
