@@ -28,7 +28,7 @@ pub(crate) struct Options {
     /// in the names of the checks: `NAME, schedule=SEED:MOST`.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator"])]
     blob: Option<String>,
-    /// Only the L2 blobs with several processors that race, each by this many schedules of the host's (as all tests do with 3). A check
+    /// Only the L2 blobs with several processors that race, each by this many schedules of the host's (all tests: by one). A check
     /// that fails names its schedule, and `--blob` runs it again.
     #[arg(long, value_name = "COUNT", conflicts_with_all = ["hosted", "simulator", "blob"])]
     schedules: Option<u32>,
