@@ -73,6 +73,10 @@ impl Processor for Cpu {
         self.0.extended_state.set_l2_cr2(value);
     }
 
+    fn reset_l2_debug_registers(&mut self) {
+        self.0.extended_state.reset_l2_debug_registers();
+    }
+
     fn l2_xcr0(&self) -> u64 {
         self.0.extended_state.l2_xcr0()
     }

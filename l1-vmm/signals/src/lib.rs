@@ -30,13 +30,12 @@ pub type Vectors = [u64; 4];
 const EDGE: u32 = 1 << 0;
 /// Vectors of level-triggered interrupts.
 const LEVEL: u32 = 1 << 1;
-const NMI: u32 = 1 << 2;
-/// INIT, or start-up.
-const START: u32 = 1 << 3;
+/// INIT, start-up, or an NMI: their order counts.
+const START: u32 = 1 << 2;
 /// The machine ends.
-const STOP: u32 = 1 << 4;
+const STOP: u32 = 1 << 3;
 /// There is something to look at.
-const LOOK: u32 = 1 << 5;
+const LOOK: u32 = 1 << 4;
 
 /// The owner runs L1.
 const HERE: u32 = 0;
@@ -62,9 +61,12 @@ pub struct Signals {
     pub edge: Vectors,
     /// Level-triggered interrupts. A vector that is here and in `edge` is level-triggered.
     pub level: Vectors,
-    /// A non-maskable interrupt.
+    /// A non-maskable interrupt came, after no start-up that is told. Not with `init`: it came before, or to a
+    /// processor that waits for start-up, which takes none.
     pub nmi: bool,
-    /// INIT came. Everything else that is told with it came before, but `startup`.
+    /// One came after `startup`.
+    pub nmi_after_startup: bool,
+    /// INIT came. Everything else that is told with it came before, but `startup` and what came after that.
     pub init: bool,
     /// Vector of the first start-up since the last INIT that is told.
     pub startup: Option<u8>,
@@ -116,10 +118,11 @@ impl Mailbox {
 
     /// Posts an NMI.
     pub fn post_nmi(&self) -> Kick {
-        self.post(NMI)
+        self.start.nmi();
+        self.post(START)
     }
 
-    /// Posts INIT. A start-up that was not told yet came before, and is void.
+    /// Posts INIT. A start-up or an NMI that was not told yet came before, and is void.
     pub fn post_init(&self) -> Kick {
         self.start.init();
         self.post(START)
@@ -193,7 +196,8 @@ impl Mailbox {
         Signals {
             edge: take(EDGE, &self.edge),
             level: take(LEVEL, &self.level),
-            nmi: pending & NMI != 0,
+            nmi: start.nmi,
+            nmi_after_startup: start.nmi_after_startup,
             init: start.init,
             startup: start.startup,
             stop: pending & STOP != 0,

@@ -138,6 +138,60 @@ fn an_init_voids_the_start_ups_before_it_and_the_first_of_two_counts() {
     assert_eq!(mailbox.take(), None);
 }
 
+/// An NMI after the start-up is told as such, or later than it: never with the INIT, and never not at all.
+#[test]
+fn an_nmi_after_the_start_up_is_not_lost_with_the_init() {
+    explore(|| {
+        let mailbox = Arc::new(Mailbox::new());
+        let poster = {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || {
+                let _ = mailbox.post_init();
+                let _ = mailbox.post_startup(0x9A);
+                let _ = mailbox.post_nmi();
+            })
+        };
+        let mut started = false;
+        let mut nmis = 0;
+        let mut look = || {
+            let taken = mailbox.take().unwrap_or_default();
+            assert!(!taken.nmi || started, "{taken:?}");
+            started |= taken.startup.is_some();
+            assert!(!taken.nmi_after_startup || started, "{taken:?}");
+            nmis += u32::from(taken.nmi) + u32::from(taken.nmi_after_startup);
+        };
+        look();
+        look();
+        poster.join().unwrap();
+        look();
+        assert_eq!(nmis, 1);
+    });
+}
+
+#[cfg(not(feature = "loom"))]
+#[test]
+fn an_nmi_before_the_start_up_is_told_apart_and_init_voids_it() {
+    let mailbox = Mailbox::new();
+    let told = |mailbox: &Mailbox| {
+        let taken = mailbox.take().unwrap();
+        (taken.nmi, taken.nmi_after_startup)
+    };
+    let _ = mailbox.post_nmi();
+    let _ = mailbox.post_startup(1);
+    assert_eq!(told(&mailbox), (true, false));
+    let _ = mailbox.post_startup(1);
+    let _ = mailbox.post_nmi();
+    assert_eq!(told(&mailbox), (false, true));
+    let _ = mailbox.post_nmi();
+    let _ = mailbox.post_init();
+    let _ = mailbox.post_nmi();
+    assert_eq!(told(&mailbox), (false, false));
+    let _ = mailbox.post_startup(1);
+    let _ = mailbox.post_nmi();
+    let _ = mailbox.post_init();
+    assert_eq!(told(&mailbox), (false, false));
+}
+
 #[cfg(not(feature = "loom"))]
 #[test]
 fn who_is_back_is_not_kicked_and_who_leaves_again_is() {

@@ -55,6 +55,9 @@ pub trait Processor {
     /// Sets the CR2 that L2 is entered with.
     fn set_l2_cr2(&mut self, value: u64);
 
+    /// DR0 to DR3 and DR6 of L2 become what they are after INIT: 0, and FFFF0FF0H.
+    fn reset_l2_debug_registers(&mut self);
+
     /// XCR0 as L2 left it.
     fn l2_xcr0(&self) -> u64;
 

@@ -5,12 +5,12 @@
 //! is ever in a register that L2 can read. L1 then runs on with its registers in their initial
 //! state. XCR0 and IA32_SPEC_CTRL are read at the exit: L2 can have changed them without L1's doing.
 //!
-//! Not here because L1 never uses them, so that L2's values simply stay in the processor: DR0 to
-//! DR3 and DR6 (DR7, which arms them, is switched), IA32_XSS (L1 uses no XSAVES), STAR, LSTAR,
+//! Not here because L1 has no use for them, so that L2's values simply stay in the processor: DR0 to
+//! DR3 and DR6 (DR7, which arms them, is switched; L1 writes them for L2's INIT), IA32_XSS (L1 uses no XSAVES), STAR, LSTAR,
 //! FMASK, KERNEL_GS_BASE and TSC_AUX.
 
-use core::arch::naked_asm;
 use core::arch::x86_64::{__cpuid_count, _xsetbv};
+use core::arch::{asm, naked_asm};
 use core::cell::Cell;
 use core::mem::offset_of;
 use x86_defs::msr::IA32_SPEC_CTRL;
@@ -138,6 +138,26 @@ impl ExtendedState {
     /// Replaces L2's CR2.
     pub(crate) fn set_l2_cr2(&mut self, value: u64) {
         self.l2.cr2 = value;
+    }
+
+    /// DR0 to DR3 and DR6 become what they are after INIT. L2's values are in the processor, which `&mut self` says is
+    /// the caller's.
+    pub(crate) fn reset_l2_debug_registers(&mut self) {
+        const DR6: u64 = 0xFFFF_0FF0;
+        // SAFETY: L1 uses none of them: no breakpoint is enabled in its DR7, and no handler of its reads DR6. The TDX
+        // module leaves MOV DR to the TD, without an exit.
+        unsafe {
+            asm!(
+                "mov dr0, {zero}",
+                "mov dr1, {zero}",
+                "mov dr2, {zero}",
+                "mov dr3, {zero}",
+                "mov dr6, {dr6}",
+                zero = in(reg) 0_u64,
+                dr6 = in(reg) DR6,
+                options(nomem, nostack, preserves_flags),
+            );
+        }
     }
 
     /// The TDX module, for TDG.VP.ENTER with this state.

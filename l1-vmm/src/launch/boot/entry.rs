@@ -112,17 +112,16 @@ impl EntryState {
 }
 
 impl EntryState {
-    /// The state after INIT of a processor whose `CPUID.1:EAX` is `signature`: real mode, at the reset vector (SDM Vol.
-    /// 3A, table "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT").
-    pub const fn after_init(signature: u32) -> Self {
+    /// The state after INIT of a processor whose `CPUID.1:EAX` is `signature`, and whose CR0 was `cr0`: real mode, at the
+    /// reset vector (SDM Vol. 3A, table "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT").
+    pub const fn after_init(signature: u32, cr0: u64) -> Self {
         Self {
             rip: 0xFFF0,
             rsi: 0,
             rdx: signature as u64,
             rsp: 0,
             rflags: RFLAGS,
-            // Caches on: they are not L2's to switch.
-            cr0: cr0::ET | cr0::NE,
+            cr0: cr0::ET | cr0 & (cr0::CD | cr0::NW),
             cr3: 0,
             cr4: 0,
             efer: 0,

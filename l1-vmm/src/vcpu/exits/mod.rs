@@ -69,7 +69,8 @@ impl<'t, E: Environment> L2<'t, E> {
         let entry = match l2.vcpu.activity {
             Activity::Active => boot,
             Activity::WaitsForStartUp { .. } => {
-                waiting = l2.after_init();
+                // As firmware leaves it: with caches.
+                waiting = l2.after_init(0);
                 &waiting
             }
         };

@@ -48,12 +48,13 @@ impl<E: Environment> L2<'_, E> {
             } else {
                 self.drop_interrupts(signals.level);
             }
-            if signals.nmi && self.vcpu.activity == Activity::Active {
-                self.vcpu.apic.request_nmi();
-            }
+        }
+        let waits = self.vcpu.activity != Activity::Active;
+        // One that waits for its start takes no NMI.
+        if signals.nmi_after_startup || signals.nmi && !waits {
+            self.vcpu.apic.request_nmi();
         }
         // Nothing to a processor that runs.
-        let waits = self.vcpu.activity != Activity::Active;
         if let Some(vector) = signals.startup.filter(|_| waits) {
             self.vcpu.vmcs.start_up(vector)?;
             self.vcpu.activity = Activity::Active;
@@ -70,7 +71,9 @@ impl<E: Environment> L2<'_, E> {
         self.vcpu.apic.init();
         self.publish_address();
         self.drop_interrupts(dropped);
-        self.vcpu.vmcs.initialize(&self.after_init())?;
+        let cr0 = l2_exit::Vcpu::cr0(&self.vcpu.vmcs);
+        self.vcpu.vmcs.initialize(&self.after_init(cr0))?;
+        self.vcpu.processor.reset_l2_debug_registers();
         self.vcpu.deadline = Deadline::Passed;
         self.vcpu.stale_hints = 0;
         self.vcpu.activity = Activity::WaitsForStartUp { asleep: false };
@@ -94,9 +97,9 @@ impl<E: Environment> L2<'_, E> {
         }
     }
 
-    /// The registers after INIT.
-    pub(super) fn after_init(&self) -> EntryState {
-        EntryState::after_init(self.cpuid_leaf(1, 0).eax)
+    /// The registers after INIT, before which CR0 was `cr0`.
+    pub(super) fn after_init(&self, cr0: u64) -> EntryState {
+        EntryState::after_init(self.cpuid_leaf(1, 0).eax, cr0)
     }
 
     /// Whether it waits for start-up, is counted among those that sleep, and has nothing to wake for. If there is

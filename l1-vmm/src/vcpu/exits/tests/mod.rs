@@ -57,6 +57,15 @@ const SHARED: u64 = 1 << 47;
 const VM: VmIndex = VmIndex::FIRST;
 const TPM: u64 = tcg_defs::ptp::BASE;
 
+/// DR0 to DR3 and DR6, which the module does not switch, after INIT.
+const DEBUG_AFTER_INIT: [(Register, u64); 5] = [
+    (Register::Dr0, 0),
+    (Register::Dr1, 0),
+    (Register::Dr2, 0),
+    (Register::Dr3, 0),
+    (Register::Dr6, 0xFFFF_0FF0),
+];
+
 /// What the tests see of L1's surroundings.
 #[derive(Default)]
 struct Seen {
@@ -176,6 +185,15 @@ impl Processor for Cpu {
 
     fn set_l2_cr2(&mut self, value: u64) {
         self.seen.borrow_mut().cr2 = Some(value);
+    }
+
+    fn reset_l2_debug_registers(&mut self) {
+        let vm = Vm::L1;
+        self.model.with(|_, platform| {
+            for (register, value) in DEBUG_AFTER_INIT {
+                platform.set_register(vm, register, value);
+            }
+        });
     }
 
     fn l2_xcr0(&self) -> u64 {

@@ -1,17 +1,22 @@
 //! INIT and STARTUP: to one that waits, runs, halts, or has them all at once.
 
-use super::super::program::Blob;
+use super::super::program::{Assembled, Blob};
 use super::apic::{self, Mode, To};
 use super::deadline::arm;
 use super::memory::{self, RESULT, SHARED, STARTS, TRAMPOLINES, count, of, trampoline};
 use super::smp::{INIT, SETTLED, STARTUP, Smp};
 use anyhow::Result;
-use iced_x86::code_asm::{dword_ptr, eax, qword_ptr, r15, rax};
+use iced_x86::code_asm::{
+    cr0, cr2, dr0, dr1, dr2, dr3, dr6, dr7, dword_ptr, eax, ebx, ecx, qword_ptr, r15, rax, rbp,
+    rbx, rcx, rdi, rdx, rsi,
+};
 use x86_defs::apic::DELIVERY_FIXED;
-use x86_defs::cr0;
+use x86_defs::{cr0, efer};
 
 const PAGES: [u8; 2] = [(TRAMPOLINES[0] >> 12) as u8, (TRAMPOLINES[1] >> 12) as u8];
 const ROUNDS: i32 = 12;
+/// CD.
+const CACHES_OFF: u64 = cr0::CD;
 
 /// What a processor is like after INIT, and which STARTUPs count.
 pub(super) fn state(mode: Mode) -> Result<Blob> {
@@ -23,13 +28,7 @@ pub(super) fn state(mode: Mode) -> Result<Blob> {
     smp.expect("it starts", of(1, STARTS), 1)?;
     smp.settle()?;
     smp.check("a second STARTUP is ignored", of(1, STARTS), 1)?;
-    smp.p.a.mov(
-        eax,
-        dword_ptr(TRAMPOLINES[0] + u64::from(trampoline::CR0_FOUND)),
-    )?;
-    // CD and NW are as before INIT; VMX keeps NE set.
-    smp.p.a.and(eax, !(0x6000_0000 | cr0::NE as i32))?;
-    smp.p.check("CR0 after INIT", cr0::ET)?;
+    found(&mut smp, TRAMPOLINES[0], cr0::ET)?;
     smp.check("CS", of(1, memory::SEGMENT), TRAMPOLINES[0] >> 4)?;
     smp.check("SVR", of(1, memory::SPURIOUS), 0xFF)?;
     smp.p.a.mov(rax, qword_ptr(of(1, memory::APIC_BASE)))?;
@@ -46,6 +45,22 @@ pub(super) fn state(mode: Mode) -> Result<Blob> {
     let job = smp.job(|a, mode| {
         a.cli()?;
         arm(a, mode, TIMER, 2 * SETTLED)?;
+        a.mov(rax, -1i64)?;
+        a.mov(cr2, rax)?;
+        a.mov(rax, 0x5555_5000u64)?;
+        for register in [dr0, dr1, dr2, dr3] {
+            a.mov(register, rax)?;
+        }
+        a.mov(rax, 0xFFFF_4FFFu64)?;
+        a.mov(dr6, rax)?;
+        a.mov(rax, 0x455u64)?;
+        a.mov(dr7, rax)?;
+        a.mov(rax, cr0)?;
+        a.or(rax, CACHES_OFF as i32)?;
+        a.mov(cr0, rax)?;
+        for register in [rbx, rcx, rdx, rsi, rdi, rbp] {
+            a.mov(register, rax)?;
+        }
         a.mov(qword_ptr(SHARED), 1)?;
         let mut again = a.create_label();
         a.set_label(&mut again)?;
@@ -68,11 +83,51 @@ pub(super) fn state(mode: Mode) -> Result<Blob> {
     )?;
     smp.settle()?;
     smp.settle()?;
+    found(&mut smp, TRAMPOLINES[1], cr0::ET | CACHES_OFF)?;
     smp.check("what was pending is gone", count(1, VECTOR), 0)?;
     smp.check("so is the deadline", count(1, TIMER), 0)?;
     smp.interrupt(VECTOR, To::One(1))?;
     smp.expect("it takes interrupts", count(1, VECTOR), 1)?;
     smp.finish()
+}
+
+/// The registers that the trampoline at `page` was started with (SDM volume 3, "IA-32 and Intel 64 Processor States
+/// Following Power-up, Reset, or INIT"): CR0 is `control`, of which CD and NW are as before INIT.
+fn found(smp: &mut Smp, page: u64, control: u64) -> Assembled {
+    let at = |offset: u16| page + u64::from(offset);
+    smp.p.a.mov(eax, 1)?;
+    smp.p.a.xor(ecx, ecx)?;
+    smp.p.a.cpuid()?;
+    smp.p.a.mov(ebx, dword_ptr(at(trampoline::EDX_FOUND)))?;
+    // The APIC id is not in it.
+    smp.p.a.sub(eax, ebx)?;
+    smp.p
+        .check("EDX after INIT is the processor's signature", 0)?;
+    for (name, offset, value) in [
+        ("EAX", trampoline::EAX_FOUND, 0),
+        ("the other general registers", trampoline::OTHERS_FOUND, 0),
+        ("segments but CS", trampoline::SEGMENTS_FOUND, 0),
+        ("CR0", trampoline::CR0_FOUND, control),
+        ("CR2, CR3, CR4", trampoline::CR2_TO_4_FOUND, 0),
+        ("DR0 to DR3", trampoline::DR0_TO_3_FOUND, 0),
+        ("DR6", trampoline::DR6_FOUND, 0xFFFF_0FF0),
+        ("DR7", trampoline::DR7_FOUND, 0x400),
+        // The TDX module keeps NXE set.
+        ("IA32_EFER", trampoline::EFER_FOUND, efer::NXE),
+    ] {
+        smp.p.a.mov(eax, dword_ptr(at(offset)))?;
+        smp.p.check(&format!("{name} after INIT"), value)?;
+    }
+    for (name, offset) in [
+        ("GDTR", trampoline::GDTR_FOUND),
+        ("IDTR", trampoline::IDTR_FOUND),
+    ] {
+        smp.p.a.mov(rax, qword_ptr(at(offset)))?;
+        smp.p.a.shl(rax, 16)?;
+        smp.p.a.shr(rax, 16)?;
+        smp.p.check(&format!("{name} after INIT"), 0xFFFF)?;
+    }
+    Ok(())
 }
 
 /// INIT and STARTUP at once, again and again, whatever the processor does.

@@ -15,8 +15,24 @@ pub(super) mod trampoline {
     pub(crate) const CR4: u16 = 0xF14;
     pub(crate) const EFER: u16 = 0xF18;
     pub(crate) const CR0: u16 = 0xF1C;
-    /// What it found in CR0.
-    pub(crate) const CR0_FOUND: u16 = 0xF20;
+    /// What it found, a doubleword each: in EAX, and in EDX.
+    pub(crate) const EAX_FOUND: u16 = 0xF20;
+    pub(crate) const EDX_FOUND: u16 = 0xF24;
+    /// In the other general registers, all of them in one.
+    pub(crate) const OTHERS_FOUND: u16 = 0xF28;
+    /// In DS, ES, SS, FS and GS, likewise.
+    pub(crate) const SEGMENTS_FOUND: u16 = 0xF2C;
+    pub(crate) const CR0_FOUND: u16 = 0xF30;
+    /// In CR2, CR3 and CR4, likewise.
+    pub(crate) const CR2_TO_4_FOUND: u16 = 0xF34;
+    /// In DR0 to DR3, likewise.
+    pub(crate) const DR0_TO_3_FOUND: u16 = 0xF38;
+    pub(crate) const DR6_FOUND: u16 = 0xF3C;
+    pub(crate) const DR7_FOUND: u16 = 0xF40;
+    pub(crate) const EFER_FOUND: u16 = 0xF44;
+    /// In GDTR and IDTR: limit and base, six bytes.
+    pub(crate) const GDTR_FOUND: u16 = 0xF48;
+    pub(crate) const IDTR_FOUND: u16 = 0xF50;
 }
 
 /// Where processors go on in 64-bit mode.

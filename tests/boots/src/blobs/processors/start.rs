@@ -6,8 +6,9 @@ use super::apic::{self, Mode};
 use super::memory::{self, BLOCK, trampoline};
 use anyhow::Result;
 use iced_x86::code_asm::{
-    CodeAssembler, ax, cr0, cr3, cr4, cs, ds, dword_ptr, eax, ebx, ecx, edx, es, ptr, qword_ptr,
-    r15, rax, rbx, rcx, rdx, rsp, ss,
+    CodeAssembler, ax, cr0, cr2, cr3, cr4, cs, dr0, dr1, dr2, dr3, dr6, dr7, ds, dword_ptr, eax,
+    ebp, ebx, ecx, edi, edx, es, esi, esp, fs, gs, ptr, qword_ptr, r15, rax, rbx, rcx, rdx, rsp,
+    ss,
 };
 use x86_defs::apic::Register;
 use x86_defs::msr::{IA32_APIC_BASE, IA32_EFER};
@@ -16,11 +17,10 @@ use x86_defs::{cr0, efer};
 /// The code of the trampoline at this address.
 pub(super) fn code_16(at: u64) -> Result<Vec<u8>> {
     let mut a = CodeAssembler::new(16)?;
+    found(&mut a)?;
     a.cli()?;
     a.mov(ax, cs)?;
     a.mov(ds, ax)?;
-    a.mov(eax, cr0)?;
-    a.mov(dword_ptr(u32::from(trampoline::CR0_FOUND)), eax)?;
     // LGDT with a 32-bit operand.
     a.db(&[0x66, 0x0F, 0x01, 0x16])?;
     a.dw(&[trampoline::GDT_POINTER])?;
@@ -36,6 +36,54 @@ pub(super) fn code_16(at: u64) -> Result<Vec<u8>> {
     code.extend((selector::CODE_32 as u16).to_le_bytes());
     code.extend(code_32(at, next)?);
     Ok(code)
+}
+
+/// Notes what the processor starts with. Nothing is changed before it is noted.
+fn found(a: &mut CodeAssembler) -> Assembled {
+    let word = |offset: u16| dword_ptr(u32::from(offset)).cs();
+    a.mov(word(trampoline::EAX_FOUND), eax)?;
+    a.mov(word(trampoline::EDX_FOUND), edx)?;
+    for register in [ecx, esp, ebp, esi, edi] {
+        a.or(ebx, register)?;
+    }
+    a.mov(word(trampoline::OTHERS_FOUND), ebx)?;
+    a.xor(ebx, ebx)?;
+    for register in [ds, es, ss, fs, gs] {
+        a.xor(eax, eax)?;
+        a.mov(ax, register)?;
+        a.or(ebx, eax)?;
+    }
+    a.mov(word(trampoline::SEGMENTS_FOUND), ebx)?;
+    a.mov(eax, cr0)?;
+    a.mov(word(trampoline::CR0_FOUND), eax)?;
+    a.mov(ebx, cr2)?;
+    for register in [cr3, cr4] {
+        a.mov(eax, register)?;
+        a.or(ebx, eax)?;
+    }
+    a.mov(word(trampoline::CR2_TO_4_FOUND), ebx)?;
+    a.mov(ebx, dr0)?;
+    for register in [dr1, dr2, dr3] {
+        a.mov(eax, register)?;
+        a.or(ebx, eax)?;
+    }
+    a.mov(word(trampoline::DR0_TO_3_FOUND), ebx)?;
+    a.mov(eax, dr6)?;
+    a.mov(word(trampoline::DR6_FOUND), eax)?;
+    a.mov(eax, dr7)?;
+    a.mov(word(trampoline::DR7_FOUND), eax)?;
+    a.mov(ecx, IA32_EFER)?;
+    a.rdmsr()?;
+    a.mov(word(trampoline::EFER_FOUND), eax)?;
+    // SGDT and SIDT with a 32-bit operand, behind CS.
+    for (modrm, offset) in [
+        (0x06, trampoline::GDTR_FOUND),
+        (0x0E, trampoline::IDTR_FOUND),
+    ] {
+        a.db(&[0x2E, 0x66, 0x0F, 0x01, modrm])?;
+        a.dw(&[offset])?;
+    }
+    Ok(())
 }
 
 /// Paging on, in long mode.

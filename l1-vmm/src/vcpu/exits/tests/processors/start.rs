@@ -94,6 +94,123 @@ fn init_leaves_msrs_and_the_apics_mode_and_identity() {
     assert_eq!(apic.read_msr(Apic::LDR, 0), Ok(0b10));
 }
 
+/// The same table: what INIT sets, and what it leaves. CD and NW of CR0 are as before.
+#[test]
+fn init_makes_the_registers_those_of_the_table() {
+    use tdx_module::platform::SegmentName::*;
+    let mut two = Processors::started(2);
+    let dirty: Vec<_> = Register::GENERAL
+        .into_iter()
+        .chain([Register::Cr2, Register::Dr0, Register::Dr1])
+        .chain([Register::Dr2, Register::Dr3, Register::Dr6])
+        .map(|register| (register, 0x1234_5678_1234_5678))
+        .collect();
+    two.run(1, &dirty, HardwareExit::Interrupt).unwrap();
+    two.seen[1].borrow_mut().xcr0 = 7;
+    let vcpu = &mut two.at(1).vcpu;
+    vcpu.vmcs.set_cr0(0x6000_0031).unwrap();
+    vcpu.misc_enable = 1;
+    vcpu.cstar = 0x1111;
+    assert!(vcpu.mtrrs.write(0x2FF, 0xC06));
+    for (field, value) in [
+        (VmcsField::GUEST_DR7, 0x455),
+        (VmcsField::GUEST_LDTR_SELECTOR, 0x28),
+        (VmcsField::GUEST_GDTR_BASE, 0x1000),
+        (VmcsField::GUEST_IDTR_LIMIT, 0xFF),
+    ] {
+        vcpu.vmcs.write(field, value).unwrap();
+    }
+    vcpu.vmcs.set_efer(x86_defs::efer::SCE).unwrap();
+    two.command(0, INIT_OTHERS);
+    two.command(0, START_UP_OTHERS);
+    let seen = Rc::new(RefCell::new((Vec::new(), Vec::new())));
+    let into = Rc::clone(&seen);
+    let signature = two.l2[1].cpuid_leaf(1, 0).eax;
+    let general = Register::GENERAL.map(|register| match register {
+        Register::Rdx => (register, signature.into()),
+        _ => (register, 0),
+    });
+    let mut registers = general.to_vec();
+    registers.extend(DEBUG_AFTER_INIT);
+    registers.extend([
+        (Register::Rip, 0),
+        (Register::Rflags, 2),
+        (Register::Cr3, 0),
+        (Register::Dr7, 0x400),
+    ]);
+    let code = (START_UP as u16) << 8;
+    let segments = [
+        (Cs, code, CODE, 0x9B),
+        (Ds, 0, 0, 0x93),
+        (Es, 0, 0, 0x93),
+        (Ss, 0, 0, 0x93),
+        (Fs, 0, 0, 0x93),
+        (Gs, 0, 0, 0x93),
+        (Ldtr, 0, 0, 0x82),
+        (Tr, 0, 0, 0x8B),
+        (Gdtr, 0, 0, 0),
+        (Idtr, 0, 0, 0),
+    ];
+    let (asked, names) = (registers.clone(), segments.map(|(name, ..)| name));
+    two.surroundings
+        .model
+        .on_vcpu(1)
+        .push_run(move |platform, vm| {
+            let register = |(register, _)| (register, platform.register(vm, register));
+            let registers = asked.iter().copied().map(register).collect();
+            let segment = |name| (name, platform.segment(vm, name));
+            *into.borrow_mut() = (registers, names.map(segment).to_vec());
+            HardwareExit::Interrupt.into()
+        });
+    two.step(1).unwrap();
+    let (found, found_segments) = &*seen.borrow();
+    assert_eq!(*found, registers);
+    for ((name, selector, base, rights), (_, segment)) in segments.into_iter().zip(found_segments) {
+        assert_eq!(
+            (
+                segment.selector,
+                segment.base,
+                segment.limit,
+                segment.access_rights
+            ),
+            (selector, base, 0xFFFF, rights),
+            "{name:?}"
+        );
+    }
+    assert_eq!(two.seen[1].borrow().cr2, Some(0));
+    assert_eq!(two.seen[1].borrow().xcr0, 7, "unchanged");
+    let vcpu = &two.at(1).vcpu;
+    let control = [vcpu.vmcs.cr0(), vcpu.vmcs.cr4(), vcpu.vmcs.efer()];
+    // The module keeps NXE.
+    assert_eq!(control, [0x6000_0010, 0, x86_defs::efer::NXE]);
+    assert_eq!((vcpu.misc_enable, vcpu.cstar), (1, 0x1111), "unchanged");
+    assert_eq!(vcpu.mtrrs.read(0x2FF), Some(0xC06), "unchanged");
+}
+
+/// SDM Vol. 3A, section "MP Initialization Protocol": one that waits for its start takes no NMI, one that has started does.
+#[test]
+fn an_nmi_behind_the_start_up_comes_and_one_before_it_does_not() {
+    for (behind, comes) in [(false, false), (true, true)] {
+        let mut two = Processors::started(2);
+        two.command(0, NMI_OTHERS);
+        two.command(0, INIT_OTHERS);
+        two.command(0, NMI_OTHERS);
+        two.command(0, START_UP_OTHERS);
+        if behind {
+            two.command(0, NMI_OTHERS);
+        }
+        two.at(1).hear().unwrap();
+        assert_eq!(two.l2[1].vcpu.apic.nmi_pending(), comes);
+        assert_eq!(two.l2[1].vcpu.activity, Activity::Active);
+    }
+    // One that waits already.
+    let mut two = Processors::new(2);
+    two.command(0, NMI_OTHERS);
+    two.command(0, START_UP_OTHERS);
+    two.at(1).hear().unwrap();
+    assert!(!two.l2[1].vcpu.apic.nmi_pending());
+}
+
 #[test]
 fn init_in_the_middle_of_an_injection_leaves_nothing_of_it() {
     let mut two = Processors::started(2);
