@@ -38,6 +38,8 @@ pub(crate) struct VirtualProcessor<'t, E: Environment> {
     /// The timer expiry that the module was given and has not reported. It keeps a deadline
     /// that passed, and exits at each entry until it gets another.
     pub(super) deadline: Deadline,
+    /// The deadline that it was last given for a kick to be sent again.
+    pub(super) recheck: Option<u64>,
     /// The I/O APIC's level-triggered vectors as last seen, and their generation.
     pub(super) level_vectors: Vectors,
     /// See there.
@@ -104,6 +106,7 @@ impl<'t, E: Environment> VirtualProcessor<'t, E> {
             misc_enable: MISC_ENABLE_RESET,
             cstar: 0,
             deadline: Deadline::Set(None),
+            recheck: None,
             level_vectors: Vectors::default(),
             level_generation: 0,
             end_exits: Vectors::default(),

@@ -48,16 +48,7 @@ impl<E: Environment> L2<'_, E> {
             if pending || self.vcpu.apic.nmi_pending() {
                 return Ok(());
             }
-            let expiry = earlier(self.timer_expiry(), self.next_kick());
-            if armed != Some(expiry) {
-                // A host that refuses leaves L1 without a timer: it then polls.
-                let _ = host::arm_timer(self.machine.td, expiry);
-                armed = Some(expiry);
-            }
-            if self.wait()? == Woken::ByTimer {
-                // One-shot: if L2's deadline is still to come, it has to be armed again.
-                armed = None;
-            }
+            self.wait_until_due(&mut armed)?;
         }
     }
 
@@ -79,15 +70,30 @@ impl<E: Environment> L2<'_, E> {
                 }
                 self.fall_asleep(rip)?;
             }
-            let expiry = earlier(self.timer_expiry(), self.next_kick());
-            if armed != Some(expiry) {
-                let _ = host::arm_timer(self.machine.td, expiry);
-                armed = Some(expiry);
-            }
-            if self.wait()? == Woken::ByTimer {
-                armed = None;
-            }
+            self.wait_until_due(&mut armed)?;
         }
+    }
+
+    /// Waits in the host, where the timer is armed for what is due next. `armed` is what it is armed for, if that is
+    /// known.
+    pub(super) fn wait_until_due(&mut self, armed: &mut Option<Option<u64>>) -> Result<(), End> {
+        self.send_kicks()?;
+        let expiry = self.next_due();
+        if *armed != Some(expiry) {
+            // A host that refuses leaves L1 without a timer: it then polls.
+            let _ = host::arm_timer(self.machine.td, expiry);
+            *armed = Some(expiry);
+        }
+        if self.wait()? == Woken::ByTimer {
+            // One-shot: if L2's deadline is still to come, it has to be armed again.
+            *armed = None;
+        }
+        Ok(())
+    }
+
+    /// When something is to be done here next, whatever comes meanwhile: a timer's expiry, or a kick that was not heard.
+    fn next_due(&self) -> Option<u64> {
+        earlier(self.timer_expiry(), self.next_kick())
     }
 
     /// Looks at timers, devices and what others have posted.
@@ -144,9 +150,23 @@ impl<E: Environment> L2<'_, E> {
         }
     }
 
-    /// Gives the module L2's next timer expiry.
+    /// Whether the module ends L2's run in time for what is due next. A deadline for a kick that has been heard since
+    /// stays: it costs an exit for each time that kicks are given, which is less than a TDCALL for each kick.
+    pub(super) fn deadline_is_set(&self) -> bool {
+        let due = self.next_due();
+        let Deadline::Set(set) = self.vcpu.deadline else {
+            return false;
+        };
+        set == due
+            || set.is_some_and(|set| {
+                self.vcpu.recheck == Some(set) && due.is_none_or(|due| set < due)
+            })
+    }
+
+    /// Gives the module what is due next.
     pub(super) fn set_deadline(&mut self) -> Result<(), Failure> {
-        let expiry = self.timer_expiry();
+        let expiry = self.next_due();
+        self.vcpu.recheck = self.next_kick().filter(|kick| expiry == Some(*kick));
         match self.vcpu.vmcs.set_deadline(expiry) {
             Ok(()) => {
                 self.vcpu.deadline = Deadline::Set(expiry);

@@ -28,7 +28,7 @@ use crate::run::Statistics;
 use crate::run::end::{End, Failure, GuestError, Snapshot};
 use crate::run::environment::{Environment, Layout, Processor};
 use crate::vcpu::apic::{Effect, Mode};
-use crate::vcpu::processor::{Activity, Deadline, VirtualProcessor};
+use crate::vcpu::processor::{Activity, VirtualProcessor};
 use crate::vcpu::{InitialState, Refusal};
 
 /// What a virtual processor of L2's is made of.
@@ -242,9 +242,6 @@ impl<'t, E: Environment> L2<'t, E> {
             self.vcpu.vmcs.set_eoi_exits(vectors)?;
             self.vcpu.end_exits = vectors;
         }
-        if self.vcpu.deadline != Deadline::Set(self.timer_expiry()) {
-            self.set_deadline()?;
-        }
         if self.vcpu.apic.nmi_pending() && self.vcpu.vmcs.inject_nmi()? {
             self.vcpu.apic.take_nmi();
         }
@@ -252,7 +249,11 @@ impl<'t, E: Environment> L2<'t, E> {
         if let Some(status) = self.vcpu.apic.take_changed_status() {
             self.vcpu.vmcs.set_interrupt_status(status.bits());
         }
-        self.send_kicks()
+        self.send_kicks()?;
+        if !self.deadline_is_set() {
+            self.set_deadline()?;
+        }
+        Ok(())
     }
 
     /// Tells the other processors where interrupts reach this one.

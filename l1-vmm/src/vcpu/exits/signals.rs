@@ -123,7 +123,12 @@ impl<E: Environment> L2<'_, E> {
             let rip = l2_exit::Vcpu::rip(&self.vcpu.vmcs);
             self.fall_asleep(rip)?;
         }
-        self.wait()?;
+        self.send_kicks()?;
+        if self.next_kick().is_some() {
+            self.wait_until_due(&mut None)?;
+        } else {
+            self.wait()?;
+        }
         self.serve_devices();
         Ok(())
     }

@@ -51,7 +51,7 @@ fn a_kick_that_was_lost_is_repeated() {
     // Another that is heard in time does not put it off.
     for _ in 0..4 {
         pass(&three, later / 2);
-        three.command(0, 2 << 32 | 0x41);
+        three.post(0, 2);
         three.mailbox(2).arrive();
         assert!(three.mailbox(2).take().is_some());
         assert!(three.mailbox(2).depart());
@@ -65,6 +65,69 @@ fn a_kick_that_was_lost_is_repeated() {
     pass(&three, later * 2);
     three.run(0, &[], HardwareExit::Interrupt).unwrap();
     assert_eq!(three.host_msrs(), [], "it has come");
+}
+
+/// The host loses a kick; the one who gave it makes no exit of its own, the one who is to get it none at all.
+#[test]
+fn a_lost_kick_is_repeated_in_time_by_one_that_stays_in_l2() {
+    let mut two = Processors::started(2);
+    let millisecond = two.surroundings.machine.millisecond();
+    assert!(two.mailbox(1).depart());
+    for round in 1..4 {
+        // More of them while one is under way cost nothing.
+        two.post(0, 1);
+        two.at(0).prepare_entry().unwrap();
+        let Deadline::Set(Some(due)) = two.l2[0].vcpu.deadline else {
+            panic!("nothing ends L2's run");
+        };
+        assert_eq!(two.host_msrs().len(), usize::from(round == 1));
+        let model = two.surroundings.model.clone();
+        let now = model.with(|_, platform| platform.tsc);
+        assert!(due > now && due - now <= millisecond);
+        model.with(|_, platform| platform.tsc = due);
+        two.step(0).unwrap();
+        assert_eq!(two.host_msrs(), [kick(1)], "again");
+    }
+    // That it was heard costs no TDCALL.
+    two.at(0).prepare_entry().unwrap();
+    let set = two.l2[0].vcpu.deadline;
+    assert!(matches!(set, Deadline::Set(Some(_))));
+    two.mailbox(1).arrive();
+    two.at(0).prepare_entry().unwrap();
+    assert_eq!(two.l2[0].vcpu.deadline, set);
+}
+
+#[test]
+fn a_lost_kick_is_repeated_in_time_by_one_that_halts_or_waits_for_its_start() {
+    for init in [false, true] {
+        let mut three = Processors::started(3);
+        let millisecond = three.surroundings.machine.millisecond();
+        assert!(three.mailbox(2).depart());
+        three.command(1, 2 << 32 | 0x41);
+        assert_eq!(three.host_msrs(), [kick(2)]);
+        let model = three.surroundings.model.clone();
+        let due = model.with(|_, platform| platform.tsc) + millisecond;
+        // It sleeps as long as its timer lets it.
+        three.when_halted(1, move || model.with(|_, platform| platform.tsc = due));
+        let machine = Arc::clone(&three.surroundings.machine);
+        three.when_halted(1, move || {
+            let _ = machine.peers.mailbox(1).unwrap().post_stop();
+        });
+        let end = match init {
+            true => {
+                three.command(0, 1 << 32 | 0x4500);
+                three.step(1).unwrap();
+                three.step(1).unwrap();
+                three.step(1)
+            }
+            false => three.halt(1, 0x202),
+        };
+        assert_eq!(end, Err(End::Stopped));
+        let seen = three.host_msrs();
+        let armed = seen.iter().find(|(msr, _)| *msr == 0x6E0);
+        assert!(armed.is_some_and(|(_, at)| *at <= due), "{seen:x?}");
+        assert!(seen.contains(&kick(2)), "again: {seen:x?}");
+    }
 }
 
 #[test]

@@ -149,6 +149,15 @@ impl Processors {
         self.wrmsr(index, ICR, command).unwrap();
     }
 
+    /// Posts an interrupt from one to another.
+    fn post(&mut self, from: usize, to: usize) {
+        let machine = Arc::clone(&self.surroundings.machine);
+        let l2 = self.at(from);
+        let post = |mailbox: &vcpu_signals::Mailbox| mailbox.post_vector(0x41, false);
+        machine.peers.post(to, &mut l2.vcpu.kicks, post);
+        l2.send_kicks().unwrap();
+    }
+
     /// HLT.
     fn halt(&mut self, index: usize, rflags: u64) -> Result<(), End> {
         let registers = [
