@@ -43,6 +43,49 @@ pub mod fifo {
     pub const RID: u32 = 0xf04;
 }
 
+/// Registers of the command response buffer (CRB) interface by their offsets in a locality's page (PTP 1.05, section
+/// "CRB Interface").
+pub mod crb {
+    /// TPM_LOC_STATE_x.
+    pub const LOC_STATE: u32 = 0x000;
+    /// TPM_LOC_CTRL_x.
+    pub const LOC_CTRL: u32 = 0x008;
+    /// TPM_LOC_STS_x.
+    pub const LOC_STS: u32 = 0x00c;
+    /// TPM_CRB_INTF_ID_x, the lower half: as TPM_INTERFACE_ID_x of the FIFO interface.
+    pub const INTF_ID: u32 = 0x030;
+    /// TPM_CRB_INTF_ID_x, the upper half: vendor and device.
+    pub const INTF_ID_VENDOR: u32 = 0x034;
+    /// TPM_CRB_CTRL_REQ_x. The control area begins here, where the ACPI table TPM2 points to.
+    pub const CTRL_REQ: u32 = 0x040;
+    /// TPM_CRB_CTRL_STS_x.
+    pub const CTRL_STS: u32 = 0x044;
+    /// TPM_CRB_CTRL_CANCEL_x.
+    pub const CTRL_CANCEL: u32 = 0x048;
+    /// TPM_CRB_CTRL_START_x.
+    pub const CTRL_START: u32 = 0x04c;
+    /// TPM_CRB_INT_ENABLE_x.
+    pub const INT_ENABLE: u32 = 0x050;
+    /// TPM_CRB_INT_STS_x.
+    pub const INT_STS: u32 = 0x054;
+    /// TPM_CRB_CTRL_CMD_SIZE_x, bytes.
+    pub const CTRL_CMD_SIZE: u32 = 0x058;
+    /// TPM_CRB_CTRL_CMD_LADDR_x: the lower half of the command's address.
+    pub const CTRL_CMD_LADDR: u32 = 0x05c;
+    /// TPM_CRB_CTRL_CMD_HADDR_x: the upper half.
+    pub const CTRL_CMD_HADDR: u32 = 0x060;
+    /// TPM_CRB_CTRL_RSP_SIZE_x, bytes.
+    pub const CTRL_RSP_SIZE: u32 = 0x064;
+    /// TPM_CRB_CTRL_RSP_ADDR_x: the response's address, the lower half first.
+    pub const CTRL_RSP_LADDR: u32 = 0x068;
+    /// The upper half.
+    pub const CTRL_RSP_HADDR: u32 = 0x06c;
+    /// TPM_CRB_DATA_BUFFER_x, to the end of the page.
+    pub const DATA_BUFFER: u32 = 0x080;
+    /// Bytes of it.
+    pub const DATA_BUFFER_SIZE: u32 = super::LOCALITY_SIZE as u32 - DATA_BUFFER;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

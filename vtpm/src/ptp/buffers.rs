@@ -53,6 +53,25 @@ impl Buffers {
         }
     }
 
+    /// Takes a whole command from where it lies, at most `room` bytes of it, and says how long it is. Each byte is read
+    /// once, by `read`, which copies from an offset on: what the header says is then what the engine sees.
+    ///
+    /// What the header says is not checked, but followed as far as there is room: the rest is the engine's.
+    pub(super) fn load(&mut self, room: usize, read: impl Fn(usize, &mut [u8])) -> usize {
+        self.clear();
+        let (header, rest) = self.command.split_at_mut(HEADER_SIZE);
+        read(0, header);
+        let room = room.min(CAPACITY);
+        let size = declared_size(header)
+            .unwrap_or(0)
+            .clamp(HEADER_SIZE, room.max(HEADER_SIZE));
+        if let Some(rest) = rest.get_mut(..size - HEADER_SIZE) {
+            read(HEADER_SIZE, rest);
+        }
+        self.written = size;
+        size
+    }
+
     fn command(&self) -> &[u8] {
         self.command.get(..self.written).unwrap_or_default()
     }
@@ -104,6 +123,14 @@ impl Buffers {
     /// The response is to be read from its start again.
     pub(super) fn rewind(&mut self) {
         self.read = 0;
+    }
+
+    /// The whole response; TPM_RC_FAILURE if it is longer than `room`.
+    pub(super) fn response(&self, room: usize) -> &[u8] {
+        match self.response.get(..self.length) {
+            Some(response) if response.len() <= room => response,
+            _ => &FAILURE,
+        }
     }
 
     /// Nothing of command and response stays.

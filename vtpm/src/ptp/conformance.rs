@@ -34,16 +34,16 @@ const RESET_ESTABLISHMENT: u32 = 1 << 25;
 
 /// An engine that notes what it is asked and answers with the command's own bytes.
 #[derive(Default)]
-struct Echo {
-    commands: Vec<(Locality, Vec<u8>)>,
-    resets: usize,
-    established: bool,
+pub(super) struct Echo {
+    pub(super) commands: Vec<(Locality, Vec<u8>)>,
+    pub(super) resets: usize,
+    pub(super) established: bool,
     /// What to answer instead: the bytes written and the length returned.
-    answer: Option<Result<(Vec<u8>, usize), EngineFailure>>,
+    pub(super) answer: Option<Result<(Vec<u8>, usize), EngineFailure>>,
 }
 
 /// Tag, size and code 0 of a message that carries `data`.
-fn message(data: &[u8]) -> Vec<u8> {
+pub(super) fn message(data: &[u8]) -> Vec<u8> {
     let size = 10 + data.len() as u32;
     [&[0x80, 0x01], &size.to_be_bytes()[..], &[0; 4], data].concat()
 }

@@ -23,9 +23,13 @@
 //! | `selection` | the register that says which interface there is |
 //! | `buffers` | command and response |
 //! | [`fifo`] | the registers of the FIFO interface (TIS, in PTP's version for TPM 2.0) |
+//! | [`crb`] | the registers of the command response buffer interface |
+//! | [`data_buffer`] | the memory that the latter's commands and responses lie in |
 
 mod buffers;
 mod chip;
+pub mod crb;
+pub mod data_buffer;
 pub mod fifo;
 mod localities;
 mod selection;
@@ -36,29 +40,60 @@ mod conformance;
 #[cfg(test)]
 mod driver;
 
+use alloc::boxed::Box;
+
 use tcg_defs::ptp::fifo::INTERFACE_ID;
 
 use crate::{Engine, Locality};
 
 use self::chip::Chip;
+use self::crb::Crb;
+use self::data_buffer::DataBuffer;
 use self::fifo::Fifo;
-use self::selection::{InterfaceId, Selection};
+use self::selection::{CRB_ID, FIFO_ID, InterfaceId, Selection};
 use self::window::Place;
 
-/// The registers in front of an engine. There is one interface, the FIFO.
+// The register that tells the interfaces apart is at one place in both.
+const _: () = assert!(INTERFACE_ID == tcg_defs::ptp::crb::INTF_ID);
+
+/// The registers of one interface.
+enum Registers {
+    Fifo(Fifo),
+    Crb(Crb),
+}
+
+/// The registers in front of an engine, of the interface that it was made with.
 pub struct Interface<E> {
     chip: Chip<E>,
     selection: Selection,
-    fifo: Fifo,
+    registers: Registers,
 }
 
 impl<E: Engine> Interface<E> {
-    /// The interface as after a platform reset. `engine` has had its _TPM_Init.
+    /// The FIFO interface as after a platform reset. `engine` has had its _TPM_Init.
     pub fn new(engine: E) -> Self {
         Self {
             chip: Chip::new(engine),
-            selection: Selection::RESET,
-            fifo: Fifo::RESET,
+            selection: Selection::new(FIFO_ID),
+            registers: Registers::Fifo(Fifo::RESET),
+        }
+    }
+
+    /// The CRB interface as after a platform reset, with commands and responses in `buffer`. `engine` has had its
+    /// _TPM_Init.
+    pub fn crb(engine: E, buffer: Box<dyn DataBuffer + Send>) -> Self {
+        Self {
+            chip: Chip::new(engine),
+            selection: Selection::new(CRB_ID),
+            registers: Registers::Crb(Crb::new(buffer)),
+        }
+    }
+
+    /// What the interface is called: [`fifo::NAME`] or [`crb::NAME`].
+    pub const fn name(&self) -> &'static str {
+        match self.registers {
+            Registers::Fifo(_) => fifo::NAME,
+            Registers::Crb(_) => crb::NAME,
         }
     }
 
@@ -74,8 +109,11 @@ impl<E: Engine> Interface<E> {
 
     /// The platform was reset: every register as at first, no response, _TPM_Init to the engine.
     pub fn reset(&mut self) -> Result<(), crate::EngineFailure> {
-        self.selection = Selection::RESET;
-        self.fifo = Fifo::RESET;
+        self.selection.reset();
+        match &mut self.registers {
+            Registers::Fifo(fifo) => *fifo = Fifo::RESET,
+            Registers::Crb(crb) => crb.reset(),
+        }
         self.chip.reset()
     }
 
@@ -106,21 +144,23 @@ impl<E: Engine> Interface<E> {
     }
 
     fn read_at(&mut self, place: Place, into: &mut [u8]) {
-        match place.register {
-            INTERFACE_ID => place.read(self.selection.read().into_bits(), into),
-            _ => self.fifo.read(&mut self.chip, place, into),
+        match (place.register, &mut self.registers) {
+            (INTERFACE_ID, _) => place.read(self.selection.read().into_bits(), into),
+            (_, Registers::Fifo(fifo)) => fifo.read(&mut self.chip, place, into),
+            (_, Registers::Crb(crb)) => crb.read(&self.chip, place, into),
         }
     }
 
     fn write_at(&mut self, place: Place, from: &[u8]) {
-        match place.register {
+        match (place.register, &mut self.registers) {
             // The platform's.
             _ if place.locality == Locality::Four => {}
-            INTERFACE_ID => {
+            (INTERFACE_ID, _) => {
                 let id = InterfaceId::from_bits(place.written(from).value);
                 self.selection.write(id);
             }
-            _ => self.fifo.write(&mut self.chip, place, from),
+            (_, Registers::Fifo(fifo)) => fifo.write(&mut self.chip, place, from),
+            (_, Registers::Crb(crb)) => crb.write(&mut self.chip, place, from),
         }
     }
 }

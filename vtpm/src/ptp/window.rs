@@ -23,6 +23,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Offset of the first byte of the access in that page.
+    pub(super) const fn offset(self) -> u32 {
+        self.register + self.first
+    }
+
     /// The bytes of `value`, which is in the four bytes, that the access reads.
     pub(super) fn read(self, value: u32, into: &mut [u8]) {
         let bytes = value.to_le_bytes().into_iter().skip(self.first as usize);

@@ -12,7 +12,7 @@ use self::interrupts::Interrupts;
 use self::transfer::{Action, Event, Readiness, Transfer};
 use super::chip::Chip;
 use super::localities::Change;
-use super::selection::INTERFACE_ID;
+use super::selection::FIFO_ID;
 use super::window::Place;
 use crate::{Engine, Locality};
 
@@ -21,7 +21,7 @@ use crate::{Engine, Locality};
 pub const NAME: &str = "PTP FIFO";
 
 // PTP 1.05, "TPM_INTERFACE_ID_x": FIFO interface as defined in PTP, version 0.
-const _: () = assert!(INTERFACE_ID.interface_type() == 0 && INTERFACE_ID.interface_version() == 0);
+const _: () = assert!(FIFO_ID.interface_type() == 0 && FIFO_ID.interface_version() == 0);
 
 /// The state of the registers.
 pub(super) struct Fifo {

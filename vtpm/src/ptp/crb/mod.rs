@@ -1,0 +1,235 @@
+//! The command response buffer (CRB) interface: its registers, and a command's way through them.
+//!
+//! Commands and responses are not moved through a register: they lie in a [`DataBuffer`], which a guest that can reach
+//! it without exits finds at the address that the registers give. The same bytes are behind the registers, in the
+//! active locality's page, for firmware that does not look at the address (EDK2). At START the command is copied once,
+//! and only then looked at.
+
+pub mod bits;
+mod command;
+
+#[cfg(test)]
+mod conformance;
+
+use alloc::boxed::Box;
+
+use tcg_defs::ptp::crb as offset;
+use tcg_defs::ptp::{BASE, LOCALITY_SIZE};
+
+use self::bits::{CtrlReq, IntEnable, LocCtrl, LocState, LocSts};
+use self::command::{Action, Command, Event};
+use super::chip::Chip;
+use super::data_buffer::{self, DataBuffer};
+use super::localities::Change;
+use super::selection::CRB_ID;
+use super::window::{Place, Written};
+use crate::{Engine, Locality};
+
+/// The interface by InterfaceType and InterfaceVersion of TPM_CRB_INTF_ID_x: what the journal's `start` calls it.
+pub const NAME: &str = "PTP CRB";
+
+// PTP 1.05, "TPM_CRB_INTF_ID_x": CRB interface, version 1.
+const _: () = assert!(CRB_ID.interface_type() == 1 && CRB_ID.interface_version() == 1);
+
+/// CANCEL and START: bit 0, whatever the other bits are.
+const SET: u32 = 1;
+
+/// The state of the registers.
+pub(super) struct Crb {
+    command: Command,
+    buffer: Box<dyn DataBuffer + Send>,
+    /// Bytes of the buffer that a command or response has had in it.
+    used: usize,
+    /// Who wrote into it last.
+    owner: Option<Locality>,
+    /// TPM_CRB_CTRL_CANCEL_x, as it was written.
+    cancel: u32,
+    enable: [IntEnable; Locality::ALL.len()],
+}
+
+impl Crb {
+    /// As after a platform reset.
+    pub(super) fn new(buffer: Box<dyn DataBuffer + Send>) -> Self {
+        let mut crb = Self {
+            command: Command::IDLE,
+            buffer,
+            used: data_buffer::SIZE,
+            owner: None,
+            cancel: 0,
+            enable: [IntEnable::new(); Locality::ALL.len()],
+        };
+        crb.clear();
+        crb
+    }
+
+    /// The platform was reset.
+    pub(super) fn reset(&mut self) {
+        // What the guest wrote into it besides commands is not the next one's either.
+        self.used = data_buffer::SIZE;
+        self.clear();
+        self.command = Command::IDLE;
+        self.owner = None;
+        self.cancel = 0;
+        self.enable = [IntEnable::new(); Locality::ALL.len()];
+    }
+
+    /// The guest reads at `place`, which `into` does not go beyond.
+    pub(super) fn read<E: Engine>(&mut self, chip: &Chip<E>, place: Place, into: &mut [u8]) {
+        let locality = place.locality;
+        let active = chip.arbitration.active() == Some(locality);
+        let address = self.address(locality);
+        let value = match place.register {
+            offset::LOC_STATE => LocState::new()
+                .with_tpm_reg_valid_sts(true)
+                .with_tpm_established(!chip.established())
+                .with_loc_assigned(chip.arbitration.active().is_some())
+                .with_active_locality(chip.arbitration.active().map_or(0, Locality::number))
+                .into_bits(),
+            offset::LOC_STS => LocSts::new()
+                .with_granted(active)
+                .with_been_seized(chip.arbitration.was_seized(locality))
+                .into_bits(),
+            offset::INTF_ID_VENDOR => super::fifo::bits::DID_VID,
+            offset::CTRL_STS => self.command.status().into_bits(),
+            offset::CTRL_CANCEL => self.cancel,
+            offset::INT_ENABLE => self.enable(locality).into_bits(),
+            offset::CTRL_CMD_SIZE | offset::CTRL_RSP_SIZE => offset::DATA_BUFFER_SIZE,
+            offset::CTRL_CMD_LADDR | offset::CTRL_RSP_LADDR => address as u32,
+            offset::CTRL_CMD_HADDR | offset::CTRL_RSP_HADDR => (address >> 32) as u32,
+            offset::DATA_BUFFER.. => {
+                match active {
+                    true => self.buffer.read(data_offset(place), into),
+                    false => into.fill(0xff),
+                }
+                return;
+            }
+            // LOC_CTRL, CTRL_REQ and CTRL_START: whatever is written there is over by the time of a read.
+            _ => 0,
+        };
+        place.read(value, into);
+    }
+
+    /// The guest writes at `place`, which `from` does not go beyond.
+    pub(super) fn write<E: Engine>(&mut self, chip: &mut Chip<E>, place: Place, from: &[u8]) {
+        let locality = place.locality;
+        let active = chip.arbitration.active() == Some(locality);
+        let written = place.written(from);
+        match place.register {
+            offset::LOC_CTRL => {
+                self.write_locality(chip, locality, LocCtrl::from_bits(written.value));
+            }
+            offset::CTRL_REQ if active => {
+                let request = CtrlReq::from_bits(written.value);
+                match (request.cmd_ready(), request.go_idle()) {
+                    (true, false) => self.handle(chip, locality, Event::CommandReady),
+                    (false, true) => self.handle(chip, locality, Event::GoIdle),
+                    // Two at once would contradict each other.
+                    _ => {}
+                }
+            }
+            // No command is running while its driver can write: there is nothing to cancel, and what is started later is
+            // not cancelled.
+            offset::CTRL_CANCEL if active => self.cancel = written.over(self.cancel) & SET,
+            offset::CTRL_START if active && written.value & SET != 0 => {
+                self.handle(chip, locality, Event::Start);
+            }
+            offset::INT_ENABLE if active => self.write_enable(locality, written),
+            offset::DATA_BUFFER.. if active => self.buffer.write(data_offset(place), from),
+            _ => {}
+        }
+    }
+
+    /// Each bit acts, as in the FIFO's ACCESS: a seizure makes the bits that would give up or ask for the TPM count for
+    /// nothing, even when it fails.
+    fn write_locality<E: Engine>(
+        &mut self,
+        chip: &mut Chip<E>,
+        locality: Locality,
+        control: LocCtrl,
+    ) {
+        if control.reset_establishment_bit() && locality >= Locality::Three {
+            chip.reset_establishment(locality);
+        }
+        let arbitration = &mut chip.arbitration;
+        let mut change = None;
+        if control.relinquish() && !control.seize() {
+            change = arbitration.relinquish(locality);
+        }
+        if control.seize() {
+            change = arbitration.seize(locality);
+        } else if control.request_access() {
+            arbitration.forget_seizure(locality);
+            change = arbitration.request(locality).or(change);
+        }
+        if let Some(change) = change {
+            self.apply(change);
+        }
+    }
+
+    /// The TPM went from one locality to another.
+    fn apply(&mut self, change: Change) {
+        self.command.leave();
+        if change.to.is_some() && change.to != self.owner {
+            // What another locality wrote there, executed or not.
+            self.used = data_buffer::SIZE;
+            self.owner = change.to;
+        }
+        self.clear();
+    }
+
+    fn handle<E: Engine>(&mut self, chip: &mut Chip<E>, locality: Locality, event: Event) {
+        match self.command.handle(event) {
+            Action::None => {}
+            Action::Clear => self.clear(),
+            Action::Execute => {
+                let length = chip
+                    .buffers
+                    .load(data_buffer::SIZE, |at, into| self.buffer.read(at, into));
+                self.used = self.used.max(length);
+                chip.execute(locality);
+                self.answer(chip.buffers.response(data_buffer::SIZE));
+                chip.buffers.clear();
+                self.command.complete();
+            }
+        }
+    }
+
+    /// The response is in the buffer, and nothing of what was longer.
+    fn answer(&mut self, response: &[u8]) {
+        self.buffer.write(0, response);
+        let rest = self.used.saturating_sub(response.len());
+        self.buffer.zero(response.len(), rest);
+        self.used = response.len();
+    }
+
+    /// Nothing of command and response stays.
+    fn clear(&mut self) {
+        self.buffer.zero(0, self.used);
+        self.used = 0;
+    }
+
+    /// Where `locality` finds the buffer.
+    fn address(&self, locality: Locality) -> u64 {
+        self.buffer.address().unwrap_or_else(|| {
+            let page = BASE + LOCALITY_SIZE * u64::from(locality.number());
+            page + u64::from(offset::DATA_BUFFER)
+        })
+    }
+
+    fn enable(&self, locality: Locality) -> IntEnable {
+        let enable = self.enable.get(usize::from(locality.number()));
+        enable.copied().unwrap_or_default()
+    }
+
+    fn write_enable(&mut self, locality: Locality, written: Written) {
+        if let Some(enable) = self.enable.get_mut(usize::from(locality.number())) {
+            let value = written.over(enable.into_bits()) & IntEnable::WRITABLE;
+            *enable = IntEnable::from_bits(value);
+        }
+    }
+}
+
+/// Where in the buffer an access at `place` begins.
+fn data_offset(place: Place) -> usize {
+    (place.offset() - offset::DATA_BUFFER) as usize
+}
