@@ -169,6 +169,7 @@ fn a_predicted_policy_accepts_nothing_unseen() {
             banks: attestation::pcr::PcrBanks::ALL.at_startup(),
         };
         let terms = prediction::Terms {
+            interface: attestation::journal::TpmInterface::Fifo,
             mirror: attestation::journal::PcrMirror::Summary,
             processors: something.map(|_| 4),
             quote_required: true,

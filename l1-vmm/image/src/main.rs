@@ -165,7 +165,8 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     let count = Processors::new(info.num_vcpus, l2_processors)
         .ok_or("the TD has fewer processors than L2")
         .or_fatal(FatalCode::Configuration);
-    let tpm = tpm::start(measured, &options, count, &launch, state);
+    let data_buffer = guest.layout.data_buffer.map(|page| (ram.clone(), page));
+    let tpm = tpm::start(measured, &options, count, &launch, state, data_buffer);
     put_tcg_log(&ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
     let machine = MachineParts {
         memory: ram,
@@ -341,6 +342,7 @@ fn guest(
     let hashing = Stopwatch::new(clock::nanoseconds);
     let choices = Choices {
         banks: options.banks,
+        interface: options.interface,
         pci,
         processors: processors as u8,
         hashing: &hashing,

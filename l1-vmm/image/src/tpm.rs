@@ -1,19 +1,22 @@
-//! The vTPM: the reference engine, measured into the TD's registers, behind the FIFO registers in
-//! L2's TPM window.
+//! The vTPM: the reference engine, measured into the TD's registers, behind the registers in L2's
+//! TPM window, of the FIFO or the CRB interface.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use attestation::journal::Processors;
+use l1_vmm::launch::gpa_range::GpaRange;
+use l1_vmm::launch::guest_page::GuestPage;
 use l1_vmm::launch::options::Options;
 use l1_vmm::run::{Device, Services};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, MeasuredLaunch};
-use vtpm::ptp::{Interface, fifo};
+use vtpm::ptp::{Interface, crb, fifo};
 use vtpm::reference::Reference;
 use vtpm::service::{Guid, ServiceError};
 use vtpm::state::WatchedStore;
 
+use crate::arch::memory::L2Ram;
 use crate::arch::{clock, random};
 use crate::fatal::{FatalCode, OrFatal};
 use crate::measurement::Domain;
@@ -73,6 +76,7 @@ pub(crate) fn start(
     processors: Processors,
     launch: &LaunchMeasurements,
     state: Option<State>,
+    data_buffer: Option<(L2Ram, GpaRange)>,
 ) -> Window {
     let begin = clock::nanoseconds();
     let (keeper, unlock, (store, commits)) = match state {
@@ -91,6 +95,10 @@ pub(crate) fn start(
         Some(_) => "persistent",
         None => "ephemeral",
     };
+    let name = match data_buffer {
+        Some(_) => crb::NAME,
+        None => fifo::NAME,
+    };
     let tpm = Tpm::open(tpm2_ref_sys::Config {
         entropy: |into| random::fill(into).map_err(|_| NoEntropy),
         clock: clock::nanoseconds,
@@ -100,7 +108,7 @@ pub(crate) fn start(
     let opened = clock::nanoseconds();
     let config = Config {
         engine: tpm2_ref_sys::ENGINE,
-        interface: fifo::NAME,
+        interface: name,
         processors,
         unlock,
         mirror: options.mirror,
@@ -112,8 +120,7 @@ pub(crate) fn start(
     let attested = Attested::start(Reference::new(tpm), measured, config).or_fatal(FatalCode::Tpm);
     let started = clock::nanoseconds();
     log::info!(
-        "TPM: {} at 0xfed40000, {}, {kept}",
-        fifo::NAME,
+        "TPM: {name} at 0xfed40000, {}, {kept}",
         tpm2_ref_sys::ENGINE
     );
     log::info!(
@@ -131,5 +138,8 @@ pub(crate) fn start(
     ] {
         log::info!(target: "time", of, ns = time; "time to {what}: {time} ns");
     }
-    Window(Interface::new(attested))
+    Window(match data_buffer {
+        Some((memory, page)) => Interface::crb(attested, Box::new(GuestPage::new(memory, page))),
+        None => Interface::new(attested),
+    })
 }

@@ -1,8 +1,9 @@
 //! From the host's files to a kernel ready to run in L2's memory.
 
-use super::acpi::Tables;
+use super::acpi::{Platform, Tables};
 use super::boot::{
-    EntryState, Format, KernelError, Layout, LowMemory, PlaceError, SetupHeader, boot_structures,
+    Contents, EntryState, Format, KernelError, Layout, LowMemory, PlaceError, SetupHeader,
+    boot_structures,
 };
 use super::fw_cfg::{FwCfg, FwCfgError, Item};
 use super::gpa_range::GpaRange;
@@ -11,6 +12,7 @@ use super::plan::MemoryPlan;
 use super::stopwatch::Stopwatch;
 use crate::machine::devices::pci::window::PciWindow;
 use alloc::vec::Vec;
+use attestation::journal::TpmInterface;
 use attestation::launch::canonical_setup;
 use attestation::pcr::PcrBanks;
 use l2_exit::{GuestMemory, MemoryError};
@@ -70,6 +72,8 @@ pub struct LoadedGuest {
 pub struct Choices<'a> {
     /// The TPM's PCR banks.
     pub banks: PcrBanks,
+    /// The TPM's registers.
+    pub interface: TpmInterface,
     /// Addresses of the PCI bus, if there are devices on it.
     pub pci: Option<&'a PciWindow>,
     /// L2's virtual processors.
@@ -92,6 +96,7 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
 ) -> Result<LoadedGuest, LoadError> {
     let &Choices {
         banks,
+        interface,
         pci,
         processors,
         hashing,
@@ -102,7 +107,15 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
     header.check_code_length(code_length)?;
     let command_line = read_command_line(fw_cfg, &header)?;
     let initrd_length = fw_cfg.size(Item::InitrdSize)?;
-    let layout = Layout::new(plan.l2(), &header, code_length, initrd_length)?;
+    let layout = Layout::new(
+        plan.l2(),
+        &Contents {
+            header: &header,
+            code_length,
+            initrd_length,
+            interface,
+        },
+    )?;
 
     clear_legacy_areas(memory)?;
     let mut measurer = Measurer::new(banks, hashing);
@@ -125,7 +138,15 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
     for (gpa, bytes) in boot_structures(&header, &layout) {
         memory.write(gpa, &bytes)?;
     }
-    let tables = Tables::build(layout.acpi.start(), &layout.event_logs, pci, processors);
+    let tables = Tables::build(
+        layout.acpi.start(),
+        &Platform {
+            event_logs: layout.event_logs,
+            data_buffer: layout.data_buffer,
+            pci,
+            processors,
+        },
+    );
     if tables.tables.len() as u64 > layout.acpi.length() {
         return Err(PlaceError::Tables.into());
     }

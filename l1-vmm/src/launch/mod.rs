@@ -33,6 +33,7 @@ pub mod firmware_image;
 pub mod fw_cfg;
 pub mod give;
 pub mod gpa_range;
+pub mod guest_page;
 pub mod hand_off;
 pub mod image;
 pub mod load;

@@ -4,7 +4,7 @@
 
 use super::fw_cfg::{FwCfg, FwCfgError};
 use alloc::vec::Vec;
-use attestation::journal::PcrMirror;
+use attestation::journal::{PcrMirror, TpmInterface};
 use attestation::pcr::PcrBanks;
 use init_data::Configuration;
 use tdcall::{RawTdcall, SharedBuffer};
@@ -14,6 +14,8 @@ use tdcall::{RawTdcall, SharedBuffer};
 pub const PCR_MIRROR: &str = "opt/org.tdp-vtpm/pcr-mirror";
 /// The file that names the TPM's PCR banks, with + between them (`docs/measurement.md`, section 2).
 pub const PCR_BANKS: &str = "opt/org.tdp-vtpm/pcr-banks";
+/// The file that names the TPM's register interface.
+pub const TPM_INTERFACE: &str = "opt/org.tdp-vtpm/tpm-interface";
 /// The file that names the devices on L2's PCI bus, with + between them, in their order there.
 pub const DEVICES: &str = "opt/org.tdp-vtpm/devices";
 /// The longest file that is read.
@@ -34,6 +36,9 @@ pub enum OptionError {
         "fw_cfg {PCR_BANKS} must name sha256 and sha384, and may name sha1 and sha512, with + between them"
     )]
     PcrBanks,
+    /// Not an interface that the TPM can have.
+    #[error("fw_cfg {TPM_INTERFACE} must be fifo or crb")]
+    TpmInterface,
     /// Not devices that L1 has, or one of them twice.
     #[error(
         "fw_cfg {DEVICES} must name devices, each once, with + between them: {}",
@@ -84,6 +89,8 @@ pub struct Options {
     pub mirror: PcrMirror,
     /// The TPM's PCR banks.
     pub banks: PcrBanks,
+    /// The TPM's registers. The journal's `start` says which they are.
+    pub interface: TpmInterface,
     /// The devices on L2's PCI bus. Of these nothing is measured: what a device says to L2 is the word of whoever is
     /// behind it, whether a name of it is in a log or not.
     pub devices: Vec<DeviceKind>,
@@ -108,6 +115,12 @@ impl Options {
                 PCR_BANKS,
                 PcrBanks::from_names,
                 OptionError::PcrBanks,
+            )?,
+            interface: word(
+                files,
+                TPM_INTERFACE,
+                TpmInterface::from_word,
+                OptionError::TpmInterface,
             )?,
             devices: word(files, DEVICES, devices, OptionError::Devices)?,
         })
@@ -219,6 +232,13 @@ mod tests {
             ..default
         };
         assert_eq!(both, Ok(expected));
+        for (name, interface) in [
+            (&b"fifo"[..], TpmInterface::Fifo),
+            (b"crb", TpmInterface::Crb),
+        ] {
+            let chosen = options(&[(TPM_INTERFACE, name)]).unwrap();
+            assert_eq!(chosen.interface, interface);
+        }
         let one = options(&[(DEVICES, b"entropy")]).unwrap();
         assert_eq!(one.devices, [DeviceKind::Entropy]);
         let two = options(&[(DEVICES, b"disks+entropy")]).unwrap();
@@ -293,6 +313,13 @@ mod tests {
                 error.to_string(),
                 "fw_cfg opt/org.tdp-vtpm/pcr-banks must name sha256 and sha384, and may name sha1 and sha512, \
                  with + between them"
+            );
+        }
+        for value in [&b""[..], b"tis", b"CRB", b"crb\0", b"\xFF"] {
+            let error = options(&[(TPM_INTERFACE, value)]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "fw_cfg opt/org.tdp-vtpm/tpm-interface must be fifo or crb"
             );
         }
         for value in [

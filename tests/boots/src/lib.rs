@@ -42,6 +42,6 @@ mod setup;
 mod suite;
 pub mod throughput;
 
-pub use round_trip::{Collected, RoundTrip, banks_option, mirror_option};
+pub use round_trip::{Collected, RoundTrip, banks_option, interface_option, mirror_option};
 pub use setup::{BASE_COMMAND_LINE, Firmware, LIMIT, Setup};
 pub use suite::{Checks, Suite};

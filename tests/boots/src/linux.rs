@@ -37,7 +37,7 @@ const STEPS: Boot = Boot {
 
 /// The long ones come first. The first two must be the same to the byte; what the others differ in
 /// has nothing to do with each other.
-static BOOTS: [Boot; 7] = [
+static BOOTS: [Boot; 8] = [
     Boot {
         name: "boot: all TPM steps",
         file: "steps",
@@ -46,6 +46,12 @@ static BOOTS: [Boot; 7] = [
     Boot {
         name: "boot: all TPM steps, again",
         file: "steps-again",
+        ..STEPS
+    },
+    Boot {
+        name: "boot: all TPM steps by a command response buffer",
+        file: "steps-crb",
+        options: &["fwcfg=opt/org.tdp-vtpm/tpm-interface:crb"],
         ..STEPS
     },
     Boot {

@@ -4,7 +4,7 @@
 use crate::{BASE_COMMAND_LINE, Setup};
 use anyhow::{Context, Result, ensure};
 use attestation::bundle::Bundle;
-use attestation::journal::PcrMirror;
+use attestation::journal::{PcrMirror, TpmInterface};
 use attestation::pcr::PcrBanks;
 use prediction::{Configuration, Description, Prediction, Terms, predict};
 use serde_json::Value;
@@ -23,12 +23,20 @@ const END: &str = "@evidence end";
 /// Bytes of a nonce.
 const NONCE_SIZE: usize = 32;
 
+/// The file of fw_cfg that tells L1 which registers the TPM gets.
+const INTERFACE_FILE: &str = "opt/org.tdp-vtpm/tpm-interface";
+
 /// The file of fw_cfg that tells L1 which PCR banks the TPM gets.
 const BANKS_FILE: &str = "opt/org.tdp-vtpm/pcr-banks";
 
 /// The simulator's option for the TPM's PCR banks.
 pub fn banks_option(banks: PcrBanks) -> String {
     format!("fwcfg={BANKS_FILE}:{}", banks.names())
+}
+
+/// The simulator's option for the TPM's registers.
+pub fn interface_option(interface: TpmInterface) -> String {
+    format!("fwcfg={INTERFACE_FILE}:{}", interface.word())
 }
 
 /// The simulator's option for what L1 is to record of the PCRs.
@@ -42,6 +50,8 @@ pub struct RoundTrip<'a> {
     pub setup: &'a Setup,
     /// Its files are kept under this name.
     pub name: &'a str,
+    /// The TPM's registers.
+    pub interface: TpmInterface,
     /// What L1 is to record of the PCRs.
     pub mirror: PcrMirror,
     /// The TPM's PCR banks.
@@ -68,6 +78,7 @@ impl<'a> RoundTrip<'a> {
         Self {
             setup,
             name,
+            interface: TpmInterface::Fifo,
             mirror: PcrMirror::Summary,
             banks: PcrBanks::default(),
             quote: None,
@@ -104,6 +115,7 @@ impl<'a> RoundTrip<'a> {
         let nonce = nonce()?;
         let mut options = vec![
             self.window.option(),
+            interface_option(self.interface),
             mirror_option(self.mirror),
             banks_option(self.banks),
         ];
@@ -173,6 +185,7 @@ impl<'a> RoundTrip<'a> {
     /// Writes the policy of a prediction and returns its path.
     pub fn policy(&self, prediction: &Prediction, quote_required: bool) -> Result<PathBuf> {
         let terms = Terms {
+            interface: self.interface,
             mirror: self.mirror,
             processors: Some(self.setup.processors),
             quote_required,

@@ -1,7 +1,7 @@
 //! A policy for the verifier, of predicted values: it names everything, and accepts nothing unseen.
 
 use crate::Prediction;
-use attestation::journal::PcrMirror;
+use attestation::journal::{PcrMirror, TpmInterface};
 use std::fmt::Write;
 use tdshim_config::td_params;
 
@@ -15,12 +15,11 @@ const BEYOND_LOG: [u8; 8] = [10, 11, 12, 13, 14, 15, 16, 23];
 /// XFAM: x87, SSE and AVX.
 const REQUIRED_XFAM: u64 = 0b111;
 
-/// As L1's journal names the TPM's interface.
-const INTERFACE: &str = "PTP FIFO";
-
 /// What a policy asks for beside the predicted values.
 #[derive(Clone, Copy)]
 pub struct Terms {
+    /// The TPM's registers.
+    pub interface: TpmInterface,
     /// What the journal must hold of the PCRs.
     pub mirror: PcrMirror,
     /// How many processors the TD has, and L2 with it; `None`: the policy does not ask.
@@ -68,10 +67,11 @@ pub fn policy(prediction: &Prediction, command_line: &str, terms: Terms) -> Stri
         .unwrap_or_default();
     let _ = writeln!(
         text,
-        "\n[vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"{INTERFACE}\"]\nmodes = [\"ephemeral\"]\nmirror = [\"{}\"]\nstate = \"none\"\n{processors}\
+        "\n[vtpm]\nengines = [\"{engine}\"]\ninterfaces = [\"{}\"]\nmodes = [\"ephemeral\"]\nmirror = [\"{}\"]\nstate = \"none\"\n{processors}\
          # Its keys are made at each boot. What may become of it since: say true, or a number, where you mean it.\n\
          ek = \"ephemeral\"\nallow_clear = false\nallow_hierarchy_changes = false\nmax_resets = 0\n\n\
          [pcr]\n# What the guest's own software may extend: IMA, systemd, applications.\nbeyond_log = {BEYOND_LOG:?}",
+        terms.interface.name(),
         terms.mirror.name()
     );
     for bank in &prediction.banks {

@@ -2,7 +2,7 @@
 
 use crate::images;
 use anyhow::{Context, Result};
-use attestation::journal::PcrMirror;
+use attestation::journal::{PcrMirror, TpmInterface};
 use attestation::pcr::PcrBanks;
 use prediction::{Configuration, Description, PREDICTED_PCRS, Prediction, Terms, predict};
 use serde_json::{Map, Value, json};
@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// A finished td-shim image instead of the built-in shim's.
     #[arg(long, value_name = "IMAGE")]
     td_shim: Option<PathBuf>,
+    /// The TPM's registers, as the policy asks for them: fifo or crb.
+    #[arg(long, value_name = "fifo|crb", default_value = "fifo", value_parser = tpm_interface)]
+    tpm: TpmInterface,
     /// What the journal holds of the PCRs.
     #[arg(long, value_name = "off|summary|full", default_value = "summary", value_parser = mirror)]
     pcr_mirror: PcrMirror,
@@ -50,6 +53,11 @@ pub(crate) struct Options {
 /// A policy of mirroring by its name.
 pub(crate) fn mirror(name: &str) -> Result<PcrMirror, String> {
     PcrMirror::from_name(name).ok_or_else(|| "it is off, summary or full".to_owned())
+}
+
+/// The TPM's registers by their word.
+pub(crate) fn tpm_interface(word: &str) -> Result<TpmInterface, String> {
+    TpmInterface::from_word(word).ok_or_else(|| "it is fifo or crb".to_owned())
 }
 
 /// PCR banks by their names.
@@ -86,6 +94,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     })?;
     if let Some(path) = &options.policy {
         let terms = Terms {
+            interface: options.tpm,
             mirror: options.pcr_mirror,
             processors: options.cpus,
             quote_required: true,

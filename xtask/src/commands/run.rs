@@ -1,14 +1,14 @@
 //! `cargo xtask run`: boot a guest as L2 and check its TPM.
 
-use super::measure::{mirror, pcr_banks};
+use super::measure::{mirror, pcr_banks, tpm_interface};
 use super::{check_image, persistent};
 use crate::prepare::{Instead, prepare};
 use crate::{debian, device_initrd, images, report};
 use anyhow::{Context, Result};
-use attestation::journal::PcrMirror;
+use attestation::journal::{PcrMirror, TpmInterface};
 use attestation::pcr::PcrBanks;
 use boots::devices::devices_option;
-use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, banks_option, mirror_option};
+use boots::{BASE_COMMAND_LINE, RoundTrip, Setup, banks_option, interface_option, mirror_option};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use simulator::{
     BrokerBy, Clock, Console, Gpaw, HostDevices, Models, Network, Outside, Run, Simulation,
@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// L1 and another command line are refused.
     #[arg(long, conflicts_with_all = ["shell", "attest", "initrd", "state_disk", "init_data", "json"])]
     persistent: bool,
+    /// The TPM's registers: fifo, which `tpm_tis` drives, or crb, which `tpm_crb` does in a tenth of the exits.
+    #[arg(long, value_name = "fifo|crb", default_value = "fifo", value_parser = tpm_interface)]
+    tpm: TpmInterface,
     /// What L1 records of the PCRs in the journal.
     #[arg(long, value_name = "off|summary|full", value_parser = mirror)]
     pcr_mirror: Option<PcrMirror>,
@@ -224,6 +227,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 /// Collects evidence, verifies it, and shows both.
 fn attest(options: &Options, setup: &Setup) -> Result<bool> {
     let trip = RoundTrip {
+        interface: options.tpm,
         mirror: options.pcr_mirror.unwrap_or(PcrMirror::Summary),
         banks: options.pcr_banks.unwrap_or_default(),
         quote: options.quote.as_deref(),
@@ -287,6 +291,7 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
         // People think longer than machines.
         simulator_options.push("watchdog=0".to_owned());
     }
+    simulator_options.push(interface_option(options.tpm));
     simulator_options.extend(options.pcr_mirror.map(mirror_option));
     simulator_options.extend(options.pcr_banks.map(banks_option));
     simulator_options.extend(options.devices().as_deref().map(devices_option));

@@ -1,6 +1,7 @@
 //! The DSDT: the devices that Linux finds by ACPI, and how to power off.
 
 use super::{encoded, header};
+use crate::launch::gpa_range::GpaRange;
 use crate::machine::devices::pci::window::PciWindow;
 use crate::machine::map::{self, Id};
 use acpi_tables::aml::{
@@ -21,13 +22,13 @@ const SLEEP_TYPE_S5: u8 = 0;
 const STATUS: u8 = 0x0F;
 
 /// Differentiated System Description Table.
-pub(super) fn dsdt(pci: Option<&PciWindow>) -> Sdt {
+pub(super) fn dsdt(pci: Option<&PciWindow>, data_buffer: Option<GpaRange>) -> Sdt {
     let mut dsdt = header(*b"DSDT", REVISION);
     let zero = 0u8;
     let s5: [&dyn Aml; 4] = [&SLEEP_TYPE_S5, &zero, &zero, &zero];
     let sleep = Name::new("_S5_".into(), &Package::new(s5.to_vec()));
     dsdt.append_slice(&encoded(&sleep));
-    for device in [serial(), clock(), tpm()] {
+    for device in [serial(), clock(), tpm(data_buffer)] {
         dsdt.append_slice(&device);
     }
     if let Some(window) = pci {
@@ -80,8 +81,13 @@ fn clock() -> Vec<u8> {
 }
 
 /// The TPM (TCG ACPI Specification 1.3, section 8; _HID as Windows and Linux match it).
-fn tpm() -> Vec<u8> {
-    device("TPM_", &"MSFT0101", &in_memory(Id::Tpm))
+fn tpm(data_buffer: Option<GpaRange>) -> Vec<u8> {
+    let mut resources = in_memory(Id::Tpm);
+    if let Some(page) = data_buffer {
+        let range = Memory32Fixed::new(true, page.start() as u32, page.length() as u32);
+        resources.push(Box::new(range));
+    }
+    device("TPM_", &"MSFT0101", &resources)
 }
 
 /// What _CRS says of a device in memory.
@@ -133,14 +139,13 @@ fn device_with(name: &str, id: &dyn Aml, resources: &[Box<dyn Aml>], more: &[&dy
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::launch::gpa_range::GpaRange;
 
     fn holds(part: &[u8]) -> bool {
         holds_with(None, part)
     }
 
     fn holds_with(pci: Option<&PciWindow>, part: &[u8]) -> bool {
-        dsdt(pci)
+        dsdt(pci, None)
             .as_slice()
             .windows(part.len())
             .any(|window| window == part)

@@ -6,6 +6,8 @@ use acpi_tables::fadt::{FADT, FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::mcfg::MCFG;
 use acpi_tables::sdt::Sdt;
+use tcg_defs::acpi::{START_METHOD_CRB, START_METHOD_MEMORY_MAPPED};
+use tcg_defs::ptp;
 use uefi_defs::acpi;
 use x86_defs::pc;
 
@@ -90,15 +92,19 @@ pub(super) fn madt(processors: u8) -> Sdt {
 /// TPM2 revision: the last whose LAML and LASA are where every reader expects them.
 const TPM2_REVISION: u8 = 4;
 
-/// TPM2 table (TCG ACPI Specification 1.3, table 7): a FIFO interface at its fixed address.
-pub(super) fn tpm2(event_log: GpaRange) -> Sdt {
+/// TPM2 table (TCG ACPI Specification 1.3, table 7): a CRB or a FIFO interface at its fixed address.
+pub(super) fn tpm2(is_crb: bool, event_log: GpaRange) -> Sdt {
     const CLIENT_PLATFORM: u32 = 0;
-    const CONTROL_AREA: u64 = 0;
+    const CONTROL_AREA: u64 = ptp::BASE + ptp::crb::CTRL_REQ as u64;
+    let (control_area, method) = match is_crb {
+        true => (CONTROL_AREA, START_METHOD_CRB),
+        false => (0, START_METHOD_MEMORY_MAPPED),
+    };
     const START_METHOD_PARAMETERS: [u8; 12] = [0; 12];
     let mut tpm2 = header(*b"TPM2", TPM2_REVISION);
     tpm2.append_slice(&CLIENT_PLATFORM.to_le_bytes());
-    tpm2.append_slice(&CONTROL_AREA.to_le_bytes());
-    tpm2.append_slice(&tcg_defs::acpi::START_METHOD_MEMORY_MAPPED.to_le_bytes());
+    tpm2.append_slice(&control_area.to_le_bytes());
+    tpm2.append_slice(&method.to_le_bytes());
     tpm2.append_slice(&START_METHOD_PARAMETERS);
     tpm2.append_slice(&(event_log.length() as u32).to_le_bytes());
     tpm2.append_slice(&event_log.start().to_le_bytes());

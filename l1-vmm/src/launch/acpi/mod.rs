@@ -19,6 +19,7 @@ use acpi_tables::{Aml, sdt::Sdt};
 use alloc::vec::Vec;
 
 use super::boot::EventLogs;
+use super::gpa_range::GpaRange;
 use crate::machine::devices::pci::window::PciWindow;
 
 /// OEM ID of every table.
@@ -27,6 +28,19 @@ const OEM_ID: [u8; 6] = *b"TDVTPM";
 const OEM_TABLE_ID: [u8; 8] = *b"TDPL1VMM";
 /// OEM revision of every table.
 const OEM_REVISION: u32 = 1;
+
+/// What the tables tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Platform<'a> {
+    /// Areas in which L2 will find event logs.
+    pub event_logs: EventLogs,
+    /// The page of the TPM's CRB interface; the interface is the FIFO where there is none.
+    pub data_buffer: Option<GpaRange>,
+    /// The window of the PCI bus, if there are devices on it.
+    pub pci: Option<&'a PciWindow>,
+    /// How many processors there are.
+    pub processors: u8,
+}
 
 /// The tables as bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,23 +52,23 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Builds the tables for `address`, a multiple of 64 below 4 GiB, for areas in which L2
-    /// will find event logs, for the window of its PCI bus, if there are devices on it, and for so many processors.
-    pub fn build(
-        address: u64,
-        event_logs: &EventLogs,
-        pci: Option<&PciWindow>,
-        processors: u8,
-    ) -> Self {
+    /// Builds the tables for `address`, a multiple of 64 below 4 GiB.
+    pub fn build(address: u64, platform: &Platform<'_>) -> Self {
+        let &Platform {
+            event_logs,
+            data_buffer,
+            pci,
+            processors,
+        } = platform;
         let mut placed = Placed {
             address,
             bytes: Vec::new(),
         };
-        let dsdt = placed.put(dsdt::dsdt(pci).as_slice());
+        let dsdt = placed.put(dsdt::dsdt(pci, data_buffer).as_slice());
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         xsdt.add_entry(placed.put(&encoded(&fixed::fadt(dsdt))));
         xsdt.add_entry(placed.put(fixed::madt(processors).as_slice()));
-        xsdt.add_entry(placed.put(fixed::tpm2(event_logs.tcg).as_slice()));
+        xsdt.add_entry(placed.put(fixed::tpm2(data_buffer.is_some(), event_logs.tcg).as_slice()));
         xsdt.add_entry(placed.put(fixed::ccel(event_logs.cc).as_slice()));
         if let Some(window) = pci {
             xsdt.add_entry(placed.put(&encoded(&fixed::mcfg(window))));
@@ -105,7 +119,6 @@ fn header(signature: [u8; 4], revision: u8) -> Sdt {
 mod tests {
     use super::*;
     use crate::launch::boot::ACPI_LENGTH;
-    use crate::launch::gpa_range::GpaRange;
 
     const AT: u64 = 0x39BE_0000;
 
@@ -114,12 +127,22 @@ mod tests {
     }
 
     fn tables_with(pci: Option<&PciWindow>) -> Tables {
+        tables_of(pci, None)
+    }
+
+    fn tables_of(pci: Option<&PciWindow>, data_buffer: Option<GpaRange>) -> Tables {
         let log = |start, length| GpaRange::with_length(start, length).unwrap();
         let logs = EventLogs {
             tcg: log(0x39C0_0000, 0x1_0000),
             cc: log(0x39BF_0000, 0x10_0000),
         };
-        Tables::build(AT, &logs, pci, 1)
+        let platform = Platform {
+            event_logs: logs,
+            data_buffer,
+            pci,
+            processors: 1,
+        };
+        Tables::build(AT, &platform)
     }
 
     fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -174,6 +197,33 @@ mod tests {
         find(&tables, b"APIC");
         find(&tables, b"TPM2");
         find(&tables, b"CCEL");
+    }
+
+    /// Method 7, the control area behind the localities' registers of page 0, and the page among the device's resources.
+    #[test]
+    fn a_crb_is_announced_as_one() {
+        let page = GpaRange::with_length(0x39AD_F000, 0x1000).unwrap();
+        let crb = tables_of(None, Some(page));
+        let tpm2 = find(&crb, b"TPM2");
+        assert_eq!((tpm2.len(), tpm2[8]), (76, 4));
+        assert_eq!(u64_at(&tpm2, 40), 0xFED4_0040);
+        assert_eq!(u32_at(&tpm2, 48), 7);
+        assert_eq!(u64_at(&tpm2, 68), 0x39C0_0000, "LASA");
+        // Memory32Fixed (ReadWrite, 0xFED40000, 0x5000), Memory32Fixed (ReadWrite, 0x39ADF000, 0x1000)
+        let resources = [
+            [0x86, 9, 0, 1, 0, 0, 0xD4, 0xFE, 0, 0x50, 0, 0],
+            [0x86, 9, 0, 1, 0, 0xF0, 0xAD, 0x39, 0, 0x10, 0, 0],
+        ]
+        .concat();
+        let holds = |tables: &Tables| {
+            let mut windows = tables.tables.windows(resources.len());
+            windows.any(|window| window == resources)
+        };
+        assert!(holds(&crb));
+        let fifo = tables();
+        let tpm2 = find(&fifo, b"TPM2");
+        assert_eq!((u64_at(&tpm2, 40), u32_at(&tpm2, 48)), (0, 6));
+        assert!(!holds(&fifo));
     }
 
     #[test]

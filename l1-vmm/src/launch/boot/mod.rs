@@ -13,8 +13,8 @@ pub use entry::{DescriptorTable, EntryState};
 pub use format::Format;
 pub use header::{KernelError, SetupHeader, canonical_setup};
 pub use place::{
-    ACPI_LENGTH, CC_LOG_CAPACITY, CC_LOG_LENGTH, EventLogs, Layout, LowMemory, PlaceError,
-    TCG_LOG_LENGTH,
+    ACPI_LENGTH, CC_LOG_CAPACITY, CC_LOG_LENGTH, Contents, EventLogs, Layout, LowMemory,
+    PlaceError, TCG_LOG_LENGTH,
 };
 
 use alloc::vec::Vec;

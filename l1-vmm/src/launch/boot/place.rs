@@ -9,6 +9,7 @@ use crate::launch::e820::{E820Entry, E820Kind, E820Map, E820MapError};
 use crate::launch::gpa_range::{GpaRange, GpaRanges, TooManyRanges};
 use alloc::vec::Vec;
 use attestation::event_log::SPARE;
+use attestation::journal::TpmInterface;
 use x86_defs::paging::PAGE_4K;
 
 /// Places in the first MiB.
@@ -98,6 +99,19 @@ pub struct EventLogs {
     pub cc: GpaRange,
 }
 
+/// What is to be placed, besides the tables and logs that every guest gets.
+#[derive(Clone, Copy, Debug)]
+pub struct Contents<'a> {
+    /// The kernel's header.
+    pub header: &'a SetupHeader,
+    /// Bytes of its protected-mode code.
+    pub code_length: u64,
+    /// Bytes of the initrd; 0: none.
+    pub initrd_length: u64,
+    /// The TPM's registers.
+    pub interface: TpmInterface,
+}
+
 /// Where everything goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -109,19 +123,21 @@ pub struct Layout {
     pub acpi: GpaRange,
     /// The event logs.
     pub event_logs: EventLogs,
+    /// The page that commands and responses of the TPM lie in, if it has a CRB interface.
+    pub data_buffer: Option<GpaRange>,
     /// L2's memory map.
     pub e820: E820Map,
 }
 
 impl Layout {
-    /// Finds places in L2's memory for a kernel with `code_length` bytes of protected-mode code,
-    /// and an initrd of `initrd_length` bytes (0: none).
-    pub fn new(
-        l2: &GpaRanges,
-        header: &SetupHeader,
-        code_length: u64,
-        initrd_length: u64,
-    ) -> Result<Self, PlaceError> {
+    /// Finds places in L2's memory.
+    pub fn new(l2: &GpaRanges, contents: &Contents<'_>) -> Result<Self, PlaceError> {
+        let &Contents {
+            header,
+            code_length,
+            initrd_length,
+            interface,
+        } = contents;
         let mut free = l2.clone();
         take(&mut free, 0, LowMemory::END)?;
         let mut log = |length| {
@@ -135,18 +151,27 @@ impl Layout {
         };
         let acpi = highest(&free, ACPI_LENGTH, 1 << 32).ok_or(PlaceError::Tables)?;
         free.remove(acpi)?;
+        let data_buffer = match interface {
+            TpmInterface::Fifo => None,
+            TpmInterface::Crb => {
+                let page = highest(&free, PAGE_4K, 1 << 32).ok_or(PlaceError::Tables)?;
+                free.remove(page)?;
+                Some(page)
+            }
+        };
         let kernel = place_kernel(&free, header, code_length)?;
         free.remove(kernel)?;
         let initrd = match initrd_length {
             0 => None,
             length => Some(place_initrd(&free, header, length)?),
         };
-        let e820 = guest_map(l2, acpi, &event_logs)?;
+        let e820 = guest_map(l2, acpi, &event_logs, data_buffer)?;
         Ok(Self {
             kernel,
             initrd,
             acpi,
             event_logs,
+            data_buffer,
             e820,
         })
     }
@@ -221,12 +246,18 @@ fn place_initrd(
     })
 }
 
-fn guest_map(l2: &GpaRanges, acpi: GpaRange, logs: &EventLogs) -> Result<E820Map, PlaceError> {
+fn guest_map(
+    l2: &GpaRanges,
+    acpi: GpaRange,
+    logs: &EventLogs,
+    data_buffer: Option<GpaRange>,
+) -> Result<E820Map, PlaceError> {
     let mut ram = l2.clone();
     take(&mut ram, LowMemory::CONVENTIONAL_END, LowMemory::END)?;
     ram.remove(acpi)?;
     ram.remove(logs.tcg)?;
     ram.remove(logs.cc)?;
+    ram.remove(data_buffer.unwrap_or(GpaRange::EMPTY))?;
     let legacy = GpaRange::new(LowMemory::CONVENTIONAL_END, LowMemory::END);
     let mut entries: Vec<_> = [
         (legacy.unwrap_or(GpaRange::EMPTY), E820Kind::Reserved),
@@ -235,6 +266,8 @@ fn guest_map(l2: &GpaRanges, acpi: GpaRange, logs: &EventLogs) -> Result<E820Map
         (logs.cc, E820Kind::AcpiNvs),
     ]
     .into_iter()
+    // Reserved, as the registers are: a driver claims it for itself (Linux, `tpm_crb`).
+    .chain(data_buffer.map(|page| (page, E820Kind::Reserved)))
     .chain(ram.iter().map(|range| (range, E820Kind::Memory)))
     .collect();
     entries.sort_unstable_by_key(|(range, _)| range.start());
@@ -260,11 +293,53 @@ mod tests {
         plan(low, high, 64 * MIB).unwrap().l2().clone()
     }
 
+    fn placed(
+        l2: &GpaRanges,
+        header: &SetupHeader,
+        code_length: u64,
+        initrd_length: u64,
+    ) -> Result<Layout, PlaceError> {
+        let contents = Contents {
+            header,
+            code_length,
+            initrd_length,
+            interface: TpmInterface::Fifo,
+        };
+        Layout::new(l2, &contents)
+    }
+
+    #[test]
+    fn the_page_of_a_crb_is_reserved() {
+        let header = SetupHeader::parse(&setup(0x80_0000)).unwrap();
+        let l2 = l2(0x4000_0000, 0);
+        assert_eq!(
+            placed(&l2, &header, 0x80_0000, 0).unwrap().data_buffer,
+            None
+        );
+        let contents = Contents {
+            header: &header,
+            code_length: 0x80_0000,
+            initrd_length: 0x100_0000,
+            interface: TpmInterface::Crb,
+        };
+        let layout = Layout::new(&l2, &contents).unwrap();
+        let page = layout.data_buffer.unwrap();
+        assert_eq!(page, GpaRange::new(0x39AD_F000, 0x39AE_0000).unwrap());
+        let of_page: Vec<_> = layout
+            .e820
+            .entries()
+            .filter(|entry| entry.range.overlaps(&page))
+            .map(|entry| (entry.range, entry.kind))
+            .collect();
+        assert_eq!(of_page, [(page, E820Kind::Reserved)]);
+        assert!(!layout.initrd.unwrap().overlaps(&page));
+    }
+
     #[test]
     fn a_usual_guest_is_laid_out_like_a_pc() {
         let header = SetupHeader::parse(&setup(0x80_0000)).unwrap();
         let l2 = l2(0x4000_0000, 0x4000_0000);
-        let layout = Layout::new(&l2, &header, 0x80_0000, 0x123_4567).unwrap();
+        let layout = placed(&l2, &header, 0x80_0000, 0x123_4567).unwrap();
         assert_eq!(
             layout.kernel,
             GpaRange::with_length(0x100_0000, 0x300_0000).unwrap()
@@ -307,22 +382,18 @@ mod tests {
         l2.remove(GpaRange::new(0x180_0000, 0x190_0000).unwrap())
             .unwrap();
         let mut header = SetupHeader::parse(&setup(0x80_0000)).unwrap();
-        let layout = Layout::new(&l2, &header, 0x80_0000, 0).unwrap();
+        let layout = placed(&l2, &header, 0x80_0000, 0).unwrap();
         assert_eq!(
             layout.kernel,
             GpaRange::with_length(0x1A0_0000, 0x300_0000).unwrap()
         );
         assert_eq!(layout.initrd, None);
         header.relocatable = false;
-        let error = Layout::new(&l2, &header, 0x80_0000, 0)
-            .unwrap_err()
-            .to_string();
+        let error = placed(&l2, &header, 0x80_0000, 0).unwrap_err().to_string();
         assert!(error.contains("not relocatable"), "{error}");
         header.relocatable = true;
         header.init_size = 0xFFFF_0000;
-        let error = Layout::new(&l2, &header, 0x80_0000, 0)
-            .unwrap_err()
-            .to_string();
+        let error = placed(&l2, &header, 0x80_0000, 0).unwrap_err().to_string();
         assert!(
             error.contains("too little memory for the kernel"),
             "{error}"
@@ -333,10 +404,10 @@ mod tests {
     fn an_initrd_goes_above_4_gib_only_if_the_kernel_can_reach_it() {
         let l2 = l2(0x2000_0000, 0x4000_0000);
         let mut header = SetupHeader::parse(&setup(0x80_0000)).unwrap();
-        let layout = Layout::new(&l2, &header, 0x80_0000, 600 * MIB).unwrap();
+        let layout = placed(&l2, &header, 0x80_0000, 600 * MIB).unwrap();
         assert_eq!(layout.initrd.unwrap().end(), (1 << 32) + 0x4000_0000);
         header.above_4g = false;
-        let error = Layout::new(&l2, &header, 0x80_0000, 600 * MIB)
+        let error = placed(&l2, &header, 0x80_0000, 600 * MIB)
             .unwrap_err()
             .to_string();
         assert!(
@@ -360,7 +431,7 @@ mod tests {
             let mut header = SetupHeader::parse(&setup(0x80_0000)).unwrap();
             header.init_size = u64::from(init >> 4);
             header.relocatable = !fixed;
-            if let Ok(layout) = Layout::new(&l2, &header, code, initrd) {
+            if let Ok(layout) = placed(&l2, &header, code, initrd) {
                 let low = GpaRange::new(0, LowMemory::END).unwrap();
                 let EventLogs { tcg, cc } = layout.event_logs;
                 let places: Vec<_> = [layout.kernel, layout.acpi, tcg, cc, low]

@@ -79,14 +79,25 @@ impl ZeroPage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launch::boot::Contents;
     use crate::launch::boot::header::tests::setup;
     use crate::launch::plan::tests::plan;
+    use attestation::journal::TpmInterface;
 
     #[test]
     fn the_kernel_is_told_where_everything_is() {
         let header = SetupHeader::parse(&setup(0x80_0000)).unwrap();
         let plan = plan(0x2000_0000, 0x4000_0000, 64 << 20).unwrap();
-        let layout = Layout::new(plan.l2(), &header, 0x80_0000, 600 << 20).unwrap();
+        let layout = Layout::new(
+            plan.l2(),
+            &Contents {
+                header: &header,
+                code_length: 0x80_0000,
+                initrd_length: 600 << 20,
+                interface: TpmInterface::Fifo,
+            },
+        )
+        .unwrap();
         let page = zero_page(&header, &layout);
         let u32_at =
             |at: usize| u64::from(u32::from_le_bytes(page[at..at + 4].try_into().unwrap()));

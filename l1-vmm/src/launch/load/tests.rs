@@ -98,6 +98,7 @@ fn launch(host: &Host) -> (Result<LoadedGuest, LoadError>, Memory) {
                 &memory,
                 &Choices {
                     banks: PcrBanks::ALL,
+                    interface: TpmInterface::Fifo,
                     pci: None,
                     processors: 1,
                     hashing: &Stopwatch::new(|| 0),

@@ -2,7 +2,7 @@
 
 use crate::Setup;
 use anyhow::{Context, Result, ensure};
-use attestation::journal::PcrMirror;
+use attestation::journal::{PcrMirror, TpmInterface};
 use attestation::pcr::PcrBanks;
 use prediction::{Configuration, Description, Terms, predict};
 use simulator::{BootFiles, Window, td_ram};
@@ -199,6 +199,7 @@ pub(super) fn policy(
         banks: PcrBanks::DEFAULT,
     })?;
     let terms = Terms {
+        interface: TpmInterface::Fifo,
         mirror: PcrMirror::Summary,
         processors: Some(setup.processors),
         quote_required: true,

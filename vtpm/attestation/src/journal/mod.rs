@@ -54,6 +54,41 @@ impl Mode {
     }
 }
 
+/// The registers that the TPM has in front of it (PTP 1.05, "Interface Identifier").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TpmInterface {
+    /// FIFO, which TIS drivers use.
+    #[default]
+    Fifo,
+    /// Command response buffer.
+    Crb,
+}
+
+impl TpmInterface {
+    /// As `start` and a policy file have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fifo => "PTP FIFO",
+            Self::Crb => "PTP CRB",
+        }
+    }
+
+    /// As the host's option has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Fifo => "fifo",
+            Self::Crb => "crb",
+        }
+    }
+
+    /// The interface of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Fifo, Self::Crb]
+            .into_iter()
+            .find(|interface| interface.word() == word)
+    }
+}
+
 /// How changes of PCRs are recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PcrMirror {

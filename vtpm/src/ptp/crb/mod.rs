@@ -13,6 +13,7 @@ mod conformance;
 
 use alloc::boxed::Box;
 
+use attestation::journal::TpmInterface;
 use tcg_defs::ptp::crb as offset;
 use tcg_defs::ptp::{BASE, LOCALITY_SIZE};
 
@@ -26,7 +27,7 @@ use super::window::{Place, Written};
 use crate::{Engine, Locality};
 
 /// The interface by InterfaceType and InterfaceVersion of TPM_CRB_INTF_ID_x: what the journal's `start` calls it.
-pub const NAME: &str = "PTP CRB";
+pub const NAME: &str = TpmInterface::Crb.name();
 
 // PTP 1.05, "TPM_CRB_INTF_ID_x": CRB interface, version 1.
 const _: () = assert!(CRB_ID.interface_type() == 1 && CRB_ID.interface_version() == 1);

@@ -5,6 +5,7 @@ pub mod bits;
 mod interrupts;
 mod transfer;
 
+use attestation::journal::TpmInterface;
 use tcg_defs::ptp::fifo as offset;
 
 use self::bits::{Access, Status};
@@ -18,7 +19,7 @@ use crate::{Engine, Locality};
 
 /// The interface by InterfaceType and InterfaceVersion of TPM_INTERFACE_ID_x: what the journal's `start`
 /// calls it.
-pub const NAME: &str = "PTP FIFO";
+pub const NAME: &str = TpmInterface::Fifo.name();
 
 // PTP 1.05, "TPM_INTERFACE_ID_x": FIFO interface as defined in PTP, version 0.
 const _: () = assert!(FIFO_ID.interface_type() == 0 && FIFO_ID.interface_version() == 0);
