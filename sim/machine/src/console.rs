@@ -3,11 +3,9 @@
 
 use core::fmt::{self, Write};
 
+use crate::arch::clock::ticks_per_millisecond;
 use crate::arch::cpu::rdtsc;
 use crate::arch::port::Port;
-
-/// TSC ticks a microsecond, under `-icount shift=0`.
-const TICKS_PER_MICROSECOND: u64 = 1000;
 
 /// The debug console. Writing cannot fail.
 struct DebugConsole;
@@ -23,7 +21,7 @@ impl Write for DebugConsole {
 
 /// Prints a line, stamped, with who says it.
 pub(crate) fn line(speaker: &str, text: fmt::Arguments<'_>) {
-    let now = rdtsc() / TICKS_PER_MICROSECOND;
+    let now = (u128::from(rdtsc()) * 1000 / u128::from(ticks_per_millisecond())) as u64;
     let (seconds, fraction) = (now / 1_000_000, now % 1_000_000);
     _ = writeln!(
         DebugConsole,

@@ -90,7 +90,10 @@ fn run(boot: &BootInformation, heap_end: u64) -> Result<bool, String> {
     unsafe { arch::memory::declare(td_and_host_memory(boot, heap_end)) };
     arch::cpu::enable_xsave();
     arch::interrupts::start();
-    let hardware = Hardware::start(options.gpaw.shared_bit(), options.cpuid);
+    let mut hardware = Hardware::start(options.gpaw.shared_bit(), options.cpuid);
+    if options.threads {
+        hardware.start_runners(options.vcpus.into());
+    }
 
     if let Some(test) = &options.test {
         return Ok(micro::run(test, &options, frames, hardware));

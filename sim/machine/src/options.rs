@@ -251,6 +251,10 @@ pub(crate) struct Options {
     pub(crate) l2_vms: u8,
     /// `vcpus=N`: MAX_VCPUS, and how many the host creates.
     pub(crate) vcpus: u16,
+    /// `threads=1`: each virtual processor has a processor of the machine's, and all run at once.
+    pub(crate) threads: bool,
+    /// An option is there that needs turns.
+    has_turns: bool,
     /// `schedule=SEED:MOST`: random lengths of their turns.
     pub(crate) schedule: Option<Schedule>,
     /// `first=INDEX`: the host runs this virtual processor before number 0, until it waits, ends the run or has had its
@@ -316,6 +320,8 @@ impl Default for Options {
             window: Window::Accepted,
             l2_vms: 1,
             vcpus: 1,
+            threads: false,
+            has_turns: false,
             schedule: None,
             first: None,
             apic_ids: Vec::new(),
@@ -364,6 +370,12 @@ impl Options {
             options
                 .set(word)
                 .ok_or_else(|| BadOption(word.to_string()))?;
+            options.has_turns |= needs_turns(word);
+        }
+        let most = crate::hardware::runners::MOST;
+        if options.threads && (options.has_turns || usize::from(options.vcpus) > most) {
+            let what = "threads=1, with what only turns have or too many virtual processors";
+            return Err(BadOption(what.to_string()));
         }
         Ok(options)
     }
@@ -392,6 +404,7 @@ impl Options {
                 let vcpus = number(value)?.try_into().ok();
                 self.vcpus = vcpus.filter(|&vcpus| vcpus != 0)?;
             }
+            "threads" => self.threads = number(value)? != 0,
             "schedule" => self.schedule = Some(Schedule::parse(value)?),
             "first" => self.first = Some(number(value)?.try_into().ok()?),
             "apic-ids" => {
@@ -454,6 +467,18 @@ impl Options {
             _ => return None,
         }
         Some(())
+    }
+}
+
+/// Whether an option is about turns, or the order of what several virtual processors do.
+fn needs_turns(word: &str) -> bool {
+    const FAULTS: [&str; 4] = ["hold:", "vp-stall:", "vp-stop:", "vp-never:"];
+    match word.split_once('=') {
+        Some(("schedule" | "first" | "test", _)) => true,
+        Some(("fault", faults)) => faults
+            .split(',')
+            .any(|fault| FAULTS.iter().any(|name| fault.starts_with(name))),
+        _ => false,
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Clock {
     Paced,
     /// The host's: of several processors of QEMU's, which starve each other where instructions are counted.
     Host,
+    /// The host's, and each of QEMU's processors has a thread of the host's: no two runs are the same.
+    Threads,
 }
 
 /// What boots.
@@ -59,13 +61,17 @@ pub(crate) fn command(cpu: &str, memory_mib: u64, clock: Clock, seed: u32) -> Co
     let icount = match clock {
         Clock::Counted => Some("shift=0,sleep=off"),
         Clock::Paced => Some("shift=0,sleep=on"),
-        Clock::Host => None,
+        Clock::Host | Clock::Threads => None,
+    };
+    let accelerator = match clock {
+        Clock::Threads => "tcg,thread=multi",
+        // One thread, as where instructions are counted.
+        _ => "tcg,thread=single",
     };
     let mut command = Command::new("qemu-system-x86_64");
     command
         .args(["-machine", "q35", "-cpu", cpu])
-        // One thread, as where instructions are counted.
-        .args(["-accel", "tcg,thread=single"])
+        .args(["-accel", accelerator])
         .args(["-m", &memory_mib.to_string()])
         .args(["-bios", "/usr/share/qemu/qboot.rom"])
         .args([

@@ -81,8 +81,8 @@ impl Simulation<'_> {
         };
         let memory_mib = ram::machine_mib(self.memory_mib, pack.len())?;
         let clock = match self.devices.hear_the_outside() {
-            true => Clock::Paced,
-            false => self.clock,
+            true if self.clock != Clock::Threads => Clock::Paced,
+            _ => self.clock,
         };
         let mut command = qemu::command(cpu, memory_mib, clock, self.seed);
         if let Some(path) = self.memory_file {
@@ -98,6 +98,12 @@ impl Simulation<'_> {
             self.memory_mib,
             self.processors
         );
+        if clock == Clock::Threads {
+            // One for the module and the host role, and one for each virtual processor.
+            let count = self.processors + 1;
+            command.args(["-smp", &format!("{count},sockets={count}")]);
+            append.push_str(" threads=1");
+        }
         // Held until the run has ended.
         let _devices = self.devices.attach(&mut command, &mut append)?;
         let mrconfigid = self.mrconfigid()?;

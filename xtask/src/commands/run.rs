@@ -103,6 +103,10 @@ pub(crate) struct Options {
     /// How many processors the TD has, and L2 with it: 1 to 16.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
     cpus: u32,
+    /// Give each of the TD's processors a thread of the host's: they run at the same time, nothing is counted, and no two runs
+    /// are the same.
+    #[arg(long, conflicts_with = "attest")]
+    threads: bool,
     /// Launch through this finished td-shim image instead of the built-in shim.
     #[arg(long, value_name = "IMAGE")]
     td_shim: Option<PathBuf>,
@@ -297,10 +301,13 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
     simulator_options.extend(options.devices().as_deref().map(devices_option));
     simulator_options.extend(options.quote.as_ref().map(|quote| format!("quote={quote}")));
     simulator_options.extend(options.simulator_options.iter().cloned());
-    let (clock, console) = if options.shell {
-        (Clock::Paced, Console::Terminal)
-    } else {
-        (Clock::Counted, Console::Kept)
+    let (clock, console) = match options.shell {
+        true => (Clock::Paced, Console::Terminal),
+        false => (Clock::Counted, Console::Kept),
+    };
+    let clock = match options.threads {
+        true => Clock::Threads,
+        false => clock,
     };
     Simulation {
         image: setup.firmware.image(options.window),

@@ -71,6 +71,30 @@ pvh_start:
   .byte 0xea
   .long boot_start64
   .word 0x8
+
+// A further processor, in protected mode on the descriptors of its real-mode start (`super::runner`).
+.globl runner_start32
+runner_start32:
+  mov ax, 0x10
+  mov ds, ax
+  mov es, ax
+  mov ss, ax
+  mov eax, [runner_cr4]
+  mov cr4, eax
+  mov eax, [runner_cr3]
+  mov cr3, eax
+  mov ecx, 0xc0000080
+  rdmsr
+  or eax, 0x900
+  wrmsr
+  mov eax, cr0
+  and eax, 0x9ffffffb
+  or eax, 0x80010023
+  mov cr0, eax
+  lgdt [boot_gdt_pointer]
+  .byte 0xea
+  .long runner_start64
+  .word 0x8
 .p2align 2
 boot_gdt_pointer:
   .word boot_gdt_end - boot_gdt - 1
@@ -92,6 +116,20 @@ boot_start64:
 4:
   hlt
   jmp 4b
+runner_start64:
+  mov ax, 0x10
+  mov ds, ax
+  mov es, ax
+  mov ss, ax
+  xor eax, eax
+  mov fs, ax
+  mov gs, ax
+  mov rsp, [runner_stack]
+  xor ebp, ebp
+  call {runner}
+5:
+  hlt
+  jmp 5b
 
 .section .rodata
 .p2align 4
@@ -102,6 +140,13 @@ boot_gdt:
 boot_gdt_end:
 
 .section .bss
+.p2align 3
+.globl runner_cr3
+runner_cr3: .skip 8
+.globl runner_cr4
+runner_cr4: .skip 8
+.globl runner_stack
+runner_stack: .skip 8
 .p2align 12
 boot_pml5: .skip 4096
 boot_pml4: .skip 4096
@@ -111,4 +156,5 @@ boot_stack_top:
 .text
 "#,
     main = sym crate::main,
+    runner = sym crate::hardware::runners::main,
 );

@@ -121,11 +121,19 @@ pub(crate) fn set_xcr0(value: u64) -> bool {
     true
 }
 
+/// CR3 and CR4.
+pub(crate) fn paging() -> (u64, u64) {
+    let (cr3, cr4): (u64, u64);
+    // SAFETY: reads without effects.
+    unsafe {
+        asm!("mov {}, cr3", "mov {}, cr4", out(reg) cr3, out(reg) cr4, options(nomem, nostack));
+    }
+    (cr3, cr4)
+}
+
 /// Levels of the paging in use, and so of every nested page table.
 pub(crate) fn paging_levels() -> u32 {
-    let cr4: u64;
-    // SAFETY: a read without effects.
-    unsafe { asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack)) };
+    let (_, cr4) = paging();
     if cr4 & 1 << 12 != 0 { 5 } else { 4 }
 }
 

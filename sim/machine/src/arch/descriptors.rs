@@ -4,6 +4,8 @@
 use core::arch::{asm, naked_asm};
 use core::cell::UnsafeCell;
 
+use alloc::boxed::Box;
+
 const STACK: usize = 0x8000;
 const VECTORS: usize = 256;
 
@@ -30,23 +32,27 @@ struct Tables {
 #[repr(transparent)]
 struct Descriptors(UnsafeCell<Tables>);
 
-// SAFETY: there is one processor, and `install` is the only code that takes a reference.
+// SAFETY: `install`, which the first processor calls once, is the only code that takes a reference.
 unsafe impl Sync for Descriptors {}
 
-static DESCRIPTORS: Descriptors = Descriptors(UnsafeCell::new(Tables {
-    gdt: [0; 5],
-    tss: TaskState {
-        _reserved0: 0,
-        rsp: [0; 3],
-        _reserved1: 0,
-        ist: [0; 7],
-        _reserved2: [0; 5],
-        io_map_base: 0,
-    },
-    idt: [[0; 2]; VECTORS],
-    exception_stack: [0; STACK],
-    interrupt_stack: [0; STACK],
-}));
+static DESCRIPTORS: Descriptors = Descriptors(UnsafeCell::new(Tables::EMPTY));
+
+impl Tables {
+    const EMPTY: Self = Self {
+        gdt: [0; 5],
+        tss: TaskState {
+            _reserved0: 0,
+            rsp: [0; 3],
+            _reserved1: 0,
+            ist: [0; 7],
+            _reserved2: [0; 5],
+            io_map_base: 0,
+        },
+        idt: [[0; 2]; VECTORS],
+        exception_stack: [0; STACK],
+        interrupt_stack: [0; STACK],
+    };
+}
 
 const CODE: u64 = 0x8;
 const TASK: u16 = 0x18;
@@ -57,11 +63,19 @@ struct TablePointer {
     base: u64,
 }
 
-/// Loads GDT, TSS and IDT. Called once, before anything can trap.
+/// Loads GDT, TSS and IDT of the first processor. Called once, before anything can trap.
 pub(crate) fn install() {
     let tables = DESCRIPTORS.0.get();
-    // SAFETY: called once, at start, by the only processor: nothing else refers to the tables.
-    let tables = unsafe { &mut *tables };
+    // SAFETY: called once, at start, by the only processor that runs: nothing else refers to the tables.
+    load(unsafe { &mut *tables });
+}
+
+/// Loads GDT, TSS and IDT of a further processor, which keeps them for ever.
+pub(crate) fn install_more() {
+    load(Box::leak(Box::new(Tables::EMPTY)));
+}
+
+fn load(tables: &'static mut Tables) {
     let exception_top = tables.exception_stack.as_ptr_range().end as u64 & !15;
     let interrupt_top = tables.interrupt_stack.as_ptr_range().end as u64 & !15;
     tables.tss.ist[0] = exception_top;
@@ -96,7 +110,7 @@ pub(crate) fn install() {
         limit: (size_of_val(&tables.idt) - 1) as u16,
         base: tables.idt.as_ptr() as u64,
     };
-    // SAFETY: the tables are static and complete; the segment selectors in use (8 and 16) keep
+    // SAFETY: the tables are for ever and complete; the segment selectors in use (8 and 16) keep
     // their meaning.
     unsafe {
         asm!("lgdt [{}]", "lidt [{}]", "ltr {:x}", in(reg) &gdt, in(reg) &idt, in(reg) TASK);

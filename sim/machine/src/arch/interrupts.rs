@@ -6,6 +6,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use super::clock;
 use super::cpu::rdtsc;
 use super::memory::Mmio;
 use super::port::Port;
@@ -15,6 +16,8 @@ const SERIAL_VECTOR: u8 = 0x33;
 const UART_VECTOR: u8 = 0x34;
 /// Of the processor to itself.
 const SELF_VECTOR: u8 = 0x35;
+/// Of one processor to another: there is something to do, or to see.
+const CALL_VECTOR: u8 = 0x36;
 const SPURIOUS_VECTOR: u8 = 0xFF;
 /// The first vector of messages of QEMU's devices.
 const MESSAGE_VECTOR: u8 = 0x40;
@@ -37,13 +40,18 @@ mod local_apic {
     pub(super) const EOI: u64 = 0xB0;
     pub(super) const SPURIOUS: u64 = 0xF0;
     pub(super) const INTERRUPT_COMMAND: u64 = 0x300;
+    pub(super) const INTERRUPT_COMMAND_HIGH: u64 = 0x310;
     pub(super) const LVT_TIMER: u64 = 0x320;
     pub(super) const INITIAL_COUNT: u64 = 0x380;
+    pub(super) const CURRENT_COUNT: u64 = 0x390;
     pub(super) const DIVIDE: u64 = 0x3E0;
     /// Divide by 1.
     pub(super) const DIVIDE_BY_1: u32 = 0xB;
     /// Interrupt command: fixed, edge, to this processor.
     pub(super) const TO_SELF: u32 = 1 << 18;
+    /// Interrupt command: INIT, and a start at a page below 1 MiB.
+    pub(super) const INIT: u32 = 0x4500;
+    pub(super) const START_UP: u32 = 0x4600;
 }
 
 const TIMER: u8 = 1;
@@ -96,7 +104,7 @@ pub(super) fn taken(vector: u8) {
         MESSAGE_VECTOR..=MESSAGE_VECTOR_LAST => {
             NOTED_MESSAGES.fetch_or(1 << (vector - MESSAGE_VECTOR), Ordering::Relaxed);
         }
-        SELF_VECTOR => {}
+        SELF_VECTOR | CALL_VECTOR => {}
         SPURIOUS_VECTOR => return,
         _ => panic!("interrupt {vector:#x} has no source here"),
     }
@@ -107,6 +115,27 @@ pub(super) fn taken(vector: u8) {
 pub(crate) fn end_next_run() {
     let command = local_apic::TO_SELF | u32::from(SELF_VECTOR);
     LOCAL_APIC.write32(local_apic::INTERRUPT_COMMAND, command);
+}
+
+/// Switches the local APIC of a further processor on.
+pub(crate) fn start_more() {
+    LOCAL_APIC.write32(local_apic::SPURIOUS, 0x100 | u32::from(SPURIOUS_VECTOR));
+}
+
+fn send(apic_id: u8, command: u32) {
+    LOCAL_APIC.write32(local_apic::INTERRUPT_COMMAND_HIGH, u32::from(apic_id) << 24);
+    LOCAL_APIC.write32(local_apic::INTERRUPT_COMMAND, command);
+}
+
+/// Interrupts another processor: its VM's run ends, or its wait.
+pub(crate) fn call(apic_id: u8) {
+    send(apic_id, CALL_VECTOR.into());
+}
+
+/// Starts another processor in real mode at a page below 1 MiB (SDM volume 3, "MP Initialization Protocol").
+pub(crate) fn start_processor(apic_id: u8, page: u8) {
+    send(apic_id, local_apic::INIT);
+    send(apic_id, local_apic::START_UP | u32::from(page));
 }
 
 /// Address and data of a message, below [`MESSAGES`] (SDM volume 3, "Message Signalled Interrupts").
@@ -132,6 +161,18 @@ pub(crate) fn wait() -> Noted {
     noted()
 }
 
+/// Takes what is pending on a processor that others only call.
+pub(crate) fn take_calls() {
+    // SAFETY: as in `take`.
+    unsafe { asm!("sti", "nop", "nop", "cli", clobber_abi("sysv64")) };
+}
+
+/// Such a processor sleeps until it is called.
+pub(crate) fn rest() {
+    // SAFETY: as in `wait`.
+    unsafe { asm!("sti", "hlt", "cli", clobber_abi("sysv64")) };
+}
+
 fn noted() -> Noted {
     let noted = NOTED.swap(0, Ordering::Relaxed);
     Noted {
@@ -142,15 +183,32 @@ fn noted() -> Noted {
     }
 }
 
+/// Measures the TSC against the timer, which QEMU counts in nanoseconds: TSC ticks a millisecond.
+pub(crate) fn measure_tsc() -> u64 {
+    const NANOSECONDS: u32 = 50_000_000;
+    LOCAL_APIC.write32(local_apic::INITIAL_COUNT, u32::MAX);
+    let (count, start) = (LOCAL_APIC.read32(local_apic::CURRENT_COUNT), rdtsc());
+    loop {
+        let (now, end) = (LOCAL_APIC.read32(local_apic::CURRENT_COUNT), rdtsc());
+        let passed = count.saturating_sub(now);
+        if passed >= NANOSECONDS {
+            LOCAL_APIC.write32(local_apic::INITIAL_COUNT, 0);
+            return (end - start) * 1_000_000 / u64::from(passed);
+        }
+    }
+}
+
 /// Arms the timer for a TSC value, or disarms it. The interrupt may come early if the deadline is
 /// more than four seconds away.
 ///
-/// QEMU counts the timer in nanoseconds; `-icount shift=0` makes that the TSC's unit.
+/// QEMU counts the timer in nanoseconds.
 pub(crate) fn set_timer(deadline: Option<u64>) {
     let count = match deadline {
         None => 0,
         Some(deadline) => deadline
             .saturating_sub(rdtsc())
+            .saturating_mul(clock::USUAL)
+            .div_ceil(clock::ticks_per_millisecond())
             .clamp(1, u64::from(u32::MAX)) as u32,
     };
     LOCAL_APIC.write32(local_apic::INITIAL_COUNT, count);

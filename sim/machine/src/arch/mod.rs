@@ -2,6 +2,7 @@
 //! nothing else. What the modules offer is safe to use from the rest of the program.
 
 mod boot;
+pub(crate) mod clock;
 pub(crate) mod cpu;
 pub(crate) mod descriptors;
 pub(crate) mod interrupts;

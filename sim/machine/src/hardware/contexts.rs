@@ -16,12 +16,12 @@ pub(super) struct Context {
     /// RDMSR of EFER is to look like one that ends no run.
     pub(super) efer_reads: [bool; VMS],
     /// While it is kept: the SSE registers, what stays in the processor, the module's deadline, the profile's interval.
-    kept: Kept,
+    pub(super) kept: Kept,
 }
 
-struct Kept {
-    sse: Box<SseState>,
-    processor: ProcessorState,
+pub(super) struct Kept {
+    pub(super) sse: Box<SseState>,
+    pub(super) processor: ProcessorState,
     deadline: Option<u64>,
     interval: Option<Interval>,
 }
@@ -40,6 +40,11 @@ impl Context {
             },
         }
     }
+
+    /// The module's deadline, while the context is kept.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.kept.deadline
+    }
 }
 
 impl Hardware {
@@ -47,6 +52,36 @@ impl Hardware {
     pub(super) fn turn_to(&mut self, vcpu: u32) {
         let next = self.parked.remove(&vcpu);
         let next = next.unwrap_or_else(|| Box::new(Context::new()));
+        let before = self.exchange(next);
+        if self.is_given_out {
+            self.spare = Some(before);
+        } else {
+            self.parked.insert(self.vcpu, before);
+        }
+        self.is_given_out = false;
+        self.vcpu = vcpu;
+    }
+
+    /// Takes the context of the virtual processor that was taken up out of the machine.
+    pub(super) fn give_out(&mut self) -> Box<Context> {
+        let nobody = self.spare.take();
+        let nobody = nobody.unwrap_or_else(|| Box::new(Context::new()));
+        self.is_given_out = true;
+        self.exchange(nobody)
+    }
+
+    /// Has a context back that was given out.
+    pub(super) fn have_back(&mut self, vcpu: u32, context: Box<Context>) {
+        if self.is_given_out && vcpu == self.vcpu {
+            self.spare = Some(self.exchange(context));
+            self.is_given_out = false;
+        } else {
+            self.parked.insert(vcpu, context);
+        }
+    }
+
+    /// Puts another context into the machine.
+    fn exchange(&mut self, next: Box<Context>) -> Box<Context> {
         self.store_pat();
         let pause_yields = self.context.machines[0].pause_yields();
         let mut before = core::mem::replace(&mut self.context, next);
@@ -59,8 +94,7 @@ impl Hardware {
             core::mem::swap(deadline, &mut kept.deadline);
             self.profile.swap_interval(&mut kept.interval);
         }
-        self.parked.insert(self.vcpu, before);
-        self.vcpu = vcpu;
         self.set_pause_yields(pause_yields);
+        before
     }
 }

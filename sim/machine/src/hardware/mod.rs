@@ -5,6 +5,7 @@
 
 mod contexts;
 mod registers;
+pub(crate) mod runners;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::profile::Profile;
 use crate::svm::Processor;
 use crate::svm::nested_paging::{Access, NestedPaging};
 use contexts::Context;
+use runners::Out;
 
 /// L1 and three L2 VMs.
 const VMS: usize = 4;
@@ -65,6 +67,15 @@ pub(crate) struct Hardware {
     vcpu: u32,
     /// Of the others.
     parked: BTreeMap<u32, Box<Context>>,
+    /// The runners run the VMs, and those of these virtual processors they run now.
+    parallel: bool,
+    out: BTreeMap<u32, Out>,
+    /// The context of `vcpu` was given out: `context` is nobody's, as this is while it was not.
+    is_given_out: bool,
+    spare: Option<Box<Context>>,
+    /// How often the nested page tables were changed, and whether they were during the run that was taken back last.
+    changes: u64,
+    changed_since: bool,
     /// Of each VM, whichever virtual processor runs it.
     paging: [NestedPaging; VMS],
     /// The VM whose IA32_PAT is in the register: QEMU's VMRUN does not switch it.
@@ -101,6 +112,12 @@ impl Hardware {
             context: Box::new(Context::new()),
             vcpu: 0,
             parked: BTreeMap::new(),
+            parallel: false,
+            out: BTreeMap::new(),
+            is_given_out: false,
+            spare: None,
+            changes: 0,
+            changed_since: false,
             paging: [(); VMS].map(|()| NestedPaging::new(levels)),
             pat_owner: None,
             shared: BTreeMap::new(),
@@ -165,20 +182,41 @@ impl Hardware {
                     self.set_deadline(Timer::Turn, Some(0));
                     return HardwareExit::Interrupt.into();
                 }
-                HardwareExit::ReadMsr
-                    if self.context.efer_reads[index(vm)] && machine.general(1) as u32 == EFER =>
-                {
-                    // RDMSR is two bytes.
-                    let value = machine.control_registers.efer;
-                    machine.set_general(0, value & u64::from(u32::MAX));
-                    machine.set_general(2, value >> 32);
-                    machine.state().rip += 2;
-                    continue;
-                }
+                exit if self.is_served(vm, &exit) => continue,
                 _ => {}
             }
             return ended.exited;
         }
+    }
+
+    /// Answers RDMSR of EFER where that is to look like one that ends no run, and whether it was one.
+    fn is_served(&mut self, vm: Vm, exit: &HardwareExit) -> bool {
+        let machine = &mut self.context.machines[index(vm)];
+        let served = *exit == HardwareExit::ReadMsr
+            && self.context.efer_reads[index(vm)]
+            && machine.general(1) as u32 == EFER;
+        if served {
+            // RDMSR is two bytes.
+            let value = machine.control_registers.efer;
+            machine.set_general(0, value & u64::from(u32::MAX));
+            machine.set_general(2, value >> 32);
+            machine.state().rip += 2;
+        }
+        served
+    }
+
+    /// Takes the interrupts that are pending on this processor.
+    pub(crate) fn take_pending(&mut self) {
+        self.note(interrupts::take());
+    }
+
+    /// The tables of a VM, for a change there. No run goes on that may know what it takes away.
+    fn tables_to_change(&mut self, machine: usize, gpa: u64, level: u32) -> &mut NestedPaging {
+        self.changes += 1;
+        if self.parallel && self.paging[machine].is_in_use(gpa, level) {
+            self.stop();
+        }
+        &mut self.paging[machine]
     }
 
     /// Waits for an interrupt while no VM can run.
@@ -216,7 +254,8 @@ impl Hardware {
     }
 
     fn next_deadline(&self) -> Option<u64> {
-        self.deadlines.iter().flatten().copied().min()
+        let out = self.out.values().filter_map(|out| out.deadline);
+        self.deadlines.iter().flatten().copied().chain(out).min()
     }
 
     fn expired(&self) -> bool {
@@ -280,9 +319,11 @@ impl Hardware {
     pub(crate) fn unshare(&mut self, gpa: u64) {
         if let Some(page) = self.shared.remove(&gpa) {
             let shared_gpa = gpa | self.shared_bit;
-            for (paging, mapped) in self.paging.iter_mut().zip(self.shared_mapped) {
-                if mapped {
-                    paging.unmap(shared_gpa, level_number(page.level));
+            let level = level_number(page.level);
+            for machine in 0..VMS {
+                if self.shared_mapped[machine] {
+                    self.tables_to_change(machine, shared_gpa, level)
+                        .unmap(shared_gpa, level);
                 }
             }
         }
@@ -304,15 +345,17 @@ impl Hardware {
             if allowed {
                 self.map_shared(machine, gpa, page);
             } else {
-                self.paging[machine].unmap(gpa | self.shared_bit, level_number(page.level));
+                let (gpa, level) = (gpa | self.shared_bit, level_number(page.level));
+                self.tables_to_change(machine, gpa, level).unmap(gpa, level);
             }
         }
     }
 
     fn map_shared(&mut self, machine: usize, gpa: u64, page: SharedPage) {
-        self.paging[machine].map(
-            gpa | self.shared_bit,
-            level_number(page.level),
+        let (gpa, level) = (gpa | self.shared_bit, level_number(page.level));
+        self.tables_to_change(machine, gpa, level).map(
+            gpa,
+            level,
             page.hpa,
             Access {
                 write: true,
@@ -341,9 +384,9 @@ impl Platform for Hardware {
     }
 
     fn map(&mut self, vm: Vm, gpa: u64, level: PageLevel, hpa: u64, permissions: Permissions) {
-        let paging = &mut self.paging[index(vm)];
         let size = level.size();
         assert!(memory::is_ram(hpa, size), "no memory at {hpa:#x} to map");
+        let paging = self.tables_to_change(index(vm), gpa, level_number(level));
         if permissions.read {
             let access = Access {
                 write: permissions.write,
@@ -356,7 +399,9 @@ impl Platform for Hardware {
     }
 
     fn unmap(&mut self, vm: Vm, gpa: u64, level: PageLevel) {
-        self.paging[index(vm)].unmap(gpa, level_number(level));
+        let level = level_number(level);
+        self.tables_to_change(index(vm), gpa, level)
+            .unmap(gpa, level);
     }
 
     fn shared_page(&mut self, gpa: u64) -> Option<u64> {

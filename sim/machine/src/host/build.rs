@@ -15,7 +15,7 @@ use tdx_module::{Module, TdParams};
 
 use super::hostile;
 use super::memory::{MemoryError, TdMemory};
-use crate::arch::memory;
+use crate::arch::{clock, memory};
 use crate::hardware::Hardware;
 use crate::options::{Options, Unmeasured, Window};
 use crate::pack::File;
@@ -37,6 +37,7 @@ pub(crate) fn parameters(options: &Options) -> TdParams {
         num_l2_vms: options.l2_vms,
         max_vcpus: options.vcpus,
         mrconfigid: options.mrconfigid,
+        tsc_frequency: clock::frequency(),
         ..TdParams::default()
     };
     match options.gpaw {

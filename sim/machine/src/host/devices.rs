@@ -17,6 +17,7 @@ use virtio_host::{
 use super::assigned::AssignedFunctions;
 use super::memory::TdMemory;
 use super::{End, Host};
+use crate::arch::clock::ticks_per_millisecond;
 use crate::arch::cpu::rdtsc;
 use crate::arch::memory::{self, DeviceMemory};
 use crate::arch::pci::Window;
@@ -270,8 +271,8 @@ impl Host {
         if nanoseconds == 0 {
             return;
         }
-        // A tick is a nanosecond.
-        let until = rdtsc().saturating_add(nanoseconds);
+        let ticks = nanoseconds.saturating_mul(ticks_per_millisecond()) / 1_000_000;
+        let until = rdtsc().saturating_add(ticks);
         self.hardware.set_deadline(Timer::Device, Some(until));
         while rdtsc() < until {
             self.hardware.wait();

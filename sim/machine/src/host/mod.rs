@@ -19,6 +19,7 @@ mod io_apic;
 mod local_apic;
 pub(crate) mod memory;
 mod pace;
+mod parallel;
 mod pending_interrupts;
 mod ports;
 mod quote;
@@ -34,6 +35,7 @@ use tdx_defs::tdg;
 use tdx_module::platform::Register;
 use tdx_module::{Action, Configuration, HardwareExit, Module, Platform, TdExit, Vm, VpEnterInput};
 
+use crate::arch::clock::ticks_per_millisecond;
 use crate::arch::cpu::rdtsc;
 use crate::console::say;
 use crate::hardware::{Hardware, Timer};
@@ -50,8 +52,6 @@ use quote::QuoteService;
 use tdvmcall::Served;
 use virtual_processors::{Inside, VirtualProcessors};
 
-/// TSC ticks a millisecond, under `-icount shift=0`.
-const TICKS_PER_MILLISECOND: u64 = 1_000_000;
 /// TDX_HOST_PRIORITY_BUSY_TIMEOUT, the upper half of a status.
 const HOST_PRIORITY_BUSY_TIMEOUT: u64 = 0x9000_0205;
 /// Basic exit reasons of a TD exit (SDM volume 3, appendix C).
@@ -167,7 +167,7 @@ impl Host {
                     times,
                     microseconds,
                 } => {
-                    let ticks = microseconds.saturating_mul(TICKS_PER_MILLISECOND / 1000);
+                    let ticks = microseconds.saturating_mul(ticks_per_millisecond() / 1000);
                     self.module.faults().host_priority(leaf, times, ticks);
                 }
                 Fault::Interrupt { leaf, times } => self.module.faults().interrupt(leaf, times),
@@ -191,15 +191,24 @@ impl Host {
             return end;
         }
         self.restart_watchdog();
+        if self.options.threads {
+            return self.run_in_parallel();
+        }
         self.run_virtual_processors()
     }
 
     /// TDH.VP.ENTER, up to the TD exit; none if the virtual processor stays inside the module meanwhile.
     fn enter(&mut self, input: VpEnterInput) -> Result<Option<TdExit>, End> {
+        // Of a run that a runner has carried out.
+        let mut ended = None;
         let mut action = match self.processors.take_inside() {
             None => self.module.tdh_vp_enter(&mut self.hardware, input),
             Some(Inside::Held) => self.module.finish_held(&mut self.hardware),
             Some(Inside::Finished(action)) => action,
+            Some(Inside::Running(vm)) => {
+                ended = self.hardware.ended(vm);
+                Action::Run(vm)
+            }
         };
         loop {
             let vm = match action {
@@ -211,7 +220,10 @@ impl Host {
                 }
             };
             let first = self.hardware.profile.first_l2_entry.is_none();
-            let exited = self.hardware.run(vm);
+            let Some(exited) = ended.take().or_else(|| self.hardware.begin(vm)) else {
+                self.ran_out(vm);
+                return Ok(None);
+            };
             self.poll()?;
             if let Vm::L2(_) = vm {
                 if first && self.options.test.is_none() {
@@ -329,7 +341,7 @@ impl Host {
         if self.options.watchdog != 0 {
             // The virtual processors share the time.
             let limit = self.options.watchdog * u64::from(self.options.vcpus);
-            let limit = limit.saturating_mul(TICKS_PER_MILLISECOND);
+            let limit = limit.saturating_mul(ticks_per_millisecond());
             self.hardware
                 .set_deadline(Timer::Watchdog, Some(rdtsc().saturating_add(limit)));
         }

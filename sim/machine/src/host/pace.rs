@@ -1,6 +1,6 @@
 //! When a host that misbehaves lets a virtual processor run.
 
-use super::TICKS_PER_MILLISECOND;
+use crate::arch::clock::ticks_per_millisecond;
 use crate::options::Fault;
 
 /// When the host lets one run.
@@ -28,14 +28,14 @@ impl Pace {
                 index: stalled,
                 milliseconds,
             } if stalled == index => Some(Self::Stalls {
-                every: milliseconds.saturating_mul(TICKS_PER_MILLISECOND),
+                every: milliseconds.saturating_mul(ticks_per_millisecond()),
                 until: 0,
             }),
             Fault::ProcessorStops {
                 index: stopped,
                 milliseconds,
             } if stopped == index => Some(Self::Stops {
-                at: milliseconds.saturating_mul(TICKS_PER_MILLISECOND),
+                at: milliseconds.saturating_mul(ticks_per_millisecond()),
             }),
             Fault::ProcessorNeverRuns { index: never } if never == index => Some(Self::Never),
             _ => None,

@@ -15,7 +15,8 @@ use tdx_defs::quote::TdQuoteBody;
 use tdx_defs::report::TdReport;
 use zerocopy::FromBytes;
 
-use super::{Host, TICKS_PER_MILLISECOND};
+use super::Host;
+use crate::arch::clock::ticks_per_millisecond;
 use crate::arch::cpu::rdtsc;
 use crate::arch::memory;
 use crate::console::say;
@@ -27,8 +28,8 @@ const PAGE: u64 = get_quote::ALIGNMENT;
 const LARGEST_BUFFER: u64 = 128 << 10;
 const MOST_REQUESTS: usize = 16;
 /// How long a quote takes, and one that comes too late for anybody.
-const TIME: u64 = 5 * TICKS_PER_MILLISECOND;
-const LATE: u64 = 120_000 * TICKS_PER_MILLISECOND;
+const MILLISECONDS: u64 = 5;
+const LATE_MILLISECONDS: u64 = 120_000;
 
 /// Bytes of a buffer's header.
 const HEADER: u64 = size_of::<Header>() as u64;
@@ -164,8 +165,8 @@ impl Host {
         }
         let answer = self.answer(data);
         let time = match self.options.quote {
-            Quote::Late => LATE,
-            _ => TIME,
+            Quote::Late => LATE_MILLISECONDS * ticks_per_millisecond(),
+            _ => MILLISECONDS * ticks_per_millisecond(),
         };
         self.write_status(buffer, status::IN_FLIGHT, 0);
         self.quotes.pending.push(Pending {

@@ -7,14 +7,15 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use tdx_module::{Action, VpEnterInput};
+use tdx_module::{Action, Vm, VpEnterInput};
 
 use super::interrupt_command::{Delivery, InterruptCommand};
 use super::interrupt_faults::{InterruptFaults, OnItsWay};
 use super::local_apic::LocalApic;
 use super::pace::Pace;
 use super::turns::Turns;
-use super::{End, Host, TICKS_PER_MILLISECOND};
+use super::{End, Host};
+use crate::arch::clock::ticks_per_millisecond;
 use crate::arch::cpu::rdtsc;
 use crate::hardware::Timer;
 use crate::options::Options;
@@ -42,6 +43,8 @@ pub(super) enum Inside {
     Held,
     /// The TDCALL is over, and this is what is next.
     Finished(Action),
+    /// A VM of it runs on another processor, or has run there.
+    Running(Vm),
 }
 
 /// One of them.
@@ -83,7 +86,7 @@ impl VirtualProcessors {
             VirtualProcessor {
                 local_apic: LocalApic::new(*id, index == 0),
                 wait: late.map_or(Wait::No, |(_, milliseconds)| {
-                    Wait::Host(milliseconds.saturating_mul(TICKS_PER_MILLISECOND))
+                    Wait::Host(milliseconds.saturating_mul(ticks_per_millisecond()))
                 }),
                 pace: Pace::of(index, &options.faults),
                 input: VpEnterInput::default(),
@@ -117,7 +120,22 @@ impl VirtualProcessors {
 
     /// The one that was taken up stays inside a TDCALL.
     pub(super) fn stay_inside(&mut self) {
-        self.all[self.current].inside = Some(Inside::Held);
+        self.set_inside(Inside::Held);
+    }
+
+    /// Where the one that was taken up stays.
+    pub(super) fn set_inside(&mut self, inside: Inside) {
+        self.all[self.current].inside = Some(inside);
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether this one can run.
+    pub(super) fn is_ready(&self, index: usize) -> bool {
+        self.all[index].can_run()
     }
 
     /// The next deadline of any timer.
@@ -179,24 +197,31 @@ impl Host {
 
     /// Enters the virtual processor that was taken up, and serves the exit.
     fn run_once(&mut self) -> Result<(), End> {
+        if !self.enter_and_serve()? {
+            self.hardware.set_deadline(Timer::Turn, Some(0));
+        }
+        Ok(())
+    }
+
+    /// Enters the virtual processor that was taken up, and serves the exit, if there is one by now.
+    pub(super) fn enter_and_serve(&mut self) -> Result<bool, End> {
         let input = self.processors.all[self.processors.current].input;
         let Some(exit) = self.enter(input)? else {
-            self.hardware.set_deadline(Timer::Turn, Some(0));
-            return Ok(());
+            return Ok(false);
         };
         let input = self.serve(&exit)?;
         if let Some((index, vector)) = self.processors.faults.exited(self.options.vcpus.into()) {
             self.post(index, vector);
         }
         self.processors.all[self.processors.current].input = input;
-        Ok(())
+        Ok(true)
     }
 
     /// Enters virtual processor `index` before number 0: for so long that it has come to where it waits, or is lost. The
     /// error is the end that it made.
     pub(super) fn run_first(&mut self, index: u32) -> Result<(), End> {
         self.take_up(index as usize)?;
-        let limit = rdtsc().saturating_add(FIRST_MILLISECONDS * TICKS_PER_MILLISECOND);
+        let limit = rdtsc().saturating_add(FIRST_MILLISECONDS * ticks_per_millisecond());
         while rdtsc() < limit && self.processors.can_run() {
             self.hardware.set_deadline(Timer::Turn, Some(limit));
             self.run_once()?;
@@ -218,7 +243,7 @@ impl Host {
         self.take_up(current)
     }
 
-    fn take_up(&mut self, index: usize) -> Result<(), End> {
+    pub(super) fn take_up(&mut self, index: usize) -> Result<(), End> {
         self.processors.current = index;
         self.module
             .take_up_vcpu(&mut self.hardware, index as u32)
@@ -252,7 +277,7 @@ impl Host {
     }
 
     /// Those that waited for an interrupt and have one can run, and those that the host kept back until now.
-    fn wake(&mut self) {
+    pub(super) fn wake(&mut self) {
         for (index, one) in (0..).zip(&mut self.processors.all) {
             let can_run = match one.wait {
                 Wait::No => continue,
@@ -298,7 +323,7 @@ impl Host {
     }
 
     /// No virtual processor can run: something has to come.
-    fn wait(&mut self) -> Result<(), End> {
+    pub(super) fn wait(&mut self) -> Result<(), End> {
         let forever = |one: &VirtualProcessor| matches!(one.wait, Wait::Forever | Wait::Host(_));
         let nothing = self.processors.all.iter().all(forever) || !self.can_wake();
         let stall = self.processors.stalled_until();
@@ -314,6 +339,7 @@ impl Host {
     /// Gives L1 an interrupt on a virtual processor, which can run then if that is what it waited for.
     pub(super) fn post(&mut self, index: u32, vector: u8) {
         self.module.post_interrupt(index, vector);
+        self.hardware.call(index);
         if index == self.processors.current() {
             return;
         }
@@ -322,6 +348,9 @@ impl Host {
     }
 
     fn share_with_others(&mut self) {
+        if self.options.threads {
+            return;
+        }
         if self.processors.takes_turns() {
             self.share();
         } else {
@@ -368,6 +397,7 @@ impl Host {
             Delivery::Fixed(vector) => self.post(interrupt.index, vector),
             Delivery::Nmi => {
                 self.module.post_nmi(interrupt.index);
+                self.hardware.call(interrupt.index);
                 let one = &mut self.processors.all[interrupt.index as usize];
                 if !matches!(one.wait, Wait::Host(_)) {
                     one.wait = Wait::No;

@@ -36,6 +36,8 @@ pub(crate) struct VirtualMachine {
     msrs: Box<MsrPermissions>,
     /// The event to deliver at the start of the next run.
     event: Option<Event>,
+    /// This run begins with the delivery of an external interrupt.
+    delivers_interrupt: bool,
     /// By how much RIP was moved past a software interrupt that this run delivers.
     pub(super) rip_advance: u64,
 }
@@ -56,6 +58,7 @@ impl VirtualMachine {
             pause_yields: false,
             msrs,
             event: None,
+            delivers_interrupt: false,
             rip_advance: 0,
             control_registers: ControlRegisters::default(),
             runs_unpaged: false,
@@ -71,9 +74,18 @@ impl VirtualMachine {
         processor: &mut Processor,
         paging: &mut NestedPaging,
     ) -> exit::Ended {
+        if let Err(ended) = self.prepare(paging) {
+            return ended;
+        }
+        self.run_prepared(processor);
+        self.finish(paging)
+    }
+
+    /// Makes the control block ready for a run, unless the run has ended by that.
+    pub(crate) fn prepare(&mut self, paging: &mut NestedPaging) -> Result<(), exit::Ended> {
         // No NMI ever blocks the window for them here.
         if self.wanted.nmi_window && self.event.is_none() {
-            return exit::Ended::without_running(HardwareExit::NmiWindow);
+            return Err(exit::Ended::without_running(HardwareExit::NmiWindow));
         }
         let event = self.event.take();
         self.vmcb.control.event_injection = event.map_or(EventInformation::new(), injection);
@@ -81,16 +93,26 @@ impl VirtualMachine {
         self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(self.rip_advance);
         self.vmcb.control.nested_cr3 = paging.root();
         self.load_control_registers(paging);
-        let interrupt = event.is_some_and(|event| event.kind == EventKind::ExternalInterrupt);
-        if interrupt {
+        self.delivers_interrupt =
+            event.is_some_and(|event| event.kind == EventKind::ExternalInterrupt);
+        Ok(())
+    }
+
+    /// The run itself: on the processor that carries it out, and the only part that is.
+    pub(crate) fn run_prepared(&mut self, processor: &mut Processor) {
+        if self.delivers_interrupt {
             // QEMU's VMRUN delivers an interrupt, and does not forget it before the next exit: where its time slice ends
             // first, it delivers it once more, whatever RFLAGS.IF is. So the next exit is at once.
             interrupts::end_next_run();
         }
         processor.run(&mut self.vmcb, &mut self.registers);
+    }
+
+    /// Why it has ended.
+    pub(crate) fn finish(&mut self, paging: &NestedPaging) -> exit::Ended {
         self.store_control_registers();
         let ended = exit::decode(self, paging);
-        let delivered = interrupt && ended.exited.exit == HardwareExit::Interrupt;
+        let delivered = self.delivers_interrupt && ended.exited.exit == HardwareExit::Interrupt;
         exit::Ended {
             // Nothing of the VM's own has run.
             ran: ended.ran && !delivered,

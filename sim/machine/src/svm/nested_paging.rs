@@ -33,6 +33,8 @@ pub(crate) struct Access {
 pub(crate) struct NestedPaging {
     /// The page directory of [`super::unpaged`] is mapped: the last run was of a VM without paging.
     pub(super) has_directory: bool,
+    /// It is not unmapped for the others' runs: another virtual processor's may need it at the same time.
+    pub(super) keeps_directory: bool,
     root: u64,
     levels: u32,
     /// By physical address, which is the address in this program too.
@@ -45,12 +47,30 @@ impl NestedPaging {
         let root = Table::new();
         let mut paging = Self {
             has_directory: false,
+            keeps_directory: false,
             root: root.address(),
             levels,
             tables: BTreeMap::new(),
         };
         paging.tables.insert(root.address(), root);
         paging
+    }
+
+    /// The page directory of [`super::unpaged`] stays once it is there.
+    pub(crate) fn keep_directory(&mut self) {
+        self.keeps_directory = true;
+    }
+
+    /// Whether a page is there, or tables below where it would be.
+    pub(crate) fn is_in_use(&self, gpa: u64, level: Level) -> bool {
+        self.lookup(gpa).is_some() || self.has_table(gpa, level)
+    }
+
+    /// Whether an access is allowed.
+    pub(crate) fn allows(&self, gpa: u64, write: bool, fetch: bool) -> bool {
+        self.find(gpa).is_some_and(|(entry, _)| {
+            (!write || entry & WRITABLE != 0) && (!fetch || entry & EXECUTE_DISABLE == 0)
+        })
     }
 
     /// The value for N_CR3.
@@ -94,6 +114,14 @@ impl NestedPaging {
 
     /// Where a guest address is mapped to.
     pub(crate) fn lookup(&self, gpa: u64) -> Option<Mapping> {
+        let (entry, level) = self.find(gpa)?;
+        let offset = gpa & ((1 << (12 + 9 * (level - 1))) - 1);
+        let hpa = (entry & ADDRESS) + offset;
+        Some(Mapping { hpa, level })
+    }
+
+    /// The entry that maps a guest address, and its table's level.
+    fn find(&self, gpa: u64) -> Option<(u64, Level)> {
         let mut table = self.root;
         let mut level = self.levels;
         loop {
@@ -102,9 +130,7 @@ impl NestedPaging {
                 return None;
             }
             if level == 1 || entry & LARGE != 0 {
-                let offset = gpa & ((1 << (12 + 9 * (level - 1))) - 1);
-                let hpa = (entry & ADDRESS) + offset;
-                return Some(Mapping { hpa, level });
+                return Some((entry, level));
             }
             table = entry & ADDRESS;
             level -= 1;
@@ -143,7 +169,7 @@ impl NestedPaging {
             }
             let address = below.address();
             self.entry(table, gpa, above)
-                .store(address | PRESENT | WRITABLE | USER, Ordering::Relaxed);
+                .store(address | PRESENT | WRITABLE | USER, Ordering::Release);
             self.tables.insert(address, below);
             table = address;
         }

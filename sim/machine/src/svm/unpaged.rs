@@ -88,7 +88,7 @@ impl VirtualMachine {
             self.runs_unpaged = unpaged;
             self.apply_cr_intercepts();
         }
-        if unpaged != paging.has_directory {
+        if unpaged != paging.has_directory && (unpaged || !paging.keeps_directory) {
             paging.has_directory = unpaged;
             if unpaged {
                 let directory = DIRECTORY.0.as_ptr().expose_provenance() as u64;
