@@ -11,7 +11,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use tdx_module::{Exited, HardwareExit, Vm};
 
@@ -37,12 +37,16 @@ struct Order {
 struct Slot {
     order: AtomicPtr<Order>,
     done: AtomicPtr<Order>,
+    /// The run of the order is to end. The interrupt that says so may come while the runner still waits for the order,
+    /// and then ends the wait alone.
+    called: AtomicBool,
 }
 
 static SLOTS: [Slot; MOST] = [const {
     Slot {
         order: AtomicPtr::new(core::ptr::null_mut()),
         done: AtomicPtr::new(core::ptr::null_mut()),
+        called: AtomicBool::new(false),
     }
 }; MOST];
 
@@ -82,6 +86,10 @@ pub(crate) extern "sysv64" fn main() -> ! {
         }
         // SAFETY: the pointer is of a `Box`, by `Hardware::begin`, and whoever swaps it out owns it.
         let mut order = unsafe { Box::from_raw(order) };
+        // Interrupts are disabled: one that comes from here on ends the run.
+        if slot.called.load(Ordering::SeqCst) {
+            interrupts::end_next_run();
+        }
         order.context.run(order.vm, &mut processor);
         slot.done.store(Box::into_raw(order), Ordering::Release);
         interrupts::call(0);
@@ -152,6 +160,7 @@ impl Hardware {
             vm: number,
         }));
         let slot = &SLOTS[self.vcpu as usize];
+        slot.called.store(false, Ordering::SeqCst);
         slot.order.store(order, Ordering::Release);
         interrupts::call(apic_id(self.vcpu));
         None
@@ -209,7 +218,7 @@ impl Hardware {
     /// Ends the run of a virtual processor, if it has one.
     pub(crate) fn call(&mut self, vcpu: u32) {
         if self.is_out(vcpu) {
-            interrupts::call(apic_id(vcpu));
+            end_run(vcpu);
         }
     }
 
@@ -219,7 +228,7 @@ impl Hardware {
         for (vcpu, out) in &mut self.out {
             if out.deadline.is_some_and(|deadline| deadline <= now) {
                 out.deadline = None;
-                interrupts::call(apic_id(*vcpu));
+                end_run(*vcpu);
             }
         }
     }
@@ -227,7 +236,7 @@ impl Hardware {
     /// Ends every run, and waits until they have ended: none begins before [`begin`](Self::begin).
     pub(super) fn stop(&mut self) {
         for vcpu in self.out.keys() {
-            interrupts::call(apic_id(*vcpu));
+            end_run(*vcpu);
         }
         for vcpu in self.out.keys() {
             let slot = &SLOTS[*vcpu as usize];
@@ -236,6 +245,12 @@ impl Hardware {
             }
         }
     }
+}
+
+/// Ends the run that the virtual processor's runner has, or is about to begin.
+fn end_run(vcpu: u32) {
+    SLOTS[vcpu as usize].called.store(true, Ordering::SeqCst);
+    interrupts::call(apic_id(vcpu));
 }
 
 /// The first processor is 0.
