@@ -253,8 +253,8 @@ pub(crate) struct Options {
     pub(crate) vcpus: u16,
     /// `threads=1`: each virtual processor has a processor of the machine's, and all run at once.
     pub(crate) threads: bool,
-    /// An option is there that needs turns.
-    has_turns: bool,
+    /// The first option that only turns have.
+    only_with_turns: Option<String>,
     /// `schedule=SEED:MOST`: random lengths of their turns.
     pub(crate) schedule: Option<Schedule>,
     /// `first=INDEX`: the host runs this virtual processor before number 0, until it waits, ends the run or has had its
@@ -321,7 +321,7 @@ impl Default for Options {
             l2_vms: 1,
             vcpus: 1,
             threads: false,
-            has_turns: false,
+            only_with_turns: None,
             schedule: None,
             first: None,
             apic_ids: Vec::new(),
@@ -370,13 +370,11 @@ impl Options {
             options
                 .set(word)
                 .ok_or_else(|| BadOption(word.to_string()))?;
-            options.has_turns |= needs_turns(word);
+            if options.only_with_turns.is_none() && needs_turns(word) {
+                options.only_with_turns = Some(word.to_string());
+            }
         }
-        let most = crate::hardware::runners::MOST;
-        if options.threads && (options.has_turns || usize::from(options.vcpus) > most) {
-            let what = "threads=1, with what only turns have or too many virtual processors";
-            return Err(BadOption(what.to_string()));
-        }
+        options.check_threads()?;
         Ok(options)
     }
 
@@ -467,6 +465,22 @@ impl Options {
             _ => return None,
         }
         Some(())
+    }
+}
+
+impl Options {
+    /// Whether what there is goes with threads.
+    fn check_threads(&self) -> Result<(), BadOption> {
+        let most = crate::hardware::runners::MOST;
+        match &self.only_with_turns {
+            _ if !self.threads => Ok(()),
+            Some(word) => Err(BadOption(alloc::format!("{word} (not with threads=1)"))),
+            None if usize::from(self.vcpus) > most => Err(BadOption(alloc::format!(
+                "vcpus={} (at most {most} with threads=1)",
+                self.vcpus
+            ))),
+            None => Ok(()),
+        }
     }
 }
 

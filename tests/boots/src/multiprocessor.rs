@@ -6,7 +6,7 @@ use crate::linux::{is_quiet, l1_has_room};
 use crate::suite::steps;
 use crate::{BASE_COMMAND_LINE, Checks, Setup, Suite};
 use anyhow::{Result, ensure};
-use simulator::{BootFiles, Run, Simulation};
+use simulator::{BootFiles, Clock, Run, Simulation};
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ struct Boot {
     ends: &'static str,
     /// The guest has steps to report.
     has_steps: bool,
+    clock: Clock,
     limit: Duration,
 }
 
@@ -37,6 +38,7 @@ const EVERYTHING: Boot = Boot {
     options: &[],
     ends: "poweroff",
     has_steps: true,
+    clock: Clock::Counted,
     limit: crate::LIMIT,
 };
 
@@ -205,6 +207,46 @@ const MORE: [Boot; 13] = [
     },
 ];
 
+/// Processors that run at the same time, on threads of the host's.
+const ON_THREADS: Boot = Boot {
+    clock: Clock::Threads,
+    limit: LONG,
+    ..EVERYTHING
+};
+
+/// What is never the same twice, and so in no run of all tests.
+const THREADS: [Boot; 4] = [
+    Boot {
+        name: "threads: 2 processors: all TPM steps",
+        file: "threads-2-steps",
+        words: "tdp.mode=steps",
+        ..ON_THREADS
+    },
+    Boot {
+        name: "threads: 2 processors",
+        file: "threads-2",
+        ..ON_THREADS
+    },
+    Boot {
+        name: "threads: 4 processors",
+        file: "threads-4",
+        cpus: 4,
+        words: "tdp.mode=processors tdp.cpus=4",
+        ..ON_THREADS
+    },
+    Boot {
+        name: "threads: 2 processors, hotplug for long",
+        file: "threads-2-hotplug",
+        words: "tdp.mode=processors tdp.what=hotplug tdp.cpus=2 tdp.long",
+        ..ON_THREADS
+    },
+];
+
+/// The boots on threads of the host's whose name contains `filter`.
+pub fn threads_suite<'a>(setup: &'a Setup, initrd: &'a Path, filter: &str) -> Result<Suite<'a>> {
+    named(setup, initrd, THREADS, filter)
+}
+
 /// What every run of all tests has; `initrd` has the program.
 pub fn suite<'a>(setup: &'a Setup, initrd: &'a Path) -> Suite<'a> {
     of(setup, initrd, SHORT)
@@ -212,8 +254,21 @@ pub fn suite<'a>(setup: &'a Setup, initrd: &'a Path) -> Suite<'a> {
 
 /// Everything whose name contains `filter`.
 pub fn whole_suite<'a>(setup: &'a Setup, initrd: &'a Path, filter: &str) -> Result<Suite<'a>> {
-    let all = MORE.into_iter().chain(SHORT);
-    let suite = of(setup, initrd, all.filter(|boot| boot.name.contains(filter)));
+    named(setup, initrd, MORE.into_iter().chain(SHORT), filter)
+}
+
+fn named<'a>(
+    setup: &'a Setup,
+    initrd: &'a Path,
+    boots: impl IntoIterator<Item = Boot>,
+    filter: &str,
+) -> Result<Suite<'a>> {
+    let boots = boots.into_iter();
+    let suite = of(
+        setup,
+        initrd,
+        boots.filter(|boot| boot.name.contains(filter)),
+    );
     ensure!(!suite.is_empty(), "none is named {filter:?}");
     Ok(suite)
 }
@@ -264,6 +319,7 @@ impl Boot {
         Simulation {
             processors: self.cpus,
             options: &options,
+            clock: self.clock,
             limit: Some(self.limit),
             ..setup.simulation(self.file, boot, 1024)
         }

@@ -60,4 +60,10 @@ impl<'a> Suite<'a> {
             .flatten()
             .collect()
     }
+
+    /// The same, one after another: for cases that want all processors.
+    pub fn run_one_by_one(&self) -> Checks {
+        let cases = self.0.iter().enumerate();
+        cases.flat_map(|(place, case)| case(place)).collect()
+    }
 }

@@ -43,6 +43,10 @@ pub(crate) struct Options {
     /// contains this. The other tests have a part of it.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob"])]
     processors: Option<String>,
+    /// Only Linux with several processors that run at the same time, on threads of the host's (a quarter of an hour), or the boots
+    /// whose name contains this. No run of all tests has them: they are never the same twice.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob"])]
+    threads: Option<String>,
     /// Only the TPM that is kept across boots, with its key broker, or the parts of that whose name contains this.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob"])]
     persistent: Option<String>,
@@ -90,6 +94,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         || options.devices.is_some()
         || options.schedules.is_some()
         || options.processors.is_some()
+        || options.threads.is_some()
         || options.blob.is_some();
     if !part && options.compatibility.is_none() {
         lints(&mut tally);
@@ -111,6 +116,16 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             (None, None) if options.schedules.is_some() => {
                 let count = options.schedules.unwrap_or_default();
                 l2_blobs(&mut tally, blobs::races(setup, count));
+            }
+            (None, None) if options.threads.is_some() => {
+                let name = options.threads.as_deref().unwrap_or_default();
+                let initrd = processors_initrd::build(&setup.folder)?;
+                let suite = multiprocessor::threads_suite(setup, &initrd, name)?;
+                let step = progress::step("booting Debian's kernel on threads of the host's");
+                // Each has as many threads as this machine has processors, or more.
+                let checks = suite.run_one_by_one();
+                step.done();
+                tally.count_all(checks);
             }
             (None, None) if options.processors.is_some() => {
                 let name = options.processors.as_deref().unwrap_or_default();
