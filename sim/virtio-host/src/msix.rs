@@ -15,16 +15,19 @@ pub struct Message {
 }
 
 impl Message {
-    /// The vector, if it is a fixed or a lowest-priority interrupt for the processor of APIC ID 0 (SDM volume 3,
-    /// "Message Signalled Interrupts").
-    pub fn vector(&self) -> Option<u8> {
+    /// The processor's APIC ID and the vector, if it is a fixed or a lowest-priority interrupt for a processor by its APIC ID
+    /// (SDM volume 3, "Message Signalled Interrupts").
+    pub fn interrupt(&self) -> Option<(u8, u8)> {
         const ADDRESS: u64 = 0xFEE0_0000;
-        /// Redirection hint and destination mode, of no meaning to one processor.
-        const MODE: u64 = 0b1100;
+        const DESTINATION: u32 = 12;
+        /// Of no meaning to one processor.
+        const REDIRECTION_HINT: u64 = 0b1000;
         const DELIVERY_MODE: u32 = 0b110 << 8;
+        let destination = (self.address >> DESTINATION) as u8;
+        let rest = self.address & !(0xFF << DESTINATION | REDIRECTION_HINT);
         let vector = self.data as u8;
         let fixed = self.data & DELIVERY_MODE == 0;
-        (self.address & !MODE == ADDRESS && fixed && vector >= 16).then_some(vector)
+        (rest == ADDRESS && fixed && vector >= 16).then_some((destination, vector))
     }
 }
 
@@ -128,7 +131,7 @@ mod tests {
         assert_eq!(msix.unmasked(OPEN), [], "once");
         assert_eq!(msix.read_pending(0), 0);
         assert_eq!(msix.raise(1, OPEN), Some(message));
-        assert_eq!(message.vector(), Some(0x51));
+        assert_eq!(message.interrupt(), Some((0, 0x51)));
         assert_eq!(msix.raise(3, OPEN), None, "no such vector");
         assert_eq!(msix.raise(NO_VECTOR, OPEN), None);
         assert_eq!(msix.raise(1, 0), None, "MSI-X is off");
@@ -136,12 +139,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_fixed_interrupt_for_processor_0_has_a_vector() {
-        let vector = |address, data| Message { address, data }.vector();
-        assert_eq!(vector(0xFEE0_000C, 0x4051), Some(0x51));
-        assert_eq!(vector(0xFEE0_1000, 0x51), None, "APIC ID 1");
-        assert_eq!(vector(0xFEE0_0000, 0x451), None, "NMI");
-        assert_eq!(vector(0xFEE0_0000, 0x0F), None);
-        assert_eq!(vector(0x1000, 0x51), None, "memory");
+    fn only_a_fixed_interrupt_for_a_processor_has_a_vector() {
+        let interrupt = |address, data| Message { address, data }.interrupt();
+        assert_eq!(interrupt(0xFEE0_0008, 0x4051), Some((0, 0x51)));
+        assert_eq!(interrupt(0xFEEF_F000, 0x51), Some((0xFF, 0x51)));
+        assert_eq!(interrupt(0xFEE0_1004, 0x51), None, "logical");
+        assert_eq!(interrupt(0xFEE0_0000, 0x451), None, "NMI");
+        assert_eq!(interrupt(0xFEE0_0000, 0x0F), None);
+        assert_eq!(interrupt(0x1000, 0x51), None, "memory");
     }
 }

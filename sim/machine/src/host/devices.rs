@@ -17,7 +17,6 @@ use virtio_host::{
 use super::assigned::AssignedFunctions;
 use super::memory::TdMemory;
 use super::{End, Host};
-use crate::arch::clock::ticks_per_millisecond;
 use crate::arch::cpu::rdtsc;
 use crate::arch::memory::{self, DeviceMemory};
 use crate::arch::pci::Window;
@@ -271,8 +270,8 @@ impl Host {
         if nanoseconds == 0 {
             return;
         }
-        let ticks = nanoseconds.saturating_mul(ticks_per_millisecond()) / 1_000_000;
-        let until = rdtsc().saturating_add(ticks);
+        // A tick is a nanosecond.
+        let until = rdtsc().saturating_add(nanoseconds);
         self.hardware.set_deadline(Timer::Device, Some(until));
         while rdtsc() < until {
             self.hardware.wait();
@@ -294,8 +293,8 @@ impl Host {
     /// QEMU's devices sent messages.
     pub(super) fn pass_messages(&mut self, came: u64) {
         for message in self.devices.assigned.messages(came) {
-            if let Some(vector) = message.vector() {
-                self.post_to_apic(0, vector);
+            if let Some((apic_id, vector)) = message.interrupt() {
+                self.post_to_apic(apic_id.into(), vector);
             }
         }
     }
@@ -337,8 +336,8 @@ impl Host {
 
     fn deliver(&mut self) {
         for message in self.devices.bus.take_messages() {
-            if let Some(vector) = message.vector() {
-                self.post_to_apic(0, vector);
+            if let Some((apic_id, vector)) = message.interrupt() {
+                self.post_to_apic(apic_id.into(), vector);
             }
         }
     }

@@ -209,7 +209,10 @@ impl Host {
     /// The vectors of the interrupts that came.
     pub(crate) fn interrupts(&self) -> Vec<Option<u8>> {
         let messages = self.bus.borrow_mut().take_messages();
-        messages.iter().map(|message| message.vector()).collect()
+        let interrupts = messages.iter().map(|message| message.interrupt());
+        interrupts
+            .map(|one| one.map(|(_, vector)| vector))
+            .collect()
     }
 
     /// Where the BAR of the registers is.
