@@ -125,6 +125,12 @@ impl Step {
         }
     }
 
+    /// Whether the step has stored what it is to store, and has not been noted as done.
+    fn is_told(&self, at: u64) -> bool {
+        let [place, value] = [Gpr::Rdi, Gpr::Rax].map(|register| self.input[register as usize]);
+        self.code == Code::Store && get(at + record::DONE) & 0xFF == 0 && get(place) == value
+    }
+
     /// Compares the record with what was wanted.
     fn check(&self, at: u64) -> Result<(), String> {
         let failed = |text: String| Err(format!("step {:?}: {text}", self.what));
@@ -200,9 +206,13 @@ pub(super) fn write(processor: u64, steps: &[Step]) {
 /// Checks all steps of a virtual processor; the first that is not as it must be is the result.
 pub(super) fn check(processor: u64, steps: &[Step]) -> Result<(), String> {
     let mut at = Block::of(processor).records;
-    for step in steps {
-        step.check(at)
-            .map_err(|text| format!("processor {processor}: {text}"))?;
+    for (step, rest) in steps.iter().zip((0..steps.len()).rev()) {
+        // Processor 0 ends the run when it sees what the others tell it last: before that step has come to its end, maybe.
+        let is_last = processor != 0 && rest == 0;
+        if !(is_last && step.is_told(at)) {
+            step.check(at)
+                .map_err(|text| format!("processor {processor}: {text}"))?;
+        }
         at += record::SIZE;
     }
     Ok(())
