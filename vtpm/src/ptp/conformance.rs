@@ -80,8 +80,43 @@ impl Engine for Echo {
     }
 }
 
+/// A guest's accesses to a locality's page.
+pub(super) trait Accesses {
+    fn interface(&mut self) -> &mut Interface<Echo>;
+
+    fn read<const N: usize>(&mut self, locality: u32, register: u32) -> [u8; N] {
+        let mut bytes = [0xcc; N];
+        let at = locality * PAGE + register;
+        self.interface().read(at, &mut bytes);
+        bytes
+    }
+
+    fn read8(&mut self, locality: u32, register: u32) -> u8 {
+        self.read::<1>(locality, register)[0]
+    }
+
+    fn read32(&mut self, locality: u32, register: u32) -> u32 {
+        u32::from_le_bytes(self.read(locality, register))
+    }
+
+    fn write(&mut self, locality: u32, register: u32, bytes: &[u8]) {
+        let at = locality * PAGE + register;
+        self.interface().write(at, bytes);
+    }
+
+    fn write32(&mut self, locality: u32, register: u32, value: u32) {
+        self.write(locality, register, &value.to_le_bytes());
+    }
+}
+
 /// A guest at the interface.
 struct Guest(Interface<Echo>);
+
+impl Accesses for Guest {
+    fn interface(&mut self) -> &mut Interface<Echo> {
+        &mut self.0
+    }
+}
 
 impl Guest {
     fn new() -> Self {
@@ -105,30 +140,8 @@ impl Guest {
         (guest, message(&command))
     }
 
-    fn read<const N: usize>(&mut self, locality: u32, register: u32) -> [u8; N] {
-        let mut bytes = [0xcc; N];
-        self.0.read(locality * PAGE + register, &mut bytes);
-        bytes
-    }
-
-    fn read8(&mut self, locality: u32, register: u32) -> u8 {
-        self.read::<1>(locality, register)[0]
-    }
-
     fn read16(&mut self, locality: u32, register: u32) -> u16 {
         u16::from_le_bytes(self.read(locality, register))
-    }
-
-    fn read32(&mut self, locality: u32, register: u32) -> u32 {
-        u32::from_le_bytes(self.read(locality, register))
-    }
-
-    fn write(&mut self, locality: u32, register: u32, bytes: &[u8]) {
-        self.0.write(locality * PAGE + register, bytes);
-    }
-
-    fn write32(&mut self, locality: u32, register: u32, value: u32) {
-        self.write(locality, register, &value.to_le_bytes());
     }
 
     fn access(&mut self, locality: u32) -> u8 {

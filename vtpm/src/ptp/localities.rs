@@ -9,6 +9,14 @@ struct Claim {
     been_seized: bool,
 }
 
+/// What a locality asks for in one access. Each of them acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) relinquish: bool,
+    pub(super) seize: bool,
+    pub(super) request: bool,
+}
+
 /// Who owned the TPM before a change and who owns it now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Change {
@@ -51,8 +59,23 @@ impl Arbitration {
         self.claim_mut(locality, |claim| claim.been_seized = false);
     }
 
+    /// `locality` asks. A seizure makes the others count for nothing, even when it fails.
+    pub(super) fn ask(&mut self, locality: Locality, asked: Asked) -> Option<Change> {
+        if asked.seize {
+            return self.seize(locality);
+        }
+        let given_up = match asked.relinquish {
+            true => self.relinquish(locality),
+            false => None,
+        };
+        match asked.request {
+            true => self.request(locality).or(given_up),
+            false => given_up,
+        }
+    }
+
     /// `locality` asks for the TPM: it gets it if it is free, and waits otherwise.
-    pub(super) fn request(&mut self, locality: Locality) -> Option<Change> {
+    fn request(&mut self, locality: Locality) -> Option<Change> {
         match self.active {
             None => Some(self.give(Some(locality), false)),
             Some(active) if active == locality => None,
@@ -64,7 +87,7 @@ impl Arbitration {
     }
 
     /// `locality` gives the TPM up, or no longer waits for it. The highest of those who wait is next.
-    pub(super) fn relinquish(&mut self, locality: Locality) -> Option<Change> {
+    fn relinquish(&mut self, locality: Locality) -> Option<Change> {
         if self.active != Some(locality) {
             self.claim_mut(locality, |claim| claim.request_use = false);
             return None;
@@ -77,7 +100,7 @@ impl Arbitration {
     }
 
     /// `locality` takes the TPM, if a lower one has it or none.
-    pub(super) fn seize(&mut self, locality: Locality) -> Option<Change> {
+    fn seize(&mut self, locality: Locality) -> Option<Change> {
         match self.active {
             None => Some(self.give(Some(locality), false)),
             Some(active) if locality > active => {

@@ -25,14 +25,16 @@ pub(crate) struct Options {
     shell: bool,
     /// The whole round trip of evidence instead of the TPM steps: the guest makes it for a fresh nonce, and
     /// the verifier checks it against predicted values and the simulator's root.
-    #[arg(long, conflicts_with_all = ["shell", "initrd"])]
+    #[arg(long, conflicts_with_all = ["shell", "initrd", "state_disk", "disks", "broker_socket", "guest_console", "vsock", "network", "devices", "json"])]
     attest: bool,
     /// A TPM that is kept, instead of the TPM steps: a key broker, the host's proxy to it, a state disk, and a Debian root on
     /// a LUKS2 disk. The machine enrols the disk and boots from it again; an older state disk, another machine's, another
     /// L1 and another command line are refused.
-    #[arg(long, conflicts_with_all = ["shell", "attest", "initrd", "state_disk", "init_data", "json"])]
+    #[arg(long, conflicts_with_all = ["shell", "attest", "initrd", "state_disk", "init_data", "json", "tpm", "threads", "pcr_mirror", "pcr_banks",
+        "quote", "disks", "broker_socket", "guest_console", "vsock", "network", "devices", "append", "memory", "gpaw", "window", "simulator_options",
+        "limit"])]
     persistent: bool,
-    /// The TPM's registers: fifo, which `tpm_tis` drives, or crb, which `tpm_crb` does in a tenth of the exits.
+    /// The TPM's registers: fifo, which `tpm_tis` drives, or crb, which `tpm_crb` does.
     #[arg(long, value_name = "fifo|crb", default_value = "fifo", value_parser = tpm_interface)]
     tpm: TpmInterface,
     /// What L1 records of the PCRs in the journal.

@@ -12,7 +12,7 @@ use tcg_defs::ptp::crb as offset;
 use crate::Locality;
 use crate::message::FAILURE;
 use crate::ptp::Interface;
-use crate::ptp::conformance::{Echo, message};
+use crate::ptp::conformance::{Accesses, Echo, message};
 use crate::ptp::data_buffer::{DataBuffer, SIZE, Unmapped};
 use crate::ptp::window::PAGE;
 
@@ -94,6 +94,12 @@ impl DataBuffer for Shared {
 /// A guest at the interface.
 struct Guest(Interface<Echo>);
 
+impl Accesses for Guest {
+    fn interface(&mut self) -> &mut Interface<Echo> {
+        &mut self.0
+    }
+}
+
 impl Guest {
     fn new() -> Self {
         Self(Interface::crb(
@@ -125,30 +131,8 @@ impl Guest {
         (guest, shared)
     }
 
-    fn read<const N: usize>(&mut self, locality: u32, register: u32) -> [u8; N] {
-        let mut bytes = [0xcc; N];
-        self.0.read(locality * PAGE + register, &mut bytes);
-        bytes
-    }
-
-    fn read8(&mut self, locality: u32, register: u32) -> u8 {
-        self.read::<1>(locality, register)[0]
-    }
-
-    fn read32(&mut self, locality: u32, register: u32) -> u32 {
-        u32::from_le_bytes(self.read(locality, register))
-    }
-
     fn read64(&mut self, locality: u32, register: u32) -> u64 {
         u64::from_le_bytes(self.read(locality, register))
-    }
-
-    fn write(&mut self, locality: u32, register: u32, bytes: &[u8]) {
-        self.0.write(locality * PAGE + register, bytes);
-    }
-
-    fn write32(&mut self, locality: u32, register: u32, value: u32) {
-        self.write(locality, register, &value.to_le_bytes());
     }
 
     fn control_locality(&mut self, locality: u32, value: u32) {

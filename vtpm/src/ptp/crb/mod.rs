@@ -21,7 +21,7 @@ use self::bits::{CtrlReq, IntEnable, LocCtrl, LocState, LocSts};
 use self::command::{Action, Command, Event};
 use super::chip::Chip;
 use super::data_buffer::{self, DataBuffer};
-use super::localities::Change;
+use super::localities::{Asked, Change};
 use super::selection::CRB_ID;
 use super::window::{Place, Written};
 use crate::{Engine, Locality};
@@ -140,8 +140,7 @@ impl Crb {
         }
     }
 
-    /// Each bit acts, as in the FIFO's ACCESS: a seizure makes the bits that would give up or ask for the TPM count for
-    /// nothing, even when it fails.
+    /// Who asks for the TPM knows that it was taken from it.
     fn write_locality<E: Engine>(
         &mut self,
         chip: &mut Chip<E>,
@@ -151,18 +150,15 @@ impl Crb {
         if control.reset_establishment_bit() && locality >= Locality::Three {
             chip.reset_establishment(locality);
         }
-        let arbitration = &mut chip.arbitration;
-        let mut change = None;
-        if control.relinquish() && !control.seize() {
-            change = arbitration.relinquish(locality);
+        let asked = Asked {
+            relinquish: control.relinquish(),
+            seize: control.seize(),
+            request: control.request_access(),
+        };
+        if asked.request && !asked.seize {
+            chip.arbitration.forget_seizure(locality);
         }
-        if control.seize() {
-            change = arbitration.seize(locality);
-        } else if control.request_access() {
-            arbitration.forget_seizure(locality);
-            change = arbitration.request(locality).or(change);
-        }
-        if let Some(change) = change {
+        if let Some(change) = chip.arbitration.ask(locality, asked) {
             self.apply(change);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::bits::Access;
 use crate::Locality;
-use crate::ptp::localities::{Arbitration, Change};
+use crate::ptp::localities::{Arbitration, Asked, Change};
 
 /// ACCESS as `locality` reads it.
 pub(super) fn read(arbitration: &Arbitration, locality: Locality, established: bool) -> Access {
@@ -15,24 +15,19 @@ pub(super) fn read(arbitration: &Arbitration, locality: Locality, established: b
         .with_tpm_establishment(!established)
 }
 
-/// `locality` writes to its ACCESS. Each bit acts; a seizure makes the bits that would give up or ask for the TPM
-/// count for nothing, even when it fails.
+/// `locality` writes to its ACCESS.
 pub(super) fn write(
     arbitration: &mut Arbitration,
     locality: Locality,
     access: Access,
 ) -> Option<Change> {
-    let mut change = None;
-    if access.active_locality() && !access.seize() {
-        change = arbitration.relinquish(locality);
-    }
     if access.been_seized() {
         arbitration.forget_seizure(locality);
     }
-    if access.seize() {
-        change = arbitration.seize(locality);
-    } else if access.request_use() {
-        change = arbitration.request(locality).or(change);
-    }
-    change
+    let asked = Asked {
+        relinquish: access.active_locality(),
+        seize: access.seize(),
+        request: access.request_use(),
+    };
+    arbitration.ask(locality, asked)
 }
