@@ -1,6 +1,7 @@
 //! What the host needs to have: checked, and installed with apt where that is allowed.
 
 use anyhow::{Context, Result, bail};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -104,6 +105,43 @@ pub(crate) fn prepare_for_tests() -> Result<()> {
 pub(crate) fn prepare_for_bench() -> Result<()> {
     install(NEEDED)?;
     install(NEEDED_BY_BENCH)
+}
+
+/// A whole test's target folder takes this at its end.
+const DISK_OF_TESTS: u64 = 14 << 30;
+
+/// Says so where a whole test may not find the disk that it needs: what fails then fails in odd places.
+pub(crate) fn warn_of_a_full_disk(target: &Path) {
+    let Ok(disk) = rustix::fs::statvfs(target) else {
+        return;
+    };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let still = DISK_OF_TESTS.saturating_sub(size_below(target));
+    if free < still {
+        eprintln!(
+            "{} has {:.1} GiB left, and the tests may fill {:.1} GiB more: what fails may fail for that; make room, or set \
+             CARGO_TARGET_DIR to a folder on another disk",
+            target.display(),
+            in_gib(free),
+            in_gib(still)
+        );
+    }
+}
+
+fn in_gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+/// What the files below take on the disk.
+fn size_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+        .map(|(path, data)| match data.is_dir() {
+            true => size_below(&path),
+            false => data.blocks().saturating_mul(512),
+        })
+        .sum()
 }
 
 fn install(needed: &[Needed]) -> Result<()> {

@@ -35,6 +35,21 @@ pub(crate) fn step(what: impl Into<String>) -> Step {
 }
 
 impl Step {
+    /// So many parts of it are done.
+    pub(crate) fn reached(&self, done: usize, all: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{}: {done} of {all} done", self.what));
+        }
+    }
+
+    /// Prints something without a trace of the bar in it.
+    pub(crate) fn beside<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// The thing is done.
     pub(crate) fn done(self) {
         if let Some(bar) = &self.bar {

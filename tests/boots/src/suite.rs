@@ -53,17 +53,15 @@ impl<'a> Suite<'a> {
         self.0.is_empty()
     }
 
-    /// Runs the cases, as many at a time as there are processors; the checks come in their order.
-    pub fn run(&self) -> Checks {
-        parallel::each(&self.0, |place, case| case(place))
-            .into_iter()
-            .flatten()
-            .collect()
+    /// Runs the cases, as many at a time as there are processors; `ended` gets what each checked as soon as it has.
+    pub fn run(&self, ended: impl Fn(Checks) + Sync) {
+        parallel::each(&self.0, |place, case| ended(case(place)));
     }
 
     /// The same, one after another: for cases that want all processors.
-    pub fn run_one_by_one(&self) -> Checks {
-        let cases = self.0.iter().enumerate();
-        cases.flat_map(|(place, case)| case(place)).collect()
+    pub fn run_one_by_one(&self, ended: impl Fn(Checks)) {
+        for (place, case) in self.0.iter().enumerate() {
+            ended(case(place));
+        }
     }
 }

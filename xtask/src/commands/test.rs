@@ -9,10 +9,11 @@ use crate::{device_initrd, figures, odd, postgresql, processors_initrd, progress
 use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
 use boots::{
-    Setup, Suite, bad_input, blobs, compatibility, device_lies, devices, evidence, linux,
+    Checks, Setup, Suite, bad_input, blobs, compatibility, device_lies, devices, evidence, linux,
     micro_guests, multiprocessor, persistent, processors, throughput,
 };
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Options of the task.
@@ -97,6 +98,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         || options.threads.is_some()
         || options.blob.is_some();
     if !part && options.compatibility.is_none() {
+        crate::host::warn_of_a_full_disk(&images::target());
         lints(&mut tally);
         unit_tests(&mut tally)?;
         interleavings(&mut tally);
@@ -123,9 +125,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let suite = multiprocessor::threads_suite(setup, &initrd, name)?;
                 let step = progress::step("booting Debian's kernel on threads of the host's");
                 // Each has as many threads as this machine has processors, or more.
-                let checks = suite.run_one_by_one();
+                let counted = Counted::new(&mut tally, &step, suite.len());
+                suite.run_one_by_one(|checks| counted.add(checks));
                 step.done();
-                tally.count_all(checks);
             }
             (None, None) if options.processors.is_some() => {
                 let name = options.processors.as_deref().unwrap_or_default();
@@ -294,9 +296,31 @@ fn interleavings(tally: &mut Tally) {
 /// Runs a suite and counts its checks.
 fn check(tally: &mut Tally, what: &str, suite: &Suite<'_>) {
     let step = progress::step(what);
-    let checks = suite.run();
+    let counted = Counted::new(tally, &step, suite.len());
+    suite.run(|checks| counted.add(checks));
     step.done();
-    tally.count_all(checks);
+}
+
+/// A suite's cases, each counted and told when it ends: a run that is stopped has said what it found.
+struct Counted<'a> {
+    tally: Mutex<(&'a mut Tally, usize)>,
+    step: &'a progress::Step,
+    all: usize,
+}
+
+impl<'a> Counted<'a> {
+    fn new(tally: &'a mut Tally, step: &'a progress::Step, all: usize) -> Self {
+        let tally = Mutex::new((tally, 0));
+        Self { tally, step, all }
+    }
+
+    fn add(&self, checks: Checks) {
+        let mut counted = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tally, ended) = &mut *counted;
+        *ended += 1;
+        self.step.beside(|| tally.count_all(checks));
+        self.step.reached(*ended, self.all);
+    }
 }
 
 /// A new disk for an encrypted root, and a new TPM; `name` is of their files.
