@@ -136,7 +136,7 @@ impl Watch {
 pub struct Cost {
     /// How often L1 got L2's exits, and entered it again.
     pub exits: f64,
-    /// The same without those of L2's own timer: its interrupts, and writes of MSRs, which set it.
+    /// The same without those of L2's own timer and IPIs: the timer's interrupts, and writes of MSRs.
     pub device_exits: f64,
     /// TDVMCALLs that reached the host.
     pub tdvmcalls: f64,

@@ -12,7 +12,7 @@ use crate::initrd::More;
 use crate::{debian, images, prepare, progress, report};
 use anyhow::{Context, Result, ensure};
 use boots::devices::devices_option;
-use boots::throughput::{Cost, DISK, EXIT_GOALS, Measured, Watch, cost, make_disk};
+use boots::throughput::{Cost, DISK, Measured, Watch, cost, exit_goal, make_disk};
 use boots::{BASE_COMMAND_LINE, LIMIT, Setup};
 use peer::Peer;
 use serde_json::{Value, json};
@@ -305,17 +305,15 @@ impl Row {
             goal: format!("≥ {RATIO_GOAL} ×"),
             holds: ratio >= RATIO_GOAL,
         }];
-        let goal = EXIT_GOALS
-            .iter()
-            .find(|(depth, _)| self.what != What::Network && self.name.ends_with(depth));
+        let goal = exit_goal(&self.name, 1).filter(|_| self.what != What::Network);
         let exits = self.cost.device_exits;
         let name = format!("L2 exits a {}, {}", self.what.unit(), self.name);
         figures.push(match goal {
-            Some((_, goal)) => Figure {
+            Some(goal) => Figure {
                 name,
                 value: format!("{exits:.2}"),
                 goal: format!("≤ {goal}"),
-                holds: exits <= *goal,
+                holds: exits <= goal,
             },
             None => Figure::without_goal(name, format!("{exits:.2}")),
         });
