@@ -22,6 +22,9 @@ pub(crate) struct Instead<'a> {
     pub(crate) td_shim: Option<&'a Path>,
 }
 
+/// The processors of a TD where a run or a test does not say how many. Figures are of one, unless they say it.
+pub(crate) const PROCESSORS: u32 = 2;
+
 /// Installs, builds, fetches.
 pub(crate) fn prepare(instead: &Instead<'_>) -> Result<Prepared> {
     host::prepare()?;

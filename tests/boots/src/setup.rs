@@ -10,6 +10,7 @@ pub const BASE_COMMAND_LINE: &str = "console=ttyS0 panic=-1";
 pub const LIMIT: Duration = Duration::from_secs(600);
 
 /// A firmware image, by what it asks of the host for the TPM window.
+#[derive(Clone)]
 pub struct Firmware {
     /// Private pages.
     pub accepted: Vec<u8>,
@@ -28,6 +29,7 @@ impl Firmware {
 }
 
 /// What a boot takes, built and fetched once.
+#[derive(Clone)]
 pub struct Setup {
     /// The simulator's ELF file.
     pub simulator: PathBuf,
@@ -48,6 +50,14 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// The same, but for how many processors TDs have of which a test does not say it.
+    pub fn with_processors(&self, processors: u32) -> Self {
+        Self {
+            processors,
+            ..self.clone()
+        }
+    }
+
     /// The usual simulation of this setup, of `boot` with `memory_mib` MiB, whose files are kept
     /// under `name`: accepted TPM window, 48 address bits, counted clock.
     pub fn simulation<'a>(

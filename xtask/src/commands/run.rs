@@ -2,7 +2,7 @@
 
 use super::measure::{mirror, pcr_banks, tpm_interface};
 use super::{check_image, persistent};
-use crate::prepare::{Instead, prepare};
+use crate::prepare::{Instead, PROCESSORS, prepare};
 use crate::{debian, device_initrd, images, report};
 use anyhow::{Context, Result};
 use attestation::journal::{PcrMirror, TpmInterface};
@@ -103,7 +103,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: u64,
     /// How many processors the TD has, and L2 with it: 1 to 16.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
+    #[arg(long, value_name = "N", default_value_t = PROCESSORS, value_parser = clap::value_parser!(u32).range(1..=16))]
     cpus: u32,
     /// Give each of the TD's processors a thread of the host's: they run at the same time, nothing is counted, and no two runs
     /// are the same.

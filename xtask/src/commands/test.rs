@@ -2,7 +2,7 @@
 
 use super::broker;
 use crate::images::{self, Images, PACKAGES, VerifierBuild, root};
-use crate::prepare::{Instead, prepare};
+use crate::prepare::{Instead, PROCESSORS, prepare};
 use crate::reproducible::{self, Scope};
 use crate::tally::Tally;
 use crate::{device_initrd, figures, odd, postgresql, processors_initrd, progress};
@@ -64,9 +64,9 @@ pub(crate) struct Options {
     /// the trials whose name contains this. The other tests have a part of it.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob", "attest", "root_disk"])]
     compatibility: Option<String>,
-    /// How many processors the TDs have of which a test does not say it: 1 to 16.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16), conflicts_with = "hosted")]
-    cpus: u32,
+    /// How many processors the TDs have of which a test does not say it: 1 to 16. Without this, 2, and those of the L2 blobs 1.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16), conflicts_with = "hosted")]
+    cpus: Option<u32>,
 }
 
 /// Runs everything; true if nothing failed. The last line has the counts.
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut tally = Tally::default();
     if options.root_disk {
         let mut prepared = prepare(&Instead::default())?;
-        prepared.setup.processors = options.cpus;
+        prepared.setup.processors = options.cpus.unwrap_or(PROCESSORS);
         let setup = &prepared.setup;
         let built = crate::root_disk::build(&setup.folder)?;
         let plain = new_root_disk(setup, &built, "plain")?;
@@ -106,8 +106,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     if !options.hosted {
         let mut prepared = prepare(&Instead::default())?;
-        prepared.setup.processors = options.cpus;
+        prepared.setup.processors = options.cpus.unwrap_or(PROCESSORS);
         let setup = &prepared.setup;
+        // Guests of one processor, and counts of what one does.
+        let single = &setup.with_processors(options.cpus.unwrap_or(1));
         match (&options.blob, &options.compatibility) {
             (None, None) if options.persistent.is_some() => {
                 let programs = broker::build()?;
@@ -117,7 +119,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             }
             (None, None) if options.schedules.is_some() => {
                 let count = options.schedules.unwrap_or_default();
-                l2_blobs(&mut tally, blobs::races(setup, count));
+                l2_blobs(&mut tally, blobs::races(single, count));
             }
             (None, None) if options.threads.is_some() => {
                 let name = options.threads.as_deref().unwrap_or_default();
@@ -135,7 +137,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let suite = multiprocessor::whole_suite(setup, &initrd, name)?;
                 linux_boots(&mut tally, &suite);
             }
-            (Some(name), _) => l2_blobs(&mut tally, blobs::suite(setup, name)),
+            (Some(name), _) => l2_blobs(&mut tally, blobs::suite(single, name)),
             (None, Some(name)) => whole_compatibility(&mut tally, setup, name)?,
             (None, None) if options.micro_guests => {
                 check(&mut tally, "micro-guests", &micro_guests::suite(setup));
@@ -172,6 +174,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let several = processors_initrd::build(&setup.folder)?;
                 let suite = persistent::suite(setup, &programs, "")
                     .and(throughput::suite(setup, &program))
+                    .and(throughput::suite(single, &program))
                     .and(root_disk::on_plain_qemu(&disk))
                     .and(evidence::suite(setup, &verifier))
                     .and(linux::suite(setup))
@@ -183,7 +186,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let same = linux::two_are_the_same(setup);
                 tally.count("two runs are the same to the byte", same);
                 starts(&mut tally, setup);
-                l2_blobs(&mut tally, blobs::suite(setup, ""));
+                l2_blobs(&mut tally, blobs::suite(single, ""));
             }
         }
     }

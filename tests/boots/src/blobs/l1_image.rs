@@ -14,6 +14,8 @@ pub(super) struct L1Image {
     symbols: Vec<(String, u64)>,
     /// The memory that L1 takes besides.
     pub(super) region: u64,
+    /// How many virtual processors the TD has.
+    pub(super) processors: u32,
 }
 
 impl L1Image {
@@ -37,6 +39,7 @@ impl L1Image {
             start: 0,
             symbols,
             region: 0,
+            processors: setup.processors,
         };
         let (run, _) = Guest::new("locate", ends::power_off).boot(setup, &nowhere, 0)?;
         let layout = run

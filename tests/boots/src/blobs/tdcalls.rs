@@ -53,7 +53,7 @@ pub(super) fn guests() -> Vec<Guest> {
 fn write(l1: &L1Image, gpaw: u32) -> Result<Blob> {
     let mut p = Program::new()?;
     vmcalls(&mut p, gpaw)?;
-    leaves(&mut p, gpaw)?;
+    leaves(&mut p, gpaw, l1.processors)?;
     l1_memory(&mut p, l1)?;
     user(&mut p)?;
     p.power_off()?;
@@ -187,13 +187,14 @@ fn vmcalls(p: &mut Program, gpaw: u32) -> Result<()> {
     p.check("TDVMCALL<IO>", 0)
 }
 
-fn leaves(p: &mut Program, gpaw: u32) -> Result<()> {
+fn leaves(p: &mut Program, gpaw: u32, processors: u32) -> Result<()> {
+    let processors = u64::from(processors);
     const VP_INFO: u64 = 1;
     leaf(p, VP_INFO, [0; 3])?;
     p.check("TDG.VP.INFO", 0)?;
     for (name, register, value) in [
         ("TDG.VP.INFO: GPAW", rcx, u64::from(gpaw)),
-        ("TDG.VP.INFO: one processor of one", r8, 1 << 32 | 1),
+        ("TDG.VP.INFO: processors", r8, processors << 32 | processors),
         ("TDG.VP.INFO: its number", r9, 0),
     ] {
         leaf(p, VP_INFO, [0; 3])?;

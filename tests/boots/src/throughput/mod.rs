@@ -24,7 +24,7 @@ const MEMORY_MIB: u64 = 512;
 pub fn exit_goal(case: &str, processors: u32) -> Option<f64> {
     match case.rsplit_once(", 4 KiB, ")? {
         (_, "depth 1") if processors == 1 => Some(2.0),
-        (_, "depth 1") => Some(3.25),
+        (_, "depth 1") => Some(3.5),
         (_, "depth 32") => Some(0.3),
         _ => None,
     }
@@ -51,7 +51,7 @@ pub fn suite<'a>(setup: &'a Setup, initrd: &'a Path) -> Suite<'a> {
 }
 
 fn checks(what: &str, processors: u32, run: Result<Run>) -> Checks {
-    let name = |check: &str| format!("throughput: {what}: {check}");
+    let name = |check: &str| format!("throughput, processors: {processors}: {what}: {check}");
     let run = match run {
         Ok(run) => run,
         Err(error) => return vec![(name("boot"), Err(error))],
@@ -63,7 +63,9 @@ fn checks(what: &str, processors: u32, run: Result<Run>) -> Checks {
 }
 
 fn disk(setup: &Setup, initrd: &Path) -> Result<Run> {
-    let disk = setup.folder.join("throughput-counts.disk");
+    let disk = setup
+        .folder
+        .join(format!("throughput-counts-{}.disk", setup.processors));
     make_disk(&disk)?;
     let devices = HostDevices {
         disks: std::slice::from_ref(&disk),
@@ -93,10 +95,11 @@ fn boot(setup: &Setup, initrd: &Path, what: &str, devices: HostDevices<'_>) -> R
         [] => "network",
         _ => "disks",
     };
+    let name = format!("throughput-counts-{what}-{}", setup.processors);
     let run = Simulation {
         options: &[devices_option(kinds), "marks=1".to_owned()],
         devices,
-        ..setup.simulation(&format!("throughput-counts-{what}"), boot, MEMORY_MIB)
+        ..setup.simulation(&name, boot, MEMORY_MIB)
     }
     .run(&mut |_| {})?;
     ensure!(run.succeeded, "it ended with {}", run.transcript.result());
