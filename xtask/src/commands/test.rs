@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
 use boots::{
     Checks, Setup, Suite, bad_input, blobs, compatibility, device_lies, devices, evidence, linux,
-    micro_guests, multiprocessor, persistent, processors, throughput,
+    micro_guests, multiprocessor, persistent, processors, throughput, tpm_exits,
 };
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -64,6 +64,9 @@ pub(crate) struct Options {
     /// the trials whose name contains this. The other tests have a part of it.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob", "attest", "root_disk"])]
     compatibility: Option<String>,
+    /// Only how often L2 comes to L1 for TPM commands.
+    #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
+    tpm_exits: bool,
     /// How many processors the TDs have of which a test does not say it: 1 to 16. Without this, 2, and those of the L2 blobs 1.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16), conflicts_with = "hosted")]
     cpus: Option<u32>,
@@ -92,6 +95,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         || options.attest
         || options.micro_guests
         || options.starts
+        || options.tpm_exits
         || options.devices.is_some()
         || options.schedules.is_some()
         || options.processors.is_some()
@@ -156,6 +160,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 }
             }
             (None, None) if options.starts => starts(&mut tally, setup),
+            (None, None) if options.tpm_exits => {
+                let timing = figures::guests::timing_initrd(setup)?;
+                linux_boots(&mut tally, &tpm_exits::suite(setup, &timing));
+            }
             (None, None) if options.attest => {
                 let verifier = images::build_verifier(verifier)?;
                 linux_boots(&mut tally, &evidence::suite(setup, &verifier));
@@ -171,6 +179,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let disk = new_root_disk(setup, &built, "plain")?;
                 let drivers = device_initrd::build_for_tests(&setup.folder)?;
                 let program = figures::throughput::initrd(setup)?;
+                let timing = figures::guests::timing_initrd(setup)?;
                 let several = processors_initrd::build(&setup.folder)?;
                 let suite = persistent::suite(setup, &programs, "")
                     .and(throughput::suite(setup, &program))
@@ -178,6 +187,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                     .and(root_disk::on_plain_qemu(&disk))
                     .and(evidence::suite(setup, &verifier))
                     .and(linux::suite(setup))
+                    .and(tpm_exits::suite(setup, &timing))
                     .and(multiprocessor::suite(setup, &several))
                     .and(devices::suite(setup, &drivers))
                     .and(device_lies::suite(setup, &drivers, ""))
