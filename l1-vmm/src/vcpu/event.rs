@@ -45,6 +45,11 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
         Ok(true)
     }
 
+    /// Whether L2 is in the handler of an NMI: the next one waits for IRET.
+    pub fn nmi_blocked(&self) -> Result<bool, Failure> {
+        Ok(self.interruptibility()?.blocking_by_nmi())
+    }
+
     /// Blocks NMIs again, after an IRET that ended the blocking faulted.
     pub fn block_nmi(&mut self) -> Result<(), Failure> {
         let blocking = InterruptibilityState::new().with_blocking_by_nmi(true);

@@ -45,7 +45,7 @@ impl<E: Environment> L2<'_, E> {
                 return Ok(());
             }
             let pending = self.vcpu.apic.interrupt_pending() || self.external_interrupt_pending();
-            if pending || self.vcpu.apic.nmi_pending() {
+            if pending || self.nmi_ends_halt()? {
                 return Ok(());
             }
             self.wait_until_due(&mut armed)?;
@@ -55,7 +55,7 @@ impl<E: Environment> L2<'_, E> {
     /// Halted with interrupts disabled: an NMI or INIT ends that, which only another processor sends. The machine's
     /// devices and timers are served meanwhile.
     fn park(&mut self, rip: u64) -> Result<(), End> {
-        if self.hear_in_halt()? == Halt::Over || self.vcpu.apic.nmi_pending() {
+        if self.hear_in_halt()? == Halt::Over || self.nmi_ends_halt()? {
             return Ok(());
         }
         self.fall_asleep(rip)?;
@@ -63,9 +63,9 @@ impl<E: Environment> L2<'_, E> {
         loop {
             self.run_timers();
             self.serve_in_halt();
-            if self.is_signalled() || self.vcpu.apic.nmi_pending() {
+            if self.is_signalled() || self.nmi_ends_halt()? {
                 self.machine.ending.wakes();
-                if self.hear_in_halt()? == Halt::Over || self.vcpu.apic.nmi_pending() {
+                if self.hear_in_halt()? == Halt::Over || self.nmi_ends_halt()? {
                     return Ok(());
                 }
                 self.fall_asleep(rip)?;
@@ -105,6 +105,11 @@ impl<E: Environment> L2<'_, E> {
             false => Halt::On,
             true => Halt::Over,
         })
+    }
+
+    /// An NMI does, but in the handler of another one.
+    fn nmi_ends_halt(&self) -> Result<bool, Failure> {
+        Ok(self.vcpu.apic.nmi_pending() && !self.vcpu.vmcs.nmi_blocked()?)
     }
 
     /// The processor that looks after the devices may not leave them for long.

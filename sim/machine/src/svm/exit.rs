@@ -51,6 +51,7 @@ pub(super) fn decode(machine: &mut VirtualMachine, paging: &NestedPaging) -> End
         exit_code::RDTSC | exit_code::RDTSCP => HardwareExit::Rdtsc,
         exit_code::IDTR_READ..=exit_code::TR_WRITE => HardwareExit::DescriptorTable,
         exit_code::RDPMC => HardwareExit::Rdpmc,
+        exit_code::IRET => HardwareExit::Iret,
         exit_code::CPUID => HardwareExit::Cpuid,
         exit_code::INVD | exit_code::WBINVD => HardwareExit::CacheFlush,
         exit_code::PAUSE => HardwareExit::Pause,

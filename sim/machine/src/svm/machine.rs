@@ -83,7 +83,7 @@ impl VirtualMachine {
 
     /// Makes the control block ready for a run, unless the run has ended by that.
     pub(crate) fn prepare(&mut self, paging: &mut NestedPaging) -> Result<(), exit::Ended> {
-        // No NMI ever blocks the window for them here.
+        // It is asked for only while nothing blocks NMIs.
         if self.wanted.nmi_window && self.event.is_none() {
             return Err(exit::Ended::without_running(HardwareExit::NmiWindow));
         }
@@ -278,6 +278,7 @@ impl VirtualMachine {
                 .with_rdtscp(wanted.rdtsc)
                 .with_rdpmc(wanted.rdpmc)
                 .with_cpuid(true)
+                .with_iret(wanted.iret)
                 .with_invd(true)
                 .with_pause(wanted.pause || self.pause_yields)
                 .with_hlt(true)

@@ -143,6 +143,7 @@ pub(crate) mod exit_code {
     pub(crate) const RDTSC: u64 = 0x6E;
     pub(crate) const RDPMC: u64 = 0x6F;
     pub(crate) const CPUID: u64 = 0x72;
+    pub(crate) const IRET: u64 = 0x74;
     pub(crate) const INVD: u64 = 0x76;
     pub(crate) const PAUSE: u64 = 0x77;
     pub(crate) const HLT: u64 = 0x78;

@@ -68,7 +68,7 @@ pub(crate) fn handle_exit<P: Platform>(
                 ..AsynchronousExit::default()
             });
         }
-        HardwareExit::InterruptWindow | HardwareExit::NmiWindow => {
+        HardwareExit::InterruptWindow | HardwareExit::NmiWindow | HardwareExit::Iret => {
             return module.run_l1(platform);
         }
         HardwareExit::NestedPageFault {

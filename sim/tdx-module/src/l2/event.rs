@@ -176,9 +176,22 @@ impl Guest<'_> {
         if event.is_some_and(|event| event.kind == EventKind::Nmi) {
             let state = self.interruptibility().with_blocking_by_nmi(true);
             self.set_interruptibility(state);
+            self.l2.nmi_iret = None;
         }
         let vm = self.vm();
         self.platform.inject(vm, event);
+    }
+
+    /// IRET ends blocking by NMI, also one that faults (SDM volume 3, "Handling Multiple NMIs"). The hardware stops before
+    /// it; whether it has run since, RIP says.
+    pub(super) fn end_blocking_by_nmi(&mut self) {
+        if let Some(iret) = self.l2.nmi_iret
+            && self.register(Register::Rip) != iret
+        {
+            self.l2.nmi_iret = None;
+            let state = self.interruptibility().with_blocking_by_nmi(false);
+            self.set_interruptibility(state);
+        }
     }
 
     /// An exit has come while `vectoring` was being delivered: adds the length of the instruction
@@ -196,16 +209,18 @@ impl Guest<'_> {
     }
 
     /// What the hardware has to stop at for L1 or for the module.
-    fn intercepts(&mut self) -> Intercepts {
+    pub(super) fn intercepts(&mut self) -> Intercepts {
         let primary = self.primary();
         let secondary = self.secondary();
+        let blocked = self.interruptibility().blocking_by_nmi();
         let pfec_selects = self.l2.cell(VmcsField::PAGE_FAULT_ERROR_CODE_MASK) != 0
             || self.l2.cell(VmcsField::PAGE_FAULT_ERROR_CODE_MATCH) != 0;
         const PAGE_FAULT: u32 = 1 << 14;
         let bitmap = self.l2.cell(VmcsField::EXCEPTION_BITMAP) as u32;
         Intercepts {
             interrupt_window: primary.interrupt_window() || self.has_recognized_interrupt(),
-            nmi_window: primary.nmi_window(),
+            nmi_window: primary.nmi_window() && !blocked,
+            iret: blocked && self.l2.nmi_iret.is_none(),
             cr3_load: primary.cr3_load(),
             cr3_store: primary.cr3_store(),
             // TPR is in the virtual-APIC page.

@@ -3,7 +3,7 @@
 
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
-use crate::platform::{Event, HardwareExit};
+use crate::platform::{Event, HardwareExit, Register};
 use iced_x86::{Instruction, Mnemonic};
 use tdx_defs::vmcs::VmcsField;
 use x86_defs::exit_reason;
@@ -71,9 +71,15 @@ impl Guest<'_> {
                 event: None,
             },
             HardwareExit::NmiWindow => {
-                let state = self.interruptibility().with_blocking_by_nmi(false);
-                self.set_interruptibility(state);
                 Disposition::L1(ExitInformation::of(exit_reason::NMI_WINDOW))
+            }
+            // It runs now; the next exit comes behind it.
+            HardwareExit::Iret => {
+                self.l2.nmi_iret = Some(self.register(Register::Rip));
+                Disposition::Resume {
+                    reason: exit_reason::NMI_WINDOW,
+                    event: None,
+                }
             }
             HardwareExit::Cpuid => self.instruction_exit(exit_reason::CPUID, 2),
             HardwareExit::Hlt => self.instruction_exit(exit_reason::HLT, 1),
@@ -213,7 +219,8 @@ impl Guest<'_> {
 mod tests {
     use super::super::fake::Fake;
     use super::*;
-    use crate::platform::{Platform, Register};
+    use crate::platform::Platform;
+    use tdx_defs::vmcs::{InterruptibilityState, PrimaryControls};
 
     fn at(bytes: &[u8]) -> Fake {
         let mut fake = Fake::new();
@@ -266,6 +273,39 @@ mod tests {
             fake.guest().route(HardwareExit::Interrupt),
             Disposition::L1(ExitInformation { reason: 52, .. })
         ));
+    }
+
+    /// SDM volume 3, "Handling Multiple NMIs".
+    #[test]
+    fn an_iret_that_has_run_ends_blocking_by_nmi() {
+        let mut fake = Fake::new();
+        let window = PrimaryControls::new().with_nmi_window(true);
+        let cell = fake.l2.cell(VmcsField::PRIMARY_CONTROLS);
+        fake.l2.set_cell(
+            VmcsField::PRIMARY_CONTROLS,
+            cell | u64::from(window.into_bits()),
+        );
+        let mut guest = fake.guest();
+        let wants = |guest: &mut Guest<'_>| {
+            let intercepts = guest.intercepts();
+            (intercepts.nmi_window, intercepts.iret)
+        };
+        assert_eq!(wants(&mut guest), (true, false));
+        guest.set_interruptibility(InterruptibilityState::new().with_blocking_by_nmi(true));
+        assert_eq!(wants(&mut guest), (false, true));
+        guest.set_register(Register::Rip, 0x1000);
+        assert!(matches!(
+            guest.route(HardwareExit::Iret),
+            Disposition::Resume { event: None, .. }
+        ));
+        // It is not stopped at again, and has not run where an interrupt came first.
+        assert_eq!(wants(&mut guest), (false, false));
+        guest.end_blocking_by_nmi();
+        assert!(guest.interruptibility().blocking_by_nmi());
+        guest.set_register(Register::Rip, 0x2000);
+        guest.end_blocking_by_nmi();
+        assert!(!guest.interruptibility().blocking_by_nmi());
+        assert_eq!(wants(&mut guest), (true, false));
     }
 
     /// SDM volume 3, table "Exit Qualification for Task Switches".

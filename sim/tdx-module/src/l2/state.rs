@@ -51,6 +51,8 @@ pub(crate) struct L2 {
     pub(super) entry: Entry,
     /// The event whose delivery the last exit cut short, until somebody delivers it.
     pub(super) vectoring: Option<Event>,
+    /// The IRET that ends blocking by NMI once it has run: its address.
+    pub(super) nmi_iret: Option<u64>,
     /// What the processor keeps of its memory.
     pub(super) translations: Translations,
     /// The last exit, for a host that routes it to L1 later.
@@ -82,6 +84,7 @@ impl L2 {
             tsc_deadline: NO_DEADLINE,
             entry: Entry::default(),
             vectoring: None,
+            nmi_iret: None,
             translations: Translations::default(),
             last_exit: ExitInformation::default(),
         }

@@ -224,6 +224,7 @@ impl Guest<'_> {
             .with_blocking_by_sti(sti)
             .with_blocking_by_mov_ss(mov_ss);
         self.set_interruptibility(state);
+        self.end_blocking_by_nmi();
         let long_mode = self.register(Register::Efer) & efer::LMA != 0;
         let entry = EntryControls::from_bits(self.l2.cell(VmcsField::ENTRY_CONTROLS) as u32)
             .with_ia32e_mode_guest(long_mode);

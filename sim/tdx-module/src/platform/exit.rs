@@ -13,6 +13,8 @@ pub struct Intercepts {
     pub interrupt_window: bool,
     /// Ends the run before the next instruction at which an NMI could be taken.
     pub nmi_window: bool,
+    /// IRET: the handler of an NMI is about to end.
+    pub iret: bool,
     /// MOV to CR3.
     pub cr3_load: bool,
     /// MOV from CR3.
@@ -74,6 +76,8 @@ pub enum HardwareExit {
     InterruptWindow,
     /// The NMI window that was asked for is open; between instructions.
     NmiWindow,
+    /// An intercepted IRET.
+    Iret,
     /// CPUID.
     Cpuid,
     /// HLT.

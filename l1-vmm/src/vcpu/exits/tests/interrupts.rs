@@ -291,7 +291,9 @@ fn an_nmi_to_self_waits_for_its_window() {
         0,
         "window asked for"
     );
-    fixture.exit(HardwareExit::NmiWindow).unwrap();
+    let behind = [(Register::Rip, UPPER + CODE + 2)];
+    fixture.prepare_exit(&[], HardwareExit::Iret);
+    fixture.exit_with(&behind, HardwareExit::Interrupt).unwrap();
     fixture.exit(HardwareExit::Interrupt).unwrap();
     assert!(!fixture.platform.vcpu.apic.nmi_pending());
     assert_eq!(fixture.vmcs(VmcsField::PRIMARY_CONTROLS) & 1 << 22, 0);

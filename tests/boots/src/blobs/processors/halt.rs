@@ -3,8 +3,8 @@
 use super::super::program::{Assembled, Blob};
 use super::apic::{self, Mode, To};
 use super::deadline::arm;
-use super::memory::{self, MORE, RESULT, SHARED, STARTS, TRAMPOLINES, count, of};
-use super::smp::{INIT, STARTUP, Smp, pass, read_tsc};
+use super::memory::{self, IN_NMI, MORE, RESULT, SHARED, STARTS, TRAMPOLINES, count, of};
+use super::smp::{INIT, STARTUP, Smp, pass, read_tsc, spin_until};
 use anyhow::Result;
 use iced_x86::code_asm::{CodeAssembler, qword_ptr, r13, r14, r15, rax};
 use x86_defs::apic::DELIVERY_NMI;
@@ -209,5 +209,37 @@ pub(super) fn parked(mode: Mode) -> Result<Blob> {
     smp.p.a.mov(qword_ptr(SHARED), 1)?;
     smp.wait_for_job(2)?;
     smp.check("the first is woken by another's NMI", of(2, memory::JOB), 0)?;
+    smp.finish()
+}
+
+/// In the handler of an NMI the next one waits for IRET (SDM volume 3, "Handling Multiple NMIs"), and does not end a HLT.
+pub(super) fn nmi_in_handler(mode: Mode) -> Result<Blob> {
+    const VECTOR: u8 = 0x60;
+    let mut smp = Smp::started(mode, 2)?;
+    let handler = smp.job(|a, _| {
+        a.mov(qword_ptr(r15 + MORE as i32), 1)?;
+        spin_until(a, MORE, 2)?;
+        a.mov(r13, qword_ptr(r15 + i32::from(NMI) * 8))?;
+        a.mov(qword_ptr(r15 + RESULT as i32), r13)?;
+        a.sti()?;
+        a.hlt()?;
+        a.mov(qword_ptr(r15 + MORE as i32), 3)?;
+        Ok(())
+    })?;
+    smp.p.a.lea(rax, qword_ptr(handler))?;
+    smp.p.a.mov(qword_ptr(of(1, IN_NMI)), rax)?;
+    smp.send(DELIVERY_NMI, 0, To::One(1))?;
+    smp.wait_for(of(1, MORE), 1)?;
+    smp.send(DELIVERY_NMI, 0, To::One(1))?;
+    smp.settle()?;
+    smp.p.a.mov(qword_ptr(of(1, MORE)), 2)?;
+    smp.expect("the second waits", of(1, RESULT), 1)?;
+    smp.settle()?;
+    smp.check("nor does it end a halt", of(1, MORE), 2)?;
+    smp.check("nor come in it", count(1, NMI), 1)?;
+    smp.interrupt(VECTOR, To::One(1))?;
+    smp.expect("an interrupt does", of(1, MORE), 3)?;
+    smp.expect("it comes behind IRET", count(1, NMI), 2)?;
+    smp.check("once", count(1, VECTOR), 1)?;
     smp.finish()
 }

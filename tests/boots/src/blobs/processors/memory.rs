@@ -64,6 +64,8 @@ pub(super) const SEGMENT: u64 = 0x820;
 /// A job's own words.
 pub(super) const RESULT: u64 = 0x840;
 pub(super) const MORE: u64 = 0x848;
+/// What the handler of the next NMI is to call, once.
+pub(super) const IN_NMI: u64 = 0x850;
 
 /// An address in a processor's block.
 pub(super) const fn of(cpu: u64, word: u64) -> u64 {

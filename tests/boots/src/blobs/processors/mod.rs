@@ -110,6 +110,12 @@ pub(super) fn races() -> Vec<Guest> {
             Guest::new("processors: parked", |_| halt::parked(X2Apic)),
         ),
         with(
+            TWO,
+            Guest::new("processors: NMI in the handler of another", |_| {
+                halt::nmi_in_handler(X2Apic)
+            }),
+        ),
+        with(
             THREE,
             Guest::new("processors: memory and TSC", |_| {
                 shared::memory_and_tsc(X2Apic)

@@ -186,6 +186,7 @@ pub(super) fn handler(mode: Mode) -> Result<Vec<u8>> {
     let mut a = CodeAssembler::new(64)?;
     let (mut counted, mut over, mut exception) =
         (a.create_label(), a.create_label(), a.create_label());
+    let mut nmi = a.create_label();
     for register in [rax, rcx, rdx] {
         a.push(register)?;
     }
@@ -199,8 +200,15 @@ pub(super) fn handler(mode: Mode) -> Result<Vec<u8>> {
     a.and(rax, -(BLOCK as i32))?;
     a.inc(qword_ptr(rax + rcx * 8))?;
     a.cmp(rcx, 2)?;
-    a.je(over)?;
+    a.je(nmi)?;
     apic::end_of_interrupt(&mut a, mode)?;
+    a.jmp(over)?;
+    a.set_label(&mut nmi)?;
+    a.xor(edx, edx)?;
+    a.xchg(qword_ptr(rax + memory::IN_NMI as i32), rdx)?;
+    a.test(rdx, rdx)?;
+    a.jz(over)?;
+    a.call(rdx)?;
     a.set_label(&mut over)?;
     for register in [rdx, rcx, rax] {
         a.pop(register)?;

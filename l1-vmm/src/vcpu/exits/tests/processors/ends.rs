@@ -92,3 +92,24 @@ fn one_halted_without_interrupts_is_parked_and_an_nmi_wakes_it() {
     assert!(two.l2[1].vcpu.apic.nmi_pending());
     assert_eq!(two.l2[1].vcpu.apic.status().rvi, 0x41);
 }
+
+/// In the handler of an NMI, the next one waits for IRET, and does not end a HLT.
+#[test]
+fn an_nmi_that_is_blocked_ends_no_halt() {
+    let mut two = Processors::started(2);
+    let machine = Arc::clone(&two.surroundings.machine);
+    let first = Arc::clone(&machine);
+    two.when_halted(1, move || {
+        let _ = first.peers.mailbox(1).unwrap().post_nmi();
+    });
+    two.when_halted(1, move || {
+        let _ = machine.peers.mailbox(1).unwrap().post_init();
+    });
+    two.at(1).vcpu.vmcs.block_nmi().unwrap();
+    assert_eq!(two.halt(1, OFF), Ok(()));
+    assert_eq!(two.seen[1].borrow().halts, 2);
+    assert!(matches!(
+        two.l2[1].vcpu.activity,
+        Activity::WaitsForStartUp { .. }
+    ));
+}
