@@ -3,6 +3,7 @@
 //! * `run` builds the images and boots a guest on the simulator;
 //! * `test` runs everything continuous integration runs;
 //! * `bench` measures the figures the project promises;
+//! * `fuzz` runs the fuzz targets;
 //! * `measure` predicts a configuration's measurements from files;
 //! * `reproduce` builds the images a second time elsewhere and compares them;
 //! * `state` shows a state disk;
@@ -59,6 +60,8 @@ enum Command {
     Test(commands::test::Options),
     /// Measure the project's figures.
     Bench(commands::bench::Options),
+    /// Run the fuzz targets, each for its share of the time. The corpus is kept in the target folder.
+    Fuzz(commands::fuzz::Options),
     /// Say whether a finished td-shim image can launch the L1 VMM, or what is wrong with it.
     CheckImage(commands::check_image::Options),
     /// Predict MRTD, RTMR0 to RTMR2 and the PCRs of a configuration, and write a policy of them.
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Run(options) => commands::run::run(&options),
         Command::Test(options) => commands::test::run(&options),
         Command::Bench(options) => commands::bench::run(&options),
+        Command::Fuzz(options) => commands::fuzz::run(&options),
         Command::CheckImage(options) => commands::check_image::run(&options),
         Command::Measure(options) => commands::measure::run(&options),
         Command::State(options) => commands::state::run(&options),

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod broker;
 pub(crate) mod check_image;
+pub(crate) mod fuzz;
 pub(crate) mod image;
 pub(crate) mod measure;
 mod persistent;
