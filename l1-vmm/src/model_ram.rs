@@ -1,7 +1,7 @@
 //! L2's memory on the model of the TDX module, for tests.
 
 use crate::run::environment::{L2Memory, Owner};
-use l2_exit::{GuestMemory, MemoryError};
+use l2_exit::{GuestMemory, GuestPages, MemoryError, load_copied, store_copied};
 use tdx_module::test_platform::ModelTdcall;
 
 /// L2 has the memory from 0 on, and L1 the rest of it.
@@ -29,6 +29,22 @@ impl GuestMemory for ModelRam {
         }
         self.model.write(gpa, from);
         Ok(())
+    }
+}
+
+impl GuestPages for ModelRam {
+    type Page = u64;
+
+    fn page(&self, gpa: u64) -> Option<u64> {
+        self.is_l2(gpa, 0x1000).then_some(gpa)
+    }
+
+    fn load(&self, page: u64, offset: u16, width: u8) -> Option<u64> {
+        load_copied(self, page, offset, width)
+    }
+
+    fn store(&self, page: u64, offset: u16, width: u8, value: u64) -> Option<()> {
+        store_copied(self, page, offset, width, value)
     }
 }
 

@@ -118,7 +118,7 @@ const fn carry_flags(size: u8, carries: u64, left: u64, right: u64, result: u64)
 }
 
 /// PF, ZF and SF.
-const fn common(size: u8, result: u64) -> u64 {
+pub(crate) const fn common(size: u8, result: u64) -> u64 {
     let mut flags = 0;
     if (result as u8).count_ones().is_multiple_of(2) {
         flags |= rflags::PF;

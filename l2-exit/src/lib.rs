@@ -4,6 +4,7 @@
 //!   whose delivery was cut short.
 //! * [`mmio`] executes the instruction behind an EPT violation against a device,
 //!   [`port_io`] the instruction behind an I/O exit.
+//! * [`run_ahead`] executes what L2 does next, up to where it cannot.
 //! * [`tdvmcall`] reads an L2's TDCALL and writes its answer.
 //! * [`paging`] translates L2's linear addresses with L2's own page tables.
 //! * [`Event`] is what the next entry injects.
@@ -19,6 +20,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 mod alu;
 mod event;
 pub mod exit;
@@ -30,6 +33,7 @@ pub mod paging;
 pub mod port_io;
 mod register;
 mod rip;
+pub mod run_ahead;
 mod string;
 pub mod tdvmcall;
 #[cfg(test)]
@@ -38,7 +42,9 @@ pub mod vcpu;
 
 pub use event::{Event, EventKind};
 pub use exit::{Exit, Origin, Reason};
-pub use memory::{GuestMemory, MemoryError, MmioBus, PortBus};
+pub use memory::{
+    GuestMemory, GuestPages, MemoryError, MmioBus, PortBus, load_copied, store_copied,
+};
 pub use outcome::{EmulationError, InstructionBytes, Outcome};
 pub use rip::advance;
 pub use tdx_defs::ghci::Width;

@@ -1,6 +1,7 @@
 //! L2's memory and L2's devices, as an emulated instruction sees them.
 
 use tdx_defs::ghci::Width;
+use x86_defs::paging::PAGE_4K;
 
 /// A guest-physical range that is not wholly private L2 memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +26,51 @@ pub trait GuestMemory {
 
     /// Copies `from` to `gpa`, all or none. An emulated instruction has 1 to 16 bytes, inside one 4 KiB page.
     fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError>;
+}
+
+/// [`GuestMemory`] by pages: what is asked once for a page costs nothing at each access to it.
+///
+/// An access is a single one of its width, as L2's own instruction would have made it, and comes in the order in which
+/// the calls are made.
+pub trait GuestPages: GuestMemory {
+    /// A 4 KiB page of L2's memory.
+    type Page: Copy;
+
+    /// The page at `gpa`, a multiple of 4096, if [`GuestMemory`] has all of it.
+    fn page(&self, gpa: u64) -> Option<Self::Page>;
+
+    /// The `width` (1, 2, 4 or 8) bytes at `offset` of the page, zero-extended. None if they are not in it.
+    fn load(&self, page: Self::Page, offset: u16, width: u8) -> Option<u64>;
+
+    /// Replaces the `width` (1, 2, 4 or 8) bytes at `offset` of the page by the low bytes of `value`. None, and nothing
+    /// is written, if they are not in it.
+    fn store(&self, page: Self::Page, offset: u16, width: u8, value: u64) -> Option<()>;
+}
+
+/// [`GuestPages::load`] for memory that is reached by address.
+pub fn load_copied<M: GuestMemory>(memory: &M, page: u64, offset: u16, width: u8) -> Option<u64> {
+    let mut bytes = [0; 8];
+    let into = bytes.get_mut(..usize::from(width))?;
+    memory.read(inside(page, offset, width)?, into).ok()?;
+    Some(u64::from_le_bytes(bytes))
+}
+
+/// [`GuestPages::store`] for memory that is reached by address.
+pub fn store_copied<M: GuestMemory>(
+    memory: &M,
+    page: u64,
+    offset: u16,
+    width: u8,
+    value: u64,
+) -> Option<()> {
+    let bytes = value.to_le_bytes();
+    let from = bytes.get(..usize::from(width))?;
+    memory.write(inside(page, offset, width)?, from).ok()
+}
+
+/// The address of `width` bytes at `offset` of `page`, if they are in it.
+fn inside(page: u64, offset: u16, width: u8) -> Option<u64> {
+    (u64::from(offset) + u64::from(width) <= PAGE_4K).then(|| page + u64::from(offset))
 }
 
 /// The devices that live in L2's guest-physical address space.

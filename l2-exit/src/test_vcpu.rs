@@ -8,7 +8,7 @@ use std::vec::Vec;
 use x86_defs::{cr0, cr4, efer};
 
 use crate::exit::{Exit, Origin, Reason};
-use crate::memory::{GuestMemory, MemoryError, MmioBus};
+use crate::memory::{GuestMemory, GuestPages, MemoryError, MmioBus, load_copied, store_copied};
 use crate::vcpu::{Gpr, Segment, SegmentAccessRights, SegmentRegister, Vcpu};
 
 /// Every register a plain field; counts the getters that would cost a TDCALL.
@@ -204,6 +204,22 @@ impl TestMemory {
         self.poke(gpa, &value.to_le_bytes());
     }
 
+    /// Adds `flags` to every entry that translates `linear`.
+    pub(crate) fn mark(&self, linear: u64, flags: u64) {
+        let mut table = 0x1000;
+        for shift in [39, 30, 21, 12] {
+            let entry = table + (linear >> shift & 0x1FF) * 8;
+            let value = self.peek_u64(entry);
+            self.poke_u64(entry, value | flags);
+            table = value & 0x000F_FFFF_FFFF_F000;
+        }
+    }
+
+    /// All of it.
+    pub(crate) fn pages(&self) -> BTreeMap<u64, Vec<u8>> {
+        self.pages.borrow().clone()
+    }
+
     /// Maps the 4 KiB page of `linear` to that of `gpa` in 4-level tables whose root is at
     /// 0x1000 and whose other pages follow it.
     pub(crate) fn map(&self, linear: u64, gpa: u64, flags: u64) {
@@ -247,6 +263,25 @@ impl GuestMemory for TestMemory {
         let offset = (gpa & 0xFFF) as usize;
         page[offset..offset + from.len()].copy_from_slice(from);
         Ok(())
+    }
+}
+
+impl GuestPages for TestMemory {
+    type Page = u64;
+
+    fn page(&self, gpa: u64) -> Option<u64> {
+        self.pages
+            .borrow()
+            .contains_key(&(gpa >> 12))
+            .then_some(gpa)
+    }
+
+    fn load(&self, page: u64, offset: u16, width: u8) -> Option<u64> {
+        load_copied(self, page, offset, width)
+    }
+
+    fn store(&self, page: u64, offset: u16, width: u8, value: u64) -> Option<()> {
+        store_copied(self, page, offset, width, value)
     }
 }
 

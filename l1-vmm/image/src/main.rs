@@ -49,7 +49,7 @@ use l1_vmm::launch::firmware_image::{TpmWindow, tpm_window};
 use l1_vmm::launch::fw_cfg::FwCfg;
 use l1_vmm::launch::give::Given;
 use l1_vmm::launch::module::{Reported, TdxModule};
-use l1_vmm::launch::options::Options;
+use l1_vmm::launch::options::{Options, RunAhead};
 use l1_vmm::launch::stopwatch::Stopwatch;
 use l1_vmm::launch::tcg_log::put_tcg_log;
 use l1_vmm::launch::wakeup::ApicIds;
@@ -173,6 +173,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
         tpm,
         bus,
         shared_bit,
+        run_ahead: options.run_ahead == RunAhead::On,
         processors: l2_processors,
         clock: clock::ticks,
     };

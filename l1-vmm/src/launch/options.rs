@@ -18,6 +18,8 @@ pub const PCR_BANKS: &str = "opt/org.tdp-vtpm/pcr-banks";
 pub const TPM_INTERFACE: &str = "opt/org.tdp-vtpm/tpm-interface";
 /// The file that names the devices on L2's PCI bus, with + between them, in their order there.
 pub const DEVICES: &str = "opt/org.tdp-vtpm/devices";
+/// The file that says whether L1 executes what L2 does between two accesses to the TPM: on or off.
+pub const RUN_AHEAD: &str = "opt/org.tdp-vtpm/run-ahead";
 /// The longest file that is read.
 const LENGTH_MAX: u32 = 64;
 
@@ -39,6 +41,9 @@ pub enum OptionError {
     /// Not an interface that the TPM can have.
     #[error("fw_cfg {TPM_INTERFACE} must be fifo or crb")]
     TpmInterface,
+    /// Neither on nor off.
+    #[error("fw_cfg {RUN_AHEAD} must be on or off")]
+    RunAhead,
     /// Not devices that L1 has, or one of them twice.
     #[error(
         "fw_cfg {DEVICES} must name devices, each once, with + between them: {}",
@@ -94,6 +99,28 @@ pub struct Options {
     /// The devices on L2's PCI bus. Of these nothing is measured: what a device says to L2 is the word of whoever is
     /// behind it, whether a name of it is in a log or not.
     pub devices: Vec<DeviceKind>,
+    /// Whether L1 runs ahead. Not measured either: L2 and the TPM do the same with it and without.
+    pub run_ahead: RunAhead,
+}
+
+/// Whether L1 executes what L2 does between two accesses to the TPM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunAhead {
+    /// It does: fewer exits.
+    #[default]
+    On,
+    /// L2's processor does, and each access exits.
+    Off,
+}
+
+impl RunAhead {
+    fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "on" => Some(Self::On),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
 }
 
 impl Options {
@@ -123,6 +150,7 @@ impl Options {
                 OptionError::TpmInterface,
             )?,
             devices: word(files, DEVICES, devices, OptionError::Devices)?,
+            run_ahead: word(files, RUN_AHEAD, RunAhead::from_word, OptionError::RunAhead)?,
         })
     }
 

@@ -50,6 +50,8 @@ pub struct MachineParts<E: Environment> {
     pub bus: Option<Bus<E::Backend>>,
     /// The bit of a guest-physical address that makes it shared.
     pub shared_bit: u64,
+    /// Whether L1 executes what L2 does between two accesses to the TPM.
+    pub run_ahead: bool,
     /// How many virtual processors it has: at least one, and at most [`crate::launch::processors::SUPPORTED`].
     pub processors: u32,
     /// The TSC.
@@ -66,6 +68,8 @@ pub struct Machine<'t, E: Environment> {
     pub(crate) cpuid: CpuidTable,
     /// The bit of a guest-physical address that makes it shared.
     pub(crate) shared_bit: u64,
+    /// Whether L1 runs ahead.
+    pub(crate) run_ahead: bool,
     /// TSC ticks per tick of the core crystal clock: TSC_FREQUENCY of the TD.
     pub(crate) tsc_ratio: u32,
     /// The addresses of the PCI bus, where there are devices on it.
@@ -110,6 +114,7 @@ impl<'t, E: Environment> Machine<'t, E> {
             memory: parts.memory,
             cpuid: CpuidTable::new(cpuid, &described),
             shared_bit: parts.shared_bit,
+            run_ahead: parts.run_ahead,
             tsc_ratio,
             pci,
             peers: Peers::new(parts.processors.max(1)),

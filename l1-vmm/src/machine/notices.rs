@@ -84,6 +84,11 @@ impl Notices {
         self.level_generation.fetch_add(1, Ordering::Release);
     }
 
+    /// Whether something has changed that [`SERVES`] has not been told of.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
+    }
+
     /// The TPM's lock is taken. What was published.
     pub(crate) fn tpm_taken(&self) -> Option<u64> {
         let old = self.tpm.swap(TAKEN, Ordering::AcqRel);

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use l2_exit::{GuestMemory, MemoryError};
+use l2_exit::{GuestMemory, GuestPages, MemoryError};
 use tdcall::leaf::VpEnterError;
 use tdcall::tdvmcall::CpuidResult;
 use tdcall::{RawTdcall, SharedBuffer, Td};
@@ -21,7 +21,7 @@ pub trait Environment {
     /// The processor that L1 runs on.
     type Processor: Processor;
     /// L2's memory.
-    type Memory: L2Memory;
+    type Memory: L2Memory + GuestPages;
     /// L2's virtual-APIC page.
     type Vapic: VapicPage;
     /// What is behind the devices on L2's PCI bus.

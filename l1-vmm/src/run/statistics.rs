@@ -3,6 +3,7 @@
 use core::fmt;
 
 use l2_exit::mmio::CacheStatistics;
+use l2_exit::run_ahead::Figures;
 use tdx_defs::vp_enter::{EntryStatus, Outcome};
 use x86_defs::exit_reason;
 
@@ -31,6 +32,8 @@ pub struct Statistics {
     pub reinjected: u64,
     /// Device accesses whose instruction was known, and those that took more than one TDCALL.
     pub decoded: CacheStatistics,
+    /// What L1 executed between accesses to the TPM.
+    pub ahead: Figures,
 }
 
 impl Default for Statistics {
@@ -46,6 +49,7 @@ impl Default for Statistics {
             kicks_repeated: 0,
             reinjected: 0,
             decoded: CacheStatistics::default(),
+            ahead: Figures::default(),
         }
     }
 }
@@ -85,6 +89,7 @@ impl Statistics {
             kicks_repeated,
             reinjected,
             decoded,
+            ahead,
         } = other;
         for (sum, count) in self.by_reason.iter_mut().zip(by_reason) {
             *sum += count;
@@ -100,6 +105,7 @@ impl Statistics {
         self.decoded.hits += decoded.hits;
         self.decoded.misses += decoded.misses;
         self.decoded.stale += decoded.stale;
+        self.ahead.add(ahead);
     }
 
     /// Exits with basic reason `reason`.
@@ -129,7 +135,10 @@ impl Statistics {
             kicks_repeated = self.kicks_repeated,
             instructions_known = self.decoded.hits,
             instructions_decoded = self.decoded.misses,
-            instructions_stale = self.decoded.stale;
+            instructions_stale = self.decoded.stale,
+            ahead_bursts = self.ahead.bursts,
+            ahead_instructions = self.ahead.instructions,
+            ahead_accesses = self.ahead.accesses;
             "{self}"
         );
     }
@@ -163,6 +172,17 @@ impl fmt::Display for Statistics {
             f,
             ", instructions known {hits}, decoded {misses}, stale {stale}"
         )?;
+        if self.ahead.bursts != 0 {
+            let Figures {
+                bursts,
+                instructions,
+                accesses,
+            } = self.ahead;
+            write!(
+                f,
+                ", ahead {bursts} times, {instructions} instructions, {accesses} accesses"
+            )?;
+        }
         if self.kicks != 0 {
             let (kicks, repeated) = (self.kicks, self.kicks_repeated);
             write!(

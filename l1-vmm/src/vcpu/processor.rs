@@ -2,6 +2,7 @@
 
 use l2_exit::InstructionBytes;
 use l2_exit::mmio::DecodeCache;
+use l2_exit::run_ahead::RunAhead;
 use vcpu_signals::Vectors;
 
 use super::L2Vcpu;
@@ -29,6 +30,8 @@ pub(crate) struct VirtualProcessor<'t, E: Environment> {
     pub(super) apic: LocalApic<E::Vapic>,
     /// Instructions that it made device accesses with.
     pub(super) decoded: DecodeCache,
+    /// What runs ahead of it, unless that is off.
+    pub(super) ahead: Option<RunAhead>,
     /// MTRRs. SDM Vol. 3A, section "MTRR Considerations in MP Systems": software keeps them the same on all.
     pub(super) mtrrs: Mtrrs,
     /// IA32_MISC_ENABLE.
@@ -102,6 +105,7 @@ impl<'t, E: Environment> VirtualProcessor<'t, E> {
             processor,
             apic,
             decoded: DecodeCache::new(),
+            ahead: machine.run_ahead.then(RunAhead::new),
             mtrrs: Mtrrs::new(address_bits),
             misc_enable: MISC_ENABLE_RESET,
             cstar: 0,

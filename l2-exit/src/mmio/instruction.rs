@@ -65,8 +65,8 @@ impl Source {
 
 /// An effective address with its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Address {
-    pub(super) segment: SegmentRegister,
+pub(crate) struct Address {
+    pub(crate) segment: SegmentRegister,
     base: Option<Gpr>,
     index: Option<Gpr>,
     scale: u8,
@@ -77,8 +77,18 @@ pub(super) struct Address {
 }
 
 impl Address {
+    /// Of an instruction that has no operand in memory.
+    pub(crate) const NONE: Self = Self {
+        segment: SegmentRegister::Ds,
+        base: None,
+        index: None,
+        scale: 1,
+        displacement: 0,
+        mask: u64::MAX,
+    };
+
     /// The offset in the segment.
-    pub(super) fn offset<V: Vcpu>(&self, vcpu: &V) -> u64 {
+    pub(crate) fn offset<V: Vcpu>(&self, vcpu: &V) -> u64 {
         let mut offset = self.displacement;
         if let Some(base) = self.base {
             offset = offset.wrapping_add(vcpu.gpr(base));
@@ -90,7 +100,7 @@ impl Address {
     }
 
     /// Whether 64-bit mode adds no segment base to it.
-    pub(super) const fn is_flat(&self) -> bool {
+    pub(crate) const fn is_flat(&self) -> bool {
         !matches!(self.segment, SegmentRegister::Fs | SegmentRegister::Gs)
     }
 }
@@ -237,7 +247,7 @@ fn source(iced: &iced_x86::Instruction, size: u8) -> Option<Source> {
     Some(Source::Immediate(immediate & mask(size)))
 }
 
-const fn unary(mnemonic: Mnemonic) -> Option<Unary> {
+pub(crate) const fn unary(mnemonic: Mnemonic) -> Option<Unary> {
     Some(match mnemonic {
         Mnemonic::Inc => Unary::Inc,
         Mnemonic::Dec => Unary::Dec,
@@ -247,7 +257,7 @@ const fn unary(mnemonic: Mnemonic) -> Option<Unary> {
     })
 }
 
-const fn binary(mnemonic: Mnemonic) -> Option<Binary> {
+pub(crate) const fn binary(mnemonic: Mnemonic) -> Option<Binary> {
     Some(match mnemonic {
         Mnemonic::Add => Binary::Add,
         Mnemonic::Or => Binary::Or,
@@ -308,7 +318,8 @@ fn string(iced: &iced_x86::Instruction, kind: StringKind, long: bool) -> Option<
     })
 }
 
-fn address(iced: &iced_x86::Instruction, long: bool) -> Option<Address> {
+/// The address of the operand in memory. `long`: in 64-bit code.
+pub(crate) fn address(iced: &iced_x86::Instruction, long: bool) -> Option<Address> {
     let base = iced.memory_base();
     let index = iced.memory_index();
     let relative = matches!(base, Iced::RIP | Iced::EIP);

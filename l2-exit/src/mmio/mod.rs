@@ -28,7 +28,8 @@ use crate::paging::AccessKind;
 use crate::register::sign_extend;
 use crate::rip;
 use crate::vcpu::Vcpu;
-use instruction::{Address, DecodeError, Instruction, Operation};
+pub(crate) use instruction::{Address, address, binary, unary};
+use instruction::{DecodeError, Instruction, Operation};
 use operand::{Bytes, Operand, Register};
 use x86_defs::rflags;
 

@@ -8,9 +8,10 @@ use super::L2;
 use super::signals::Woken;
 use crate::machine::devices::Device;
 use crate::machine::host;
-use crate::machine::notices::SERVES;
+use crate::machine::notices::{Notices, SERVES};
 use crate::run::end::{End, Failure};
 use crate::run::environment::{Environment, Processor};
+use crate::vcpu::apic::{LocalApic, VapicPage};
 use crate::vcpu::processor::Deadline;
 
 /// As far ahead as the module is asked for a deadline, where it refused a later one.
@@ -128,12 +129,7 @@ impl<E: Environment> L2<'_, E> {
 
     /// TSC value at which a timer next expires: the local APIC's, or what the processor serves of the machine's.
     pub(super) fn timer_expiry(&self) -> Option<u64> {
-        let own = self.vcpu.apic.timer_expiry();
-        if self.vcpu.index != SERVES {
-            return own;
-        }
-        let notices = &self.machine.notices;
-        earlier(own, earlier(notices.timer.get(), notices.tpm_expiry()))
+        expiry(&self.vcpu.apic, self.vcpu.index, &self.machine.notices)
     }
 
     fn run_timers(&mut self) {
@@ -199,6 +195,19 @@ enum Halt {
     On,
     /// It had INIT, and waits to be started, or has been.
     Over,
+}
+
+/// As [`L2::timer_expiry`], of the processor `index`.
+pub(super) fn expiry<V: VapicPage>(
+    apic: &LocalApic<V>,
+    index: usize,
+    notices: &Notices,
+) -> Option<u64> {
+    let own = apic.timer_expiry();
+    if index != SERVES {
+        return own;
+    }
+    earlier(own, earlier(notices.timer.get(), notices.tpm_expiry()))
 }
 
 fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {

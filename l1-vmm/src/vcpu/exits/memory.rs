@@ -1,7 +1,7 @@
 //! EPT violations: accesses to devices, to nothing, and to what L2 must not reach.
 
 use l2_exit::exit::{EptViolation, Exit, Origin};
-use l2_exit::{MmioBus, mmio};
+use l2_exit::{MmioBus, Outcome, mmio};
 use x86_defs::paging::PAGE_4K;
 
 use super::L2;
@@ -240,6 +240,9 @@ impl<'t, E: Environment> L2<'t, E> {
             Ok(outcome) => {
                 self.vcpu.stale_hints = 0;
                 self.completed(outcome);
+                if outcome == Outcome::Completed && matches!(window, Some(Window::Tpm(_))) {
+                    self.run_ahead(exit)?;
+                }
                 Ok(())
             }
             Err(_) if host_routed && self.vcpu.stale_hints < STALE_HINTS => {

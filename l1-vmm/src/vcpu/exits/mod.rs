@@ -2,6 +2,7 @@
 //!
 //! One file for each kind of exit; this one enters L2 and hands out what comes back.
 
+mod ahead;
 mod external;
 mod idle;
 mod instruction;
@@ -14,6 +15,7 @@ mod tdvmcall;
 use alloc::sync::Arc;
 
 use l2_exit::exit::{ControlRegisterAccess, Exit, Origin, Reason};
+use l2_exit::run_ahead::RunAhead;
 use l2_exit::{Event, Vcpu, mmio};
 use tdx_defs::field::TdAttributes;
 use tdx_defs::vmcs::VmcsField;
@@ -179,6 +181,8 @@ impl<'t, E: Environment> L2<'t, E> {
     fn own_statistics(&self) -> Statistics {
         let mut statistics = self.vcpu.statistics.clone();
         statistics.decoded = self.vcpu.decoded.statistics();
+        let ahead = self.vcpu.ahead.as_ref();
+        statistics.ahead = ahead.map(RunAhead::figures).unwrap_or_default();
         statistics.kicks = self.vcpu.kicks.count;
         statistics.kicks_repeated = self.vcpu.kicks.repeated;
         statistics

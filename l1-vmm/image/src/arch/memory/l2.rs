@@ -4,7 +4,8 @@ use l1_vmm::launch::gpa_range::{GpaRange, GpaRanges};
 use l1_vmm::launch::plan::MemoryPlan;
 use l1_vmm::paging::linear;
 use l1_vmm::run::{L2Memory, Owner};
-use l2_exit::{GuestMemory, MemoryError};
+use l2_exit::{GuestMemory, GuestPages, MemoryError};
+use x86_defs::paging::PAGE_4K;
 
 use super::{Bounce, copy_across, copy_in, copy_out};
 use tdcall::SharedBuffer;
@@ -91,6 +92,77 @@ impl GuestMemory for L2Ram {
         }
         Ok(())
     }
+}
+
+/// A page that is L2's RAM, all of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct L2Page {
+    linear: u64,
+}
+
+impl L2Page {
+    /// Linear address of `width` bytes at `offset`, if they are in the page.
+    #[inline]
+    fn address(self, offset: u16, width: u8) -> Option<u64> {
+        (u64::from(offset) + u64::from(width) <= PAGE_4K).then(|| self.linear + u64::from(offset))
+    }
+}
+
+impl GuestPages for L2Ram {
+    type Page = L2Page;
+
+    #[inline]
+    fn page(&self, gpa: u64) -> Option<L2Page> {
+        self.check(gpa, PAGE_4K as usize).ok()?;
+        let (linear, together) = linear(gpa);
+        (together >= PAGE_4K).then_some(L2Page { linear })
+    }
+
+    #[inline]
+    fn load(&self, page: L2Page, offset: u16, width: u8) -> Option<u64> {
+        let address = page.address(offset, width)?;
+        // SAFETY: of both, all of it is L2's RAM, as who made the page has checked, so mapped and no object of L1's
+        // (contract of `new`).
+        unsafe {
+            match width {
+                1 => Some(copied::<1>(address)),
+                2 => Some(copied::<2>(address)),
+                4 => Some(copied::<4>(address)),
+                8 => Some(copied::<8>(address)),
+                _ => None,
+            }
+        }
+    }
+
+    #[inline]
+    fn store(&self, page: L2Page, offset: u16, width: u8, value: u64) -> Option<()> {
+        let address = page.address(offset, width)?;
+        let bytes = value.to_le_bytes();
+        let from = match width {
+            1 | 2 | 4 | 8 => bytes.get(..usize::from(width))?,
+            _ => return None,
+        };
+        // SAFETY: all of it is L2's RAM, as who made the page has checked, so mapped and no object of L1's (contract
+        // of `new`).
+        unsafe { copy_in(address, from) };
+        Some(())
+    }
+}
+
+/// The `N` (1, 2, 4 or 8) bytes at `address`, zero-extended.
+///
+/// # Safety
+/// As [`copy_out`].
+#[inline]
+unsafe fn copied<const N: usize>(address: u64) -> u64 {
+    let mut bytes = [0; N];
+    // SAFETY: the caller's.
+    unsafe { copy_out(address, &mut bytes) };
+    let mut word = [0; 8];
+    for (to, from) in word.iter_mut().zip(bytes) {
+        *to = from;
+    }
+    u64::from_le_bytes(word)
 }
 
 impl L2Memory for L2Ram {

@@ -328,6 +328,7 @@ impl Surroundings {
             tpm: Registers(Rc::clone(&seen)),
             bus: None,
             shared_bit: SHARED,
+            run_ahead: true,
             processors: processors.into(),
             clock: || 0,
         };

@@ -1,0 +1,125 @@
+//! What L2 does after an access to the TPM, executed here up to the next one, and on: [`l2_exit::run_ahead`].
+
+use l2_exit::run_ahead::{self, Window};
+use l2_exit::{Exit, Vcpu};
+use tdx_defs::vmcs::VmcsField;
+use vcpu_signals::Mailbox;
+use x86_defs::rflags;
+
+use super::L2;
+use super::idle;
+use crate::machine::Machine;
+use crate::machine::devices::Device;
+use crate::machine::map::{self, Id, Row};
+use crate::machine::notices::SERVES;
+use crate::machine::peers::Kicks;
+use crate::run::end::Failure;
+use crate::run::environment::{Environment, Interrupts, Processor};
+use crate::vcpu::apic::LocalApic;
+
+/// The breakpoints that DR7 enables: L0 to G3.
+const BREAKPOINTS: u64 = 0xFF;
+
+/// The TPM, and what keeps a processor from running ahead.
+struct Tpm<'a, 't, E: Environment> {
+    machine: &'a Machine<'t, E>,
+    index: usize,
+    processor: &'a mut E::Processor,
+    apic: &'a LocalApic<E::Vapic>,
+    kicks: &'a Kicks,
+    /// What was taken of L1's own interrupts.
+    interrupts: Interrupts,
+    /// L2 takes interrupts.
+    enabled: bool,
+}
+
+/// The TPM's window at `gpa`. Where the shared bit is set, it is another address.
+fn row(gpa: u64) -> Option<&'static Row<u64>> {
+    map::memory(gpa).filter(|row| row.device == Id::Tpm)
+}
+
+impl<E: Environment> Window for Tpm<'_, '_, E> {
+    fn claims(&self, gpa: u64) -> bool {
+        row(gpa).is_some()
+    }
+
+    fn read(&mut self, gpa: u64, into: &mut [u8]) -> bool {
+        let (Some(row), Some(mut tpm)) = (row(gpa), self.machine.try_tpm()) else {
+            return false;
+        };
+        self.machine.count_tpm_access();
+        tpm.read(row.offset(gpa), into);
+        true
+    }
+
+    fn write(&mut self, gpa: u64, from: &[u8]) -> bool {
+        let (Some(row), Some(mut tpm)) = (row(gpa), self.machine.try_tpm()) else {
+            return false;
+        };
+        self.machine.count_tpm_access();
+        tpm.write(row.offset(gpa), from);
+        true
+    }
+
+    fn is_due(&mut self) -> bool {
+        let machine = self.machine;
+        let mailbox = machine.peers.mailbox(self.index);
+        if mailbox.is_some_and(Mailbox::is_pending) || !self.kicks.are_heard() {
+            return true;
+        }
+        if self.index != SERVES && machine.notices.has_changed() {
+            return true;
+        }
+        let expiry = idle::expiry(self.apic, self.index, &machine.notices);
+        if expiry.is_some_and(|expiry| expiry <= self.processor.tsc()) {
+            return true;
+        }
+        let interrupt = self.apic.interrupt_pending()
+            || self.index == SERVES
+                && machine.notices.interrupt_output()
+                && self.apic.passes_external_interrupts();
+        if self.enabled && interrupt || self.apic.nmi_pending() {
+            return true;
+        }
+        let taken = self.processor.take_interrupts();
+        self.interrupts.timer |= taken.timer;
+        self.interrupts.console |= taken.console;
+        self.interrupts.devices |= taken.devices;
+        self.interrupts != Interrupts::default()
+    }
+}
+
+impl<E: Environment> L2<'_, E> {
+    /// Runs ahead of L2, whose access to the TPM was served at `exit`.
+    ///
+    /// Blocking by STI or MOV SS at the exit stays as it is, so that it costs no TDCALL to ask: it ends with the first
+    /// instruction that L2 executes itself. No interrupt is late by more than that one, for one that is due ends this
+    /// before it begins.
+    pub(super) fn run_ahead(&mut self, exit: &Exit) -> Result<(), Failure> {
+        let vcpu = &mut self.vcpu;
+        let Some(ahead) = &mut vcpu.ahead else {
+            return Ok(());
+        };
+        if !run_ahead::may_begin(exit, &vcpu.vmcs) {
+            return Ok(());
+        }
+        let mut tpm = Tpm {
+            machine: &*self.machine,
+            index: vcpu.index,
+            processor: &mut vcpu.processor,
+            apic: &vcpu.apic,
+            kicks: &vcpu.kicks,
+            interrupts: Interrupts::default(),
+            enabled: vcpu.vmcs.rflags() & rflags::IF != 0,
+        };
+        if !tpm.is_due() && vcpu.vmcs.read(VmcsField::GUEST_DR7)? & BREAKPOINTS == 0 {
+            ahead.run(&mut vcpu.vmcs, &self.machine.memory, &mut tpm);
+        }
+        let interrupts = tpm.interrupts;
+        self.vcpu.look_at_devices |= interrupts.devices;
+        if interrupts.console {
+            self.receive();
+        }
+        Ok(())
+    }
+}
