@@ -38,6 +38,8 @@ impl VmAttributes {
         .with_write(true)
         .with_execute_supervisor(true)
         .with_valid(true);
+    /// Read access only, to be written.
+    pub const READ: Self = Self::new().with_read(true).with_valid(true);
     /// No access, to be written: takes the alias away.
     pub const NONE: Self = Self::new().with_valid(true);
 

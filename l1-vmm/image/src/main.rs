@@ -40,14 +40,14 @@ mod tpm;
 
 use application::{Started, Waiting};
 use arch::{Instruction, clock, image, memory, paging, random, td};
-use attestation::journal::Processors;
+use attestation::journal::{Processors, TpmInterface};
 use environment::{Cpu, Image};
 use fatal::{FatalCode, OrFatal, fatal, halt};
 use l1_vmm::launch::boot::EntryState;
 use l1_vmm::launch::configuration::AttestedConfiguration;
 use l1_vmm::launch::firmware_image::{TpmWindow, tpm_window};
 use l1_vmm::launch::fw_cfg::FwCfg;
-use l1_vmm::launch::give::Given;
+use l1_vmm::launch::give::{Given, give_registers};
 use l1_vmm::launch::module::{Reported, TdxModule};
 use l1_vmm::launch::options::{Options, RunAhead};
 use l1_vmm::launch::stopwatch::Stopwatch;
@@ -62,7 +62,7 @@ use l1_vmm::machine::{host, host_power};
 use l1_vmm::run::{End, L2, Layout, Machine, MachineParts, ProcessorParts};
 use l1_vmm::shared_buffer::Part;
 use l1_vmm::virtio::{devices::types, sharing};
-use memory::{Bounce, Firmware, L2Ram, Mailbox, Vapic};
+use memory::{Bounce, Firmware, L2Ram, Mailbox, TpmPages, Vapic};
 use own_devices::{Broker, HostBus};
 use per_cpu::ThisCpu;
 use tdcall::SharedBuffer;
@@ -166,7 +166,10 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
         .ok_or("the TD has fewer processors than L2")
         .or_fatal(FatalCode::Configuration);
     let data_buffer = guest.layout.data_buffer.map(|page| (ram.clone(), page));
-    let tpm = tpm::start(measured, &options, count, &launch, state, data_buffer);
+    let mut tpm = tpm::start(measured, &options, count, &launch, state, data_buffer);
+    if let Some(pages) = register_pages(window, options.interface) {
+        tpm.show_in(pages);
+    }
     put_tcg_log(&ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
     let machine = MachineParts {
         memory: ram,
@@ -316,6 +319,18 @@ fn l2_ram(hobs: &PayloadHobs, plan: &MemoryPlan, bounce: Bounce) -> L2Ram {
     // SAFETY: 1: `address_space` mapped every E820 range writable; 2: the plan was made with
     // everything in it that L1 uses.
     unsafe { L2Ram::new(plan, all, bounce) }
+}
+
+/// Lets L2 read the registers of a CRB interface without exits, where the host gave the TD memory at their addresses.
+fn register_pages(window: TpmWindow, interface: TpmInterface) -> Option<TpmPages> {
+    if (window, interface) != (TpmWindow::Private, TpmInterface::Crb) {
+        return None;
+    }
+    give_registers(&td(), VM).or_fatal(FatalCode::Launch);
+    log::info!("TPM registers: L2 reads them without exits");
+    // SAFETY: 1: `address_space` mapped the window, and the firmware image has private pages there; 2: L1's objects are in
+    // its image and in what the memory plan has, which is RAM, and never there.
+    Some(unsafe { TpmPages::new() })
 }
 
 /// The parts of the shared memory: for files, for devices that L1 drives for itself, and for quotes.

@@ -16,7 +16,7 @@ use vtpm::reference::Reference;
 use vtpm::service::{Guid, ServiceError};
 use vtpm::state::WatchedStore;
 
-use crate::arch::memory::L2Ram;
+use crate::arch::memory::{L2Ram, TpmPages};
 use crate::arch::{clock, random};
 use crate::fatal::{FatalCode, OrFatal};
 use crate::measurement::Domain;
@@ -29,6 +29,11 @@ impl Window {
     /// What L1 measured into PCRs, for L2's event log.
     pub(crate) fn tcg_log(&self) -> &[u8] {
         self.0.engine().tcg_log()
+    }
+
+    /// L2 reads the registers in these pages.
+    pub(crate) fn show_in(&mut self, pages: TpmPages) {
+        self.0.show_in(Box::new(pages));
     }
 
     /// L2 is over: what is left to do of the TPM's state is waited for.

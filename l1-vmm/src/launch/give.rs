@@ -1,9 +1,10 @@
-//! Giving pages to an L2 VM: TDG.MEM.PAGE.ATTR.WR over a [`Grant`].
+//! Giving pages to an L2 VM: TDG.MEM.PAGE.ATTR.WR over a [`Grant`], and over the TPM's registers for reads.
 //!
 //! Large pages first: a page that the secure EPT maps larger than asked for ends in the host, one
 //! that it maps smaller is answered with PAGE_SIZE_MISMATCH and costs only that call. td-shim's 2
 //! MiB pages so take one call each.
 
+use super::firmware_image::TpmWindow;
 use super::gpa_range::GpaRange;
 use super::plan::Grant;
 use tdcall::leaf::{AcceptError, PageAttrError};
@@ -81,7 +82,7 @@ pub fn give<R: RawTdcall>(td: &Td<R>, vm: VmIndex, grant: &Grant) -> Result<Give
             PageLevel::Page4K
         };
         let gpa = Gpa(at);
-        match give_page(td, vm, gpa, level) {
+        match give_page(td, vm, gpa, level, VmAttributes::RWX) {
             Ok(pending) => {
                 at += level.size();
                 if let Some(count) = given.pages.get_mut(level as usize) {
@@ -105,6 +106,17 @@ pub fn give<R: RawTdcall>(td: &Td<R>, vm: VmIndex, grant: &Grant) -> Result<Give
     Ok(given)
 }
 
+/// Lets `vm` read the pages at the addresses of the TPM's registers, of which nothing but registers may be in them.
+///
+/// They must be private pages of the TD. Those that are pending are accepted, and so are zeros.
+pub fn give_registers<R: RawTdcall>(td: &Td<R>, vm: VmIndex) -> Result<(), GiveError> {
+    let range = TpmWindow::range();
+    for at in (range.start()..range.end()).step_by(PageLevel::Page4K.size() as usize) {
+        give_page(td, vm, Gpa(at), PageLevel::Page4K, VmAttributes::READ)?;
+    }
+    Ok(())
+}
+
 fn fits(range: GpaRange, at: u64, level: PageLevel) -> bool {
     at.is_multiple_of(level.size()) && range.end() - at >= level.size()
 }
@@ -115,8 +127,9 @@ fn give_page<R: RawTdcall>(
     vm: VmIndex,
     gpa: Gpa,
     level: PageLevel,
+    access: VmAttributes,
 ) -> Result<bool, GiveError> {
-    let asked = GpaAttributes::of(vm, VmAttributes::RWX);
+    let asked = GpaAttributes::of(vm, access);
     let page = td
         .mem_page_attr_wr(gpa, level, asked, AttrFlags::permissions(vm))
         .map_err(|error| GiveError::Refused { gpa, error })?;
@@ -277,6 +290,31 @@ mod tests {
             let range = GpaRange::with_length(gpa, 0x1000).unwrap();
             let whole = page.is_present(VmIndex::FIRST);
             assert_eq!(whole, plan.l2().contains(&range), "{range}");
+        }
+    }
+
+    #[test]
+    fn l2_reads_the_registers_and_cannot_write_them() {
+        let params = TdParams {
+            num_l2_vms: 1,
+            ..TdParams::default()
+        };
+        let model = ModelTdcall::new(&params, 0);
+        let td = Td::new(&model);
+        let window = TpmWindow::range();
+        let pages = || (window.start()..window.end()).step_by(0x1000);
+        for gpa in pages() {
+            model.augment(gpa, PageLevel::Page4K);
+        }
+        // One is pending yet.
+        for gpa in pages().skip(1) {
+            td.mem_page_accept(Gpa(gpa), PageLevel::Page4K).unwrap();
+        }
+        give_registers(&td, VmIndex::FIRST).unwrap();
+        for gpa in pages() {
+            let page = td.mem_page_attr_rd(Gpa(gpa)).unwrap();
+            let readable = GpaAttributes::of(VmIndex::FIRST, VmAttributes::READ);
+            assert_eq!((page.attributes, page.mapping.pending()), (readable, false));
         }
     }
 

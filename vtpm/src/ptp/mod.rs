@@ -25,6 +25,7 @@
 //! | [`fifo`] | the registers of the FIFO interface (TIS, in PTP's version for TPM 2.0) |
 //! | [`crb`] | the registers of the command response buffer interface |
 //! | [`data_buffer`] | the memory that the latter's commands and responses lie in |
+//! | [`register_pages`] | memory in which the guest reads the latter without exits |
 
 mod buffers;
 mod chip;
@@ -32,6 +33,7 @@ pub mod crb;
 pub mod data_buffer;
 pub mod fifo;
 mod localities;
+pub mod register_pages;
 mod selection;
 mod window;
 
@@ -50,8 +52,9 @@ use self::chip::Chip;
 use self::crb::Crb;
 use self::data_buffer::DataBuffer;
 use self::fifo::Fifo;
+use self::register_pages::{CHANGING, RegisterPages, Shown};
 use self::selection::{CRB_ID, FIFO_ID, InterfaceId, Selection};
-use self::window::Place;
+use self::window::{PAGE, Place};
 
 // The register that tells the interfaces apart is at one place in both.
 const _: () = assert!(INTERFACE_ID == tcg_defs::ptp::crb::INTF_ID);
@@ -67,6 +70,7 @@ pub struct Interface<E> {
     chip: Chip<E>,
     selection: Selection,
     registers: Registers,
+    shown: Option<Shown>,
 }
 
 impl<E: Engine> Interface<E> {
@@ -76,6 +80,7 @@ impl<E: Engine> Interface<E> {
             chip: Chip::new(engine),
             selection: Selection::new(FIFO_ID),
             registers: Registers::Fifo(Fifo::RESET),
+            shown: None,
         }
     }
 
@@ -86,7 +91,27 @@ impl<E: Engine> Interface<E> {
             chip: Chip::new(engine),
             selection: Selection::new(CRB_ID),
             registers: Registers::Crb(Crb::new(buffer)),
+            shown: None,
         }
+    }
+
+    /// The guest reads the registers of a CRB interface in `pages`, too, which get their content now. Those of the FIFO
+    /// interface it cannot: a read there takes a byte.
+    pub fn show_in(&mut self, pages: Box<dyn RegisterPages + Send>) {
+        if matches!(self.registers, Registers::Fifo(_)) {
+            return;
+        }
+        let mut shown = Shown::new(pages);
+        let mut bytes = [0; 64];
+        for locality in Locality::ALL {
+            for at in (0..PAGE).step_by(bytes.len()) {
+                self.read(u32::from(locality.number()) * PAGE + at, &mut bytes);
+                shown.bytes(locality, at, &bytes);
+            }
+        }
+        shown.active = self.chip.arbitration.active();
+        self.shown = Some(shown);
+        self.show();
     }
 
     /// What the interface is called: [`fifo::NAME`] or [`crb::NAME`].
@@ -114,7 +139,9 @@ impl<E: Engine> Interface<E> {
             Registers::Fifo(fifo) => *fifo = Fifo::RESET,
             Registers::Crb(crb) => crb.reset(),
         }
-        self.chip.reset()
+        let reset = self.chip.reset();
+        self.show();
+        reset
     }
 
     /// The guest reads `into.len()` bytes at `offset` from [`tcg_defs::ptp::BASE`].
@@ -141,6 +168,28 @@ impl<E: Engine> Interface<E> {
             }
             rest = after;
         }
+        self.show();
+    }
+
+    /// What the guest reads in its pages is as the registers are.
+    fn show(&mut self) {
+        let Some(mut shown) = self.shown.take() else {
+            return;
+        };
+        if let Registers::Crb(crb) = &mut self.registers {
+            // Nobody finds another locality's data where it has the TPM already.
+            crb.show_data(&self.chip, &mut shown);
+            for locality in Locality::ALL {
+                for register in CHANGING {
+                    let value = match register {
+                        INTERFACE_ID => self.selection.read().into_bits(),
+                        _ => crb.register(&self.chip, locality, register),
+                    };
+                    shown.register(locality, register, value);
+                }
+            }
+        }
+        self.shown = Some(shown);
     }
 
     fn read_at(&mut self, place: Place, into: &mut [u8]) {
@@ -160,7 +209,15 @@ impl<E: Engine> Interface<E> {
                 self.selection.write(id);
             }
             (_, Registers::Fifo(fifo)) => fifo.write(&mut self.chip, place, from),
-            (_, Registers::Crb(crb)) => crb.write(&mut self.chip, place, from),
+            (_, Registers::Crb(crb)) => {
+                // Another processor sees that the command runs.
+                if let Some(shown) = self.shown.as_mut()
+                    && crb.starts(&self.chip, place, from)
+                {
+                    shown.register(place.locality, crb::START, crb::STARTED);
+                }
+                crb.write(&mut self.chip, place, from);
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Everything is mapped to its own address: the image by its sections (code read and execute,
 //! constants and the page tables themselves read, the rest read and write, guard pages not at all), RAM
-//! and what td-shim handed over read and write without execute, the firmware image read-only. Shared
+//! and what td-shim handed over read and write without execute, so the addresses of the TPM's registers, where there may be
+//! private pages; the firmware image read-only. Shared
 //! memory has an alias at [`SHARED_WINDOW`], because the address with the SHARED bit is no canonical
 //! linear address; so has the RAM at the addresses of null pointers ([`l1_vmm::paging::linear`]).
 
@@ -10,6 +11,7 @@ use core::arch::x86_64::__cpuid;
 use core::slice;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use l1_vmm::launch::firmware_image::TpmWindow;
 use l1_vmm::launch::gpa_range::GpaRange;
 use l1_vmm::paging::{ALIASES, Access, PageTable, PageTables, PagingError};
 
@@ -77,6 +79,8 @@ pub(crate) fn start(
     tables.map_identity(pool_start, pool_length, Access::Read)?;
     tables.map_identity(image::constant_end(), rest, Access::ReadWrite)?;
     tables.map_identity(FIRMWARE.0, FIRMWARE.1, Access::Read)?;
+    let registers = TpmWindow::range();
+    tables.map_identity(registers.start(), registers.length(), Access::ReadWrite)?;
     tables.map_identity(shared.start(), shared.length(), Access::None)?;
     for range in memory {
         let pages = range.align_outward(0x1000);

@@ -18,6 +18,7 @@ use crate::ptp::window::PAGE;
 
 mod flow;
 mod localities;
+mod pages;
 mod registers;
 mod robustness;
 

@@ -12,6 +12,7 @@ mod command;
 mod conformance;
 
 use alloc::boxed::Box;
+use core::ops::Range;
 
 use attestation::journal::TpmInterface;
 use tcg_defs::ptp::crb as offset;
@@ -22,6 +23,7 @@ use self::command::{Action, Command, Event};
 use super::chip::Chip;
 use super::data_buffer::{self, DataBuffer};
 use super::localities::{Asked, Change};
+use super::register_pages::Shown;
 use super::selection::CRB_ID;
 use super::window::{Place, Written};
 use crate::{Engine, Locality};
@@ -35,6 +37,13 @@ const _: () = assert!(CRB_ID.interface_type() == 1 && CRB_ID.interface_version()
 /// CANCEL and START: bit 0, whatever the other bits are.
 const SET: u32 = 1;
 
+/// TPM_CRB_CTRL_START_x, and what it is while a command is executed.
+pub(super) const START: u32 = offset::CTRL_START;
+pub(super) const STARTED: u32 = SET;
+
+/// Bytes that are shown at once.
+const CHUNK: usize = 256;
+
 /// The state of the registers.
 pub(super) struct Crb {
     command: Command,
@@ -46,6 +55,8 @@ pub(super) struct Crb {
     /// TPM_CRB_CTRL_CANCEL_x, as it was written.
     cancel: u32,
     enable: [IntEnable; Locality::ALL.len()],
+    /// What of the buffer is other than when [`show_data`](Self::show_data) was called.
+    changed: Range<usize>,
 }
 
 impl Crb {
@@ -58,6 +69,7 @@ impl Crb {
             owner: None,
             cancel: 0,
             enable: [IntEnable::new(); Locality::ALL.len()],
+            changed: 0..0,
         };
         crb.clear();
         crb
@@ -76,10 +88,26 @@ impl Crb {
 
     /// The guest reads at `place`, which `into` does not go beyond.
     pub(super) fn read<E: Engine>(&mut self, chip: &Chip<E>, place: Place, into: &mut [u8]) {
-        let locality = place.locality;
+        if place.register >= offset::DATA_BUFFER {
+            match chip.arbitration.active() == Some(place.locality) {
+                true => self.buffer.read(data_offset(place), into),
+                false => into.fill(0xff),
+            }
+            return;
+        }
+        place.read(self.register(chip, place.locality, place.register), into);
+    }
+
+    /// What the register reads as; the data buffer is none.
+    pub(super) fn register<E: Engine>(
+        &self,
+        chip: &Chip<E>,
+        locality: Locality,
+        register: u32,
+    ) -> u32 {
         let active = chip.arbitration.active() == Some(locality);
         let address = self.address(locality);
-        let value = match place.register {
+        match register {
             offset::LOC_STATE => LocState::new()
                 .with_tpm_reg_valid_sts(true)
                 .with_tpm_established(!chip.established())
@@ -97,17 +125,46 @@ impl Crb {
             offset::CTRL_CMD_SIZE | offset::CTRL_RSP_SIZE => offset::DATA_BUFFER_SIZE,
             offset::CTRL_CMD_LADDR | offset::CTRL_RSP_LADDR => address as u32,
             offset::CTRL_CMD_HADDR | offset::CTRL_RSP_HADDR => (address >> 32) as u32,
-            offset::DATA_BUFFER.. => {
-                match active {
-                    true => self.buffer.read(data_offset(place), into),
-                    false => into.fill(0xff),
-                }
-                return;
-            }
             // LOC_CTRL, CTRL_REQ and CTRL_START: whatever is written there is over by the time of a read.
             _ => 0,
+        }
+    }
+
+    /// Whether this write starts a command.
+    pub(super) fn starts<E: Engine>(&self, chip: &Chip<E>, place: Place, from: &[u8]) -> bool {
+        place.register == offset::CTRL_START
+            && chip.arbitration.active() == Some(place.locality)
+            && place.written(from).value & SET != 0
+    }
+
+    /// The buffer is behind the registers of who has the TPM, and all ones are there for the others. What the guest writes
+    /// to the buffer's address is not seen behind the registers before the command has been executed.
+    pub(super) fn show_data<E: Engine>(&mut self, chip: &Chip<E>, shown: &mut Shown) {
+        let active = chip.arbitration.active();
+        if shown.active != active {
+            if let Some(former) = shown.active {
+                show_each(0..data_buffer::SIZE, shown, former, |_, bytes| {
+                    bytes.fill(0xff)
+                });
+            }
+            shown.active = active;
+            self.changed = 0..data_buffer::SIZE;
+        }
+        if let Some(active) = active {
+            show_each(self.changed.clone(), shown, active, |at, bytes| {
+                self.buffer.read(at, bytes);
+            });
+        }
+        self.changed = 0..0;
+    }
+
+    /// These bytes of the buffer may be others now.
+    fn change(&mut self, bytes: Range<usize>) {
+        let end = bytes.end.min(data_buffer::SIZE);
+        self.changed = match self.changed.is_empty() {
+            true => bytes.start..end,
+            false => self.changed.start.min(bytes.start)..self.changed.end.max(end),
         };
-        place.read(value, into);
     }
 
     /// The guest writes at `place`, which `from` does not go beyond.
@@ -131,11 +188,15 @@ impl Crb {
             // No command is running while its driver can write: there is nothing to cancel, and what is started later is
             // not cancelled.
             offset::CTRL_CANCEL if active => self.cancel = written.over(self.cancel) & SET,
-            offset::CTRL_START if active && written.value & SET != 0 => {
+            offset::CTRL_START if self.starts(chip, place, from) => {
                 self.handle(chip, locality, Event::Start);
             }
             offset::INT_ENABLE if active => self.write_enable(locality, written),
-            offset::DATA_BUFFER.. if active => self.buffer.write(data_offset(place), from),
+            offset::DATA_BUFFER.. if active => {
+                let at = data_offset(place);
+                self.buffer.write(at, from);
+                self.change(at..at + from.len());
+            }
             _ => {}
         }
     }
@@ -183,6 +244,8 @@ impl Crb {
                     .buffers
                     .load(data_buffer::SIZE, |at, into| self.buffer.read(at, into));
                 self.used = self.used.max(length);
+                // The guest may have written it where no exit is.
+                self.change(0..length);
                 chip.execute(locality);
                 self.answer(chip.buffers.response(data_buffer::SIZE));
                 chip.buffers.clear();
@@ -196,12 +259,14 @@ impl Crb {
         self.buffer.write(0, response);
         let rest = self.used.saturating_sub(response.len());
         self.buffer.zero(response.len(), rest);
+        self.change(0..self.used.max(response.len()));
         self.used = response.len();
     }
 
     /// Nothing of command and response stays.
     fn clear(&mut self) {
         self.buffer.zero(0, self.used);
+        self.change(0..self.used);
         self.used = 0;
     }
 
@@ -222,6 +287,23 @@ impl Crb {
         if let Some(enable) = self.enable.get_mut(usize::from(locality.number())) {
             let value = written.over(enable.into_bits()) & IntEnable::WRITABLE;
             *enable = IntEnable::from_bits(value);
+        }
+    }
+}
+
+/// Shows `bytes` of what is behind the registers in this locality's page; `get` gives those at an offset.
+fn show_each(
+    bytes: Range<usize>,
+    shown: &mut Shown,
+    locality: Locality,
+    get: impl Fn(usize, &mut [u8]),
+) {
+    let mut chunk = [0; CHUNK];
+    for at in bytes.clone().step_by(CHUNK) {
+        let length = (bytes.end - at).min(CHUNK);
+        if let Some(part) = chunk.get_mut(..length) {
+            get(at, part);
+            shown.bytes(locality, offset::DATA_BUFFER + at as u32, part);
         }
     }
 }

@@ -7,12 +7,14 @@ mod firmware;
 mod l2;
 mod mailbox;
 mod pages;
+mod registers;
 mod shared;
 
 pub(crate) use firmware::{Firmware, event_log, payload_hobs};
 pub(crate) use l2::L2Ram;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use pages::{Operands, Vapic};
+pub(crate) use registers::TpmPages;
 pub(crate) use shared::Bounce;
 
 use core::arch::asm;

@@ -99,7 +99,7 @@ fn every_byte_of_a_command_is_read_once() {
 }
 
 #[derive(Clone, Debug)]
-enum Act {
+pub(super) enum Act {
     Read(u32, usize),
     Write(u32, Vec<u8>),
     /// The guest writes to its pages.
@@ -107,7 +107,7 @@ enum Act {
 }
 
 /// Mostly registers that do something, at any width, in any locality; sometimes anywhere.
-fn acts() -> impl Strategy<Value = Vec<Act>> {
+pub(super) fn acts() -> impl Strategy<Value = Vec<Act>> {
     let register = prop_oneof![
         4 => Just(offset::LOC_CTRL),
         4 => Just(offset::CTRL_REQ),
