@@ -117,8 +117,17 @@ fn test_cells(document: &str) -> Vec<(&str, &str)> {
 
 #[test]
 fn every_attack_of_the_threat_model_names_tests_that_exist() {
+    names_tests_that_exist("docs/threat-model.md");
+}
+
+#[test]
+fn every_rule_of_the_tpms_registers_names_tests_that_exist() {
+    names_tests_that_exist("docs/tpm-interfaces.md");
+}
+
+fn names_tests_that_exist(path: &str) {
     let tree = Tree::read();
-    let document = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let document = fs::read_to_string(root().join(path)).unwrap();
     let cells = test_cells(&document);
     assert!(cells.len() > 30, "{}", cells.len());
     let mut missing = Vec::new();
