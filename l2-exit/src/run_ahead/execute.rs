@@ -3,7 +3,7 @@
 use core::sync::atomic::{Ordering, fence};
 
 use super::operation::{Condition, Instruction, Kind, Operand};
-use super::translate::{Place, Translations};
+use super::translate::{Place, Translations, is_canonical};
 use super::{Stop, Window};
 use crate::memory::GuestPages;
 use crate::mmio::Address;
@@ -11,6 +11,15 @@ use crate::register::{mask, sign_extend};
 use crate::vcpu::{Gpr, Vcpu};
 use x86_defs::paging::PAGE_4K;
 use x86_defs::rflags;
+
+/// Where a branch leads. Elsewhere it faults, and an entry with such a RIP fails (SDM Vol. 3C, "Checks on Guest RIP and
+/// RFLAGS").
+fn canonical(target: u64) -> Result<u64, Stop> {
+    match is_canonical(target) {
+        true => Ok(target),
+        false => Err(Stop::Instruction),
+    }
+}
 
 /// The bytes of an operand in memory, translated and checked.
 #[derive(Clone, Copy)]
@@ -131,19 +140,19 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
             }
             Kind::JumpIf(condition) => {
                 if self.holds(condition) {
-                    rip = self.value(from);
+                    rip = canonical(self.value(from))?;
                 }
             }
-            Kind::Jump => rip = self.read_memory_only(instruction, from)?,
+            Kind::Jump => rip = canonical(self.read_memory_only(instruction, from)?)?,
             Kind::Call => {
-                let target = self.read_memory_only(instruction, from)?;
+                let target = canonical(self.read_memory_only(instruction, from)?)?;
                 self.push(next)?;
                 rip = target;
             }
             Kind::Return => {
                 let besides = self.value(from);
                 let stack = self.vcpu.gpr(Gpr::Rsp);
-                rip = self.load_stack(stack)?;
+                rip = canonical(self.load_stack(stack)?)?;
                 let stack = stack.wrapping_add(8).wrapping_add(besides);
                 self.vcpu.set_gpr(Gpr::Rsp, stack);
             }

@@ -219,7 +219,32 @@ fn what_is_not_plain_changes_nothing() {
             |a| a.ret(),
             |m| m.vcpu.gprs[4] = 0x8000_0000_0000_0000,
         ),
-        (Stop::Memory, |a| a.call(rax), |m| m.vcpu.gprs[4] = RAM),
+        (
+            Stop::Memory,
+            |a| a.call(rax),
+            |m| {
+                m.vcpu.gprs[0] = CODE;
+                m.vcpu.gprs[4] = RAM;
+            },
+        ),
+        // Branches to what is no address; RAX and memory have it.
+        (Stop::Instruction, |a| a.jmp(rax), |_| ()),
+        (Stop::Instruction, |a| a.call(rax), |_| ()),
+        (
+            Stop::Instruction,
+            |a| a.jmp(qword_ptr(rdi)),
+            |m| m.memory.poke_u64(RAM_GPA, 1 << 47),
+        ),
+        (
+            Stop::Instruction,
+            |a| a.call(qword_ptr(rdi)),
+            |m| m.memory.poke_u64(RAM_GPA, 1 << 63),
+        ),
+        (
+            Stop::Instruction,
+            |a| a.ret(),
+            |m| m.memory.poke_u64(RAM_GPA + 0x800, u64::MAX >> 1),
+        ),
         (Stop::Memory, |a| a.call(qword_ptr(rdi + 0xFFC)), |_| ()),
         (Stop::Memory, |a| a.leave(), |_| ()),
         // The device, where it is changed in place or a stack or code.
@@ -292,7 +317,14 @@ fn what_is_not_plain_changes_nothing() {
             |m| flip(m, RAM, DIRTY),
         ),
         (Stop::Memory, |a| a.push(rax), |m| flip(m, RAM, DIRTY)),
-        (Stop::Memory, |a| a.call(rax), |m| flip(m, RAM, DIRTY)),
+        (
+            Stop::Memory,
+            |a| a.call(rax),
+            |m| {
+                m.vcpu.gprs[0] = CODE;
+                flip(m, RAM, DIRTY);
+            },
+        ),
         (
             Stop::Memory,
             |a| a.mov(byte_ptr(rbx), al),

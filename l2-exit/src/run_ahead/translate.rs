@@ -74,7 +74,7 @@ impl<P: Copy> Translations<P> {
 }
 
 /// Whether four levels translate it: bits 63:47 are equal.
-const fn is_canonical(linear: u64) -> bool {
+pub(super) const fn is_canonical(linear: u64) -> bool {
     (linear << 16) as i64 >> 16 == linear as i64
 }
 
