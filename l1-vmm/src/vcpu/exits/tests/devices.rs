@@ -1,4 +1,5 @@
 use super::*;
+use l2_exit::run_ahead::RunAhead;
 use tdx_module::platform::IoExit;
 
 /// MOV EAX, [RBX].
@@ -34,6 +35,27 @@ fn a_tpm_access_costs_one_tdcall_once_it_is_known() {
     assert_eq!(fixture.tdcalls() - before, 100);
     assert_eq!(fixture.platform.statistics().tpm_accesses, 102);
     assert_eq!(fixture.register(Register::Rax), 0xA5A5_A5A5);
+}
+
+/// Three accesses of which the first exits: MOV EAX, [RBX], NOP, MOV CL, [RBX + 6], MOV [RBX], AL, HLT.
+const ACCESSES: [u8; 9] = [0x8B, 0x03, 0x90, 0x8A, 0x4B, 0x06, 0x88, 0x03, 0xF4];
+
+#[test]
+fn l1_runs_ahead_from_one_tpm_access_to_the_next() {
+    let registers = [(Register::Rbx, TPM + 0x18), (Register::Rip, UPPER + CODE)];
+    let mut fixture = Fixture::new(&ACCESSES);
+    fixture.platform.vcpu.ahead = Some(RunAhead::new());
+    fixture
+        .exit_with(&registers, fault(TPM + 0x18, false))
+        .unwrap();
+    assert_eq!(fixture.rip(), 8);
+    assert_eq!(fixture.platform.statistics().tpm_accesses, 3);
+    assert_eq!(fixture.platform.statistics().ahead.accesses, 2);
+    assert_eq!(fixture.seen.borrow().tpm[2], (0x18, [0xA5].to_vec(), true));
+    // A breakpoint is the processor's to find.
+    let armed = [&registers[..], &[(Register::Dr7, 0x401)]].concat();
+    fixture.exit_with(&armed, fault(TPM + 0x18, false)).unwrap();
+    assert_eq!(fixture.rip(), 2);
 }
 
 #[test]

@@ -313,10 +313,10 @@ impl Surroundings {
         }
         let entry = |gpa: u64, value: u64| model.write(gpa, &value.to_le_bytes());
         for slot in [0, 511] {
-            entry(PAGE_TABLES + 8 * slot, PAGE_TABLES + 0x1003);
+            entry(PAGE_TABLES + 8 * slot, PAGE_TABLES + 0x1023);
         }
         for gigabyte in 0..4 {
-            entry(PAGE_TABLES + 0x1000 + 8 * gigabyte, gigabyte << 30 | 0x83);
+            entry(PAGE_TABLES + 0x1000 + 8 * gigabyte, gigabyte << 30 | 0xE3);
         }
         model.write(CODE, code);
         let parts = MachineParts::<Modelled> {
@@ -328,7 +328,7 @@ impl Surroundings {
             tpm: Registers(Rc::clone(&seen)),
             bus: None,
             shared_bit: SHARED,
-            run_ahead: true,
+            run_ahead: false,
             processors: processors.into(),
             clock: || 0,
         };
