@@ -167,7 +167,10 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
         .or_fatal(FatalCode::Configuration);
     let data_buffer = guest.layout.data_buffer.map(|page| (ram.clone(), page));
     let mut tpm = tpm::start(measured, &options, count, &launch, state, data_buffer);
-    if let Some(pages) = register_pages(window, options.interface) {
+    let pages = register_pages(window, options.interface);
+    // Where reads are no exits, L1 would execute what L2 does between them, and spare it nothing.
+    let run_ahead = options.run_ahead == RunAhead::On && pages.is_none();
+    if let Some(pages) = pages {
         tpm.show_in(pages);
     }
     put_tcg_log(&ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
@@ -176,7 +179,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
         tpm,
         bus,
         shared_bit,
-        run_ahead: options.run_ahead == RunAhead::On,
+        run_ahead,
         processors: l2_processors,
         clock: clock::ticks,
     };
