@@ -18,7 +18,7 @@ pub(super) fn decode(rip: u64, bytes: &[u8]) -> Option<Instruction> {
     }
     // REP before RET is a habit of old compilers; before anything else here it means something that is not executed.
     let repeated = iced.has_rep_prefix() || iced.has_repne_prefix();
-    if repeated && !(iced.code() == Code::Retnq && !iced.has_repne_prefix()) {
+    if repeated && (iced.code() != Code::Retnq || iced.has_repne_prefix()) {
         return None;
     }
     let instruction = reduce(&iced)?;

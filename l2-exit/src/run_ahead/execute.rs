@@ -114,7 +114,7 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
                 let bit = self.value(from) & (u64::from(size) * 8 - 1);
                 let carry = self.value(to) >> bit & 1;
                 let flags = self.vcpu.rflags() & !rflags::CF;
-                self.vcpu.set_rflags(flags | carry * rflags::CF);
+                self.vcpu.set_rflags(flags | (carry * rflags::CF));
             }
             Kind::SignInto => {
                 let negative = (sign_extend(self.value(from), size) as i64) < 0;

@@ -170,7 +170,8 @@ fn a_burst_reads_cr3_and_bases_and_nothing_else() {
 #[test]
 fn what_is_not_plain_changes_nothing() {
     type Assemble = fn(&mut CodeAssembler) -> Result<(), IcedError>;
-    let cases: &[(Stop, Assemble, fn(&mut Machine))] = &[
+    type Case = (Stop, Assemble, fn(&mut Machine));
+    let cases: &[Case] = &[
         // Instructions that are the processor's.
         (Stop::Instruction, |a| a.hlt(), |_| ()),
         (Stop::Instruction, |a| a.sti(), |_| ()),
