@@ -39,6 +39,15 @@ impl Random {
         (self.word() >> 33) as usize % end
     }
 
+    /// One of `values`.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[expect(clippy::indexing_slicing, reason = "below the length")]
+    pub fn one_of<T: Copy>(&mut self, values: &[T]) -> T {
+        values[self.below(values.len())]
+    }
+
     /// A number of the kind that arithmetic goes wrong with.
     pub fn operand(&mut self) -> u64 {
         let word = self.word();

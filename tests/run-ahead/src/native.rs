@@ -2,7 +2,10 @@
 
 use std::ptr;
 
-use iced_x86::code_asm::*;
+use iced_x86::code_asm::{
+    AsmRegister64, CodeAssembler, qword_ptr, r8, r9, r10, r11, r12, r13, r14, r15, rax, rbp, rbx,
+    rcx, rdi, rdx, rsi, rsp,
+};
 use iced_x86::{BlockEncoderOptions, IcedError};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 

@@ -95,14 +95,14 @@ fn is_executed(code: Code) -> bool {
 const WRITTEN: [usize; 13] = [0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15];
 
 fn general(size: usize, random: &mut Random) -> Register {
-    let number = WRITTEN[random.below(WRITTEN.len())];
+    let number = random.one_of(&WRITTEN);
     let register = Register::RAX + number as u32;
     match size {
         8 => register,
         4 => register.full_register32(),
         2 => Register::AX + number as u32,
         // AH, CH, DH, where the encoding has them.
-        _ if random.below(8) == 0 => [Register::AH, Register::CH, Register::DH][random.below(3)],
+        _ if random.below(8) == 0 => random.one_of(&[Register::AH, Register::CH, Register::DH]),
         _ => match number {
             0..4 => Register::AL + number as u32,
             4..8 => Register::SPL + (number as u32 - 4),
@@ -254,7 +254,7 @@ pub fn stream(codes: &[Code], at: u64, exit: u64, random: &mut Random) -> Vec<u8
         match random.below(16) {
             // Jcc over one instruction, short or near.
             0 => {
-                let skipped = one(codes[random.below(codes.len())], here + 6, random);
+                let skipped = one(random.one_of(codes), here + 6, random);
                 let condition = random.below(16) as u8;
                 match random.below(2) {
                     0 => bytes.extend([0x70 | condition, skipped.len() as u8]),
@@ -275,7 +275,7 @@ pub fn stream(codes: &[Code], at: u64, exit: u64, random: &mut Random) -> Vec<u8
             7 => bytes.extend([0x48, 0x8D, 0x6C, 0x24, 16, 0xC9]),
             // LEA RAX, [RIP + 4], PUSH RAX, RET 8.
             8 => bytes.extend([0x48, 0x8D, 0x05, 4, 0, 0, 0, 0x50, 0xC2, 8, 0]),
-            _ => bytes.extend(one(codes[random.below(codes.len())], here, random)),
+            _ => bytes.extend(one(random.one_of(codes), here, random)),
         }
     }
     let here = at + bytes.len() as u64 + 5;
