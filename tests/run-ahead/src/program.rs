@@ -11,7 +11,7 @@ use crate::Random;
 const BASE: Register = Register::RBX;
 /// An index of operands in memory; never written, below [`INDEX_END`].
 const INDEX: Register = Register::R13;
-/// See [`INDEX`].
+/// What the index of an operand (R13) has to be below.
 pub const INDEX_END: u64 = 0x80;
 
 const MNEMONICS: &[Mnemonic] = &[
