@@ -44,6 +44,8 @@ mod suite;
 pub mod throughput;
 pub mod tpm_exits;
 
-pub use round_trip::{Collected, RoundTrip, banks_option, interface_option, mirror_option};
+pub use round_trip::{
+    Collected, RoundTrip, banks_option, each_access_exits, interface_option, mirror_option,
+};
 pub use setup::{BASE_COMMAND_LINE, Firmware, LIMIT, Setup};
 pub use suite::{Checks, Suite};

@@ -23,6 +23,8 @@ const END: &str = "@evidence end";
 /// Bytes of a nonce.
 const NONCE_SIZE: usize = 32;
 
+/// The file of fw_cfg that tells L1 whether to run ahead of L2.
+const RUN_AHEAD_FILE: &str = "opt/org.tdp-vtpm/run-ahead";
 /// The file of fw_cfg that tells L1 which registers the TPM gets.
 const INTERFACE_FILE: &str = "opt/org.tdp-vtpm/tpm-interface";
 
@@ -37,6 +39,11 @@ pub fn banks_option(banks: PcrBanks) -> String {
 /// The simulator's option for the TPM's registers.
 pub fn interface_option(interface: TpmInterface) -> String {
     format!("fwcfg={INTERFACE_FILE}:{}", interface.word())
+}
+
+/// The simulator's option for an L1 that does not run ahead of L2: each access to the TPM is an exit.
+pub fn each_access_exits() -> String {
+    format!("fwcfg={RUN_AHEAD_FILE}:off")
 }
 
 /// The simulator's option for what L1 is to record of the PCRs.

@@ -177,10 +177,12 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let step = progress::step("timing commands in L2, and in a guest of QEMU with swtpm");
     let words = "quiet tdp.mode=timing";
     let ours = guests::on_simulator(setup, &timing_initrd, words, "timing", &[])?;
+    let each = [boots::each_access_exits()];
+    let each = guests::on_simulator(setup, &timing_initrd, words, "timing-exits", &each)?;
     let beside = guests::beside_swtpm(setup, &timing_initrd)?;
     step.done();
     let mut figures = device::exit_figures(&ours);
-    figures.extend(device::l1_figures(&ours)?);
+    figures.extend(device::l1_figures(&each)?);
     let (boots, boot_json): (Vec<_>, Vec<_>) =
         boot::figures(setup, options.boots)?.into_iter().unzip();
     figures.extend(boots);
@@ -193,12 +195,19 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let rows = commands::table(&ours, &beside);
     print(&figures);
     commands::print(&rows);
+    println!("\nWithout run-ahead, each access to a register an exit:\n");
+    let each = commands::table(&each, &beside);
+    commands::print(&each);
     parts.print();
     if let Some(path) = &options.json {
         let commands: Vec<_> = rows.iter().map(CommandRow::json).collect();
         let more = [
             ("boots", json!(boot_json)),
             ("commands", json!(commands)),
+            (
+                "commands_without_run_ahead",
+                json!(each.iter().map(CommandRow::json).collect::<Vec<_>>()),
+            ),
             ("profile", json!(ours.transcript.last("profile"))),
         ];
         let more = more.map(|(name, value)| (name.to_owned(), value));
