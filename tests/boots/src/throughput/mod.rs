@@ -25,7 +25,8 @@ pub fn exit_goal(case: &str, processors: u32) -> Option<f64> {
     match case.rsplit_once(", 4 KiB, ")? {
         (_, "depth 1") if processors == 1 => Some(2.0),
         (_, "depth 1") => Some(3.5),
-        (_, "depth 32") => Some(0.3),
+        (_, "depth 32") if processors == 1 => Some(0.3),
+        (_, "depth 32") => Some(0.5),
         _ => None,
     }
 }
