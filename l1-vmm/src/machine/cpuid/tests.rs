@@ -192,6 +192,18 @@ fn the_topology_is_one_processor() {
     assert_eq!(at(&table, 4, 3), CpuidResult::default());
 }
 
+/// `l2_exit::run_ahead` executes L2's branches, loads and stores without shadow stacks, protection keys and a fifth level.
+#[test]
+fn l2_cannot_switch_on_what_running_ahead_leaves_out() {
+    use x86_defs::cr4;
+    let table = CpuidTable::new(everything, &MACHINE);
+    let left_out = cr4::CET | cr4::PKS | cr4::LA57;
+    assert_eq!(table.cr4() & left_out, 0);
+    // Nor anything of a later processor's.
+    let known = cr4::PKS << 1;
+    assert_eq!(table.cr4() & !(known - 1), 0);
+}
+
 #[test]
 fn addresses_are_48_bits_linear() {
     let table = CpuidTable::new(everything, &MACHINE);
