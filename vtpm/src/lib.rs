@@ -1,6 +1,6 @@
 //! The TPM device: what a guest's driver sees, in front of an engine that executes commands.
 //!
-//! * [`Engine`]: one TPM without an interface. Commands run to completion.
+//! * [`Engine`]: one TPM without an interface. Commands run to completion, or in slices ([`sliced`]).
 //! * [`ptp`]: the FIFO interface of the TCG PC Client Platform TPM Profile (PTP), the one that a
 //!   stock kernel's `tpm_tis` binds to.
 //! * [`mod@reference`]: the engine that is the TPM 2.0 reference code.
@@ -19,6 +19,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod attested;
+mod cancel;
 mod engine;
 mod error;
 mod evidence;
@@ -32,10 +33,12 @@ pub mod ptp;
 pub mod reference;
 mod request;
 pub mod service;
+pub mod sliced;
 pub mod state;
 mod trust_domain;
 
-pub use engine::{Engine, EngineFailure, MAX_RESPONSE, SavedState};
+pub use cancel::Cancel;
+pub use engine::{Engine, EngineFailure, MAX_RESPONSE, Progress, SavedState, Work};
 pub use error::{Error, Failure};
 pub use locality::Locality;
 pub use provision::CommandError;

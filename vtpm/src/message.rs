@@ -9,6 +9,9 @@ pub(crate) const FAILURE: [u8; HEADER_SIZE] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x
 /// TPM_RC_NV_UNAVAILABLE, as a whole response: the command had no effect, and may have one later.
 pub(crate) const NV_UNAVAILABLE: [u8; HEADER_SIZE] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x09, 0x23];
 
+/// TPM_RC_CANCELED, as a whole response: the command had no effect.
+pub(crate) const CANCELED: [u8; HEADER_SIZE] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x09, 0x09];
+
 /// The size that a header says its message has; `None` until that many bytes are there.
 pub(crate) fn declared_size(message: &[u8]) -> Option<usize> {
     let size = message.get(2..6)?.first_chunk()?;
@@ -30,7 +33,11 @@ mod tests {
             Response::parse(&NV_UNAVAILABLE).err(),
             Some(ResponseError::Code(rc::NV_UNAVAILABLE))
         );
-        for response in [FAILURE, NV_UNAVAILABLE] {
+        assert_eq!(
+            Response::parse(&CANCELED).err(),
+            Some(ResponseError::Code(rc::CANCELED))
+        );
+        for response in [FAILURE, NV_UNAVAILABLE, CANCELED] {
             assert_eq!(declared_size(&response), Some(HEADER_SIZE));
         }
     }

@@ -10,25 +10,30 @@ use l1_vmm::launch::guest_page::GuestPage;
 use l1_vmm::launch::options::Options;
 use l1_vmm::run::{Device, Services};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
+use vtpm::Work;
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, MeasuredLaunch};
 use vtpm::ptp::{Interface, crb, fifo};
 use vtpm::reference::Reference;
 use vtpm::service::{Guid, ServiceError};
+use vtpm::sliced::{SliceFigures, Sliced};
 use vtpm::state::WatchedStore;
 
 use crate::arch::memory::{L2Ram, TpmPages};
-use crate::arch::{clock, random};
-use crate::fatal::{FatalCode, OrFatal};
+use crate::arch::{clock, entry, random};
+use crate::fatal::{FatalCode, OrFatal, fatal};
 use crate::measurement::Domain;
 use crate::state::State;
 
+/// Nanoseconds of a slice of a command, after which L2 goes on.
+const SLICE: u64 = 1_000_000;
+
 /// The device in the TPM window.
-pub(crate) struct Window(Interface<Attested<Reference, Domain>>);
+pub(crate) struct Window(Interface<Sliced<Attested<Reference, Domain>>>);
 
 impl Window {
-    /// What L1 measured into PCRs, for L2's event log.
+    /// What L1 measured into PCRs, for L2's event log. Before L2's first command.
     pub(crate) fn tcg_log(&self) -> &[u8] {
-        self.0.engine().tcg_log()
+        self.0.engine().engine().map_or(&[], Attested::tcg_log)
     }
 
     /// L2 reads the registers in these pages.
@@ -38,7 +43,20 @@ impl Window {
 
     /// L2 is over: what is left to do of the TPM's state is waited for.
     pub(crate) fn conclude(&mut self) {
-        self.0.engine_mut().conclude();
+        self.0.engine_mut().settled().conclude();
+        let engine = self.0.engine();
+        let SliceFigures {
+            slices,
+            long_commands,
+            longest,
+        } = engine.figures();
+        let stack = engine.stack_used();
+        log::info!(
+            target: "slices",
+            slices, long_commands, longest, stack;
+            "the TPM's commands: {slices} slices, {long_commands} commands took more than one, the longest {longest} ticks, \
+             {stack} bytes of stack"
+        );
     }
 }
 
@@ -52,11 +70,33 @@ impl Device for Window {
     }
 
     fn expiry(&self) -> Option<u64> {
-        self.0.engine().due().map(clock::ticks_at)
+        let engine = self.0.engine();
+        let kept = engine.engine().and_then(Attested::due);
+        let kept = kept.map(clock::ticks_at);
+        match (engine.due(), kept) {
+            (Some(slice), Some(kept)) => Some(slice.min(kept)),
+            (slice, kept) => slice.or(kept),
+        }
     }
 
-    fn expire(&mut self, _now: u64) {
-        self.0.engine_mut().tend(clock::nanoseconds());
+    fn expire(&mut self, now: u64) {
+        match self.0.engine().due() {
+            Some(due) if due <= now => self.0.go_on(u64::MAX),
+            // Not between the slices of a command.
+            Some(_) => {}
+            None if self.0.engine().engine().is_some() => {
+                self.0.engine_mut().waited().tend(clock::nanoseconds());
+            }
+            None => {}
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.0.has_work() != Work::None
+    }
+
+    fn work(&mut self, until: u64) {
+        self.0.go_on(until);
     }
 
     fn reset(&mut self) {
@@ -69,7 +109,7 @@ impl Device for Window {
 
 impl Services for Window {
     fn serve(&mut self, guid: &Guid, data: &[u8], room: usize) -> Result<Vec<u8>, ServiceError> {
-        self.0.engine_mut().serve(guid, data, room)
+        self.0.engine_mut().waited().serve(guid, data, room)
     }
 }
 
@@ -110,6 +150,7 @@ pub(crate) fn start(
         store: Box::new(store),
     })
     .or_fatal(FatalCode::Tpm);
+    let cancel = tpm.cancel_handle();
     let opened = clock::nanoseconds();
     let config = Config {
         engine: tpm2_ref_sys::ENGINE,
@@ -143,8 +184,12 @@ pub(crate) fn start(
     ] {
         log::info!(target: "time", of, ns = time; "time to {what}: {time} ns");
     }
+    let slice = clock::ticks_at(SLICE);
+    let engine = entry::engine_stack()
+        .and_then(|stack| Sliced::new(attested, stack, cancel, clock::ticks, slice))
+        .unwrap_or_else(|| fatal(FatalCode::Tpm, format_args!("there is another TPM")));
     Window(match data_buffer {
-        Some((memory, page)) => Interface::crb(attested, Box::new(GuestPage::new(memory, page))),
-        None => Interface::new(attested),
+        Some((memory, page)) => Interface::crb(engine, Box::new(GuestPage::new(memory, page))),
+        None => Interface::new(engine),
     })
 }

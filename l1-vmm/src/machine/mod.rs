@@ -108,7 +108,7 @@ impl<'t, E: Environment> Machine<'t, E> {
         let pci = parts.bus.as_ref().map(|bus| bus.window);
         let devices = Devices::new(HostPorts::new(td), tsc_ratio, parts.bus);
         let notices = Notices::new();
-        notices.tpm_given_back(None, parts.tpm.expiry());
+        notices.tpm_given_back(None, parts.tpm.expiry(), parts.tpm.has_work());
         Ok(Self {
             td,
             memory: parts.memory,
@@ -259,6 +259,7 @@ impl<E: Environment> DerefMut for TpmHeld<'_, E> {
 
 impl<E: Environment> Drop for TpmHeld<'_, E> {
     fn drop(&mut self) {
-        self.notices.tpm_given_back(self.expiry, self.held.expiry());
+        let (expiry, work) = (self.held.expiry(), self.held.has_work());
+        self.notices.tpm_given_back(self.expiry, expiry, work);
     }
 }

@@ -46,6 +46,10 @@ pub(crate) struct Notices {
     pub(crate) timer: Expiry,
     /// When the TPM has something to do, or that its lock is taken: then whoever has it looks after it.
     tpm: AtomicU64,
+    /// The TPM has a use for time that L2 does not need.
+    tpm_work: AtomicBool,
+    /// A processor of L2's wanted the TPM and did not get it.
+    tpm_wanted: AtomicBool,
     interrupt_output: AtomicBool,
     level_vectors: [AtomicU64; 4],
     level_generation: AtomicU32,
@@ -57,6 +61,8 @@ impl Notices {
         Self {
             timer: Expiry::never(),
             tpm: AtomicU64::new(NEVER),
+            tpm_work: AtomicBool::new(false),
+            tpm_wanted: AtomicBool::new(false),
             interrupt_output: AtomicBool::new(false),
             level_vectors: core::array::from_fn(|_| AtomicU64::new(0)),
             level_generation: AtomicU32::new(1),
@@ -95,8 +101,9 @@ impl Notices {
         (old < TAKEN_AND_ASKED).then_some(old)
     }
 
-    /// The TPM's lock is given back.
-    pub(crate) fn tpm_given_back(&self, before: Option<u64>, now: Option<u64>) {
+    /// The TPM's lock is given back, and there is `work` for it or not.
+    pub(crate) fn tpm_given_back(&self, before: Option<u64>, now: Option<u64>, work: bool) {
+        self.tpm_work.store(work, Ordering::Release);
         let value = now.map_or(NEVER, |now| now.min(TAKEN_AND_ASKED - 1));
         let old = self.tpm.swap(value, Ordering::AcqRel);
         if before != now || old == TAKEN_AND_ASKED && now.is_some() {
@@ -113,6 +120,17 @@ impl Notices {
             Err(expiry) => (expiry < TAKEN_AND_ASKED).then_some(expiry),
             Ok(_) => None,
         }
+    }
+
+    /// Whether the TPM has a use for time that L2 does not need. What a processor does for it gives way to one that wants
+    /// the TPM for L2.
+    pub(crate) fn tpm_has_work(&self) -> bool {
+        self.tpm_work.load(Ordering::Acquire) && !self.tpm_wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// The TPM was wanted for L2, and another processor had it.
+    pub(crate) fn tpm_was_busy(&self) {
+        self.tpm_wanted.store(true, Ordering::Relaxed);
     }
 
     /// The level of INTR, the output of the 8259A pair.

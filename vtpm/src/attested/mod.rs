@@ -26,14 +26,16 @@ use attestation::window::{NV_SELECTOR, NV_USER_DATA, SELECTOR_SIZE, USER_DATA_SI
 use self::failure::{Service, Withheld};
 use self::keeping::{Before, Keeping};
 use crate::evidence::EvidenceWindow;
-use crate::identity::Identity;
+use crate::identity::{Identity, Keys, Left};
 use crate::journal::Journal;
 use crate::log::MeasurementLog;
 use crate::message::{FAILURE, NV_UNAVAILABLE};
 use crate::provision::{NvAttributes, Provisioner};
 use crate::request::{Action, Answer, Request, Touches};
 use crate::state::NotKept;
-use crate::{CommandError, Engine, EngineFailure, Error, Failure, Locality, TrustDomain};
+use crate::{
+    Cancel, CommandError, Engine, EngineFailure, Error, Failure, Locality, TrustDomain, Work,
+};
 
 pub use self::start::{Config, IdentityTime, LaunchMeasurements, MeasuredLaunch};
 
@@ -44,6 +46,8 @@ pub struct Attested<E, T> {
     journal: Journal,
     /// `None` until it is needed; the journal has no record until then.
     identity: Option<Identity>,
+    /// Its keys, as far as they are made.
+    keys: Keys,
     evidence: EvidenceWindow,
     /// What PCRs are extended with after each startup.
     launch: Vec<(u8, Measurement)>,
@@ -51,6 +55,10 @@ pub struct Attested<E, T> {
     service: Service,
     /// `None` for a TPM whose state dies with the TD.
     keeping: Option<Keeping>,
+    /// The guest's commands heed it, and what is made before it is needed.
+    cancel: Cancel,
+    /// Whether what is needed first can be made before.
+    makes_early: bool,
 }
 
 /// An attested TPM that has its identity, in its parts.
@@ -179,6 +187,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             trust_domain,
             journal,
             identity,
+            keys,
             evidence,
             keeping,
             ..
@@ -186,7 +195,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         let identity = match identity {
             Some(identity) => identity,
             None => {
-                let (made, endorsed) = Identity::make(tpm, trust_domain)?;
+                let (made, endorsed) = Identity::make(tpm, keys, trust_domain)?;
                 if let Some(keeping) = keeping {
                     let same = keeping.endorsed_as(&made.eks);
                     same.map_err(|error| Failure::State(error.to_string()))?;
@@ -205,6 +214,36 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             journal,
             evidence,
         })
+    }
+
+    /// Makes a key before it is needed, and when all are made what belongs to them. Nobody can tell: what shows a key, or
+    /// could stand in the way of one, has all of it made first ([`prepare`](Self::prepare)).
+    fn make_early(&mut self) {
+        let (keys, tpm) = (&mut self.keys, &mut self.tpm);
+        let made = self.cancel.heeded(|| keys.make_next(tpm));
+        match made {
+            Ok(Left::Some) => return,
+            Ok(Left::None) => {}
+            // A command of the guest's came: later.
+            Err(error) if error.is_canceled() => return,
+            Err(error) => {
+                log::warn!("a key of the TPM was not made before it is needed: {error}");
+                self.makes_early = false;
+                return;
+            }
+        }
+        let all_kept = self.all_kept();
+        if let Err(failure) = self.identified().map(drop) {
+            self.fail(failure);
+            return;
+        }
+        // As with the command that would have had it made.
+        if all_kept && let Err(error) = self.keep() {
+            match error {
+                NotKept::Never(why) => self.fail(Failure::State(why)),
+                NotKept::Unavailable(why) => log::warn!("the TPM's state was not kept: {why}"),
+            }
+        }
     }
 
     /// Failure mode, for good. What led there first is kept.
@@ -279,12 +318,17 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     ) -> Result<usize, CommandError> {
         let engine = self.tpm.engine_mut();
         let Some(keeping) = &mut self.keeping else {
-            return Ok(engine.execute(locality, command, response)?);
+            let executed = self
+                .cancel
+                .heeded(|| engine.execute(locality, command, response));
+            return Ok(executed?);
         };
         let available = keeping.all_kept();
         // Those that wait for nothing are not refused: what they write beside is kept later.
         engine.set_nv_available(available || !Keeping::may_show_clock(request));
-        let executed = engine.execute(locality, command, response);
+        let executed = self
+            .cancel
+            .heeded(|| engine.execute(locality, command, response));
         // L1's own commands find out for themselves.
         engine.set_nv_available(true);
         let length = executed?;
@@ -463,6 +507,25 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
             self.fail(failure);
             EngineFailure
         })
+    }
+
+    fn has_work(&self) -> Work {
+        let waits = self.identity.is_none() && self.makes_early;
+        match waits && self.service == Service::Running {
+            true => Work::Own,
+            false => Work::None,
+        }
+    }
+
+    /// Makes the next part of what the first command that needs it would wait for.
+    fn work(&mut self, _until: u64) {
+        if self.has_work() == Work::Own {
+            self.make_early();
+        }
+    }
+
+    fn heed(&mut self, cancel: Cancel) {
+        self.cancel = cancel;
     }
 
     fn establishment(&self) -> bool {

@@ -16,12 +16,12 @@ use super::failure::Service;
 use super::keeping::Keeping;
 use super::launch::{measure, power_up};
 use crate::evidence::EvidenceWindow;
-use crate::identity::log_time;
+use crate::identity::{Keys, log_time};
 use crate::journal::{Description, Journal};
 use crate::log::MeasurementLog;
 use crate::provision::Provisioner;
 use crate::state::{Commits, Keeper};
-use crate::{Engine, Error, Failure, TrustDomain};
+use crate::{Cancel, Engine, Error, Failure, TrustDomain};
 
 /// What the vTPM says of itself.
 pub struct Config<'a> {
@@ -222,11 +222,14 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             trust_domain,
             journal: Journal::new(description, log, config.banks, config.commits),
             identity: None,
+            keys: Keys::default(),
             evidence: EvidenceWindow::default(),
             launch: launch.pcr_events(),
             tcg_log: launch.tcg_log(config.banks).into_bytes(),
             service: Service::Running,
             keeping,
+            cancel: Cancel::default(),
+            makes_early: true,
         };
         let at_start = config.identity == IdentityTime::Start || config.mirror == PcrMirror::Full;
         if at_start {

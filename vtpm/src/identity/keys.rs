@@ -4,7 +4,7 @@ use attestation::tpm::{Name, Public, rh, template};
 
 use super::{CertificateAuthority, CertificateError, KeyUse, TpmIdentity, subject_public_key_info};
 use crate::provision::Provisioner;
-use crate::{CommandError, Engine, Error, TrustDomain};
+use crate::{CommandError, Engine, EngineFailure, Error, TrustDomain};
 
 /// The keys, and who certifies them.
 pub(crate) struct Identity {
@@ -32,6 +32,53 @@ pub(crate) struct Endorsed {
     made: u64,
 }
 
+/// Keys that were made: they can be made again from their seed and template, and so are known by their public areas. The AK,
+/// which is kept at its handle, is none of them.
+#[derive(Default)]
+pub(crate) struct Keys {
+    eks: [Option<Public>; 3],
+}
+
+/// Whether there are keys to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// There are none.
+    None,
+    /// There may be.
+    Some,
+}
+
+impl Keys {
+    /// Makes one that is not made.
+    pub(crate) fn make_next<E: Engine>(
+        &mut self,
+        tpm: &mut Provisioner<E>,
+    ) -> Result<Left, CommandError> {
+        let templates = [
+            template::ek_rsa_2048(),
+            template::ek_p256(),
+            template::ek_p384(),
+        ];
+        let mut places = self.eks.iter_mut().zip(templates);
+        match places.find(|(place, _)| place.is_none()) {
+            Some((place, template)) => {
+                *place = Some(create(tpm, &template)?);
+                Ok(Left::Some)
+            }
+            None => Ok(Left::None),
+        }
+    }
+
+    /// All of them, made where they are not.
+    fn make<E: Engine>(&mut self, tpm: &mut Provisioner<E>) -> Result<[Public; 3], Error> {
+        while self.make_next(tpm)? == Left::Some {}
+        match &self.eks {
+            [Some(rsa), Some(p256), Some(p384)] => Ok([rsa.clone(), p256.clone(), p384.clone()]),
+            _ => Err(CommandError::from(EngineFailure).into()),
+        }
+    }
+}
+
 /// What certificates are issued for.
 const CERTIFIED: [(u32, KeyUse); 4] = [
     (rh::NV_EK_RSA_2048, KeyUse::EndorsementDecrypt),
@@ -41,18 +88,15 @@ const CERTIFIED: [(u32, KeyUse); 4] = [
 ];
 
 impl Identity {
-    /// Makes the keys of a TPM that is started.
+    /// Makes the keys of a TPM that is started, but for those that are made.
     pub(crate) fn make<E: Engine>(
         tpm: &mut Provisioner<E>,
+        keys: &mut Keys,
         trust_domain: &mut impl TrustDomain,
     ) -> Result<(Self, Endorsed), Error> {
         let begin = trust_domain.now();
         let described = tpm.identity()?;
-        let eks = [
-            create(tpm, &template::ek_rsa_2048())?,
-            create(tpm, &template::ek_p256())?,
-            create(tpm, &template::ek_p384())?,
-        ];
+        let eks = keys.make(tpm)?;
         let (ak, residence) = create_ak(tpm)?;
         let made = log_time("keys", "make its keys", begin, trust_domain);
         let identity = Self {
@@ -79,7 +123,10 @@ impl Identity {
         let publics = endorsed.eks.iter().chain([&self.ak]);
         for ((index, key_use), public) in CERTIFIED.into_iter().zip(publics) {
             let public = subject_public_key_info(public).map_err(CertificateError::from)?;
+            // Signing takes long, and is not left in its midst.
+            tpm2_ref_sys::yield_now();
             let certificate = self.authority.certify(public, key_use, &endorsed.tpm)?;
+            tpm2_ref_sys::yield_now();
             tpm.nv_put_for_good(index, &certificate)?;
         }
         log_time(

@@ -10,7 +10,7 @@ mod profile;
 mod public_key;
 
 pub(crate) use authority::CertificateAuthority;
-pub(crate) use keys::{Identity, log_time};
+pub(crate) use keys::{Identity, Keys, Left, log_time};
 pub use profile::{CC_EVENT_LOG, TD_QUOTE};
 pub(crate) use profile::{KeyUse, TpmIdentity};
 use public_key::subject_public_key_info;

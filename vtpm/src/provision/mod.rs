@@ -37,6 +37,16 @@ pub enum CommandError {
     },
 }
 
+impl CommandError {
+    /// Whether the command gave up because it was asked to.
+    pub(crate) fn is_canceled(&self) -> bool {
+        let Self::Response { error, .. } = self else {
+            return false;
+        };
+        *error == ResponseError::Code(rc::CANCELED)
+    }
+}
+
 /// Bytes of the platform's authorization value.
 pub(crate) const AUTHORIZATION: usize = 32;
 

@@ -2,7 +2,7 @@
 
 use super::buffers::Buffers;
 use super::localities::Arbitration;
-use crate::{Engine, EngineFailure, Locality};
+use crate::{Engine, EngineFailure, Locality, Progress};
 
 /// The engine, who has it, and the command that is under way.
 pub(super) struct Chip<E> {
@@ -11,6 +11,8 @@ pub(super) struct Chip<E> {
     pub(super) buffers: Buffers,
     /// The engine's, kept here because every read of ACCESS shows it.
     established: bool,
+    /// The engine is at the command in the buffers.
+    running: bool,
 }
 
 impl<E: Engine> Chip<E> {
@@ -21,11 +23,13 @@ impl<E: Engine> Chip<E> {
             engine,
             arbitration: Arbitration::default(),
             buffers: Buffers::new(),
+            running: false,
         }
     }
 
     /// The platform was reset: nobody has the TPM, no command and no response, _TPM_Init to the engine.
     pub(super) fn reset(&mut self) -> Result<(), EngineFailure> {
+        self.abandon();
         self.buffers.clear();
         self.arbitration = Arbitration::default();
         let result = self.engine.reset();
@@ -33,11 +37,51 @@ impl<E: Engine> Chip<E> {
         result
     }
 
-    /// Runs the command in the buffers to its end, for `locality`.
-    pub(super) fn execute(&mut self, locality: Locality) {
+    /// Begins the command in the buffers, for `locality`. Whether its response is there.
+    pub(super) fn execute(&mut self, locality: Locality) -> bool {
         let (command, response) = self.buffers.execution();
-        let length = self.engine.execute(locality, command, response).ok();
-        self.buffers.complete(length);
+        let progress = self.engine.begin(locality, command, response);
+        self.is_complete(progress)
+    }
+
+    /// Gives the command that runs a slice, to `until` on the TSC or as long as the engine has them. Whether its response is
+    /// there now.
+    pub(super) fn go_on(&mut self, until: Option<u64>) -> bool {
+        if !self.running {
+            return false;
+        }
+        let (_, response) = self.buffers.execution();
+        let progress = self.engine.go_on(until, response);
+        self.is_complete(progress)
+    }
+
+    fn is_complete(&mut self, progress: Result<Progress, EngineFailure>) -> bool {
+        self.running = progress == Ok(Progress::Running);
+        match progress {
+            Ok(Progress::Running) => return false,
+            Ok(Progress::Done(length)) => self.buffers.complete(Some(length)),
+            Err(EngineFailure) => self.buffers.complete(None),
+        }
+        true
+    }
+
+    /// Whether a command runs.
+    pub(super) const fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// The command that runs, if one does, is to give up. Its response comes all the same.
+    pub(super) fn cancel(&mut self) {
+        if self.running {
+            self.engine.cancel();
+        }
+    }
+
+    /// The response of the command that runs, if one does, is not to come.
+    pub(super) fn abandon(&mut self) {
+        if core::mem::take(&mut self.running) {
+            self.engine.abandon();
+        }
     }
 
     /// Whether a dynamic launch has happened.

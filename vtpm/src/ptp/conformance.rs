@@ -8,11 +8,12 @@ use proptest::prelude::*;
 
 use super::Interface;
 use super::window::PAGE;
-use crate::{Engine, EngineFailure, Locality};
+use crate::{Engine, EngineFailure, Locality, Progress};
 use tcg_defs::ptp::fifo as offset;
 
 mod commands;
 mod establishment;
+mod execution;
 mod localities;
 mod registers;
 mod robustness;
@@ -40,6 +41,12 @@ pub(super) struct Echo {
     pub(super) established: bool,
     /// What to answer instead: the bytes written and the length returned.
     pub(super) answer: Option<Result<(Vec<u8>, usize), EngineFailure>>,
+    /// So many slices does a command take beside the first.
+    pub(super) slices: usize,
+    /// The command that is running, and how many slices are left of it.
+    pub(super) running: Option<(Locality, Vec<u8>, usize)>,
+    pub(super) cancels: usize,
+    pub(super) abandons: usize,
 }
 
 /// Tag, size and code 0 of a message that carries `data`.
@@ -63,6 +70,48 @@ impl Engine for Echo {
         let room = response.len();
         response[..bytes.len().min(room)].copy_from_slice(&bytes[..bytes.len().min(room)]);
         Ok(length)
+    }
+
+    fn begin(
+        &mut self,
+        locality: Locality,
+        command: &[u8],
+        response: &mut [u8],
+    ) -> Result<Progress, EngineFailure> {
+        assert_eq!(self.running, None, "one at a time");
+        if self.slices == 0 {
+            let length = self.execute(locality, command, response)?;
+            return Ok(Progress::Done(length));
+        }
+        self.running = Some((locality, command.to_vec(), self.slices));
+        Ok(Progress::Running)
+    }
+
+    fn go_on(
+        &mut self,
+        _until: Option<u64>,
+        response: &mut [u8],
+    ) -> Result<Progress, EngineFailure> {
+        let (locality, command, left) = self.running.take().ok_or(EngineFailure)?;
+        match left {
+            1 => {
+                let length = self.execute(locality, &command, response)?;
+                Ok(Progress::Done(length))
+            }
+            _ => {
+                self.running = Some((locality, command, left - 1));
+                Ok(Progress::Running)
+            }
+        }
+    }
+
+    fn cancel(&mut self) {
+        self.cancels += 1;
+    }
+
+    fn abandon(&mut self) {
+        self.abandons += 1;
+        self.running = None;
     }
 
     fn reset(&mut self) -> Result<(), EngineFailure> {

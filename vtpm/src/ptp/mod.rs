@@ -3,8 +3,9 @@
 //! [`Interface`] answers accesses to the five pages of registers at [`tcg_defs::ptp::BASE`]. It follows the PTP
 //! where drivers do, and drivers where they differ:
 //!
-//! * Everything happens within the access that causes it. A granted locality, a ready command, a
-//!   whole response are there at the first poll.
+//! * Everything happens within the access that causes it, but for a command that takes longer than a slice of the engine's
+//!   time ([`Engine::go_on`]): a granted locality, a ready command, most responses are there at the first poll. A longer
+//!   command has a slice at each poll, and when [`Interface::go_on`] is called.
 //! * A register takes accesses of any width; each byte of the register acts as in a wide access.
 //! * What does not exist, or belongs to another locality, reads as all ones and ignores writes.
 //! * A locality that gives up the TPM, or loses it, loses its command and response: the buffers are
@@ -46,7 +47,7 @@ use alloc::boxed::Box;
 
 use tcg_defs::ptp::fifo::INTERFACE_ID;
 
-use crate::{Engine, Locality};
+use crate::{Engine, Locality, Work};
 
 use self::chip::Chip;
 use self::crb::Crb;
@@ -171,6 +172,45 @@ impl<E: Engine> Interface<E> {
         self.show();
     }
 
+    /// What the engine has to do besides what the guest's accesses have it do.
+    pub fn has_work(&self) -> Work {
+        match self.chip.is_running() {
+            true => Work::Command,
+            false => self.chip.engine.has_work(),
+        }
+    }
+
+    /// Does some of it, to `until` on the TSC or as long as the engine's slices are: the command that runs goes on, or what
+    /// nobody waits for.
+    pub fn go_on(&mut self, until: u64) {
+        if self.chip.is_running() {
+            self.continue_command(Some(until));
+        } else {
+            self.chip.engine.work(until);
+        }
+    }
+
+    fn continue_command(&mut self, until: Option<u64>) {
+        match &mut self.registers {
+            Registers::Fifo(fifo) => fifo.go_on(&mut self.chip, until),
+            Registers::Crb(crb) => crb.go_on(&mut self.chip, until),
+        }
+        if !self.chip.is_running() {
+            self.show();
+        }
+    }
+
+    /// Whether a read of `place` asks whether the command that runs is done.
+    fn polls(&self, place: Place) -> bool {
+        let asked = match self.registers {
+            Registers::Fifo(_) => tcg_defs::ptp::fifo::STS,
+            Registers::Crb(_) => crb::START,
+        };
+        self.chip.is_running()
+            && place.register == asked
+            && self.chip.arbitration.active() == Some(place.locality)
+    }
+
     /// What the guest reads in its pages is as the registers are.
     fn show(&mut self) {
         let Some(mut shown) = self.shown.take() else {
@@ -193,6 +233,9 @@ impl<E: Engine> Interface<E> {
     }
 
     fn read_at(&mut self, place: Place, into: &mut [u8]) {
+        if self.polls(place) {
+            self.continue_command(None);
+        }
         match (place.register, &mut self.registers) {
             (INTERFACE_ID, _) => place.read(self.selection.read().into_bits(), into),
             (_, Registers::Fifo(fifo)) => fifo.read(&mut self.chip, place, into),

@@ -71,7 +71,7 @@ pub fn launch() -> LaunchMeasurements {
 pub struct Session<E = Reference> {
     pub tpm: Attested<E, ScriptedTd>,
     pub td: ScriptedTd,
-    _turn: MutexGuard<'static, ()>,
+    pub turn: MutexGuard<'static, ()>,
 }
 
 /// Where the state is kept, and the one that is there.
@@ -169,7 +169,7 @@ impl Setup {
         Ok(Session {
             tpm,
             td: self.td,
-            _turn: turn,
+            turn,
         })
     }
 

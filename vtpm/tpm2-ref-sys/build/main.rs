@@ -1,13 +1,15 @@
 //! Gets the engine's two C libraries and links them.
 //!
 //! `libtpms.a` is Debian's, pinned by checksum ([`archive`]); `libcrypto.a` is built from the
-//! `openssl-src` crate without an operating system in mind ([`openssl`]). Both are kept in a cache
+//! `openssl-src` crate without an operating system in mind ([`openssl`]), and gets a way out of long
+//! commands ([`hooks`]). Both are kept in a cache
 //! that every build of the workspace shares: hosted tests and the freestanding image link the same
 //! two files.
 #![allow(clippy::indexing_slicing, reason = "a build may fail this way")]
 
 mod archive;
 mod command;
+mod hooks;
 mod openssl;
 
 use std::env;
@@ -77,6 +79,9 @@ fn prepare() -> Result<(), String> {
         }
     }
     let crypto = openssl::obtain(&cache)?;
+    let hooks = out.join("hooks.rs");
+    std::fs::write(&hooks, hooks::list())
+        .map_err(|error| format!("cannot write {}: {error}", hooks.display()))?;
 
     println!("cargo::rustc-env=TPM2_REF_TPMS_VERSION={version}");
     println!("cargo::rustc-link-search=native={}", tpms.display());

@@ -9,6 +9,7 @@ use std::process::Command;
 use sha2::{Digest, Sha256};
 
 use crate::command::run;
+use crate::hooks;
 
 /// Configure's options: a line each, `#` starts a comment that gives a group's reason.
 const OPTIONS: &str = include_str!("openssl.options");
@@ -84,7 +85,10 @@ fn key() -> Result<String, String> {
     add(RECIPE);
     add(openssl_src::version());
     add(compiler_version.lines().next().unwrap_or_default());
-    options().chain(COMPILER_FLAGS).for_each(add);
+    options()
+        .chain(COMPILER_FLAGS)
+        .chain(hooks::key())
+        .for_each(add);
     let digest = digest.finalize();
     Ok(digest[..8]
         .iter()
@@ -118,5 +122,7 @@ fn build(work: &Path) -> Result<PathBuf, String> {
         Err(_) => make.arg(format!("-j{}", env::var("NUM_JOBS").unwrap_or_default())),
     };
     run(&mut make)?;
-    Ok(work.join("libcrypto.a"))
+    let library = work.join("libcrypto.a");
+    hooks::put_in(&library, work)?;
+    Ok(library)
 }

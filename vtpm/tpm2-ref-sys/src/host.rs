@@ -123,12 +123,10 @@ impl Host {
         result
     }
 
-    /// Keeps what the engine commits, here and in the store.
-    pub(crate) fn commit(&mut self, permanent: &[u8]) -> Result<(), NvError> {
-        let kept = Zeroizing::new(state::wrap(StateKind::Permanent, permanent));
-        let result = self.store.store(&kept);
+    fn commit(&mut self, permanent: Zeroizing<Vec<u8>>, kept: &[u8]) -> Result<(), NvError> {
+        let result = self.store.store(kept);
         match result {
-            Ok(()) => self.permanent = Some(Zeroizing::new(permanent.to_vec())),
+            Ok(()) => self.permanent = Some(permanent),
             Err(NvError) => self.fail(Fault::Nv),
         }
         result
@@ -146,6 +144,14 @@ static HOST: Mutex<Option<Host>> = Mutex::new(None);
 /// Puts the surroundings in place, or with `None` takes them away.
 pub(crate) fn set(host: Option<Host>) {
     *HOST.lock() = host;
+}
+
+/// Keeps what the engine commits, here and in the store. Made ready without the lock: a command may be left while it
+/// hashes. `None` when no `Tpm` is open.
+pub(crate) fn commit(permanent: &[u8]) -> Option<Result<(), NvError>> {
+    let kept = Zeroizing::new(state::wrap(StateKind::Permanent, permanent));
+    let permanent = Zeroizing::new(permanent.to_vec());
+    with(|host| host.commit(permanent, &kept))
 }
 
 /// Runs `action` on the surroundings; `None` when no `Tpm` is open.

@@ -32,6 +32,10 @@
 //! [`OpenError::InUse`] while another `Tpm` lives. A `Tpm` is on one thread at a time. Tests of one
 //! program therefore take turns, by a lock of their own.
 //!
+//! # Long commands
+//!
+//! A [`Fiber`] executes commands on a stack of its own, which it leaves when a slice of time is over, and goes back to.
+//!
 //! # Failing closed
 //!
 //! When the entropy function or the store fails, the command that needed it fails, its response is
@@ -55,7 +59,8 @@
 //! | only for a profile in a state (may fail) | `regcomp` `regexec` `regfree` |
 //!
 //! libtpms was compiled with the stack protector: the FS base must point at a thread block whose
-//! canary at offset 0x28 does not change during a call. Both use SSE registers and neither uses the
+//! canary at offset 0x28 does not change during a call, and is the same on every processor where one may go on with a
+//! command that another began ([`Fiber`]). Both use SSE registers and neither uses the
 //! red zone. A command needs up to 15 KB of stack (give it 64) and up to 600 KB of heap (give it
 //! 4 MB).
 //!
@@ -100,10 +105,12 @@ mod error;
 mod host;
 mod objects;
 mod ownership;
+mod slices;
 mod state;
 mod tpm;
 
 pub use error::{ExecuteError, OpenError};
 pub use host::{Clock, Entropy, Ephemeral, Fault, NoEntropy, NvError, NvStore};
+pub use slices::{Fiber, Stack, tsc, yield_now};
 pub use state::{StateError, StateKind};
 pub use tpm::{CancelHandle, Config, MAX_COMMAND, MAX_RESPONSE, NV_MEMORY_SIZE, Tpm};

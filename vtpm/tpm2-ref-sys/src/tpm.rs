@@ -243,7 +243,7 @@ impl Tpm {
             });
         }
         if outcome.is_ok() {
-            let committed = host::with(|host| host.commit(permanent));
+            let committed = host::commit(permanent);
             outcome = committed
                 .unwrap_or(Err(host::NvError))
                 .map_err(|_| StateError::Store);

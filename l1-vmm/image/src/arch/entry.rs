@@ -1,10 +1,12 @@
 //! The image's entry points, and the stacks they lead to.
 
 use core::arch::naked_asm;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tdx_defs::ghci::{mask, sub_function};
 use tdx_defs::tdg;
+use tpm2_ref_sys::Stack;
 
 use super::image;
 
@@ -109,6 +111,19 @@ unsafe extern "sysv64" fn application_entry() -> ! {
         r10_to_r15 = const mask::R10_TO_R15,
         hlt = const sub_function::HLT,
     )
+}
+
+/// The stack of L2's commands, for whoever asks first.
+pub(crate) fn engine_stack() -> Option<Stack> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return None;
+    }
+    let (bottom, end) = (image::engine_stack_start(), image::engine_stack_end());
+    let memory = NonNull::new(ptr::with_exposed_provenance_mut(bottom as usize))?;
+    // SAFETY: the linker script gives this memory to nothing else, a multiple of pages, and `paging` leaves 64 KiB below it
+    // unmapped; it is given away once.
+    Some(unsafe { Stack::new(memory, (end - bottom) as usize) })
 }
 
 /// The wakeup vector for application processors: below 4 GiB, as all of the image.

@@ -16,7 +16,7 @@ pub(crate) const INTERRUPT_STACKS: usize = 5;
 /// Bytes that stay unmapped below a processor's main stack.
 const MAIN_GUARD: u64 = 0x1_0000;
 /// Bytes of a processor's main stack.
-pub(crate) const MAIN_STACK: u64 = 0x8_0000;
+pub(crate) const MAIN_STACK: u64 = 0x6_0000;
 /// Where in a processor's stacks its main stack begins.
 pub(super) const MAIN_BOTTOM: u64 = INTERRUPT_STACKS as u64 * INTERRUPT_STACK + MAIN_GUARD;
 /// Bytes of all stacks of a processor; its main stack is at their end.
@@ -45,6 +45,10 @@ symbols! {
     stacks_start = image_stacks_start;
     /// Behind the stacks of the last.
     stacks_end = image_stacks_end;
+    /// Lowest byte of the stack of L2's commands.
+    engine_stack_start = image_engine_stack_start;
+    /// Behind its highest.
+    engine_stack_end = image_engine_stack_end;
     /// First page table.
     page_tables_start = image_page_tables_start;
     /// Behind the page tables.
@@ -79,7 +83,7 @@ pub(crate) fn interrupt_stack_top(processor: usize, index: usize) -> u64 {
 }
 
 /// The guard pages of every processor: one below each interrupt stack, and all between the last of them
-/// and the main stack. `None` if the linker script has other numbers than this file.
+/// and the main stack; and those below the stack of L2's commands. `None` if the linker script has other numbers than this file.
 pub(crate) fn guard_pages() -> Option<impl Iterator<Item = GpaRange>> {
     let of_one = |processor| {
         let start = stacks(processor);
@@ -91,5 +95,7 @@ pub(crate) fn guard_pages() -> Option<impl Iterator<Item = GpaRange>> {
             )])
             .flatten()
     };
-    (stacks(PROCESSORS) == stacks_end()).then(|| (0..PROCESSORS).flat_map(of_one))
+    let of_engine = GpaRange::with_length(engine_stack_start() - MAIN_GUARD, MAIN_GUARD);
+    (stacks(PROCESSORS) == stacks_end() && engine_stack_start() == stacks_end() + MAIN_GUARD)
+        .then(|| (0..PROCESSORS).flat_map(of_one).chain(of_engine))
 }

@@ -42,6 +42,13 @@ pub trait Device {
     }
     /// Does what was to be done at or before `now` on the TSC.
     fn expire(&mut self, _now: u64) {}
+    /// Whether it has something to do that takes long, for which it takes the time that L2 does not need: asked of the TPM
+    /// alone.
+    fn has_work(&self) -> bool {
+        false
+    }
+    /// Does some of that, to `until` on the TSC or little longer.
+    fn work(&mut self, _until: u64) {}
     /// The machine was reset.
     fn reset(&mut self);
 }

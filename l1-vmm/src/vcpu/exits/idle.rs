@@ -17,6 +17,9 @@ use crate::vcpu::processor::Deadline;
 /// As far ahead as the module is asked for a deadline, where it refused a later one.
 const NEAR_DEADLINE: u64 = 1 << 31;
 
+/// Pieces of a millisecond that a halted processor works for the TPM in, between two looks at what ends the halt.
+const PIECES: u64 = 4;
+
 impl<E: Environment> L2<'_, E> {
     pub(super) fn hlt(&mut self, exit: &Exit) -> Result<(), End> {
         let rip = self.vcpu.vmcs.rip();
@@ -49,8 +52,30 @@ impl<E: Environment> L2<'_, E> {
             if pending || self.nmi_ends_halt()? {
                 return Ok(());
             }
-            self.wait_until_due(&mut armed)?;
+            if !self.work_in_halt()? {
+                self.wait_until_due(&mut armed)?;
+            }
         }
+    }
+
+    /// The TPM has a piece of the time that L2 does not need, up to what is due here next. Whether it had.
+    fn work_in_halt(&mut self) -> Result<bool, Failure> {
+        if !self.machine.notices.tpm_has_work() {
+            return Ok(false);
+        }
+        self.send_kicks()?;
+        let machine = &*self.machine;
+        let now = self.vcpu.processor.tsc();
+        let end = now.saturating_add(machine.millisecond() / PIECES);
+        let until = self.next_due().map_or(end, |due| due.min(end));
+        if until <= now {
+            return Ok(false);
+        }
+        let Some(mut tpm) = machine.try_tpm() else {
+            return Ok(false);
+        };
+        tpm.work(until);
+        Ok(true)
     }
 
     /// Halted with interrupts disabled: an NMI or INIT ends that, which only another processor sends. The machine's

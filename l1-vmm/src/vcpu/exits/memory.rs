@@ -196,6 +196,7 @@ impl<'t, E: Environment> L2<'t, E> {
     /// Another processor has the TPM: this one goes back to L2, which comes to the same instruction again.
     pub(super) fn wait_for_tpm(&mut self) {
         self.vcpu.statistics.tpm_busy += 1;
+        self.machine.notices.tpm_was_busy();
         core::hint::spin_loop();
     }
 

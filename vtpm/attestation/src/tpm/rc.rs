@@ -18,6 +18,8 @@ pub const NV_DEFINED: u32 = 0x14C;
 pub const HANDLE: u32 = 0x08B;
 /// Not from this locality.
 pub const LOCALITY: u32 = 0x907;
+/// The command was asked to give up, and did.
+pub const CANCELED: u32 = 0x909;
 /// The TPM tests what the command needs.
 pub const TESTING: u32 = 0x90A;
 /// The TPM is in its lockout.

@@ -1,7 +1,6 @@
 //! One command on its way in and its response on its way out (PTP 1.05, "CRB State Machine").
 //!
-//! Reception is no state here: until START what is in the buffer is the guest's alone. Neither is Execution: the engine
-//! runs a command to its end within the access that sets START, so that no other access can see it.
+//! Reception is no state here: until START what is in the buffer is the guest's alone.
 
 use super::bits::CtrlSts;
 
@@ -12,6 +11,8 @@ enum State {
     Idle,
     /// A command can be written, or is being written.
     Ready,
+    /// The engine is at it, for longer than the access that set START.
+    Execution,
     /// There is a response.
     Completion,
 }
@@ -30,8 +31,10 @@ pub(super) enum Action {
     None,
     /// Nothing of a command or response is needed any more.
     Clear,
-    /// Execute the command, then [`Command::complete`].
+    /// Begin the command; when it is executed, [`Command::complete`].
     Execute,
+    /// Nobody wants the response of the command that is executed, nor needs anything of it.
+    Abandon,
 }
 
 /// The state of the active locality's command.
@@ -50,7 +53,13 @@ impl Command {
             (State::Completion, Event::CommandReady) => (State::Ready, Action::None),
             (State::Idle, Event::GoIdle) => (State::Idle, Action::None),
             (State::Ready | State::Completion, Event::GoIdle) => (State::Idle, Action::Clear),
-            (state, Event::Start) => (state, Action::Execute),
+            (State::Execution, Event::Start) => (State::Execution, Action::None),
+            // The profile leaves it open.
+            (State::Execution, Event::CommandReady) => (State::Ready, Action::Abandon),
+            (State::Execution, Event::GoIdle) => (State::Idle, Action::Abandon),
+            (State::Idle | State::Ready | State::Completion, Event::Start) => {
+                (State::Execution, Action::Execute)
+            }
         };
         self.0 = next;
         action
@@ -63,9 +72,14 @@ impl Command {
 
     /// The locality gives up the TPM or loses it: nothing of its command or response stays.
     pub(super) fn leave(&mut self) {
-        if self.0 == State::Completion {
+        if matches!(self.0, State::Execution | State::Completion) {
             self.0 = State::Ready;
         }
+    }
+
+    /// Whether a command is executed: TPM_CRB_CTRL_START_x.
+    pub(super) fn is_executed(&self) -> bool {
+        self.0 == State::Execution
     }
 
     /// TPM_CRB_CTRL_STS_x.

@@ -16,6 +16,7 @@ use crate::ptp::conformance::{Accesses, Echo, message};
 use crate::ptp::data_buffer::{DataBuffer, SIZE, Unmapped};
 use crate::ptp::window::PAGE;
 
+mod execution;
 mod firmware;
 mod flow;
 mod localities;

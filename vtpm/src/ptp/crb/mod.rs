@@ -121,11 +121,12 @@ impl Crb {
             offset::INTF_ID_VENDOR => super::fifo::bits::DID_VID,
             offset::CTRL_STS => self.command.status().into_bits(),
             offset::CTRL_CANCEL => self.cancel,
+            offset::CTRL_START => u32::from(self.command.is_executed()) * STARTED,
             offset::INT_ENABLE => self.enable(locality).into_bits(),
             offset::CTRL_CMD_SIZE | offset::CTRL_RSP_SIZE => offset::DATA_BUFFER_SIZE,
             offset::CTRL_CMD_LADDR | offset::CTRL_RSP_LADDR => address as u32,
             offset::CTRL_CMD_HADDR | offset::CTRL_RSP_HADDR => (address >> 32) as u32,
-            // LOC_CTRL, CTRL_REQ and CTRL_START: whatever is written there is over by the time of a read.
+            // LOC_CTRL and CTRL_REQ: whatever is written there is over by the time of a read.
             _ => 0,
         }
     }
@@ -134,6 +135,7 @@ impl Crb {
     pub(super) fn starts<E: Engine>(&self, chip: &Chip<E>, place: Place, from: &[u8]) -> bool {
         place.register == offset::CTRL_START
             && chip.arbitration.active() == Some(place.locality)
+            && !self.command.is_executed()
             && place.written(from).value & SET != 0
     }
 
@@ -185,9 +187,13 @@ impl Crb {
                     _ => {}
                 }
             }
-            // No command is running while its driver can write: there is nothing to cancel, and what is started later is
-            // not cancelled.
-            offset::CTRL_CANCEL if active => self.cancel = written.over(self.cancel) & SET,
+            // What is started later is not cancelled.
+            offset::CTRL_CANCEL if active => {
+                self.cancel = written.over(self.cancel) & SET;
+                if self.cancel & SET != 0 {
+                    chip.cancel();
+                }
+            }
             offset::CTRL_START if self.starts(chip, place, from) => {
                 self.handle(chip, locality, Event::Start);
             }
@@ -220,6 +226,8 @@ impl Crb {
             chip.arbitration.forget_seizure(locality);
         }
         if let Some(change) = chip.arbitration.ask(locality, asked) {
+            chip.abandon();
+            chip.buffers.clear();
             self.apply(change);
         }
     }
@@ -246,12 +254,30 @@ impl Crb {
                 self.used = self.used.max(length);
                 // The guest may have written it where no exit is.
                 self.change(0..length);
-                chip.execute(locality);
-                self.answer(chip.buffers.response(data_buffer::SIZE));
+                if chip.execute(locality) {
+                    self.completed(chip);
+                }
+            }
+            Action::Abandon => {
+                chip.abandon();
                 chip.buffers.clear();
-                self.command.complete();
+                self.clear();
             }
         }
+    }
+
+    /// The command that runs, if one does, has its next slice.
+    pub(super) fn go_on<E: Engine>(&mut self, chip: &mut Chip<E>, until: Option<u64>) {
+        if chip.go_on(until) {
+            self.completed(chip);
+        }
+    }
+
+    /// The response is there, in the access that gave the command or later.
+    fn completed<E: Engine>(&mut self, chip: &mut Chip<E>) {
+        self.answer(chip.buffers.response(data_buffer::SIZE));
+        chip.buffers.clear();
+        self.command.complete();
     }
 
     /// The response is in the buffer, and nothing of what was longer.

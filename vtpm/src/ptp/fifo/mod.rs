@@ -99,10 +99,12 @@ impl Fifo {
         }
     }
 
-    /// commandCancel does nothing: no command is running while its driver can write.
     fn write_status<E: Engine>(&mut self, chip: &mut Chip<E>, locality: Locality, status: Status) {
         if status.reset_establishment_bit() && locality >= Locality::Three {
             chip.reset_establishment(locality);
+        }
+        if status.command_cancel() {
+            chip.cancel();
         }
         // Two at once would contradict each other.
         let event = match (
@@ -122,15 +124,30 @@ impl Fifo {
         match self.transfer.handle(event, &mut chip.buffers) {
             Action::None => {}
             Action::Execute => {
-                chip.execute(locality);
-                self.transfer.complete();
+                if chip.execute(locality) {
+                    self.completed();
+                }
             }
+            Action::Abandon => chip.abandon(),
         }
+    }
+
+    /// The command that runs, if one does, has its next slice.
+    pub(super) fn go_on<E: Engine>(&mut self, chip: &mut Chip<E>, until: Option<u64>) {
+        if chip.go_on(until) {
+            self.completed();
+        }
+    }
+
+    /// The response is there, in the access that gave the command or later.
+    fn completed(&mut self) {
+        self.transfer.complete();
     }
 
     /// The TPM went from one locality to another.
     fn apply<E: Engine>(&mut self, chip: &mut Chip<E>, change: Change) {
         let Change { from, to, seized } = change;
+        chip.abandon();
         let kept = match (self.transfer.leave(&mut chip.buffers), seized) {
             (readiness, false) => readiness,
             (_, true) => Readiness::Idle,

@@ -1,7 +1,4 @@
 //! One command on its way in and its response on its way out (PTP 1.05, "FIFO State Machine").
-//!
-//! Execution is no state here: the engine runs a command to its end within the access that sets
-//! tpmGo, so that no other access can see it.
 
 use super::bits::Status;
 use crate::ptp::buffers::{Buffers, CAPACITY, Reception};
@@ -14,6 +11,8 @@ enum State {
     Ready,
     /// Some of a command has been written, or all.
     Reception(Reception),
+    /// The engine is at it, for longer than the access that set tpmGo.
+    Execution,
     /// There is a response.
     Completion,
 }
@@ -32,8 +31,10 @@ pub(super) enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     None,
-    /// Execute the command, then [`Transfer::complete`].
+    /// Begin the command; when it is executed, [`Transfer::complete`].
     Execute,
+    /// Nobody wants the response of the command that is executed.
+    Abandon,
 }
 
 /// What a locality finds when it gets the TPM.
@@ -61,8 +62,17 @@ impl Transfer {
             (State::Reception(Reception::More), Event::Write(byte)) => self.store(byte, buffers),
             (State::Reception(Reception::Whole), Event::Write(_)) => {}
             (State::Reception(Reception::More), Event::Go) => {}
-            (State::Reception(Reception::Whole), Event::Go) => return Action::Execute,
+            (State::Reception(Reception::Whole), Event::Go) => {
+                self.0 = State::Execution;
+                return Action::Execute;
+            }
             (State::Reception(_), Event::ResponseRetry) => {}
+            (State::Execution, Event::CommandReady) => {
+                buffers.clear();
+                self.0 = State::Ready;
+                return Action::Abandon;
+            }
+            (State::Execution, Event::Write(_) | Event::Go | Event::ResponseRetry) => {}
             (State::Reception(_) | State::Completion, Event::CommandReady) => {
                 buffers.clear();
                 self.0 = State::Ready;
@@ -94,7 +104,8 @@ impl Transfer {
     pub(super) fn status(&self, buffers: &Buffers) -> Status {
         let status = Status::new().with_tpm_family(1);
         match self.0 {
-            State::Idle => status,
+            // Not even stsValid: a driver may take it alone for the end of the command (Winbond's parts, Linux).
+            State::Idle | State::Execution => status,
             State::Ready => status
                 .with_command_ready(true)
                 .with_burst_count(CAPACITY as u16),

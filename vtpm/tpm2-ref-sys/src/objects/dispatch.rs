@@ -80,7 +80,7 @@ unsafe extern "C" fn store(
     }
     // SAFETY: the engine gives a block of that length, which it does not touch meanwhile.
     let permanent = unsafe { core::slice::from_raw_parts(data, length as usize) };
-    match host::with(|host| host.commit(permanent)) {
+    match host::commit(permanent) {
         Some(Ok(())) => result::SUCCESS,
         _ => result::FAIL,
     }

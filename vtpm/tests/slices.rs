@@ -1,0 +1,234 @@
+//! Commands in slices: nobody is kept from the processor for long, and nothing of a command is torn.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what tests share, which clippy.toml does not take for tests"
+)]
+
+mod support;
+
+use std::sync::MutexGuard;
+
+use attestation::tpm::{Key, Public, commands, rc, response_code, rh, template};
+use support::{ScriptedTd, Session, Setup};
+use tpm2_ref_sys::{Stack, tsc};
+use vtpm::attested::{Attested, IdentityTime};
+use vtpm::reference::Reference;
+use vtpm::sliced::Sliced;
+use vtpm::{Engine, Locality, MAX_RESPONSE, Progress, Work};
+
+type Tpm = Sliced<Attested<Reference, ScriptedTd>>;
+
+/// TSC ticks of a slice: some 20 µs.
+const SLICE: u64 = 50_000;
+
+struct Chip {
+    tpm: Tpm,
+    td: ScriptedTd,
+    response: [u8; MAX_RESPONSE],
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Chip {
+    fn new(identity: IdentityTime) -> Self {
+        let setup = Setup {
+            identity,
+            ..Setup::default()
+        };
+        let Session { tpm, td, turn } = setup.start();
+        let cancel = tpm.engine().tpm().cancel_handle();
+        let tpm = Sliced::new(tpm, Stack::on_heap(), cancel, tsc, SLICE).expect("there is one");
+        Self {
+            tpm,
+            td,
+            response: [0; MAX_RESPONSE],
+            _turn: turn,
+        }
+    }
+
+    fn begin(&mut self, command: &[u8]) -> Progress {
+        self.tpm
+            .begin(Locality::Zero, command, &mut self.response)
+            .expect("the engine answers")
+    }
+
+    /// Goes on to the end: the response, and how many slices it took.
+    fn finish(&mut self, mut progress: Progress) -> (Vec<u8>, usize) {
+        let mut slices = 1;
+        loop {
+            match progress {
+                Progress::Done(length) => return (self.response[..length].to_vec(), slices),
+                Progress::Running => {
+                    progress = self.tpm.go_on(None, &mut self.response).unwrap();
+                    slices += 1;
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, command: &[u8]) -> (Vec<u8>, usize) {
+        let progress = self.begin(command);
+        self.finish(progress)
+    }
+
+    fn code(&mut self, command: &[u8]) -> u32 {
+        response_code(&self.run(command).0).unwrap()
+    }
+
+    fn work(&mut self) -> usize {
+        let mut slices = 0;
+        while self.tpm.has_work() != Work::None {
+            self.tpm.work(u64::MAX);
+            slices += 1;
+        }
+        slices
+    }
+}
+
+fn rsa_3072() -> Public {
+    let mut public = template::ek_rsa_2048();
+    if let Key::Rsa { bits, .. } = &mut public.key {
+        *bits = 3072;
+    }
+    public
+}
+
+fn create(seed: u8) -> Vec<u8> {
+    let mut public = rsa_3072();
+    if let Key::Rsa { modulus, .. } = &mut public.key {
+        *modulus = vec![seed; 8];
+    }
+    commands::create_primary(rh::ENDORSEMENT, &public)
+}
+
+#[test]
+fn a_long_command_answers_as_in_one_piece() {
+    let mut whole = Setup::default().start();
+    let command = commands::self_test(true);
+    let expected = whole.execute(&command);
+    drop(whole);
+    let mut chip = Chip::new(IdentityTime::Start);
+    let (response, slices) = chip.run(&command);
+    assert_eq!(response, expected);
+    assert!(slices > 2, "{slices}");
+    let (response, slices) = chip.run(&create(1));
+    assert_eq!(response_code(&response), Some(rc::SUCCESS));
+    assert!(slices > 100, "{slices}");
+    eprintln!(
+        "{slices} slices, {:?}, stack {}",
+        chip.tpm.figures(),
+        chip.tpm.stack_used()
+    );
+}
+
+/// It goes on wherever there is time.
+#[test]
+fn a_command_goes_from_thread_to_thread() {
+    let mut chip = Chip::new(IdentityTime::Start);
+    let mut progress = chip.begin(&create(1));
+    let mut threads = 0;
+    while progress == Progress::Running && threads < 50 {
+        let (tpm, response) = (&mut chip.tpm, &mut chip.response);
+        progress = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| tpm.go_on(None, response).unwrap());
+            thread.join().unwrap()
+        });
+        threads += 1;
+    }
+    assert_eq!(threads, 50);
+    let (response, _) = chip.finish(progress);
+    assert_eq!(response_code(&response), Some(rc::SUCCESS));
+}
+
+#[test]
+fn a_command_that_is_canceled_says_so_and_the_next_is_not() {
+    let mut chip = Chip::new(IdentityTime::Start);
+    let progress = chip.begin(&create(1));
+    assert_eq!(progress, Progress::Running);
+    chip.tpm.cancel();
+    let (response, _) = chip.finish(progress);
+    assert_eq!(response_code(&response), Some(rc::CANCELED));
+    // Between two commands it is nobody's.
+    chip.tpm.cancel();
+    assert_eq!(chip.code(&create(1)), rc::SUCCESS);
+}
+
+/// What L1 does for it is not given up: without it the TPM would fail.
+#[test]
+fn what_is_made_for_a_command_is_not_canceled() {
+    let mut chip = Chip::new(IdentityTime::FirstNeed);
+    let progress = chip.begin(&create(1));
+    assert_eq!(progress, Progress::Running);
+    chip.tpm.cancel();
+    let (response, _) = chip.finish(progress);
+    assert_eq!(response_code(&response), Some(rc::CANCELED));
+    let tpm = chip.tpm.engine().unwrap();
+    assert_eq!(tpm.failure(), None);
+    assert!(tpm.ak().is_some());
+}
+
+#[test]
+fn an_abandoned_command_leaves_nothing_and_the_next_runs() {
+    let mut chip = Chip::new(IdentityTime::Start);
+    assert_eq!(chip.begin(&create(1)), Progress::Running);
+    chip.tpm.abandon();
+    assert_eq!(chip.tpm.has_work(), Work::Command);
+    let (response, _) = chip.run(&commands::get_random(32));
+    assert_eq!(response.len(), 44);
+    assert_eq!(chip.tpm.has_work(), Work::None);
+    // And so do those that had no slice yet.
+    assert_eq!(chip.begin(&create(1)), Progress::Running);
+    chip.tpm.abandon();
+    chip.begin(&commands::get_random(8));
+    chip.tpm.abandon();
+    assert_eq!(chip.code(&commands::get_random(8)), rc::SUCCESS);
+}
+
+#[test]
+fn a_reset_ends_a_command() {
+    let mut chip = Chip::new(IdentityTime::Start);
+    assert_eq!(chip.begin(&create(1)), Progress::Running);
+    chip.tpm.reset().unwrap();
+    assert_eq!(chip.tpm.has_work(), Work::None);
+    assert_eq!(chip.code(&commands::get_random(8)), rc::SUCCESS);
+    let tpm = chip.tpm.engine().unwrap();
+    assert_eq!(tpm.failure(), None);
+}
+
+/// The keys are there before the guest asks, and the journal before them.
+#[test]
+fn keys_are_made_while_nobody_asks() {
+    let mut chip = Chip::new(IdentityTime::FirstNeed);
+    assert_eq!(chip.td.rtmrs()[3], [0; 48]);
+    assert_eq!(chip.tpm.has_work(), Work::Own);
+    assert!(chip.work() > 3);
+    let tpm = chip.tpm.engine().unwrap();
+    assert!(tpm.ak().is_some() && tpm.failure().is_none());
+    let head = chip.td.rtmrs()[3];
+    assert_ne!(head, [0; 48]);
+    assert_eq!(chip.code(&commands::read_public(rh::AK)), rc::SUCCESS);
+    assert_eq!(chip.td.rtmrs()[3], head);
+}
+
+/// A command that comes meanwhile does not wait for keys that it has no need of, and one that has finds what was made.
+#[test]
+fn a_command_comes_before_keys() {
+    let mut chip = Chip::new(IdentityTime::FirstNeed);
+    for _ in 0..20 {
+        chip.tpm.work(u64::MAX);
+        assert_eq!(chip.code(&commands::get_random(8)), rc::SUCCESS);
+    }
+    assert_eq!(chip.code(&commands::read_public(rh::AK)), rc::SUCCESS);
+    assert_eq!(chip.tpm.has_work(), Work::None);
+    assert_eq!(chip.tpm.engine().unwrap().failure(), None);
+}
+
+#[test]
+fn a_fiber_that_goes_ends_its_command() {
+    let mut chip = Chip::new(IdentityTime::Start);
+    assert_eq!(chip.begin(&create(1)), Progress::Running);
+    drop(chip);
+    let mut chip = Chip::new(IdentityTime::Start);
+    assert_eq!(chip.code(&commands::get_random(8)), rc::SUCCESS);
+}
