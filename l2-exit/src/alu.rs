@@ -38,6 +38,7 @@ impl Binary {
 
     /// The result in `size` bytes, and RFLAGS after it. AF, which AND, OR, XOR and TEST leave
     /// undefined, is cleared by them as processors do.
+    #[inline]
     pub(crate) const fn execute(self, size: u8, left: u64, right: u64, rflags: u64) -> (u64, u64) {
         let left = left & mask(size);
         let right = right & mask(size);
@@ -104,36 +105,28 @@ const fn logic(size: u8, result: u64) -> (u64, u64) {
 
 /// CF, AF and OF of a sum: OF if both terms had the sign that the result has not.
 const fn carry_flags(size: u8, carries: u64, left: u64, right: u64, result: u64) -> u64 {
-    let mut flags = 0;
-    if carries & sign_bit(size) != 0 {
-        flags |= rflags::CF;
-    }
-    if carries & 1 << 3 != 0 {
-        flags |= rflags::AF;
-    }
-    if (left ^ result) & (right ^ result) & sign_bit(size) != 0 {
-        flags |= rflags::OF;
-    }
-    flags
+    let top = top_bit(size);
+    let overflows = (left ^ result) & (right ^ result);
+    let carry = (carries >> top & 1) * rflags::CF;
+    let adjust = (carries >> 3 & 1) * rflags::AF;
+    let overflow = (overflows >> top & 1) * rflags::OF;
+    carry | adjust | overflow
 }
 
 /// PF, ZF and SF.
 pub(crate) const fn common(size: u8, result: u64) -> u64 {
-    let mut flags = 0;
-    if (result as u8).count_ones().is_multiple_of(2) {
-        flags |= rflags::PF;
-    }
-    if result == 0 {
-        flags |= rflags::ZF;
-    }
-    if result & sign_bit(size) != 0 {
-        flags |= rflags::SF;
-    }
-    flags
+    // A bit for each number of four bits: set if the number has an even number of ones.
+    const EVEN: u64 = 0b1001_0110_0110_1001;
+    let folded = (result ^ result >> 4) & 0xF;
+    let parity = (EVEN >> folded & 1) * rflags::PF;
+    let zero = (result == 0) as u64 * rflags::ZF;
+    let sign = (result >> top_bit(size) & 1) * rflags::SF;
+    parity | zero | sign
 }
 
-const fn sign_bit(size: u8) -> u64 {
-    mask(size) ^ mask(size) >> 1
+/// The number of an operand's highest bit.
+const fn top_bit(size: u8) -> u32 {
+    (size as u32 * 8 - 1) & 63
 }
 
 #[cfg(test)]

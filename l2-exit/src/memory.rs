@@ -34,7 +34,7 @@ pub trait GuestMemory {
 /// the calls are made.
 pub trait GuestPages: GuestMemory {
     /// A 4 KiB page of L2's memory.
-    type Page: Copy;
+    type Page: Copy + PartialEq;
 
     /// The page at `gpa`, a multiple of 4096, if [`GuestMemory`] has all of it.
     fn page(&self, gpa: u64) -> Option<Self::Page>;

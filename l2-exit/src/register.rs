@@ -52,33 +52,40 @@ impl Register {
 
     /// Its value, zero-extended.
     pub(crate) fn get<V: Vcpu>(self, vcpu: &V) -> u64 {
-        let value = vcpu.gpr(self.gpr);
-        (if self.high { value >> 8 } else { value }) & mask(self.size)
+        self.of(vcpu.gpr(self.gpr))
     }
 
-    /// Replaces it by the low bytes of `value`. Writing 32 bits clears the upper half, smaller
-    /// writes leave the rest alone (SDM Vol. 1, "General-Purpose Registers in 64-Bit Mode").
+    /// Replaces it by the low bytes of `value`.
     pub(crate) fn set<V: Vcpu>(self, vcpu: &mut V, value: u64) {
+        let whole = self.replaced(vcpu.gpr(self.gpr), value);
+        vcpu.set_gpr(self.gpr, whole);
+    }
+
+    /// Its value where the general register is `whole`, zero-extended.
+    #[inline]
+    pub(crate) const fn of(self, whole: u64) -> u64 {
+        (if self.high { whole >> 8 } else { whole }) & mask(self.size)
+    }
+
+    /// What becomes of the general register, `whole` before, when the low bytes of `value` are written. 32 bits clear the
+    /// upper half, smaller writes leave the rest alone (SDM Vol. 1, "General-Purpose Registers in 64-Bit Mode").
+    #[inline]
+    pub(crate) const fn replaced(self, whole: u64, value: u64) -> u64 {
         let value = value & mask(self.size);
-        let value = match self.size {
+        match self.size {
             4 | 8 => value,
             _ => {
                 let shift = if self.high { 8 } else { 0 };
-                vcpu.gpr(self.gpr) & !(mask(self.size) << shift) | value << shift
+                whole & !(mask(self.size) << shift) | value << shift
             }
-        };
-        vcpu.set_gpr(self.gpr, value);
+        }
     }
 }
 
 /// The bits of an operand of `size` (1, 2, 4 or 8) bytes.
+#[inline]
 pub(crate) const fn mask(size: u8) -> u64 {
-    match size {
-        1 => 0xFF,
-        2 => 0xFFFF,
-        4 => 0xFFFF_FFFF,
-        _ => u64::MAX,
-    }
+    u64::MAX >> ((64 - size as u32 * 8) & 63)
 }
 
 /// The low `size` bytes of `value`, sign-extended.

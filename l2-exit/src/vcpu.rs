@@ -87,6 +87,10 @@ pub trait Vcpu {
     fn efer(&self) -> u64;
     /// A segment register.
     fn segment(&self, register: SegmentRegister) -> Segment;
+    /// The base of a segment register alone.
+    fn segment_base(&self, register: SegmentRegister) -> u64 {
+        self.segment(register).base
+    }
     /// PDPTE `index` (0 to 3) as loaded by the last MOV to CR3 under PAE paging.
     fn pdpte(&self, index: u8) -> u64;
     /// PKRU; asked for only if CR4.PKE is set. An L1 that does not offer PKU to L2 keeps this.

@@ -222,6 +222,11 @@ impl<R: RawTdcall> Vcpu for L2Vcpu<'_, R> {
         })
     }
 
+    fn segment_base(&self, register: SegmentRegister) -> u64 {
+        let [_, base, ..] = segment_fields(register);
+        self.read_or_note(base)
+    }
+
     fn pdpte(&self, index: u8) -> u64 {
         match index {
             0 => self.read_or_note(VmcsField::GUEST_PDPTE0),

@@ -87,14 +87,15 @@ impl Address {
         mask: u64::MAX,
     };
 
-    /// The offset in the segment.
-    pub(crate) fn offset<V: Vcpu>(&self, vcpu: &V) -> u64 {
+    /// The offset in the segment, with the general registers that `gpr` returns.
+    #[inline]
+    pub(crate) fn offset(&self, gpr: impl Fn(Gpr) -> u64) -> u64 {
         let mut offset = self.displacement;
         if let Some(base) = self.base {
-            offset = offset.wrapping_add(vcpu.gpr(base));
+            offset = offset.wrapping_add(gpr(base));
         }
         if let Some(index) = self.index {
-            offset = offset.wrapping_add(vcpu.gpr(index).wrapping_mul(u64::from(self.scale)));
+            offset = offset.wrapping_add(gpr(index).wrapping_mul(u64::from(self.scale)));
         }
         offset & self.mask
     }

@@ -128,7 +128,7 @@ fn execute_cached<V: Vcpu, M: GuestMemory, B: MmioBus>(
         // Never kept.
         Operation::String(_) => return false,
     };
-    let linear = address.offset(vcpu);
+    let linear = address.offset(|gpr| vcpu.gpr(gpr));
     if !reported || !violation.final_access || violation.linear != Some(linear) {
         cache.drop_stale(rip);
         return false;
@@ -219,7 +219,7 @@ impl<V: Vcpu, M: GuestMemory, B: MmioBus> Emulation<'_, '_, V, M, B> {
     }
 
     fn operand(&mut self, address: &Address, size: u8, kind: AccessKind) -> Result<Span, Stop> {
-        let offset = address.offset(self.guest.vcpu);
+        let offset = address.offset(|gpr| self.guest.vcpu.gpr(gpr));
         self.guest.operand(address.segment, offset, size, kind)
     }
 

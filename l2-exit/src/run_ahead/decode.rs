@@ -2,7 +2,7 @@
 
 use iced_x86::{Code, ConditionCode, Decoder, DecoderError, DecoderOptions, Mnemonic, OpKind};
 
-use super::operation::{Condition, Instruction, Kind, Operand};
+use super::operation::{Access, Condition, Instruction, Kind, Operand};
 use super::shift::Shift;
 use crate::alu::{Binary, Unary};
 use crate::mmio::{Address, address, binary, unary};
@@ -22,19 +22,34 @@ pub(super) fn decode(rip: u64, bytes: &[u8]) -> Option<Instruction> {
         return None;
     }
     let instruction = reduce(&iced)?;
-    let has_memory = [instruction.to, instruction.from].contains(&Operand::Memory);
-    let address = match has_memory || instruction.kind == Kind::Lea {
+    let access = match (instruction.to, instruction.from) {
+        (Operand::Memory, _) => instruction.kind.access_to_first(),
+        (_, Operand::Memory) => instruction.kind.access_to_second(),
+        _ => Access::None,
+    };
+    let address = match access != Access::None || instruction.kind == Kind::Lea {
         true => address(&iced, true)?,
         false => instruction.address,
     };
     Some(Instruction {
         address,
+        access,
         length: iced.len() as u8,
+        immediate: immediate(&iced).unwrap_or_default(),
         ..instruction
     })
 }
 
-/// All but length and address.
+/// The last operand, if the instruction itself has it.
+fn immediate(iced: &iced_x86::Instruction) -> Option<u64> {
+    let last = iced.op_count().checked_sub(1)?;
+    match iced.op_kind(last) {
+        OpKind::NearBranch64 => Some(iced.near_branch64()),
+        _ => iced.try_immediate(last).ok(),
+    }
+}
+
+/// All but length, immediate, access and address.
 fn reduce(iced: &iced_x86::Instruction) -> Option<Instruction> {
     let plain = |kind| instruction(kind, 8, Operand::None, Operand::None);
     let condition = iced.condition_code();
@@ -84,11 +99,7 @@ fn reduce(iced: &iced_x86::Instruction) -> Option<Instruction> {
         Mnemonic::Jmp => branch(iced, Kind::Jump)?,
         Mnemonic::Call => branch(iced, Kind::Call)?,
         Mnemonic::Ret => match iced.code() {
-            Code::Retnq => instruction(Kind::Return, 8, Operand::None, Operand::Immediate(0)),
-            Code::Retnq_imm16 => {
-                let besides = Operand::Immediate(iced.immediate16().into());
-                instruction(Kind::Return, 8, Operand::None, besides)
-            }
+            Code::Retnq | Code::Retnq_imm16 => plain(Kind::Return),
             _ => return None,
         },
         Mnemonic::Push => match iced.code() {
@@ -116,6 +127,8 @@ const fn instruction(kind: Kind, size: u8, to: Operand, from: Operand) -> Instru
         length: 0,
         to,
         from,
+        immediate: 0,
+        access: Access::None,
         address: Address::NONE,
     }
 }
@@ -131,7 +144,7 @@ fn operand(iced: &iced_x86::Instruction, number: u32) -> Option<Operand> {
     match iced.op_kind(number) {
         OpKind::Register => register(iced, number).map(Operand::Register),
         OpKind::Memory => Some(Operand::Memory),
-        _ => iced.try_immediate(number).ok().map(Operand::Immediate),
+        _ => iced.try_immediate(number).ok().map(|_| Operand::Immediate),
     }
 }
 
@@ -143,7 +156,7 @@ fn size(iced: &iced_x86::Instruction, operand: Operand) -> Option<u8> {
             size @ (1 | 2 | 4 | 8) => Some(size as u8),
             _ => None,
         },
-        Operand::None | Operand::Immediate(_) => None,
+        Operand::None | Operand::Immediate => None,
     }
 }
 
@@ -212,7 +225,7 @@ fn conditional(iced: &iced_x86::Instruction, condition: Condition) -> Option<Ins
 /// A near branch with a 64-bit target.
 fn branch(iced: &iced_x86::Instruction, kind: Kind) -> Option<Instruction> {
     let target = match iced.op0_kind() {
-        OpKind::NearBranch64 => Operand::Immediate(iced.near_branch64()),
+        OpKind::NearBranch64 => Operand::Immediate,
         _ => match iced.code() {
             Code::Jmp_rm64 | Code::Call_rm64 => operand(iced, 0)?,
             _ => return None,

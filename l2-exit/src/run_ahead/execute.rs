@@ -2,15 +2,27 @@
 
 use core::sync::atomic::{Ordering, fence};
 
-use super::operation::{Condition, Instruction, Kind, Operand};
+use super::operation::{Access, Instruction, Kind, Operand};
+use super::registers::Registers;
 use super::translate::{Place, Translations, is_canonical};
 use super::{Stop, Window};
 use crate::memory::GuestPages;
 use crate::mmio::Address;
-use crate::register::{mask, sign_extend};
-use crate::vcpu::{Gpr, Vcpu};
+use crate::register::sign_extend;
+use crate::vcpu::{Gpr, SegmentRegister, Vcpu};
 use x86_defs::paging::PAGE_4K;
 use x86_defs::rflags;
+
+/// What comes after an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// The next in memory.
+    Next,
+    /// The next in memory; this one went to the device.
+    Accessed,
+    /// What RIP says, whose bytes are to be looked at: this was a branch, or has written to the page of the code.
+    Elsewhere,
+}
 
 /// Where a branch leads. Elsewhere it faults, and an entry with such a RIP fails (SDM Vol. 3C, "Checks on Guest RIP and
 /// RFLAGS").
@@ -30,267 +42,251 @@ enum Bytes<P> {
 
 /// A burst under way.
 pub(super) struct Burst<'a, V, M: GuestPages, W> {
-    pub(super) vcpu: &'a mut V,
+    pub(super) registers: Registers,
+    /// For what is read rarely; its registers are those before the burst.
+    pub(super) vcpu: &'a V,
     pub(super) memory: &'a M,
     pub(super) window: &'a mut W,
     pub(super) translations: Translations<M::Page>,
-    /// Accesses to the window so far.
-    pub(super) accesses: u64,
+    /// The page of the instructions that are executed.
+    pub(super) code: Option<M::Page>,
+    /// The bases of FS and GS, once they were read.
+    pub(super) bases: [Option<u64>; 2],
 }
 
 impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
     /// Executes `instruction`, RIP included, or changes nothing.
-    pub(super) fn execute(&mut self, instruction: &Instruction) -> Result<(), Stop> {
+    ///
+    /// In this order: the operand in memory is translated and read, the result is made, and written. What can stop it
+    /// after the first access to memory is the store of a result alone, before which nothing has changed.
+    #[inline(always)]
+    pub(super) fn execute(&mut self, instruction: &Instruction) -> Result<Flow, Stop> {
         let Instruction {
             kind,
             size,
             to,
             from,
+            access,
             ..
         } = *instruction;
-        let next = self.vcpu.rip().wrapping_add(u64::from(instruction.length));
-        let mut rip = next;
-        match kind {
-            Kind::Unknown => return Err(Stop::Instruction),
-            Kind::Nothing => {}
-            Kind::Fence => fence(Ordering::SeqCst),
-            Kind::Move { signed } => {
-                if to == Operand::Memory {
-                    let value = self.value(from);
-                    let bytes = self.bytes(&instruction.address, size, true)?;
-                    self.write(bytes, size, value)?;
-                } else {
-                    let value = self.read(instruction, from, size)?;
-                    let value = match signed {
-                        true => sign_extend(value, size),
-                        false => value,
-                    };
-                    self.set(to, value);
-                }
-            }
-            Kind::Lea => {
-                let offset = instruction.address.offset(self.vcpu);
-                self.set(to, offset);
-            }
-            Kind::Binary(operation) => {
-                let flags = self.vcpu.rflags();
-                if to == Operand::Memory && operation.writes() {
-                    let right = self.value(from);
-                    let (page, offset) = self.memory_to_change(&instruction.address, size)?;
-                    let left = self.load(page, offset, size)?;
-                    let (result, flags) = operation.execute(size, left, right, flags);
-                    self.store(page, offset, size, result)?;
-                    self.vcpu.set_rflags(flags);
-                } else {
-                    // At most one of them is in memory.
-                    let left = self.read(instruction, to, size)?;
-                    let right = self.read(instruction, from, size)?;
-                    let (result, flags) = operation.execute(size, left, right, flags);
-                    if operation.writes() {
-                        self.set(to, result);
+        let mut flow = Flow::Next;
+        let mut place = None;
+        let mut in_memory = 0;
+        if access != Access::None {
+            let found = self.bytes(&instruction.address, size, access)?;
+            place = Some(found);
+            if access != Access::Write {
+                in_memory = match found {
+                    Bytes::Memory { page, offset } => self.load(page, offset, size)?,
+                    Bytes::Window(gpa) => {
+                        flow = Flow::Accessed;
+                        self.read_window(gpa, size)?
                     }
-                    self.vcpu.set_rflags(flags);
-                }
+                };
             }
-            Kind::Unary(operation) => self.change(instruction, |value, flags| {
-                operation.execute(size, value, flags)
-            })?,
-            Kind::Shift(shift) => {
-                let count = self.value(from);
-                self.change(instruction, |value, flags| {
-                    shift.execute(size, value, count, flags)
-                })?;
+        }
+        let right = match from {
+            Operand::Register(register) => self.registers.get(register),
+            Operand::Immediate => instruction.immediate,
+            Operand::Memory => in_memory,
+            Operand::None => 0,
+        };
+        let left = match to {
+            Operand::Register(register) => self.registers.get(register),
+            _ => in_memory,
+        };
+        let flags = self.registers.rflags;
+        let (result, new_flags) = match kind {
+            Kind::Unknown => return Err(Stop::Instruction),
+            Kind::Nothing => (0, flags),
+            Kind::Fence => {
+                fence(Ordering::SeqCst);
+                (0, flags)
             }
-            Kind::SwapBytes => {
-                let value = self.value(to).swap_bytes();
-                self.set(to, value >> (64 - u32::from(size) * 8));
-            }
+            Kind::Move { signed: false } => (right, flags),
+            Kind::Move { signed: true } => (sign_extend(right, size), flags),
+            Kind::Lea => (self.offset(&instruction.address), flags),
+            Kind::Binary(operation) => operation.execute(size, left, right, flags),
+            Kind::Unary(operation) => operation.execute(size, left, flags),
+            Kind::Shift(shift) => shift.execute(size, left, right, flags),
+            Kind::SwapBytes => (left.swap_bytes() >> (64 - u32::from(size) * 8), flags),
             Kind::Exchange => {
-                let (left, right) = (self.value(to), self.value(from));
-                self.set(to, right);
                 self.set(from, left);
+                (right, flags)
             }
             Kind::TestBit => {
-                let bit = self.value(from) & (u64::from(size) * 8 - 1);
-                let carry = self.value(to) >> bit & 1;
-                let flags = self.vcpu.rflags() & !rflags::CF;
-                self.vcpu.set_rflags(flags | (carry * rflags::CF));
+                let bit = right & (u64::from(size) * 8 - 1);
+                let carry = left >> bit & 1;
+                (0, flags & !rflags::CF | (carry * rflags::CF))
             }
             Kind::SignInto => {
-                let negative = (sign_extend(self.value(from), size) as i64) < 0;
-                self.set(to, if negative { u64::MAX } else { 0 });
+                let negative = (sign_extend(right, size) as i64) < 0;
+                (if negative { u64::MAX } else { 0 }, flags)
             }
-            Kind::MoveIf(condition) => {
-                let value = self.read(instruction, from, size)?;
-                // 32 bits clear the upper half even if the condition does not hold.
-                let value = match self.holds(condition) {
-                    true => value,
-                    false => self.value(to),
-                };
-                self.set(to, value);
+            // 32 bits clear the upper half even if the condition does not hold.
+            Kind::MoveIf(condition) => match condition.holds(flags) {
+                true => (right, flags),
+                false => (left, flags),
+            },
+            Kind::Set(condition) => (u64::from(condition.holds(flags)), flags),
+            Kind::JumpIf(condition) => match condition.holds(flags) {
+                true => return self.go(canonical(instruction.immediate)?),
+                false => (0, flags),
+            },
+            Kind::Jump | Kind::Call | Kind::Return | Kind::Push | Kind::Pop | Kind::Leave => {
+                return self.stack_or_branch(instruction, right);
             }
-            Kind::Set(condition) => {
-                let value = u64::from(self.holds(condition));
-                if to == Operand::Memory {
-                    let bytes = self.bytes(&instruction.address, 1, true)?;
-                    self.write(bytes, 1, value)?;
-                } else {
-                    self.set(to, value);
+        };
+        if kind.writes() {
+            match to {
+                Operand::Register(register) => self.registers.set(register, result),
+                _ => {
+                    flow = match place.ok_or(Stop::Memory)? {
+                        Bytes::Memory { page, offset } => self.store(page, offset, size, result)?,
+                        Bytes::Window(gpa) => self.write_window(gpa, size, result)?,
+                    }
                 }
             }
-            Kind::JumpIf(condition) => {
-                if self.holds(condition) {
-                    rip = canonical(self.value(from))?;
-                }
-            }
-            Kind::Jump => rip = canonical(self.read_memory_only(instruction, from)?)?,
+        }
+        self.registers.rflags = new_flags;
+        self.registers.rip = instruction.next(self.registers.rip);
+        Ok(flow)
+    }
+
+    /// The same behind a call, for where it is rare.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn execute_one(&mut self, instruction: &Instruction) -> Result<Flow, Stop> {
+        self.execute(instruction)
+    }
+
+    /// A branch, or what goes to the stack; `value` is what it reads besides.
+    #[inline]
+    fn stack_or_branch(&mut self, instruction: &Instruction, value: u64) -> Result<Flow, Stop> {
+        let next = instruction.next(self.registers.rip);
+        let stack = self.registers.gpr(Gpr::Rsp);
+        match instruction.kind {
+            Kind::Jump => return self.go(canonical(value)?),
             Kind::Call => {
-                let target = canonical(self.read_memory_only(instruction, from)?)?;
+                let target = canonical(value)?;
                 self.push(next)?;
-                rip = target;
+                return self.go(target);
             }
             Kind::Return => {
-                let besides = self.value(from);
-                let stack = self.vcpu.gpr(Gpr::Rsp);
-                rip = canonical(self.load_stack(stack)?)?;
-                let stack = stack.wrapping_add(8).wrapping_add(besides);
-                self.vcpu.set_gpr(Gpr::Rsp, stack);
+                let target = canonical(self.load_stack(stack)?)?;
+                let stack = stack.wrapping_add(8).wrapping_add(instruction.immediate);
+                self.registers.set_gpr(Gpr::Rsp, stack);
+                return self.go(target);
             }
             Kind::Push => {
-                let value = self.read_memory_only(instruction, from)?;
-                self.push(value)?;
+                let flow = self.push(value)?;
+                self.registers.rip = next;
+                return Ok(flow);
             }
             Kind::Pop => {
-                let stack = self.vcpu.gpr(Gpr::Rsp);
                 let value = self.load_stack(stack)?;
-                self.vcpu.set_gpr(Gpr::Rsp, stack.wrapping_add(8));
-                self.set(to, value);
+                self.registers.set_gpr(Gpr::Rsp, stack.wrapping_add(8));
+                self.set(instruction.to, value);
             }
-            Kind::Leave => {
-                let stack = self.vcpu.gpr(Gpr::Rbp);
-                let value = self.load_stack(stack)?;
-                self.vcpu.set_gpr(Gpr::Rsp, stack.wrapping_add(8));
-                self.vcpu.set_gpr(Gpr::Rbp, value);
+            _ => {
+                let frame = self.registers.gpr(Gpr::Rbp);
+                let value = self.load_stack(frame)?;
+                self.registers.set_gpr(Gpr::Rsp, frame.wrapping_add(8));
+                self.registers.set_gpr(Gpr::Rbp, value);
             }
         }
-        self.vcpu.set_rip(rip);
-        Ok(())
+        self.registers.rip = next;
+        Ok(Flow::Next)
     }
 
-    fn holds(&self, condition: Condition) -> bool {
-        condition.holds(self.vcpu.rflags())
-    }
-
-    /// The value of a register or an immediate; 0 of what is in memory.
-    fn value(&self, operand: Operand) -> u64 {
-        match operand {
-            Operand::Register(register) => register.get(self.vcpu),
-            Operand::Immediate(value) => value,
-            Operand::None | Operand::Memory => 0,
-        }
+    /// A branch.
+    #[inline]
+    fn go(&mut self, target: u64) -> Result<Flow, Stop> {
+        self.registers.rip = target;
+        Ok(Flow::Elsewhere)
     }
 
     /// Replaces a register.
+    #[inline]
     fn set(&mut self, operand: Operand, value: u64) {
         if let Operand::Register(register) = operand {
-            register.set(self.vcpu, value);
+            self.registers.set(register, value);
         }
     }
 
-    /// Replaces a register or memory by what `operation` makes of it and of RFLAGS.
-    #[inline(always)]
-    fn change(
-        &mut self,
-        instruction: &Instruction,
-        operation: impl FnOnce(u64, u64) -> (u64, u64),
-    ) -> Result<(), Stop> {
-        let Instruction { size, to, .. } = *instruction;
-        let flags = self.vcpu.rflags();
-        let flags = if to == Operand::Memory {
-            let (page, offset) = self.memory_to_change(&instruction.address, size)?;
-            let value = self.load(page, offset, size)?;
-            let (result, flags) = operation(value, flags);
-            self.store(page, offset, size, result)?;
-            flags
-        } else {
-            let (result, flags) = operation(self.value(to), flags);
-            self.set(to, result);
-            flags
-        };
-        self.vcpu.set_rflags(flags);
-        Ok(())
+    #[inline(never)]
+    fn read_window(&mut self, gpa: u64, size: u8) -> Result<u64, Stop> {
+        let mut bytes = [0; 8];
+        let into = bytes.get_mut(..usize::from(size)).ok_or(Stop::Memory)?;
+        if !self.window.read(gpa, into) {
+            return Err(Stop::Window);
+        }
+        Ok(u64::from_le_bytes(bytes))
     }
 
-    /// An operand, zero-extended.
-    fn read(&mut self, instruction: &Instruction, operand: Operand, size: u8) -> Result<u64, Stop> {
-        if operand != Operand::Memory {
-            return Ok(self.value(operand) & mask(size));
+    #[inline(never)]
+    fn write_window(&mut self, gpa: u64, size: u8, value: u64) -> Result<Flow, Stop> {
+        let bytes = value.to_le_bytes();
+        let from = bytes.get(..usize::from(size)).ok_or(Stop::Memory)?;
+        if !self.window.write(gpa, from) {
+            return Err(Stop::Window);
         }
-        match self.bytes(&instruction.address, size, false)? {
-            Bytes::Memory { page, offset } => self.load(page, offset, size),
-            Bytes::Window(gpa) => {
-                let mut bytes = [0; 8];
-                let into = bytes.get_mut(..usize::from(size)).ok_or(Stop::Memory)?;
-                if !self.window.read(gpa, into) {
-                    return Err(Stop::Window);
-                }
-                self.accesses += 1;
-                Ok(u64::from_le_bytes(bytes))
-            }
-        }
+        Ok(Flow::Accessed)
     }
 
-    /// As [`Burst::read`] of 8 bytes that are no device's.
-    fn read_memory_only(
-        &mut self,
-        instruction: &Instruction,
-        operand: Operand,
-    ) -> Result<u64, Stop> {
-        if operand != Operand::Memory {
-            return Ok(self.value(operand));
-        }
-        match self.bytes(&instruction.address, 8, false)? {
-            Bytes::Memory { page, offset } => self.load(page, offset, 8),
-            Bytes::Window(_) => Err(Stop::Memory),
-        }
-    }
-
-    /// Memory that is read and written, which a device's is not here.
-    fn memory_to_change(&mut self, address: &Address, size: u8) -> Result<(M::Page, u16), Stop> {
-        match self.bytes(address, size, true)? {
-            Bytes::Memory { page, offset } => Ok((page, offset)),
-            Bytes::Window(_) => Err(Stop::Memory),
-        }
-    }
-
-    fn push(&mut self, value: u64) -> Result<(), Stop> {
-        let stack = self.vcpu.gpr(Gpr::Rsp).wrapping_sub(8);
-        match self.bytes_at(stack, 8, true)? {
+    #[inline]
+    fn push(&mut self, value: u64) -> Result<Flow, Stop> {
+        let stack = self.registers.gpr(Gpr::Rsp).wrapping_sub(8);
+        let flow = match self.bytes_at(stack, 8, Access::Change)? {
             Bytes::Memory { page, offset } => self.store(page, offset, 8, value)?,
             Bytes::Window(_) => return Err(Stop::Memory),
-        }
-        self.vcpu.set_gpr(Gpr::Rsp, stack);
-        Ok(())
+        };
+        self.registers.set_gpr(Gpr::Rsp, stack);
+        Ok(flow)
     }
 
+    #[inline]
     fn load_stack(&mut self, stack: u64) -> Result<u64, Stop> {
-        match self.bytes_at(stack, 8, false)? {
+        match self.bytes_at(stack, 8, Access::ReadMemory)? {
             Bytes::Memory { page, offset } => self.load(page, offset, 8),
             Bytes::Window(_) => Err(Stop::Memory),
         }
     }
 
-    fn bytes(&mut self, address: &Address, size: u8, write: bool) -> Result<Bytes<M::Page>, Stop> {
-        let offset = address.offset(self.vcpu);
-        let base = match address.is_flat() {
-            true => 0,
-            false => self.vcpu.segment(address.segment).base,
-        };
-        self.bytes_at(base.wrapping_add(offset), size, write)
+    #[inline]
+    fn offset(&self, address: &Address) -> u64 {
+        address.offset(|gpr| self.registers.gpr(gpr))
     }
 
-    /// The bytes at `linear`, all in one page that may be read or written.
-    fn bytes_at(&mut self, linear: u64, size: u8, write: bool) -> Result<Bytes<M::Page>, Stop> {
+    #[inline]
+    fn bytes(
+        &mut self,
+        address: &Address,
+        size: u8,
+        access: Access,
+    ) -> Result<Bytes<M::Page>, Stop> {
+        let offset = self.offset(address);
+        let base = match address.is_flat() {
+            true => 0,
+            false => self.base(address.segment),
+        };
+        self.bytes_at(base.wrapping_add(offset), size, access)
+    }
+
+    /// The base of FS or GS.
+    #[inline]
+    fn base(&mut self, segment: SegmentRegister) -> u64 {
+        let [fs, gs] = &mut self.bases;
+        let held = match segment {
+            SegmentRegister::Fs => fs,
+            _ => gs,
+        };
+        *held.get_or_insert_with(|| self.vcpu.segment_base(segment))
+    }
+
+    /// The bytes at `linear`, all in one page that `access` is possible to.
+    #[inline]
+    fn bytes_at(&mut self, linear: u64, size: u8, access: Access) -> Result<Bytes<M::Page>, Stop> {
         let offset = linear & (PAGE_4K - 1);
         if offset + u64::from(size) > PAGE_4K {
             return Err(Stop::Memory);
@@ -298,40 +294,32 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
         let page = self
             .translations
             .page(self.memory, self.window, linear)
-            .filter(|page| page.writable || !write)
+            .filter(|page| page.writable || !access.writes())
             .ok_or(Stop::Memory)?;
-        Ok(match page.place {
-            Place::Memory(page) => Bytes::Memory {
+        match page.place {
+            Place::Memory(page) => Ok(Bytes::Memory {
                 page,
                 offset: offset as u16,
-            },
-            Place::Window(gpa) => Bytes::Window(gpa | offset),
-        })
-    }
-
-    fn write(&mut self, bytes: Bytes<M::Page>, size: u8, value: u64) -> Result<(), Stop> {
-        match bytes {
-            Bytes::Memory { page, offset } => self.store(page, offset, size, value),
-            Bytes::Window(gpa) => {
-                let bytes = value.to_le_bytes();
-                let from = bytes.get(..usize::from(size)).ok_or(Stop::Memory)?;
-                if !self.window.write(gpa, from) {
-                    return Err(Stop::Window);
-                }
-                self.accesses += 1;
-                Ok(())
-            }
+            }),
+            Place::Window(gpa) if access.may_be_the_window() => Ok(Bytes::Window(gpa | offset)),
+            Place::Window(_) => Err(Stop::Memory),
         }
     }
 
+    #[inline]
     fn load(&self, page: M::Page, offset: u16, size: u8) -> Result<u64, Stop> {
         self.memory.load(page, offset, size).ok_or(Stop::Memory)
     }
 
-    fn store(&self, page: M::Page, offset: u16, size: u8, value: u64) -> Result<(), Stop> {
+    #[inline]
+    fn store(&self, page: M::Page, offset: u16, size: u8, value: u64) -> Result<Flow, Stop> {
         self.memory
             .store(page, offset, size, value)
-            .ok_or(Stop::Memory)
+            .ok_or(Stop::Memory)?;
+        Ok(match self.code == Some(page) {
+            true => Flow::Elsewhere,
+            false => Flow::Next,
+        })
     }
 }
 

@@ -17,21 +17,23 @@
 //! **Translations** are held from one instruction to the next, and dropped with the burst. A TLB may have held them
 //! since the exit; what would drop them there (INVLPG, MOV to CR3, an interrupt) ends the burst.
 //!
-//! **Code** is decoded once and kept by RIP. Its bytes are compared before each execution.
+//! **Code** is decoded once and kept by RIP, a few instructions at a time. Their bytes are compared before the first of them
+//! is executed, and again behind one that writes to their page.
 
-mod code;
+mod blocks;
 mod decode;
 mod execute;
 mod operation;
+mod registers;
 mod shift;
 mod translate;
 
 use crate::exit::Exit;
 use crate::memory::GuestPages;
 use crate::vcpu::Vcpu;
-use code::Code;
-use execute::Burst;
-use operation::Instruction;
+use blocks::Blocks;
+use execute::{Burst, Flow};
+use registers::Registers;
 use translate::Translations;
 use x86_defs::paging::PAGE_4K;
 use x86_defs::rflags;
@@ -103,7 +105,7 @@ impl Figures {
 
 /// Runs ahead for one virtual processor.
 pub struct RunAhead {
-    code: Code,
+    blocks: Blocks,
     figures: Figures,
 }
 
@@ -127,7 +129,7 @@ impl RunAhead {
     /// Knows no instruction yet. Allocates.
     pub fn new() -> Self {
         Self {
-            code: Code::new(),
+            blocks: Blocks::new(),
             figures: Figures::default(),
         }
     }
@@ -146,76 +148,112 @@ impl RunAhead {
         memory: &M,
         window: &mut W,
     ) -> Stop {
-        let translations = Translations::new(vcpu.cr3());
         let mut burst = Burst {
-            vcpu,
+            registers: Registers::of(vcpu),
+            vcpu: &*vcpu,
             memory,
             window,
-            translations,
-            accesses: 0,
+            translations: Translations::new(vcpu.cr3()),
+            code: None,
+            bases: [None; 2],
         };
-        let mut done = 0;
-        let mut last_access = 0;
+        let mut bounds = Bounds::new();
         let stop = loop {
-            let before = burst.accesses;
-            if let Err(stop) = self.step(&mut burst) {
+            if let Err(stop) = block(&mut self.blocks, &mut burst, &mut bounds) {
                 break stop;
             }
-            done += 1;
-            if burst.accesses != before {
-                last_access = done;
-                if burst.window.is_due() {
-                    break Stop::Due;
-                }
-            } else if done - last_access >= BETWEEN {
-                break Stop::Bound;
-            } else if done % CHECK == 0 && burst.window.is_due() {
-                break Stop::Due;
-            }
-            if done >= MOST {
-                break Stop::Bound;
-            }
         };
+        let registers = burst.registers;
+        registers.put(vcpu);
         self.figures.bursts += 1;
-        self.figures.instructions += done;
-        self.figures.accesses += burst.accesses;
+        self.figures.instructions += bounds.done;
+        self.figures.accesses += bounds.accesses;
         stop
     }
+}
 
-    /// Executes the instruction at RIP, or changes nothing.
-    #[inline]
-    fn step<V: Vcpu, M: GuestPages, W: Window>(
-        &mut self,
-        burst: &mut Burst<'_, V, M, W>,
-    ) -> Result<(), Stop> {
-        let rip = burst.vcpu.rip();
-        let page = burst.code_page(rip).ok_or(Stop::Code)?;
-        let offset = rip & (PAGE_4K - 1);
-        if offset > PAGE_4K - 16 {
-            let (bytes, length) = burst.fetch_across(rip);
-            let bytes = bytes.get(..length.min(15)).unwrap_or_default();
-            let instruction = decode::decode(rip, bytes).ok_or(Stop::Instruction)?;
-            return burst.execute(&instruction);
+/// Executes the instructions at RIP, as many as are kept together.
+#[inline]
+fn block<V: Vcpu, M: GuestPages, W: Window>(
+    blocks: &mut Blocks,
+    burst: &mut Burst<'_, V, M, W>,
+    bounds: &mut Bounds,
+) -> Result<(), Stop> {
+    let rip = burst.registers.rip;
+    let page = burst.code_page(rip).ok_or(Stop::Code)?;
+    burst.code = Some(page);
+    let offset = rip & (PAGE_4K - 1);
+    let rest = PAGE_4K - offset;
+    if rest < 16 {
+        let (bytes, length) = burst.fetch_across(rip);
+        let bytes = bytes.get(..length.min(15)).unwrap_or_default();
+        let instruction = decode::decode(rip, bytes).ok_or(Stop::Instruction)?;
+        let flow = burst.execute_one(&instruction)?;
+        return bounds.count(flow, burst.window);
+    }
+    let memory = burst.memory;
+    let word = |index: usize| memory.load(page, offset as u16 + index as u16 * 8, 8);
+    let instructions = blocks
+        .find(rip, (rest / 8) as usize, word)
+        .ok_or(Stop::Code)?;
+    for instruction in instructions {
+        let flow = burst.execute(instruction)?;
+        bounds.count(flow, burst.window)?;
+        if flow == Flow::Elsewhere {
+            break;
         }
-        let memory = burst.memory;
-        let word = |at: u64| memory.load(page, (offset + at) as u16, 8);
-        let first = word(0).ok_or(Stop::Code)?;
-        if let Some(instruction) = self.code.find(rip, first, || word(8)) {
-            return burst.execute(instruction);
+    }
+    Ok(())
+}
+
+/// How long a burst lasts.
+struct Bounds {
+    /// Instructions so far.
+    done: u64,
+    /// Accesses to the window so far.
+    accesses: u64,
+    /// Instructions to the last of them.
+    last_access: u64,
+    /// Where `done` is looked at.
+    next: u64,
+}
+
+impl Bounds {
+    const fn new() -> Self {
+        Self {
+            done: 0,
+            accesses: 0,
+            last_access: 0,
+            next: CHECK,
         }
-        let second = word(8).ok_or(Stop::Code)?;
-        burst.execute(&self.decode(rip, [first, second]))
     }
 
-    #[cold]
+    /// Counts an instruction. The reason to stop behind it, if there is one.
+    #[inline]
+    fn count<W: Window>(&mut self, flow: Flow, window: &mut W) -> Result<(), Stop> {
+        self.done += 1;
+        if flow == Flow::Accessed {
+            self.accesses += 1;
+            self.last_access = self.done;
+            self.look(window, true)
+        } else if self.done >= self.next {
+            self.look(window, false)
+        } else {
+            Ok(())
+        }
+    }
+
     #[inline(never)]
-    fn decode(&mut self, rip: u64, words: [u64; 2]) -> Instruction {
-        let [first, second] = words;
-        let bytes = (u128::from(second) << 64 | u128::from(first)).to_le_bytes();
-        let bytes = bytes.get(..15).unwrap_or_default();
-        let instruction = decode::decode(rip, bytes).unwrap_or(Instruction::UNKNOWN);
-        self.code.insert(rip, words, instruction);
-        instruction
+    fn look<W: Window>(&mut self, window: &mut W, accessed: bool) -> Result<(), Stop> {
+        let end = (self.last_access + BETWEEN).min(MOST);
+        self.next = (self.done + 1).next_multiple_of(CHECK).min(end);
+        if (accessed || self.done.is_multiple_of(CHECK) && self.done < end) && window.is_due() {
+            return Err(Stop::Due);
+        }
+        match self.done >= end {
+            true => Err(Stop::Bound),
+            false => Ok(()),
+        }
     }
 }
 

@@ -18,6 +18,10 @@ pub(super) struct Instruction {
     pub(super) to: Operand,
     /// What is read besides.
     pub(super) from: Operand,
+    /// The immediate, or the target of a direct branch.
+    pub(super) immediate: u64,
+    /// What is done to the operand in memory, but for the stack.
+    pub(super) access: Access,
     /// Of an operand in memory, or of LEA.
     pub(super) address: Address,
 }
@@ -30,8 +34,16 @@ impl Instruction {
         length: 15,
         to: Operand::None,
         from: Operand::None,
+        immediate: 0,
+        access: Access::None,
         address: Address::NONE,
     };
+
+    /// The address of the next in memory, where this is at `rip`.
+    #[inline]
+    pub(super) const fn next(&self, rip: u64) -> u64 {
+        rip.wrapping_add(self.length as u64)
+    }
 }
 
 /// An operand.
@@ -40,10 +52,37 @@ pub(super) enum Operand {
     /// There is none, or the kind says what it is.
     None,
     Register(Register),
-    /// An immediate, or the target of a direct branch.
-    Immediate(u64),
+    /// The instruction's immediate.
+    Immediate,
     /// In memory, at the instruction's one address.
     Memory,
+}
+
+/// What an instruction does to its operand in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// It has none.
+    None,
+    Read,
+    /// Reads what is no device's: a target, or what is pushed.
+    ReadMemory,
+    Write,
+    /// Reads and writes what is no device's.
+    Change,
+}
+
+impl Access {
+    /// Whether the page has to be writable.
+    #[inline]
+    pub(super) const fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::Change)
+    }
+
+    /// Whether a device's register can be the operand.
+    #[inline]
+    pub(super) const fn may_be_the_window(self) -> bool {
+        matches!(self, Self::Read | Self::Write)
+    }
 }
 
 /// What an instruction does.
@@ -93,12 +132,42 @@ pub(super) enum Kind {
     Leave,
 }
 
+impl Kind {
+    /// Whether there is a result that goes to [`Instruction::to`]; of those that are no branch and leave the stack alone.
+    #[inline]
+    pub(super) const fn writes(self) -> bool {
+        match self {
+            Self::Nothing | Self::Fence | Self::TestBit | Self::JumpIf(_) => false,
+            Self::Binary(operation) => operation.writes(),
+            _ => true,
+        }
+    }
+
+    /// What it does to a first operand in memory.
+    pub(super) const fn access_to_first(self) -> Access {
+        match self {
+            Self::Move { .. } | Self::Set(_) => Access::Write,
+            Self::Binary(operation) if !operation.writes() => Access::Read,
+            _ => Access::Change,
+        }
+    }
+
+    /// What it does to a second operand in memory.
+    pub(super) const fn access_to_second(self) -> Access {
+        match self {
+            Self::Jump | Self::Call | Self::Push => Access::ReadMemory,
+            _ => Access::Read,
+        }
+    }
+}
+
 /// A condition, numbered as instructions do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Condition(pub(super) u8);
 
 impl Condition {
     /// Whether `rflags` fulfils it (SDM Vol. 1, appendix "EFLAGS Condition Codes").
+    #[inline]
     pub(super) const fn holds(self, rflags: u64) -> bool {
         use x86_defs::rflags::{CF, OF, PF, SF, ZF};
         let less = (rflags & SF != 0) != (rflags & OF != 0);

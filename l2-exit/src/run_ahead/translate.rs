@@ -13,8 +13,8 @@ use x86_defs::paging::{
 const TYPE: u64 = 0b11 << 3;
 /// PAT of a leaf that maps more than 4 KiB.
 const PAT_LARGE: u64 = 1 << 12;
-/// Pages that are held.
-const HELD: usize = 16;
+/// Pages that are held; a power of two.
+const HELD: usize = 64;
 
 /// Where a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,18 +59,19 @@ impl<P: Copy> Translations<P> {
         memory: &M,
         window: &W,
         linear: u64,
-    ) -> Option<Translation<P>> {
+    ) -> Option<&Translation<P>> {
         let page = linear & !(PAGE_4K - 1);
-        let slot = self.held.get_mut((linear >> 12) as usize % HELD)?;
-        match slot {
-            Some(held) if held.linear == page => Some(*held),
-            _ => {
-                let found = walk(memory, window, self.root, page)?;
-                *slot = Some(found);
-                Some(found)
-            }
+        let held = self.held.get_mut(slot(page))?;
+        if held.as_ref().is_none_or(|held| held.linear != page) {
+            *held = Some(walk(memory, window, self.root, page)?);
         }
+        held.as_ref()
     }
+}
+
+/// Where a page is held: neighbours apart, and so pages at the same place in regions of 256 KiB.
+const fn slot(page: u64) -> usize {
+    (page >> 12 ^ page >> 18) as usize % HELD
 }
 
 /// Whether four levels translate it: bits 63:47 are equal.

@@ -7,7 +7,7 @@ use l1_vmm::run::{L2Memory, Owner};
 use l2_exit::{GuestMemory, GuestPages, MemoryError};
 use x86_defs::paging::PAGE_4K;
 
-use super::{Bounce, copy_across, copy_in, copy_out};
+use super::{Bounce, copy_across, copy_in, copy_out, load, store};
 use tdcall::SharedBuffer;
 
 /// The RAM that the memory plan gives to L2, and what of the rest is L1's.
@@ -95,7 +95,7 @@ impl GuestMemory for L2Ram {
 }
 
 /// A page that is L2's RAM, all of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct L2Page {
     linear: u64,
 }
@@ -121,48 +121,18 @@ impl GuestPages for L2Ram {
     #[inline]
     fn load(&self, page: L2Page, offset: u16, width: u8) -> Option<u64> {
         let address = page.address(offset, width)?;
-        // SAFETY: of both, all of it is L2's RAM, as who made the page has checked, so mapped and no object of L1's
-        // (contract of `new`).
-        unsafe {
-            match width {
-                1 => Some(copied::<1>(address)),
-                2 => Some(copied::<2>(address)),
-                4 => Some(copied::<4>(address)),
-                8 => Some(copied::<8>(address)),
-                _ => None,
-            }
-        }
+        // SAFETY: all of it is L2's RAM, as who made the page has checked, so mapped and no object of L1's (contract
+        // of `new`).
+        unsafe { load(address, width) }
     }
 
     #[inline]
     fn store(&self, page: L2Page, offset: u16, width: u8, value: u64) -> Option<()> {
         let address = page.address(offset, width)?;
-        let bytes = value.to_le_bytes();
-        let from = match width {
-            1 | 2 | 4 | 8 => bytes.get(..usize::from(width))?,
-            _ => return None,
-        };
         // SAFETY: all of it is L2's RAM, as who made the page has checked, so mapped and no object of L1's (contract
         // of `new`).
-        unsafe { copy_in(address, from) };
-        Some(())
+        unsafe { store(address, width, value) }
     }
-}
-
-/// The `N` (1, 2, 4 or 8) bytes at `address`, zero-extended.
-///
-/// # Safety
-/// As [`copy_out`].
-#[inline]
-unsafe fn copied<const N: usize>(address: u64) -> u64 {
-    let mut bytes = [0; N];
-    // SAFETY: the caller's.
-    unsafe { copy_out(address, &mut bytes) };
-    let mut word = [0; 8];
-    for (to, from) in word.iter_mut().zip(bytes) {
-        *to = from;
-    }
-    u64::from_le_bytes(word)
 }
 
 impl L2Memory for L2Ram {

@@ -19,6 +19,62 @@ pub(crate) use shared::Bounce;
 
 use core::arch::asm;
 
+/// The `width` (1, 2, 4 or 8) bytes at `address`, zero-extended, by one access. None for another width.
+///
+/// # Safety
+/// As of [`copy_out`].
+#[inline]
+unsafe fn load(address: u64, width: u8) -> Option<u64> {
+    let value: u64;
+    // SAFETY: of each, the caller's, for as many bytes.
+    unsafe {
+        match width {
+            1 => {
+                asm!("movzx {:e}, byte ptr [{}]", out(reg) value, in(reg) address, options(nostack, readonly, preserves_flags));
+            }
+            2 => {
+                asm!("movzx {:e}, word ptr [{}]", out(reg) value, in(reg) address, options(nostack, readonly, preserves_flags));
+            }
+            4 => {
+                asm!("mov {:e}, [{}]", out(reg) value, in(reg) address, options(nostack, readonly, preserves_flags));
+            }
+            8 => {
+                asm!("mov {}, [{}]", out(reg) value, in(reg) address, options(nostack, readonly, preserves_flags));
+            }
+            _ => return None,
+        }
+    }
+    Some(value)
+}
+
+/// Replaces the `width` (1, 2, 4 or 8) bytes at `address` by the low bytes of `value`, by one access. None, and nothing
+/// is written, for another width.
+///
+/// # Safety
+/// As of [`copy_in`].
+#[inline]
+unsafe fn store(address: u64, width: u8, value: u64) -> Option<()> {
+    // SAFETY: of each, the caller's, for as many bytes.
+    unsafe {
+        match width {
+            1 => {
+                asm!("mov [{}], {}", in(reg) address, in(reg_byte) value as u8, options(nostack, preserves_flags));
+            }
+            2 => {
+                asm!("mov [{}], {:x}", in(reg) address, in(reg) value, options(nostack, preserves_flags));
+            }
+            4 => {
+                asm!("mov [{}], {:e}", in(reg) address, in(reg) value, options(nostack, preserves_flags));
+            }
+            8 => {
+                asm!("mov [{}], {}", in(reg) address, in(reg) value, options(nostack, preserves_flags));
+            }
+            _ => return None,
+        }
+    }
+    Some(())
+}
+
 /// Copies `into.len()` bytes from `address`. Eight, four or two of them are one access: an index that somebody else writes at the
 /// same time is the old one or the new one, and never half of each.
 ///
