@@ -4,7 +4,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use attestation::journal::Processors;
+use attestation::journal::{Processors, TpmInterface};
 use l1_vmm::launch::gpa_range::GpaRange;
 use l1_vmm::launch::guest_page::GuestPage;
 use l1_vmm::launch::options::Options;
@@ -12,7 +12,7 @@ use l1_vmm::run::{Device, Services};
 use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
 use vtpm::Work;
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, MeasuredLaunch};
-use vtpm::ptp::{Interface, crb, fifo};
+use vtpm::ptp::Interface;
 use vtpm::reference::Reference;
 use vtpm::service::{Guid, ServiceError};
 use vtpm::sliced::{SliceFigures, Sliced};
@@ -28,23 +28,30 @@ use crate::state::State;
 const SLICE: u64 = 1_000_000;
 
 /// The device in the TPM window.
-pub(crate) struct Window(Interface<Sliced<Attested<Reference, Domain>>>);
+pub(crate) struct Window {
+    registers: Interface<Sliced<Attested<Reference, Domain>>>,
+    /// Its interrupt is connected.
+    interrupts: bool,
+}
 
 impl Window {
     /// What L1 measured into PCRs, for L2's event log. Before L2's first command.
     pub(crate) fn tcg_log(&self) -> &[u8] {
-        self.0.engine().engine().map_or(&[], Attested::tcg_log)
+        self.registers
+            .engine()
+            .engine()
+            .map_or(&[], Attested::tcg_log)
     }
 
     /// L2 reads the registers in these pages.
     pub(crate) fn show_in(&mut self, pages: TpmPages) {
-        self.0.show_in(Box::new(pages));
+        self.registers.show_in(Box::new(pages));
     }
 
     /// L2 is over: what is left to do of the TPM's state is waited for.
     pub(crate) fn conclude(&mut self) {
-        self.0.engine_mut().settled().conclude();
-        let engine = self.0.engine();
+        self.registers.engine_mut().settled().conclude();
+        let engine = self.registers.engine();
         let SliceFigures {
             slices,
             long_commands,
@@ -62,15 +69,19 @@ impl Window {
 
 impl Device for Window {
     fn read(&mut self, offset: u32, into: &mut [u8]) {
-        self.0.read(offset, into);
+        self.registers.read(offset, into);
     }
 
     fn write(&mut self, offset: u32, from: &[u8]) {
-        self.0.write(offset, from);
+        self.registers.write(offset, from);
+    }
+
+    fn line(&self) -> bool {
+        self.interrupts && self.registers.line()
     }
 
     fn expiry(&self) -> Option<u64> {
-        let engine = self.0.engine();
+        let engine = self.registers.engine();
         let kept = engine.engine().and_then(Attested::due);
         let kept = kept.map(clock::ticks_at);
         match (engine.due(), kept) {
@@ -80,28 +91,31 @@ impl Device for Window {
     }
 
     fn expire(&mut self, now: u64) {
-        match self.0.engine().due() {
-            Some(due) if due <= now => self.0.go_on(u64::MAX),
+        match self.registers.engine().due() {
+            Some(due) if due <= now => self.registers.go_on(u64::MAX),
             // Not between the slices of a command.
             Some(_) => {}
-            None if self.0.engine().engine().is_some() => {
-                self.0.engine_mut().waited().tend(clock::nanoseconds());
+            None if self.registers.engine().engine().is_some() => {
+                self.registers
+                    .engine_mut()
+                    .waited()
+                    .tend(clock::nanoseconds());
             }
             None => {}
         }
     }
 
     fn has_work(&self) -> bool {
-        self.0.has_work() != Work::None
+        self.registers.has_work() != Work::None
     }
 
     fn work(&mut self, until: u64) {
-        self.0.go_on(until);
+        self.registers.go_on(until);
     }
 
     fn reset(&mut self) {
         // The TPM answers TPM_RC_FAILURE from then on.
-        if self.0.reset().is_err() {
+        if self.registers.reset().is_err() {
             log::error!("the TPM could not be reset");
         }
     }
@@ -109,7 +123,7 @@ impl Device for Window {
 
 impl Services for Window {
     fn serve(&mut self, guid: &Guid, data: &[u8], room: usize) -> Result<Vec<u8>, ServiceError> {
-        self.0.engine_mut().waited().serve(guid, data, room)
+        self.registers.engine_mut().waited().serve(guid, data, room)
     }
 }
 
@@ -140,10 +154,7 @@ pub(crate) fn start(
         Some(_) => "persistent",
         None => "ephemeral",
     };
-    let name = match data_buffer {
-        Some(_) => crb::NAME,
-        None => fifo::NAME,
-    };
+    let name = options.interface.name();
     let tpm = Tpm::open(tpm2_ref_sys::Config {
         entropy: |into| random::fill(into).map_err(|_| NoEntropy),
         clock: clock::nanoseconds,
@@ -188,8 +199,11 @@ pub(crate) fn start(
     let engine = entry::engine_stack()
         .and_then(|stack| Sliced::new(attested, stack, cancel, clock::ticks, slice))
         .unwrap_or_else(|| fatal(FatalCode::Tpm, format_args!("there is another TPM")));
-    Window(match data_buffer {
-        Some((memory, page)) => Interface::crb(engine, Box::new(GuestPage::new(memory, page))),
-        None => Interface::new(engine),
-    })
+    Window {
+        registers: match data_buffer {
+            Some((memory, page)) => Interface::crb(engine, Box::new(GuestPage::new(memory, page))),
+            None => Interface::new(engine),
+        },
+        interrupts: options.interface == TpmInterface::FifoInterrupt,
+    }
 }

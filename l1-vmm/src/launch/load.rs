@@ -143,6 +143,7 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
         &Platform {
             event_logs: layout.event_logs,
             data_buffer: layout.data_buffer,
+            tpm_interrupt: interface == TpmInterface::FifoInterrupt,
             pci,
             processors,
         },

@@ -39,7 +39,7 @@ pub enum OptionError {
     )]
     PcrBanks,
     /// Not an interface that the TPM can have.
-    #[error("fw_cfg {TPM_INTERFACE} must be fifo or crb")]
+    #[error("fw_cfg {TPM_INTERFACE} must be fifo, fifo-interrupt or crb")]
     TpmInterface,
     /// Neither on nor off.
     #[error("fw_cfg {RUN_AHEAD} must be on or off")]
@@ -262,6 +262,7 @@ mod tests {
         assert_eq!(both, Ok(expected));
         for (name, interface) in [
             (&b"fifo"[..], TpmInterface::Fifo),
+            (b"fifo-interrupt", TpmInterface::FifoInterrupt),
             (b"crb", TpmInterface::Crb),
         ] {
             let chosen = options(&[(TPM_INTERFACE, name)]).unwrap();
@@ -347,7 +348,7 @@ mod tests {
             let error = options(&[(TPM_INTERFACE, value)]).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "fw_cfg opt/org.tdp-vtpm/tpm-interface must be fifo or crb"
+                "fw_cfg opt/org.tdp-vtpm/tpm-interface must be fifo, fifo-interrupt or crb"
             );
         }
         for value in [

@@ -50,8 +50,10 @@ pub struct Line {
     pub pin: u8,
     /// Number of the ISA interrupt: the input of the 8259A pair.
     pub isa: u8,
-    /// Level-triggered, not edge-triggered. Active high.
+    /// Level-triggered, not edge-triggered.
     pub level_triggered: bool,
+    /// How it is described. The interrupt controllers' inputs are logical: asserted or not.
+    pub active_low: bool,
 }
 
 /// A range of registers. `A` is an address in memory or a port.
@@ -92,6 +94,16 @@ const TIMER_LINE: Line = Line {
     pin: pc::TIMER_GSI,
     isa: pc::TIMER_IRQ,
     level_triggered: false,
+    active_low: false,
+};
+
+/// The interrupt of the TPM's FIFO interface, which INT_ENABLE describes after a reset as active low (PTP 1.05,
+/// "TPM_INT_ENABLE_x"). One of those that INT_VECTOR has a number for, and no other device.
+pub const TPM_LINE: Line = Line {
+    pin: 5,
+    isa: 5,
+    level_triggered: true,
+    active_low: true,
 };
 
 /// Registers in memory. The first is the one that is accessed most.
@@ -101,7 +113,7 @@ pub static MEMORY: [Row<u64>; 2] = [
         range: ptp::WINDOW,
         first: 0,
         access: Access::Any,
-        line: None,
+        line: Some(TPM_LINE),
     },
     Row {
         device: Id::IoApic,
@@ -123,6 +135,7 @@ pub static PORTS: [Row<u16>; 13] = [
             pin: pc::COM1_IRQ,
             isa: pc::COM1_IRQ,
             level_triggered: false,
+            active_low: false,
         }),
     },
     Row {
@@ -187,6 +200,7 @@ pub const SCI: Line = Line {
     pin: 9,
     isa: 9,
     level_triggered: true,
+    active_low: false,
 };
 
 /// The row of memory at `gpa`, without the shared bit.

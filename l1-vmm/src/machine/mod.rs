@@ -21,7 +21,7 @@ pub(crate) mod notices;
 pub(crate) mod peers;
 
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tdcall::Td;
 use tdcall::tdvmcall::CpuidResult;
@@ -38,7 +38,7 @@ use host::HostPorts;
 pub use locks::LockFigures;
 use locks::{Held, Lock};
 use notices::Notices;
-use peers::Peers;
+use peers::{Peers, Router};
 
 /// What the image puts into a [`Machine`].
 pub struct MachineParts<E: Environment> {
@@ -83,6 +83,8 @@ pub struct Machine<'t, E: Environment> {
     devices: Lock<Devices<HostPorts<'t, E::Raw>, E::Backend>>,
     tpm: Lock<E::Tpm>,
     tpm_accesses: AtomicU64,
+    /// The level of the TPM's line as the interrupt controllers have it. Whoever has the TPM changes it.
+    tpm_line: AtomicBool,
 }
 
 impl<'t, E: Environment> Machine<'t, E> {
@@ -123,6 +125,7 @@ impl<'t, E: Environment> Machine<'t, E> {
             devices: Lock::new(devices, parts.clock),
             tpm: Lock::new(parts.tpm, parts.clock),
             tpm_accesses: AtomicU64::new(0),
+            tpm_line: AtomicBool::new(false),
         })
     }
 
@@ -166,8 +169,20 @@ impl<'t, E: Environment> Machine<'t, E> {
 
     /// Every device as after a reset: of the TPM, _TPM_Init.
     pub(crate) fn reset(&self) {
-        self.tpm().reset();
+        let mut tpm = self.tpm();
+        tpm.reset();
+        self.tpm_line.store(false, Ordering::Relaxed);
         self.devices().reset();
+    }
+
+    /// Brings the interrupt controllers' inputs to the level of the line of `tpm`, whose lock is held: its changes come to
+    /// them in their order. The devices' lock may not be held.
+    pub(crate) fn update_tpm_line(&self, tpm: &E::Tpm, router: &mut Router<'_, E::Vapic>) {
+        let level = tpm.line();
+        if level != self.tpm_line.load(Ordering::Relaxed) {
+            self.tpm_line.store(level, Ordering::Relaxed);
+            self.devices().set_tpm_line(level, router);
+        }
     }
 
     /// An access to the TPM window was served.

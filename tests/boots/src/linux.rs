@@ -37,7 +37,7 @@ const STEPS: Boot = Boot {
 
 /// The long ones come first. The first two must be the same to the byte; what the others differ in
 /// has nothing to do with each other.
-static BOOTS: [Boot; 8] = [
+static BOOTS: [Boot; 9] = [
     Boot {
         name: "boot: all TPM steps",
         file: "steps",
@@ -53,6 +53,13 @@ static BOOTS: [Boot; 8] = [
         file: "steps-crb",
         options: &["fwcfg=opt/org.tdp-vtpm/tpm-interface:crb"],
         ..STEPS
+    },
+    Boot {
+        name: "boot: a TPM that interrupts, polled",
+        file: "boot-interrupt-polled",
+        options: &["fwcfg=opt/org.tdp-vtpm/tpm-interface:fifo-interrupt"],
+        words: "quiet tpm_tis.interrupts=0 tdp.mode=polled",
+        ..PLAIN
     },
     Boot {
         name: "boot: TPM window host-routed, memory above 4 GiB",

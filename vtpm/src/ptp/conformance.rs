@@ -14,6 +14,7 @@ use tcg_defs::ptp::fifo as offset;
 mod commands;
 mod establishment;
 mod execution;
+mod interrupts;
 mod localities;
 mod registers;
 mod robustness;

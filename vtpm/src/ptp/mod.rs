@@ -10,8 +10,8 @@
 //! * What does not exist, or belongs to another locality, reads as all ones and ignores writes.
 //! * A locality that gives up the TPM, or loses it, loses its command and response: the buffers are
 //!   cleared, and no other locality ever reads them.
-//! * No interrupt is connected. The interrupt registers can be written and read back; nothing ever
-//!   occurs in them.
+//! * The FIFO interface has an interrupt line, whose level is [`Interface::line`]. The CRB interface has none: its
+//!   interrupt registers can be written and read back, and nothing ever occurs in them.
 //!
 //! Locality 4 is the platform's, for dynamic launches. No guest is launched that way here: the page can be
 //! read, and ignores what is written.
@@ -209,6 +209,14 @@ impl<E: Engine> Interface<E> {
         self.chip.is_running()
             && place.register == asked
             && self.chip.arbitration.active() == Some(place.locality)
+    }
+
+    /// Whether the interrupt line is asserted.
+    pub const fn line(&self) -> bool {
+        match &self.registers {
+            Registers::Fifo(fifo) => fifo.line(),
+            Registers::Crb(_) => false,
+        }
     }
 
     /// What the guest reads in its pages is as the registers are.

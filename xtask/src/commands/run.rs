@@ -34,8 +34,8 @@ pub(crate) struct Options {
         "quote", "disks", "broker_socket", "guest_console", "vsock", "network", "devices", "append", "memory", "gpaw", "window", "simulator_options",
         "limit"])]
     persistent: bool,
-    /// The TPM's registers: fifo, which `tpm_tis` drives, or crb, which `tpm_crb` does.
-    #[arg(long, value_name = "fifo|crb", default_value = "fifo", value_parser = tpm_interface)]
+    /// The TPM's registers: fifo, which `tpm_tis` drives, fifo-interrupt, which interrupts, or crb, which `tpm_crb` does.
+    #[arg(long, value_name = "fifo|fifo-interrupt|crb", default_value = "fifo", value_parser = tpm_interface)]
     tpm: TpmInterface,
     /// What L1 records of the PCRs in the journal.
     #[arg(long, value_name = "off|summary|full", value_parser = mirror)]

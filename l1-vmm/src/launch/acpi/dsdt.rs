@@ -3,7 +3,7 @@
 use super::{encoded, header};
 use crate::launch::gpa_range::GpaRange;
 use crate::machine::devices::pci::window::PciWindow;
-use crate::machine::map::{self, Id};
+use crate::machine::map::{self, Id, Line};
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Interrupt, Memory32Fixed, Name,
     Package, ResourceTemplate, Scope,
@@ -22,13 +22,17 @@ const SLEEP_TYPE_S5: u8 = 0;
 const STATUS: u8 = 0x0F;
 
 /// Differentiated System Description Table.
-pub(super) fn dsdt(pci: Option<&PciWindow>, data_buffer: Option<GpaRange>) -> Sdt {
+pub(super) fn dsdt(
+    pci: Option<&PciWindow>,
+    data_buffer: Option<GpaRange>,
+    tpm_interrupt: bool,
+) -> Sdt {
     let mut dsdt = header(*b"DSDT", REVISION);
     let zero = 0u8;
     let s5: [&dyn Aml; 4] = [&SLEEP_TYPE_S5, &zero, &zero, &zero];
     let sleep = Name::new("_S5_".into(), &Package::new(s5.to_vec()));
     dsdt.append_slice(&encoded(&sleep));
-    for device in [serial(), clock(), tpm(data_buffer)] {
+    for device in [serial(), clock(), tpm(data_buffer, tpm_interrupt)] {
         dsdt.append_slice(&device);
     }
     if let Some(window) = pci {
@@ -81,11 +85,14 @@ fn clock() -> Vec<u8> {
 }
 
 /// The TPM (TCG ACPI Specification 1.3, section 8; _HID as Windows and Linux match it).
-fn tpm(data_buffer: Option<GpaRange>) -> Vec<u8> {
+fn tpm(data_buffer: Option<GpaRange>, interrupts: bool) -> Vec<u8> {
     let mut resources = in_memory(Id::Tpm);
     if let Some(page) = data_buffer {
         let range = Memory32Fixed::new(true, page.start() as u32, page.length() as u32);
         resources.push(Box::new(range));
+    }
+    if interrupts {
+        resources.push(interrupt(map::TPM_LINE));
     }
     device("TPM_", &"MSFT0101", &resources)
 }
@@ -108,12 +115,22 @@ fn at_ports(id: Id) -> Vec<Box<dyn Aml>> {
         let (start, length) = (row.range.start, row.range.end - row.range.start);
         resources.push(Box::new(IO::new(start, start, 1, length as u8)));
         if let Some(line) = row.line {
-            let edge = !line.level_triggered;
-            let interrupt = Interrupt::new(true, edge, false, false, line.pin.into());
-            resources.push(Box::new(interrupt));
+            resources.push(interrupt(line));
         }
     }
     resources
+}
+
+/// What _CRS says of an interrupt.
+fn interrupt(line: Line) -> Box<dyn Aml> {
+    let edge = !line.level_triggered;
+    Box::new(Interrupt::new(
+        true,
+        edge,
+        line.active_low,
+        false,
+        line.pin.into(),
+    ))
 }
 
 /// `\_SB.<name>` with _HID, _UID, _STA and _CRS.
@@ -145,7 +162,7 @@ mod tests {
     }
 
     fn holds_with(pci: Option<&PciWindow>, part: &[u8]) -> bool {
-        dsdt(pci, None)
+        dsdt(pci, None, false)
             .as_slice()
             .windows(part.len())
             .any(|window| window == part)
@@ -157,6 +174,17 @@ mod tests {
         assert!(holds(b"\x08_HID\x0DMSFT0101\0"));
         // Memory32Fixed (ReadWrite, 0xFED40000, 0x5000)
         assert!(holds(&[0x86, 9, 0, 1, 0, 0, 0xD4, 0xFE, 0, 0x50, 0, 0]));
+    }
+
+    #[test]
+    fn the_tpm_has_an_interrupt_only_where_it_is_chosen() {
+        // Interrupt (ResourceConsumer, Level, ActiveLow, Exclusive) { 5 }
+        let interrupt = [0x89, 6, 0, 0b0101, 1, 5, 0, 0, 0];
+        for chosen in [false, true] {
+            let table = dsdt(None, None, chosen);
+            let mut windows = table.as_slice().windows(interrupt.len());
+            assert_eq!(windows.any(|window| window == interrupt), chosen);
+        }
     }
 
     #[test]

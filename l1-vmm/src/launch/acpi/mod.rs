@@ -36,6 +36,8 @@ pub struct Platform<'a> {
     pub event_logs: EventLogs,
     /// The page of the TPM's CRB interface; the interface is the FIFO where there is none.
     pub data_buffer: Option<GpaRange>,
+    /// The TPM interrupts.
+    pub tpm_interrupt: bool,
     /// The window of the PCI bus, if there are devices on it.
     pub pci: Option<&'a PciWindow>,
     /// How many processors there are.
@@ -57,6 +59,7 @@ impl Tables {
         let &Platform {
             event_logs,
             data_buffer,
+            tpm_interrupt,
             pci,
             processors,
         } = platform;
@@ -64,7 +67,7 @@ impl Tables {
             address,
             bytes: Vec::new(),
         };
-        let dsdt = placed.put(dsdt::dsdt(pci, data_buffer).as_slice());
+        let dsdt = placed.put(dsdt::dsdt(pci, data_buffer, tpm_interrupt).as_slice());
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         xsdt.add_entry(placed.put(&encoded(&fixed::fadt(dsdt))));
         xsdt.add_entry(placed.put(fixed::madt(processors).as_slice()));
@@ -139,6 +142,7 @@ mod tests {
         let platform = Platform {
             event_logs: logs,
             data_buffer,
+            tpm_interrupt: false,
             pci,
             processors: 1,
         };

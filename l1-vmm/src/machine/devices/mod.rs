@@ -30,7 +30,8 @@ pub trait Device {
     fn read(&mut self, offset: u32, into: &mut [u8]);
     /// Writes `from` (1, 2, 4 or 8 bytes) to the registers from `offset` on.
     fn write(&mut self, offset: u32, from: &[u8]);
-    /// The level of its interrupt line, asked for after each access.
+    /// The level of its interrupt line, asked for after each access; of the TPM after [`expire`](Self::expire) and
+    /// [`work`](Self::work) as well.
     fn line(&self) -> bool {
         false
     }
@@ -213,6 +214,11 @@ impl<H: HostLines, B: Backend + ?Sized> Devices<H, B> {
         if let Some(row) = map::ports_of(Id::Com1) {
             self.update_line(row, sink);
         }
+    }
+
+    /// Brings the interrupt controllers' inputs to the level of the TPM's line.
+    pub fn set_tpm_line(&mut self, level: bool, sink: &mut impl MessageSink) {
+        self.set_line(map::TPM_LINE, level, sink);
     }
 
     /// TSC value at which a timer of the machine's next interrupts.

@@ -12,10 +12,9 @@ use crate::machine::Machine;
 use crate::machine::devices::Device;
 use crate::machine::map::{self, Id, Row};
 use crate::machine::notices::SERVES;
-use crate::machine::peers::Kicks;
+use crate::machine::peers::Router;
 use crate::run::end::Failure;
 use crate::run::environment::{Environment, Interrupts, Processor};
-use crate::vcpu::apic::LocalApic;
 
 /// The breakpoints that DR7 enables: L0 to G3.
 const BREAKPOINTS: u64 = 0xFF;
@@ -25,8 +24,7 @@ struct Tpm<'a, 't, E: Environment> {
     machine: &'a Machine<'t, E>,
     index: usize,
     processor: &'a mut E::Processor,
-    apic: &'a LocalApic<E::Vapic>,
-    kicks: &'a Kicks,
+    router: Router<'a, E::Vapic>,
     /// What was taken of L1's own interrupts.
     interrupts: Interrupts,
     /// L2 takes interrupts.
@@ -49,6 +47,7 @@ impl<E: Environment> Window for Tpm<'_, '_, E> {
         };
         self.machine.count_tpm_access();
         tpm.read(row.offset(gpa), into);
+        self.machine.update_tpm_line(&tpm, &mut self.router);
         true
     }
 
@@ -58,27 +57,28 @@ impl<E: Environment> Window for Tpm<'_, '_, E> {
         };
         self.machine.count_tpm_access();
         tpm.write(row.offset(gpa), from);
+        self.machine.update_tpm_line(&tpm, &mut self.router);
         true
     }
 
     fn is_due(&mut self) -> bool {
         let machine = self.machine;
         let mailbox = machine.peers.mailbox(self.index);
-        if mailbox.is_some_and(Mailbox::is_pending) || !self.kicks.are_heard() {
+        if mailbox.is_some_and(Mailbox::is_pending) || !self.router.kicks.are_heard() {
             return true;
         }
         if self.index != SERVES && machine.notices.has_changed() {
             return true;
         }
-        let expiry = idle::expiry(self.apic, self.index, &machine.notices);
+        let expiry = idle::expiry(self.router.own, self.index, &machine.notices);
         if expiry.is_some_and(|expiry| expiry <= self.processor.tsc()) {
             return true;
         }
-        let interrupt = self.apic.interrupt_pending()
+        let interrupt = self.router.own.interrupt_pending()
             || self.index == SERVES
                 && machine.notices.interrupt_output()
-                && self.apic.passes_external_interrupts();
-        if self.enabled && interrupt || self.apic.nmi_pending() {
+                && self.router.own.passes_external_interrupts();
+        if self.enabled && interrupt || self.router.own.nmi_pending() {
             return true;
         }
         let taken = self.processor.take_interrupts();
@@ -107,8 +107,12 @@ impl<E: Environment> L2<'_, E> {
             machine: &*self.machine,
             index: vcpu.index,
             processor: &mut vcpu.processor,
-            apic: &vcpu.apic,
-            kicks: &vcpu.kicks,
+            router: Router {
+                own: &mut vcpu.apic,
+                index: vcpu.index,
+                peers: &self.machine.peers,
+                kicks: &mut vcpu.kicks,
+            },
             interrupts: Interrupts::default(),
             enabled: vcpu.vmcs.rflags() & rflags::IF != 0,
         };

@@ -75,6 +75,7 @@ impl<E: Environment> L2<'_, E> {
             return Ok(false);
         };
         tpm.work(until);
+        machine.update_tpm_line(&tpm, &mut self.vcpu.router(machine));
         Ok(true)
     }
 
@@ -169,6 +170,7 @@ impl<E: Environment> L2<'_, E> {
             && let Some(mut tpm) = machine.try_tpm()
         {
             tpm.expire(now);
+            machine.update_tpm_line(&tpm, &mut self.vcpu.router(machine));
         }
         if is_due(machine.notices.timer.get()) {
             let mut router = self.vcpu.router(machine);

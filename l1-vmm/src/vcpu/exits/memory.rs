@@ -102,15 +102,15 @@ impl<'a, 't, E: Environment> Bus<'a, 't, E> {
 
     /// Calls `with` with the TPM. An instruction that comes to it from another device gives that one's lock back
     /// first, and waits.
-    fn with_tpm(&mut self, with: impl FnOnce(&mut E::Tpm)) {
+    fn with_tpm(&mut self, with: impl FnOnce(&mut E::Tpm, &mut Router<'_, E::Vapic>)) {
         self.machine.count_tpm_access();
         if let Lock::Tpm(tpm) = &mut self.lock {
-            with(tpm);
+            with(tpm, &mut self.near.router);
             return;
         }
         self.lock = Lock::None;
         if let Some(mut tpm) = self.machine.wait_for_tpm() {
-            with(&mut tpm);
+            with(&mut tpm, &mut self.near.router);
         }
     }
 }
@@ -138,7 +138,13 @@ impl<E: Environment> MmioBus for Bus<'_, '_, E> {
     fn read(&mut self, gpa: u64, into: &mut [u8]) {
         let gpa = gpa & !self.machine.shared_bit;
         match self.window(gpa) {
-            Some(Window::Tpm(row)) => self.with_tpm(|tpm| tpm.read(row.offset(gpa), into)),
+            Some(Window::Tpm(row)) => {
+                let machine = self.machine;
+                self.with_tpm(|tpm, router| {
+                    tpm.read(row.offset(gpa), into);
+                    machine.update_tpm_line(tpm, router);
+                });
+            }
             Some(Window::Device(row)) => {
                 self.with_devices(|devices, _| devices.read_memory(row, gpa, into));
             }
@@ -157,7 +163,13 @@ impl<E: Environment> MmioBus for Bus<'_, '_, E> {
     fn write(&mut self, gpa: u64, from: &[u8]) {
         let gpa = gpa & !self.machine.shared_bit;
         match self.window(gpa) {
-            Some(Window::Tpm(row)) => self.with_tpm(|tpm| tpm.write(row.offset(gpa), from)),
+            Some(Window::Tpm(row)) => {
+                let machine = self.machine;
+                self.with_tpm(|tpm, router| {
+                    tpm.write(row.offset(gpa), from);
+                    machine.update_tpm_line(tpm, router);
+                });
+            }
             Some(Window::Device(row)) => {
                 self.with_devices(|devices, router| devices.write_memory(row, gpa, from, router));
             }

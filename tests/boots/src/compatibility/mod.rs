@@ -11,8 +11,9 @@ mod memory;
 mod shell;
 mod trial;
 
-use crate::{Setup, Suite};
+use crate::{Setup, Suite, interface_option};
 use anyhow::{Result, ensure};
+use attestation::journal::TpmInterface;
 use simulator::Run;
 use std::path::{Path, PathBuf};
 use trial::{Outcome, Trial};
@@ -73,6 +74,7 @@ pub fn whole_suite<'a>(
             )
         })
         .collect();
+    trials.extend(kernels.iter().filter_map(interrupts));
     if "100 MiB in the initrd".contains(filter) || filter.contains("initrd") {
         trials.extend(memory::trials(setup)?);
     }
@@ -98,6 +100,23 @@ fn of(setup: &Setup, trials: Vec<Trial>) -> Suite<'_> {
         suite.add(move |_| trial.check(setup));
     }
     suite
+}
+
+/// A kernel whose `tpm_tis` uses interrupts where it is told to: those from 6.4 on. Earlier ones leave their own test of them
+/// out, and say that the interrupt does not work.
+fn interrupts(kernel: &Kernel) -> Option<Trial> {
+    const WITHOUT: [&str; 2] = ["bullseye,", "bookworm,"];
+    let uses = !WITHOUT.iter().any(|suite| kernel.name.starts_with(suite));
+    uses.then(|| Trial {
+        kernel: Some(kernel.file.clone()),
+        initrd: kernel.initrd.clone(),
+        options: vec![interface_option(TpmInterface::FifoInterrupt)],
+        shows: no_warning,
+        ..Trial::new(
+            format!("{}{}: TPM interrupts", Kernel::TRIALS, kernel.name),
+            "loglevel=5 tdp.mode=interrupts tpm_tis.interrupts=1",
+        )
+    })
 }
 
 /// All steps were done, and the kernel warned of nothing that the machine answered it.

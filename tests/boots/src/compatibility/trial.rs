@@ -33,6 +33,8 @@ pub(super) struct Trial {
     /// What comes behind [`BASE_COMMAND_LINE`].
     pub(super) words: String,
     pub(super) memory_mib: u64,
+    /// Further options of the simulator.
+    pub(super) options: Vec<String>,
     pub(super) outcome: Outcome,
     /// What a run that works must have shown besides.
     pub(super) shows: fn(&Run) -> Result<()>,
@@ -47,6 +49,7 @@ impl Trial {
             initrd: None,
             words: words.into(),
             memory_mib: 1024,
+            options: Vec::new(),
             outcome: Outcome::Works,
             shows: |_| Ok(()),
         }
@@ -131,6 +134,7 @@ impl Trial {
         let usual = setup.simulation(&name, boot, self.memory_mib);
         Simulation {
             limit: limit.or(usual.limit),
+            options: &self.options,
             ..usual
         }
         .run(on_line)

@@ -54,12 +54,14 @@ impl Mode {
     }
 }
 
-/// The registers that the TPM has in front of it (PTP 1.05, "Interface Identifier").
+/// The registers that the TPM has in front of it (PTP 1.05, "Interface Identifier"), and whether it interrupts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TpmInterface {
     /// FIFO, which TIS drivers use.
     #[default]
     Fifo,
+    /// The same with an interrupt.
+    FifoInterrupt,
     /// Command response buffer.
     Crb,
 }
@@ -69,6 +71,7 @@ impl TpmInterface {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fifo => "PTP FIFO",
+            Self::FifoInterrupt => "PTP FIFO, interrupt",
             Self::Crb => "PTP CRB",
         }
     }
@@ -77,13 +80,14 @@ impl TpmInterface {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Fifo => "fifo",
+            Self::FifoInterrupt => "fifo-interrupt",
             Self::Crb => "crb",
         }
     }
 
     /// The interface of a word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Fifo, Self::Crb]
+        [Self::Fifo, Self::FifoInterrupt, Self::Crb]
             .into_iter()
             .find(|interface| interface.word() == word)
     }

@@ -127,32 +127,6 @@ fn outside_the_five_pages_is_nothing() {
 }
 
 #[test]
-fn interrupt_registers_store_and_nothing_occurs() {
-    let mut guest = Guest::ready();
-    guest.write32(0, offset::INT_ENABLE, u32::MAX);
-    assert_eq!(guest.read32(0, offset::INT_ENABLE), 0x8000_009f);
-    guest.write(0, offset::INT_VECTOR, &[0xfb]);
-    assert_eq!(guest.read8(0, offset::INT_VECTOR), 0x0b);
-    // The rest of the double word is reserved: a write of it alone leaves the vector.
-    for byte in 1..4 {
-        guest.write(0, offset::INT_VECTOR + byte, &[0xff]);
-        assert_eq!(guest.read32(0, offset::INT_VECTOR), 0x0b);
-    }
-    guest.send(0, &message(&[]));
-    guest.set_sts(0, GO);
-    assert_eq!(guest.read32(0, offset::INT_STATUS), 0);
-    guest.write32(0, offset::INT_STATUS, u32::MAX);
-    assert_eq!(guest.read32(0, offset::INT_STATUS), 0);
-    assert_eq!(guest.sts(0), VALID | DATA_AVAIL);
-    // Each locality has its own enables; the vector is common.
-    assert_eq!(guest.read32(1, offset::INT_ENABLE), 8);
-    assert_eq!(guest.read8(1, offset::INT_VECTOR), 0x0b);
-    // One byte of a register is that byte.
-    guest.write(0, offset::INT_ENABLE, &[0]);
-    assert_eq!(guest.read32(0, offset::INT_ENABLE), 0x8000_0000);
-}
-
-#[test]
 fn an_access_across_two_pages_is_two_accesses() {
     let mut guest = Guest::new();
     // The last bytes of locality 0's page are nothing, the first of locality 1's is ACCESS.

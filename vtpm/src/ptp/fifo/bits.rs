@@ -81,8 +81,8 @@ pub struct IntfCapability {
     __: bool,
 }
 
-/// What this interface says of itself. dataAvail, localityChange and low level are mandatory
-/// interrupts, which says nothing of whether a line is connected: that is for ACPI to say.
+/// What this interface says of itself. Every one of these interrupts is raised; whether the line is connected is for ACPI
+/// to say.
 pub const INTF_CAPABILITY: IntfCapability = IntfCapability::new()
     .with_data_avail_int(true)
     .with_sts_valid_int(true)

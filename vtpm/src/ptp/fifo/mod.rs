@@ -9,7 +9,7 @@ use attestation::journal::TpmInterface;
 use tcg_defs::ptp::fifo as offset;
 
 use self::bits::{Access, Status};
-use self::interrupts::Interrupts;
+use self::interrupts::{Interrupts, Occurrence};
 use self::transfer::{Action, Event, Readiness, Transfer};
 use super::chip::Chip;
 use super::localities::Change;
@@ -51,7 +51,7 @@ impl Fifo {
             }
             offset::INT_ENABLE => self.interrupts.enable(locality).into_bits(),
             offset::INT_VECTOR => self.interrupts.vector().into(),
-            offset::INT_STATUS => self.interrupts.status(),
+            offset::INT_STATUS => self.interrupts.status(locality),
             offset::INTF_CAPABILITY => bits::INTF_CAPABILITY.into_bits(),
             offset::STS if active => {
                 let status = self.transfer.status(&chip.buffers);
@@ -87,6 +87,7 @@ impl Fifo {
             }
             offset::INT_ENABLE if active => self.interrupts.write_enable(locality, written),
             offset::INT_VECTOR if active => self.interrupts.write_vector(written),
+            offset::INT_STATUS if active => self.interrupts.write_status(locality, written),
             offset::STS if active => {
                 self.write_status(chip, locality, Status::from_bits(written.value));
             }
@@ -123,25 +124,38 @@ impl Fifo {
     fn handle<E: Engine>(&mut self, chip: &mut Chip<E>, locality: Locality, event: Event) {
         match self.transfer.handle(event, &mut chip.buffers) {
             Action::None => {}
+            Action::Ready => self.interrupts.occur(locality, Occurrence::CommandReady),
+            Action::Whole => self.interrupts.occur(locality, Occurrence::CommandWhole),
             Action::Execute => {
                 if chip.execute(locality) {
-                    self.completed();
+                    self.completed(locality);
                 }
             }
-            Action::Abandon => chip.abandon(),
+            Action::Abandon => {
+                chip.abandon();
+                self.interrupts.occur(locality, Occurrence::CommandReady);
+            }
         }
     }
 
     /// The command that runs, if one does, has its next slice.
     pub(super) fn go_on<E: Engine>(&mut self, chip: &mut Chip<E>, until: Option<u64>) {
-        if chip.go_on(until) {
-            self.completed();
+        if chip.go_on(until)
+            && let Some(locality) = chip.arbitration.active()
+        {
+            self.completed(locality);
         }
     }
 
-    /// The response is there, in the access that gave the command or later.
-    fn completed(&mut self) {
+    /// The response is there for `locality`, in the access that gave the command or later.
+    fn completed(&mut self, locality: Locality) {
         self.transfer.complete();
+        self.interrupts.occur(locality, Occurrence::Response);
+    }
+
+    /// Whether the interrupt line is asserted.
+    pub(super) const fn line(&self) -> bool {
+        self.interrupts.line()
     }
 
     /// The TPM went from one locality to another.
@@ -160,6 +174,7 @@ impl Fifo {
                 (readiness, false) => self.transfer.enter(readiness),
                 (_, true) => self.transfer.enter(Readiness::Idle),
             }
+            self.interrupts.occur(to, Occurrence::LocalityChange);
         }
     }
 

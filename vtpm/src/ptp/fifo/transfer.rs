@@ -31,6 +31,10 @@ pub(super) enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     None,
+    /// Say that a command can be written.
+    Ready,
+    /// Say that the command is whole.
+    Whole,
     /// Begin the command; when it is executed, [`Transfer::complete`].
     Execute,
     /// Nobody wants the response of the command that is executed.
@@ -55,11 +59,16 @@ impl Transfer {
 
     pub(super) fn handle(&mut self, event: Event, buffers: &mut Buffers) -> Action {
         match (self.0, event) {
-            (State::Idle | State::Ready, Event::CommandReady) => self.0 = State::Ready,
+            (State::Idle, Event::CommandReady) => {
+                self.0 = State::Ready;
+                return Action::Ready;
+            }
+            (State::Ready, Event::CommandReady) => {}
             (State::Idle, _) => {}
-            (State::Ready, Event::Write(byte)) => self.store(byte, buffers),
+            (State::Ready | State::Reception(Reception::More), Event::Write(byte)) => {
+                return self.store(byte, buffers);
+            }
             (State::Ready, Event::Go | Event::ResponseRetry) => {}
-            (State::Reception(Reception::More), Event::Write(byte)) => self.store(byte, buffers),
             (State::Reception(Reception::Whole), Event::Write(_)) => {}
             (State::Reception(Reception::More), Event::Go) => {}
             (State::Reception(Reception::Whole), Event::Go) => {
@@ -76,6 +85,7 @@ impl Transfer {
             (State::Reception(_) | State::Completion, Event::CommandReady) => {
                 buffers.clear();
                 self.0 = State::Ready;
+                return Action::Ready;
             }
             (State::Completion, Event::ResponseRetry) => buffers.rewind(),
             (State::Completion, Event::Write(_) | Event::Go) => {}
@@ -83,8 +93,13 @@ impl Transfer {
         Action::None
     }
 
-    fn store(&mut self, byte: u8, buffers: &mut Buffers) {
-        self.0 = State::Reception(buffers.push(byte));
+    fn store(&mut self, byte: u8, buffers: &mut Buffers) -> Action {
+        let reception = buffers.push(byte);
+        self.0 = State::Reception(reception);
+        match reception {
+            Reception::More => Action::None,
+            Reception::Whole => Action::Whole,
+        }
     }
 
     /// The command has been executed.

@@ -5,9 +5,9 @@ use tdx_module::platform::IoExit;
 /// MOV EAX, [RBX].
 const LOAD: [u8; 2] = [0x8B, 0x03];
 /// MOV [RBX], AL.
-const STORE: [u8; 2] = [0x88, 0x03];
+pub(super) const STORE: [u8; 2] = [0x88, 0x03];
 
-fn fault(gpa: u64, write: bool) -> HardwareExit {
+pub(super) fn fault(gpa: u64, write: bool) -> HardwareExit {
     HardwareExit::NestedPageFault {
         gpa,
         write,

@@ -14,6 +14,7 @@ mod msrs;
 mod processors;
 mod services;
 mod tdcalls;
+mod tpm_interrupt;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -82,6 +83,8 @@ struct Seen {
     /// When the TPM has something to do, and when it did.
     tpm_due: Option<u64>,
     tpm_did: Vec<u64>,
+    /// The level of the TPM's line after the next write, or after what it did.
+    tpm_line: bool,
     /// Commands to services: GUID, data, room for the response.
     services: Vec<(Guid, Vec<u8>, usize)>,
     /// What services answer; by default, that there are none.
@@ -251,6 +254,10 @@ impl Device for Registers {
 
     fn write(&mut self, offset: u32, from: &[u8]) {
         self.0.borrow_mut().tpm.push((offset, from.to_vec(), true));
+    }
+
+    fn line(&self) -> bool {
+        self.0.borrow().tpm_line
     }
 
     fn expiry(&self) -> Option<u64> {

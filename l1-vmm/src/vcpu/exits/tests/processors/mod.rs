@@ -33,11 +33,11 @@ fn kick(index: u32) -> (u32, u64) {
     (ICR, u64::from(HOST_IDS * index) << 32 | 0x40E4)
 }
 
-struct Processors {
-    surroundings: Surroundings,
+pub(super) struct Processors {
+    pub(super) surroundings: Surroundings,
     /// What each has seen; the first one's is the host's and the TPM's as well.
-    seen: Vec<Rc<RefCell<Seen>>>,
-    l2: Vec<L2<'static, Modelled>>,
+    pub(super) seen: Vec<Rc<RefCell<Seen>>>,
+    pub(super) l2: Vec<L2<'static, Modelled>>,
 }
 
 impl Processors {
@@ -70,7 +70,7 @@ impl Processors {
     }
 
     /// All of them started.
-    fn started(count: u8) -> Self {
+    pub(super) fn started(count: u8) -> Self {
         let mut processors = Self::new(count);
         processors.command(0, INIT_OTHERS);
         processors.command(0, START_UP_OTHERS);
@@ -90,7 +90,7 @@ impl Processors {
     }
 
     /// The processor, and the test is on its virtual processor of the TD.
-    fn at(&mut self, index: usize) -> &mut L2<'static, Modelled> {
+    pub(super) fn at(&mut self, index: usize) -> &mut L2<'static, Modelled> {
         self.surroundings.current.set(index as u32);
         &mut self.l2[index]
     }
@@ -184,7 +184,7 @@ impl Processors {
         self.seen[index].borrow_mut().when_halted.push_back(hook);
     }
 
-    fn mailbox(&self, index: usize) -> &vcpu_signals::Mailbox {
+    pub(super) fn mailbox(&self, index: usize) -> &vcpu_signals::Mailbox {
         self.surroundings.machine.peers.mailbox(index).unwrap()
     }
 }
