@@ -84,8 +84,10 @@ pub struct SliceFigures {
     pub slices: u64,
     /// Commands that took more than one.
     pub long_commands: u64,
-    /// The longest, in TSC ticks.
+    /// The longest of a command, in TSC ticks.
     pub longest: u64,
+    /// The longest of what nobody waits for.
+    pub longest_own: u64,
 }
 
 /// See the [module](self).
@@ -264,8 +266,11 @@ impl<E: Engine + Send> Sliced<E> {
         let end = (self.clock)();
         if until != u64::MAX {
             self.figures.slices += 1;
-            let longest = self.figures.longest.max(end.saturating_sub(begin));
-            self.figures.longest = longest;
+            let longest = match self.doing {
+                Doing::Own => &mut self.figures.longest_own,
+                _ => &mut self.figures.longest,
+            };
+            *longest = (*longest).max(end.saturating_sub(begin));
         }
         if end >= self.due {
             self.due = end.saturating_add(self.slice);

@@ -56,13 +56,15 @@ impl Window {
             slices,
             long_commands,
             longest,
+            longest_own,
         } = engine.figures();
+        let [longest, longest_own] = [longest, longest_own].map(clock::nanoseconds_of);
         let stack = engine.stack_used();
         log::info!(
             target: "slices",
-            slices, long_commands, longest, stack;
-            "the TPM's commands: {slices} slices, {long_commands} commands took more than one, the longest {longest} ticks, \
-             {stack} bytes of stack"
+            slices, long_commands, longest, longest_own, stack;
+            "the TPM's commands: {slices} slices, {long_commands} commands took more than one; the longest slice of a command \
+             {longest} ns, of what nobody waited for {longest_own} ns; {stack} bytes of stack"
         );
     }
 }

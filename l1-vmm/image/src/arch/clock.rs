@@ -29,8 +29,13 @@ pub(crate) fn ticks() -> u64 {
 
 /// Nanoseconds since the counter was zero; never goes back.
 pub(crate) fn nanoseconds() -> u64 {
+    nanoseconds_of(ticks())
+}
+
+/// So many ticks, in nanoseconds.
+pub(crate) fn nanoseconds_of(ticks: u64) -> u64 {
     let units = u128::from(UNITS.load(Ordering::Relaxed));
-    (u128::from(ticks()) * u128::from(NANOSECONDS) / units) as u64
+    (u128::from(ticks) * u128::from(NANOSECONDS) / units) as u64
 }
 
 /// What the counter is when [`nanoseconds`] comes to this.
