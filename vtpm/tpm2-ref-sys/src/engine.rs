@@ -80,6 +80,9 @@ unsafe extern "C" {
 #[repr(C)]
 struct Sha256Context([u32; 28]);
 
+/// As much as is hashed between two places at which a command may be left.
+const PIECE: usize = 16 << 10;
+
 /// SHA-256 of all parts together, by the engine's own crypto library. These functions, unlike the
 /// newer ones, use nothing but the context, so that the engine may be anywhere meanwhile.
 pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
@@ -89,8 +92,8 @@ pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     // `digest` writable for the 32 bytes of a SHA-256; the functions keep none of them.
     unsafe {
         SHA256_Init(&mut context);
-        for part in parts {
-            SHA256_Update(&mut context, part.as_ptr().cast(), part.len());
+        for piece in parts.iter().flat_map(|part| part.chunks(PIECE)) {
+            SHA256_Update(&mut context, piece.as_ptr().cast(), piece.len());
         }
         SHA256_Final(digest.as_mut_ptr(), &mut context);
     }

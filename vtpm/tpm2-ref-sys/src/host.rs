@@ -123,13 +123,11 @@ impl Host {
         result
     }
 
-    fn commit(&mut self, permanent: Zeroizing<Vec<u8>>, kept: &[u8]) -> Result<(), NvError> {
-        let result = self.store.store(kept);
-        match result {
+    fn committed(&mut self, permanent: Zeroizing<Vec<u8>>, stored: Result<(), NvError>) {
+        match stored {
             Ok(()) => self.permanent = Some(permanent),
             Err(NvError) => self.fail(Fault::Nv),
         }
-        result
     }
 
     pub(crate) fn fail(&mut self, fault: Fault) {
@@ -146,12 +144,19 @@ pub(crate) fn set(host: Option<Host>) {
     *HOST.lock() = host;
 }
 
-/// Keeps what the engine commits, here and in the store. Made ready without the lock: a command may be left while it
-/// hashes. `None` when no `Tpm` is open.
+/// Keeps what the engine commits, here and in the store. Made ready and stored without the lock: a command may be left while
+/// somebody hashes. `None` when no `Tpm` is open.
 pub(crate) fn commit(permanent: &[u8]) -> Option<Result<(), NvError>> {
     let kept = Zeroizing::new(state::wrap(StateKind::Permanent, permanent));
     let permanent = Zeroizing::new(permanent.to_vec());
-    with(|host| host.commit(permanent, &kept))
+    let nothing: Box<dyn NvStore> = Box::new(Ephemeral);
+    let mut store = with(|host| core::mem::replace(&mut host.store, nothing))?;
+    let stored = store.store(&kept);
+    with(|host| {
+        host.store = store;
+        host.committed(permanent, stored);
+        stored
+    })
 }
 
 /// Runs `action` on the surroundings; `None` when no `Tpm` is open.
