@@ -28,6 +28,30 @@ fn a_halt_sleeps_until_the_timer() {
     );
 }
 
+/// Pieces of a quarter of a millisecond, and none beyond what is due; another processor's want of the TPM comes first.
+#[test]
+fn a_halted_processor_works_for_the_tpm_until_it_is_due() {
+    for (wanted, pieces) in [(false, 3), (true, 0)] {
+        let mut fixture = Fixture::new(&[0xF4]);
+        let apic = &mut fixture.platform.vcpu.apic;
+        apic.write_msr(Apic::SVR, 0x1FF, 0).unwrap();
+        apic.write_msr(Apic::LVT_TIMER, 0x400EC, 0).unwrap();
+        let quarter = fixture.platform.machine.millisecond() / 4;
+        let due = quarter / 2;
+        fixture.platform.vcpu.apic.set_deadline(due);
+        fixture.seen.borrow_mut().tpm_pieces = 3;
+        drop(fixture.platform.machine.try_tpm());
+        if wanted {
+            fixture.platform.machine.notices.tpm_was_busy();
+        }
+        let on = [(Register::Rflags, 0x202)];
+        assert_eq!(fixture.exit_with(&on, HardwareExit::Hlt), Ok(()));
+        let seen = fixture.seen.borrow();
+        assert_eq!(seen.tpm_worked, [due; 3][..pieces]);
+        assert_eq!(seen.halts, 1, "and it halts when there is no more");
+    }
+}
+
 #[test]
 fn a_halt_without_interrupts_is_for_good() {
     let mut fixture = Fixture::new(&[0xF4]);

@@ -82,6 +82,10 @@ struct Seen {
     tpm_resets: u32,
     /// When the TPM has something to do, and when it did.
     tpm_due: Option<u64>,
+    /// Pieces of work that the TPM has.
+    tpm_pieces: usize,
+    /// Until when it was to work.
+    tpm_worked: Vec<u64>,
     tpm_did: Vec<u64>,
     /// The level of the TPM's line after the next write, or after what it did.
     tpm_line: bool,
@@ -268,6 +272,16 @@ impl Device for Registers {
         let mut seen = self.0.borrow_mut();
         seen.tpm_due = None;
         seen.tpm_did.push(now);
+    }
+
+    fn has_work(&self) -> bool {
+        self.0.borrow().tpm_pieces != 0
+    }
+
+    fn work(&mut self, until: u64) {
+        let mut seen = self.0.borrow_mut();
+        seen.tpm_pieces = seen.tpm_pieces.saturating_sub(1);
+        seen.tpm_worked.push(until);
     }
 
     fn reset(&mut self) {
