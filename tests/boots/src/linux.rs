@@ -138,6 +138,7 @@ impl Boot {
             stepless || run.transcript.steps_finished(),
             "the guest's script did not come to its end"
         );
+        commands_are_left_in_time(run)?;
         l1_has_room(run)
     }
 
@@ -153,6 +154,27 @@ impl Boot {
         }
         .run(&mut |_| {})
     }
+}
+
+/// The longest that a command of the TPM may keep its processor from L2, in ns.
+const LONGEST_SLICE: u64 = 2_000_000;
+/// As long as the signature of a certificate takes at least, which is not left in its midst, in ns.
+const SIGNATURE: u64 = 4_000_000;
+
+/// Whether no slice of a command was longer than it may be, RSA keys and self-tests included. Where the certificates were
+/// made for a command, and not before it, one was.
+fn commands_are_left_in_time(run: &Run) -> Result<()> {
+    let slices = run.transcript.l1("slices").context("L1 tells no slices")?;
+    let figure = |name| {
+        let figure = slices.number(name);
+        figure.with_context(|| format!("L1 does not tell its {name}"))
+    };
+    let (longest, own) = (figure("longest")?, figure("longest_own")?);
+    ensure!(
+        longest <= LONGEST_SLICE || own < SIGNATURE,
+        "a command of the TPM kept its processor for {longest} ns"
+    );
+    Ok(())
 }
 
 /// Whether L1 left a quarter of its heap and of its stack.
