@@ -115,11 +115,7 @@ fn a_long_command_answers_as_in_one_piece() {
     let (response, slices) = chip.run(&create(1));
     assert_eq!(response_code(&response), Some(rc::SUCCESS));
     assert!(slices > 100, "{slices}");
-    eprintln!(
-        "{slices} slices, {:?}, stack {}",
-        chip.tpm.figures(),
-        chip.tpm.stack_used()
-    );
+    assert!(chip.tpm.stack_used() < 128 << 10);
 }
 
 /// It goes on wherever there is time.
@@ -211,12 +207,14 @@ fn keys_are_made_while_nobody_asks() {
     assert_eq!(chip.td.rtmrs()[3], head);
 }
 
-/// A command that comes meanwhile does not wait for keys that it has no need of, and one that has finds what was made.
+/// A command that comes meanwhile waits for one key at most if it has no need of them, and one that has finds what was made.
 #[test]
 fn a_command_comes_before_keys() {
     let mut chip = Chip::new(IdentityTime::FirstNeed);
-    for _ in 0..20 {
-        chip.tpm.work(u64::MAX);
+    for pieces in 1..20 {
+        for _ in 0..pieces * 40 {
+            chip.tpm.work(u64::MAX);
+        }
         assert_eq!(chip.code(&commands::get_random(8)), rc::SUCCESS);
     }
     assert_eq!(chip.code(&commands::read_public(rh::AK)), rc::SUCCESS);

@@ -220,7 +220,10 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// could stand in the way of one, has all of it made first ([`prepare`](Self::prepare)).
     fn make_early(&mut self) {
         let (keys, tpm) = (&mut self.keys, &mut self.tpm);
-        let made = self.cancel.heeded(|| keys.make_next(tpm));
+        let made = self.cancel.heeded(|| match keys.make_next(tpm)? {
+            Left::Some => Ok(Left::Some),
+            Left::None => keys.make_ak(tpm).map(|()| Left::None),
+        });
         match made {
             Ok(Left::Some) => return,
             Ok(Left::None) => {}

@@ -32,11 +32,11 @@ pub(crate) struct Endorsed {
     made: u64,
 }
 
-/// Keys that were made: they can be made again from their seed and template, and so are known by their public areas. The AK,
-/// which is kept at its handle, is none of them.
+/// Keys that were made: they can be made again from their seed and template, and so are known by their public areas.
 #[derive(Default)]
 pub(crate) struct Keys {
     eks: [Option<Public>; 3],
+    ak: Option<(Public, Residence)>,
 }
 
 /// Whether there are keys to make.
@@ -49,7 +49,7 @@ pub(crate) enum Left {
 }
 
 impl Keys {
-    /// Makes one that is not made.
+    /// Makes an EK that is not made.
     pub(crate) fn make_next<E: Engine>(
         &mut self,
         tpm: &mut Provisioner<E>,
@@ -69,7 +69,16 @@ impl Keys {
         }
     }
 
-    /// All of them, made where they are not.
+    /// Makes the AK, which is then at its handle: the journal has to begin before the guest's next command.
+    pub(crate) fn make_ak<E: Engine>(
+        &mut self,
+        tpm: &mut Provisioner<E>,
+    ) -> Result<(), CommandError> {
+        self.ak = Some(create_ak(tpm)?);
+        Ok(())
+    }
+
+    /// The EKs, made where they are not.
     fn make<E: Engine>(&mut self, tpm: &mut Provisioner<E>) -> Result<[Public; 3], Error> {
         while self.make_next(tpm)? == Left::Some {}
         match &self.eks {
@@ -97,7 +106,10 @@ impl Identity {
         let begin = trust_domain.now();
         let described = tpm.identity()?;
         let eks = keys.make(tpm)?;
-        let (ak, residence) = create_ak(tpm)?;
+        let (ak, residence) = match keys.ak.take() {
+            Some(ak) => ak,
+            None => create_ak(tpm)?,
+        };
         let made = log_time("keys", "make its keys", begin, trust_domain);
         let identity = Self {
             authority: CertificateAuthority::generate(trust_domain)?,
