@@ -14,7 +14,7 @@ use uefi_defs::hob::{self, GuidExtension, Header};
 use zerocopy::IntoBytes;
 
 use crate::attested::Attested;
-use crate::{Engine, TrustDomain};
+use crate::{Engine, Locality, MAX_RESPONSE, TrustDomain};
 
 /// The vTPM of L1: 766cf580-8dc3-4cea-a94e-e5424da1da56.
 pub const L1_VTPM: Guid = guid(0x766c_f580_8dc3_4cea_a94e_e542_4da1_da56);
@@ -24,8 +24,14 @@ pub const EVIDENCE: Guid = guid(0x6ac6_b1a5_5d0c_4b37_9f5c_6e2f_2c9a_8f11);
 
 const VERSION: u8 = 0;
 const DETECT: u8 = 1;
+const EXECUTE: u8 = 2;
 const REPORT: u8 = 1;
 const READ: u8 = 2;
+
+/// What the data of a command begins with, and of most responses: version, command, two bytes.
+const PREFIX: usize = 4;
+/// Most bytes of data of a command: one for the TPM that fills its buffer.
+pub const DATA_MAX: usize = PREFIX + MAX_RESPONSE;
 
 /// Status byte of a payload.
 mod status {
@@ -43,9 +49,16 @@ pub enum ServiceError {
     /// The command has too few or too many bytes. GHCI status 4.
     #[error("the command has a wrong length")]
     CommandLength,
-    /// The response is larger than its page. GHCI status 3.
+    /// There is too little room for the response, or for the longest one to a command that cannot be taken back. GHCI
+    /// status 3.
     #[error("the response does not fit")]
     ResponseTooLong,
+    /// The guest cannot have this locality. GHCI status 7.
+    #[error("no locality of the guest's")]
+    Locality,
+    /// The TPM does not answer. GHCI status 1.
+    #[error("the TPM does not answer")]
+    Engine,
     /// What L1 has measured cannot be told. GHCI status 1.
     #[error("the launch events cannot be read: {0}")]
     Events(#[from] LogError),
@@ -64,6 +77,9 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             .ok_or(ServiceError::CommandLength)?;
         let response = match (guid, header) {
             (&L1_VTPM, [VERSION, DETECT, 0, 0]) => self.detect()?,
+            (&L1_VTPM, [VERSION, EXECUTE, locality, 0]) => {
+                self.submit(*locality, arguments, room)?
+            }
             (&EVIDENCE, [VERSION, REPORT, 0, 0]) => self.serve_report(arguments)?,
             (&EVIDENCE, [VERSION, READ, 0, 0]) => {
                 let selector: &[u8; SELECTOR_SIZE] = arguments
@@ -92,6 +108,33 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         }
         let end = Header::new(hob::END, size_of::<Header>() as u16);
         response.extend(end.as_bytes());
+        Ok(response)
+    }
+
+    /// Executes a command for the TPM as if it came by the registers of `locality`, whoever has those.
+    fn submit(
+        &mut self,
+        locality: u8,
+        command: &[u8],
+        room: usize,
+    ) -> Result<Vec<u8>, ServiceError> {
+        // That of the platform is none of the guest's, by the registers either.
+        let locality = Locality::new(locality.into())
+            .filter(|locality| *locality < Locality::Four)
+            .ok_or(ServiceError::Locality)?;
+        if command.len() > MAX_RESPONSE {
+            return Err(ServiceError::CommandLength);
+        }
+        if room < PREFIX + MAX_RESPONSE {
+            return Err(ServiceError::ResponseTooLong);
+        }
+        let mut response = [VERSION, EXECUTE, status::DONE, 0].to_vec();
+        response.resize(PREFIX + MAX_RESPONSE, 0);
+        let (_, into) = response.split_at_mut(PREFIX);
+        let length = self
+            .execute(locality, command, into)
+            .map_err(|_| ServiceError::Engine)?;
+        response.truncate(PREFIX + length);
         Ok(response)
     }
 

@@ -388,16 +388,54 @@ fn the_service_lists_the_launch_events() {
     }
 }
 
+/// A response of the TPM's, by the service.
+fn submitted(session: &mut Session, locality: u8, command: &[u8]) -> Vec<u8> {
+    let data = [&[0, 2, locality, 0][..], command].concat();
+    let response = session.tpm.serve(&L1_VTPM, &data, 4100).unwrap();
+    assert_eq!(response[..4], [0, 2, 0, 0]);
+    response[4..].to_vec()
+}
+
+#[test]
+fn a_command_by_the_service_is_one_of_the_tpm() {
+    let mut session = Setup::default().start();
+    let get_random = [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x7b, 0, 16];
+    let random = submitted(&mut session, 0, &get_random);
+    assert_eq!(random[..12], [0x80, 1, 0, 0, 0, 28, 0, 0, 0, 0, 0, 16]);
+    assert_eq!(random.len(), 28);
+    assert_ne!(random, submitted(&mut session, 0, &get_random));
+    // What is no command is the TPM's to refuse.
+    for length in [0, 1, 9, 11] {
+        let response = submitted(&mut session, 0, &get_random[..length]);
+        assert_eq!(response.len(), 10, "{length}");
+        assert_ne!(response[6..], [0; 4], "{length}");
+    }
+    // PCR 20 is locality 2's to reset.
+    let reset = [
+        &[0x80, 2, 0, 0, 0, 27, 0, 0, 1, 0x3d, 0, 0, 0, 20, 0, 0, 0, 9][..],
+        &[0x40, 0, 0, 9, 0, 0, 0, 0, 0],
+    ]
+    .concat();
+    assert_eq!(submitted(&mut session, 0, &reset)[6..], [0, 0, 9, 7]);
+    assert_eq!(submitted(&mut session, 2, &reset)[6..10], [0; 4]);
+}
+
 #[test]
 fn hostile_calls_of_the_service_are_refused() {
     let mut session = Setup::default().start();
     let report = [&[0, 1, 0, 0][..], &[9; 64]].concat();
-    let cases: [(&[u8; 16], &[u8], usize, ServiceError); 9] = [
+    let long = [&[0, 2, 0, 0][..], &[0; 4097]].concat();
+    let cases: [(&[u8; 16], &[u8], usize, ServiceError); 14] = [
         (&[0; 16], &[0, 1, 0, 0], 4072, ServiceError::Unsupported),
         (&L1_VTPM, &[], 4072, ServiceError::CommandLength),
         (&L1_VTPM, &[0, 1, 0], 4072, ServiceError::CommandLength),
         (&L1_VTPM, &[1, 1, 0, 0], 4072, ServiceError::Unsupported),
-        (&L1_VTPM, &[0, 2, 0, 0], 4072, ServiceError::Unsupported),
+        (&L1_VTPM, &[0, 3, 0, 0], 4100, ServiceError::Unsupported),
+        (&L1_VTPM, &[0, 2, 0, 1], 4100, ServiceError::Unsupported),
+        (&L1_VTPM, &[0, 2, 4, 0], 4100, ServiceError::Locality),
+        (&L1_VTPM, &[0, 2, 255, 0], 4100, ServiceError::Locality),
+        (&L1_VTPM, &long, 4100, ServiceError::CommandLength),
+        (&L1_VTPM, &long[..16], 4099, ServiceError::ResponseTooLong),
         (&L1_VTPM, &[0, 1, 0, 0], 100, ServiceError::ResponseTooLong),
         (&EVIDENCE, &report[..67], 4072, ServiceError::CommandLength),
         (&EVIDENCE, &report, 100, ServiceError::ResponseTooLong),

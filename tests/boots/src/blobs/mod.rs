@@ -23,6 +23,7 @@ mod processors;
 mod program;
 mod runtime;
 pub(crate) mod script;
+mod services;
 mod state;
 mod tdcalls;
 mod tpm_commands;
@@ -41,6 +42,7 @@ fn guests() -> impl Iterator<Item = Guest> {
         .into_iter()
         .chain(tpm_commands::guests())
         .chain(tdcalls::guests())
+        .chain(services::guests())
         .chain(state::guests())
         .chain(msr::guests())
         .chain(pending_interrupts::guests())

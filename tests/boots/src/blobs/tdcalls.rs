@@ -21,7 +21,7 @@ const INVALID_RCX: u64 = Status::operand_invalid(Operand::RCX).0;
 /// TDX_NO_VALID_VE_INFO.
 const NO_VALID_VE_INFO: u64 = Status::new(Code::NoValidVeInfo, 0).0;
 /// TDG.VP.VMCALL_INVALID_OPERAND.
-const INVALID_OPERAND: u64 = CompletionStatus::InvalidOperand.r10();
+pub(super) const INVALID_OPERAND: u64 = CompletionStatus::InvalidOperand.r10();
 /// R10 to R15.
 const MASK: u64 = mask::R10_TO_R15;
 const DID_VID: u64 = 0x0001_1014;
@@ -61,7 +61,7 @@ fn write(l1: &L1Image, gpaw: u32) -> Result<Blob> {
 }
 
 /// TDG.VP.VMCALL with R10 to R15.
-fn vmcall(p: &mut Program, arguments: [u64; 6]) -> Result<()> {
+pub(super) fn vmcall(p: &mut Program, arguments: [u64; 6]) -> Result<()> {
     for (register, value) in [r10, r11, r12, r13, r14, r15].into_iter().zip(arguments) {
         p.a.mov(register, value)?;
     }

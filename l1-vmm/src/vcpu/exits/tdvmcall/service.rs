@@ -9,15 +9,15 @@ use alloc::vec::Vec;
 
 use l2_exit::tdvmcall::Reply;
 use l2_exit::{GuestMemory, MemoryError};
-use vtpm::service::{Guid, ServiceError};
+use vtpm::service::{DATA_MAX, Guid, ServiceError};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 use crate::run::environment::{Environment, L2Memory, Services};
 use crate::vcpu::exits::L2;
 use crate::vcpu::exits::memory::Busy;
 
-/// The longest command. None of the services takes more than a few bytes.
-const COMMAND_MAX: u32 = 0x1000;
+/// The longest command.
+const COMMAND_MAX: u32 = HEADER + DATA_MAX as u32;
 /// The longest response, whatever L2 has room for: bounds what one call costs.
 const RESPONSE_MAX: u32 = 0x1_0000;
 
@@ -40,6 +40,7 @@ mod status {
     pub(super) const DEVICE_ERROR: u32 = 1;
     pub(super) const RESPONSE_TOO_SMALL: u32 = 3;
     pub(super) const BAD_COMMAND_LENGTH: u32 = 4;
+    pub(super) const INVALID_PARAMETER: u32 = 7;
     pub(super) const UNSUPPORTED: u32 = 0xFFFF_FFFF;
 }
 
@@ -115,6 +116,7 @@ const fn status_of(error: ServiceError) -> u32 {
         ServiceError::Unsupported => status::UNSUPPORTED,
         ServiceError::CommandLength => status::BAD_COMMAND_LENGTH,
         ServiceError::ResponseTooLong => status::RESPONSE_TOO_SMALL,
-        ServiceError::Events(_) => status::DEVICE_ERROR,
+        ServiceError::Locality => status::INVALID_PARAMETER,
+        ServiceError::Engine | ServiceError::Events(_) => status::DEVICE_ERROR,
     }
 }

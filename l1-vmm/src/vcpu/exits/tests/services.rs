@@ -75,6 +75,8 @@ fn a_failure_is_a_response_with_its_status() {
         (ServiceError::Unsupported, 0xFFFF_FFFF),
         (ServiceError::CommandLength, 4),
         (ServiceError::ResponseTooLong, 3),
+        (ServiceError::Locality, 7),
+        (ServiceError::Engine, 1),
     ] {
         let mut fixture = fixture(Err(error));
         put(&fixture, COMMAND, &GUID, 28, &[0; 4]);
@@ -83,7 +85,7 @@ fn a_failure_is_a_response_with_its_status() {
         assert_eq!(response(&fixture), (GUID, 24, status, vec![]));
     }
     // The length of the command is L1's to check.
-    for length in [0, 23, 0x1001, u32::MAX] {
+    for length in [0, 23, 0x101D, u32::MAX] {
         let mut fixture = fixture(Ok(vec![1]));
         put(&fixture, COMMAND, &GUID, length, &[]);
         put(&fixture, RESPONSE, &GUID, 0x1000, &[]);
