@@ -27,6 +27,16 @@ const COMPILER_FLAGS: [&str; 7] = [
     "-O2",
 ];
 
+/// The functions of OpenSSL's that libtpms calls and this crate answers: OpenSSL has them under
+/// another name, by a macro, and uses them under that itself. See `src/objects`.
+const RENAMED: [&str; 2] = ["EC_GROUP_new_curve_GFp", "EVP_PKEY_fromdata"];
+
+fn renaming() -> impl Iterator<Item = String> {
+    RENAMED
+        .into_iter()
+        .map(|name| format!("-D{name}=openssl_{name}"))
+}
+
 /// Increased when the steps below change what comes out.
 const RECIPE: &str = "1";
 
@@ -87,6 +97,7 @@ fn key() -> Result<String, String> {
     add(compiler_version.lines().next().unwrap_or_default());
     options()
         .chain(COMPILER_FLAGS)
+        .chain(RENAMED)
         .chain(hooks::key())
         .for_each(add);
     let digest = digest.finalize();
@@ -110,6 +121,7 @@ fn build(work: &Path) -> Result<PathBuf, String> {
         .arg("--with-rand-seed=getrandom")
         .args(options())
         .args(COMPILER_FLAGS)
+        .args(renaming())
         .env("CC", compiler())
         .env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH))?;
 
