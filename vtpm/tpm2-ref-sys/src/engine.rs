@@ -68,36 +68,9 @@ unsafe extern "C" {
     /// in an image without constructors nobody does. Further calls do nothing.
     pub(crate) fn OPENSSL_cpuid_setup();
     pub(crate) fn RAND_set_rand_method(method: *const RandMethod) -> c_int;
-    fn SHA256_Init(context: *mut Sha256Context) -> c_int;
-    fn SHA256_Update(context: *mut Sha256Context, data: *const c_void, length: usize) -> c_int;
-    fn SHA256_Final(digest: *mut c_uchar, context: *mut Sha256Context) -> c_int;
 
     pub(crate) fn malloc(length: usize) -> *mut c_void;
     pub(crate) fn free(block: *mut c_void);
-}
-
-/// OpenSSL's `SHA256_CTX`: eight words of state, two of length, sixteen of data, two of sizes.
-#[repr(C)]
-struct Sha256Context([u32; 28]);
-
-/// As much as is hashed between two places at which a command may be left.
-const PIECE: usize = 16 << 10;
-
-/// SHA-256 of all parts together, by the engine's own crypto library. These functions, unlike the
-/// newer ones, use nothing but the context, so that the engine may be anywhere meanwhile.
-pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = Sha256Context([0; 28]);
-    let mut digest = [0; 32];
-    // SAFETY: `context` has the layout OpenSSL expects, each part is readable for its length,
-    // `digest` writable for the 32 bytes of a SHA-256; the functions keep none of them.
-    unsafe {
-        SHA256_Init(&mut context);
-        for piece in parts.iter().flat_map(|part| part.chunks(PIECE)) {
-            SHA256_Update(&mut context, piece.as_ptr().cast(), piece.len());
-        }
-        SHA256_Final(digest.as_mut_ptr(), &mut context);
-    }
-    digest
 }
 
 /// A copy of `data` that the engine may `free`; null when there is no memory.

@@ -102,6 +102,7 @@ const fn unmarked(marked: &'static str) -> &'static str {
 
 mod engine;
 mod error;
+pub mod hash;
 mod host;
 mod objects;
 mod ownership;

@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use crate::engine::sha256;
+use crate::hash::Sha256;
 
 /// Which part of the engine's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,10 @@ pub(crate) fn unwrap(kind: StateKind, state: &[u8]) -> Result<&[u8], StateError>
 }
 
 fn digest(described: &[u8], blob: &[u8]) -> [u8; 32] {
-    sha256(&[described, blob])
+    let mut hash = Sha256::new();
+    hash.update(described);
+    hash.update(blob);
+    hash.finish()
 }
 
 #[cfg(test)]
