@@ -392,8 +392,8 @@ fn the_service_lists_the_launch_events() {
 fn submitted(session: &mut Session, locality: u8, command: &[u8]) -> Vec<u8> {
     let data = [&[0, 2, locality, 0][..], command].concat();
     let response = session.tpm.serve(&L1_VTPM, &data, 4100).unwrap();
-    assert_eq!(response[..4], [0, 2, 0, 0]);
-    response[4..].to_vec()
+    let response = response.strip_prefix(&[0, 2, 0, 0]).unwrap();
+    response.to_vec()
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub(super) mod tpm {
     pub(crate) const REQUEST_USE: u32 = 0x02;
     pub(crate) const COMMAND_READY: u32 = 0x40;
     pub(crate) const GO: u32 = 0x20;
+    pub(crate) const DATA_AVAIL: u32 = 0x10;
 }
 
 /// Selectors of the program's GDT.
@@ -51,6 +52,16 @@ pub(super) const NO_FAULT: u64 = 0;
 /// What [`Program::check_fault`] compares: an exception with this error code.
 pub(super) const fn fault(vector: u64, error: u64) -> u64 {
     1 << 63 | vector << 32 | error
+}
+
+/// tpmGo, and polls until the response is there.
+pub(super) fn execute(a: &mut CodeAssembler) -> Assembled {
+    a.mov(dword_ptr(rbx + tpm::STS), tpm::GO)?;
+    let mut poll = a.create_label();
+    a.set_label(&mut poll)?;
+    a.test(byte_ptr(rbx + tpm::STS), tpm::DATA_AVAIL)?;
+    a.jz(poll)?;
+    Ok(())
 }
 
 /// A program that is being written.
@@ -310,7 +321,7 @@ impl Program {
         })
     }
 
-    /// RSI, RCX: the command. Polls nothing: the interface is never busy.
+    /// RSI, RCX: the command. Polls for the response alone: nothing else is ever busy.
     fn write_tpm_command(&mut self) -> Assembled {
         let a = &mut self.a;
         let (mut send, mut head, mut rest, mut end) = (
@@ -326,7 +337,7 @@ impl Program {
         a.mov(byte_ptr(rbx + tpm::FIFO), al)?;
         a.dec(rcx)?;
         a.jnz(send)?;
-        a.mov(dword_ptr(rbx + tpm::STS), tpm::GO)?;
+        execute(a)?;
         a.mov(rdi, place::RESPONSE)?;
         a.mov(ecx, 10)?;
         a.set_label(&mut head)?;

@@ -1,4 +1,4 @@
-//! TPM commands by TDVMCALL<Service>, and what a hostile guest does with it.
+//! TPM commands by `TDVMCALL<Service>`, and what a hostile guest does with it.
 
 use super::guest::Guest;
 use super::l1_image::L1Image;

@@ -2,7 +2,7 @@
 
 use super::guest::Guest;
 use super::l1_image::L1Image;
-use super::program::{Blob, Program, tpm};
+use super::program::{Blob, Program, execute, tpm};
 use super::runtime::place;
 use anyhow::Result;
 use iced_x86::code_asm::{al, byte_ptr, dword_ptr, eax, ecx, edx, rax, rbx, rcx, rdx};
@@ -109,7 +109,7 @@ fn long(p: &mut Program, name: &str, size: u32) -> Result<()> {
     p.a.mov(eax, dword_ptr(rbx + tpm::STS))?;
     p.a.and(eax, 0x88)?;
     p.check(&format!("{name}: no more is expected"), 0x80)?;
-    p.a.mov(dword_ptr(rbx + tpm::STS), tpm::GO)?;
+    execute(&mut p.a)?;
     p.a.xor(edx, edx)?;
     // Tag and size, then the response code.
     for _ in 0..6 {

@@ -2,7 +2,7 @@
 
 use super::guest::Guest;
 use super::l1_image::L1Image;
-use super::program::{Blob, Program, TPM, tpm};
+use super::program::{Blob, Program, TPM, execute, tpm};
 use super::runtime::place;
 use anyhow::Result;
 use iced_x86::IcedError;
@@ -315,7 +315,7 @@ fn strings(p: &mut Program) -> Result<()> {
     p.a.and(eax, 0x88)?;
     p.check("the TPM has the whole command", 0x80)?;
     let a = &mut p.a;
-    a.mov(dword_ptr(rbx + tpm::STS), tpm::GO)?;
+    execute(a)?;
     a.mov(edi, place::RESPONSE as u32)?;
     a.lea(rsi, rbx + XDATA_FIFO)?;
     a.mov(ecx, 10)?;
