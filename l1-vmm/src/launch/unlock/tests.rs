@@ -153,7 +153,10 @@ fn each_failure_is_refused_or_ephemeral_as_the_configuration_wants_within_its_bo
             ledger: 1_000_000,
         };
         spoil(&mut start);
-        assert_eq!(start.refused().name(), name);
+        match start.unlock() {
+            Unlocked::Refused(error) => assert_eq!(error.name(), name),
+            Unlocked::Ephemeral(_) | Unlocked::Persistent(_) => panic!("{name}: not refused"),
+        }
         let took = start.ended.borrow().get();
         let Bounds {
             release, ledger, ..
