@@ -68,9 +68,14 @@ impl Arbitration {
             true => self.relinquish(locality),
             false => None,
         };
-        match asked.request {
-            true => self.request(locality).or(given_up),
-            false => given_up,
+        let granted = match asked.request {
+            true => self.request(locality),
+            false => None,
+        };
+        match (given_up, granted) {
+            // It gave the TPM up, and has it again: as in two accesses.
+            (Some(Change { from, .. }), Some(granted)) => Some(Change { from, ..granted }),
+            (given_up, granted) => granted.or(given_up),
         }
     }
 

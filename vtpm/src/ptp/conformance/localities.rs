@@ -230,6 +230,9 @@ fn readiness_survives_giving_the_tpm_up() {
     guest.set_access(0, ACTIVE);
     guest.set_access(0, REQUEST_USE);
     assert_eq!(guest.sts(0), READY);
+    // Also in one write.
+    guest.set_access(0, ACTIVE | REQUEST_USE);
+    assert_eq!((guest.access(0), guest.sts(0)), (0xa1, READY));
     // But not another locality's turn at it.
     guest.set_access(0, ACTIVE);
     guest.set_access(1, REQUEST_USE);

@@ -190,7 +190,7 @@ impl Crb {
             // What is started later is not cancelled.
             offset::CTRL_CANCEL if active => {
                 self.cancel = written.over(self.cancel) & SET;
-                if self.cancel & SET != 0 {
+                if written.value & SET != 0 {
                     chip.cancel();
                 }
             }
