@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 /// What builds the targets; not a Debian package.
 const CARGO_FUZZ: &str = "0.13.2";
 /// The folders that have targets, in their `fuzz`.
-const FOLDERS: [&str; 3] = ["l1-vmm", "l1-vmm/broker-client", "verifier"];
+const FOLDERS: [&str; 4] = ["l1-vmm", "l1-vmm/broker-client", "verifier", "vtpm"];
 /// A stable compiler takes the sanitizer's options only with this.
 const UNSTABLE_OPTIONS: (&str, &str) = ("RUSTC_BOOTSTRAP", "1");
 /// An input that takes this long, in seconds, is a finding.
