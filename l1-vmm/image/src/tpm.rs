@@ -13,6 +13,7 @@ use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
 use vtpm::Work;
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, MeasuredLaunch};
 use vtpm::ptp::Interface;
+use vtpm::ptp::data_buffer;
 use vtpm::reference::Reference;
 use vtpm::service::{Guid, ServiceError};
 use vtpm::sliced::{SliceFigures, Sliced};
@@ -137,7 +138,7 @@ pub(crate) fn start(
     processors: Processors,
     launch: &LaunchMeasurements,
     state: Option<State>,
-    data_buffer: Option<(L2Ram, GpaRange)>,
+    buffer: Option<(L2Ram, GpaRange)>,
 ) -> Window {
     let begin = clock::nanoseconds();
     let (keeper, unlock, (store, commits)) = match state {
@@ -157,12 +158,16 @@ pub(crate) fn start(
         None => "ephemeral",
     };
     let name = options.interface.name();
-    let tpm = Tpm::open(tpm2_ref_sys::Config {
+    let mut tpm = Tpm::open(tpm2_ref_sys::Config {
         entropy: |into| random::fill(into).map_err(|_| NoEntropy),
         clock: clock::nanoseconds,
         store: Box::new(store),
     })
     .or_fatal(FatalCode::Tpm);
+    if buffer.is_some() {
+        // What its data buffer has no room for does not exist.
+        tpm.set_longest(data_buffer::SIZE).or_fatal(FatalCode::Tpm);
+    }
     let cancel = tpm.cancel_handle();
     let opened = clock::nanoseconds();
     let config = Config {
@@ -202,7 +207,7 @@ pub(crate) fn start(
         .and_then(|stack| Sliced::new(attested, stack, cancel, clock::ticks, slice))
         .unwrap_or_else(|| fatal(FatalCode::Tpm, format_args!("there is another TPM")));
     Window {
-        registers: match data_buffer {
+        registers: match buffer {
             Some((memory, page)) => Interface::crb(engine, Box::new(GuestPage::new(memory, page))),
             None => Interface::new(engine),
         },

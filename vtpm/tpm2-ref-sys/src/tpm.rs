@@ -16,13 +16,13 @@ use crate::objects::{cancel, dispatch, entropy, nv_memory};
 use crate::ownership::{Ownership, power_off, power_on};
 use crate::state::{self, StateError, StateKind};
 
-/// Length of the longest command that the engine takes (TPM_PT_MAX_COMMAND_SIZE).
+/// Length of the longest command that the engine takes.
 pub const MAX_COMMAND: usize = 4096;
 
 /// Bytes of the engine's NV memory. A state fits an engine of the same size only.
 pub const NV_MEMORY_SIZE: u32 = nv_memory::SIZE as u32;
 
-/// Length of the longest response (TPM_PT_MAX_RESPONSE_SIZE).
+/// Length of the longest response.
 pub const MAX_RESPONSE: usize = 4096;
 
 /// TPM_RC_COMMAND_SIZE as a whole response, for a command that does not fit the engine's buffer.
@@ -62,12 +62,22 @@ impl Tpm {
             response: Box::new([0; MAX_RESPONSE]),
             _ownership: ownership,
         };
-        let started = power_on();
+        let started = set_longest(MAX_COMMAND as u32).and_then(|()| power_on());
         match (fault(), started) {
             (Some(fault), _) => Err(fault.into()),
             (None, Err(code)) => Err(OpenError::Engine(code)),
             (None, Ok(())) => Ok(tpm),
         }
+    }
+
+    /// What leads to the engine has room for messages of `length` bytes: it tells so (TPM_PT_MAX_COMMAND_SIZE and
+    /// TPM_PT_MAX_RESPONSE_SIZE), also after a reset. At first it is [`MAX_COMMAND`].
+    ///
+    /// # Errors
+    /// The engine does not go so low, or so high.
+    pub fn set_longest(&mut self, length: usize) -> Result<(), OpenError> {
+        let length = u32::try_from(length).map_err(|_| OpenError::Engine(result::SIZE))?;
+        set_longest(length).map_err(OpenError::Engine)
     }
 
     /// Executes one command to its end and returns the length of the response.
@@ -314,6 +324,17 @@ fn put(from: &[u8], into: &mut [u8]) -> Result<usize, ExecuteError> {
         .ok_or(ExecuteError::ResponseTooLong { length })?
         .copy_from_slice(from);
     Ok(length)
+}
+
+/// Only for the holder of the [`Ownership`].
+fn set_longest(length: u32) -> Result<(), u32> {
+    // SAFETY: nobody else is in the engine (`Ownership`); bounds that are not asked for are null.
+    let now = unsafe { (TPM2Interface.set_buffer_size)(length, ptr::null_mut(), ptr::null_mut()) };
+    // It keeps to its own bounds, and says what it has now.
+    match now == length {
+        true => Ok(()),
+        false => Err(result::SIZE),
+    }
 }
 
 fn fault() -> Option<Fault> {

@@ -59,6 +59,35 @@ fn capabilities_say_what_the_engine_is() {
     assert_eq!(property(&mut session, 0x11f), longest);
 }
 
+/// PTP, "CRB Interface": the data buffer bounds commands and responses.
+#[test]
+fn the_room_of_the_interface_is_told() {
+    const ROOM: usize = 3968;
+    let mut session = Session::open();
+    session.tpm.set_longest(ROOM).unwrap();
+    for round in 0..2 {
+        session.ok(&command::startup(command::CLEAR));
+        for size in [0x11e, 0x11f] {
+            assert_eq!(property(&mut session, size), ROOM as u32, "{round}");
+        }
+        session.tpm.reset().unwrap();
+    }
+    assert!(session.tpm.set_longest(100).is_err());
+    assert!(
+        session
+            .tpm
+            .set_longest(tpm2_ref_sys::MAX_COMMAND + 1)
+            .is_err()
+    );
+    drop(session);
+    // Another TPM is as at first.
+    let mut session = Session::started();
+    assert_eq!(
+        property(&mut session, 0x11e),
+        tpm2_ref_sys::MAX_COMMAND as u32
+    );
+}
+
 #[test]
 fn command_capability_lists_exactly_the_total() {
     let mut session = Session::started();
