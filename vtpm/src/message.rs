@@ -3,6 +3,15 @@
 /// Bytes of a header: tag, size, code.
 pub(crate) const HEADER_SIZE: usize = 10;
 
+/// TPM_ST_NO_SESSIONS and TPM_ST_SESSIONS: what a command may begin with.
+pub(crate) const TAGS: [[u8; 2]; 2] = [[0x80, 0x01], [0x80, 0x02]];
+
+/// TPM_RC_BAD_TAG, as a whole response.
+pub(crate) const BAD_TAG: [u8; HEADER_SIZE] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0x1E];
+
+/// TPM_RC_VALUE of nothing that has a number, as a whole response.
+pub(crate) const VALUE: [u8; HEADER_SIZE] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0x84];
+
 /// TPM_RC_FAILURE, as a whole response: of a TPM in failure mode, or that has no other.
 pub(crate) const FAILURE: [u8; HEADER_SIZE] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01];
 
@@ -37,7 +46,7 @@ mod tests {
             Response::parse(&CANCELED).err(),
             Some(ResponseError::Code(rc::CANCELED))
         );
-        for response in [FAILURE, NV_UNAVAILABLE, CANCELED] {
+        for response in [FAILURE, NV_UNAVAILABLE, CANCELED, BAD_TAG, VALUE] {
             assert_eq!(declared_size(&response), Some(HEADER_SIZE));
         }
     }

@@ -3,6 +3,7 @@
 use tpm2_ref_sys::{StateKind, Tpm};
 use zeroize::Zeroizing;
 
+use crate::message::{BAD_TAG, TAGS, VALUE};
 use crate::{Engine, EngineFailure, Locality, SavedState};
 
 /// A [`Tpm`] that was opened by whoever knows its entropy, its clock and its store.
@@ -32,9 +33,12 @@ impl Engine for Reference {
         command: &[u8],
         response: &mut [u8],
     ) -> Result<usize, EngineFailure> {
-        self.0
+        let length = self
+            .0
             .execute(locality.number(), command, response)
-            .map_err(|_| EngineFailure)
+            .map_err(|_| EngineFailure)?;
+        name_bad_tag(command, response.get_mut(..length).unwrap_or_default());
+        Ok(length)
     }
 
     fn reset(&mut self) -> Result<(), EngineFailure> {
@@ -71,5 +75,14 @@ impl Engine for Reference {
         self.0
             .set_state(&saved.permanent, Some(&saved.volatile))
             .map_err(|_| EngineFailure)
+    }
+}
+
+/// A command with neither of the tags is answered TPM_RC_BAD_TAG (TPM 2.0 Library, part 3, "Command Header Validation"), as
+/// software that tries a TPM 1.2's first expects; libtpms says TPM_RC_VALUE.
+fn name_bad_tag(command: &[u8], response: &mut [u8]) {
+    let tag = command.first_chunk();
+    if tag.is_some_and(|tag| !TAGS.contains(tag)) && *response == VALUE {
+        response.copy_from_slice(&BAD_TAG);
     }
 }

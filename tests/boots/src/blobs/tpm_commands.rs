@@ -10,8 +10,7 @@ use iced_x86::code_asm::{al, byte_ptr, dword_ptr, eax, ecx, edx, rax, rbx, rcx, 
 /// Response codes (TPM 2.0 Library, part 2, "TPM_RC").
 const COMMAND_SIZE: u64 = 0x142;
 const COMMAND_CODE: u64 = 0x143;
-/// Of the tag: the engine takes any other one for a bad value.
-const VALUE: u64 = 0x084;
+const BAD_TAG: u64 = 0x01E;
 /// The command ends within a field.
 const INSUFFICIENT: u64 = 0x09A;
 /// The same, of parameter 1.
@@ -62,7 +61,7 @@ fn malformed(_: &L1Image) -> Result<Blob> {
         (
             "no such tag",
             &[0x00, 0x00, 0, 0, 0, 12, 0, 0, 0x01, 0x7B, 0, 16],
-            VALUE,
+            BAD_TAG,
         ),
         (
             "no such command",

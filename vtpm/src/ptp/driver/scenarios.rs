@@ -164,6 +164,19 @@ fn undersize_commands_are_answered_with_an_error() {
     }
 }
 
+/// EDK2 with support of TPM 1.2 asks for ticks first, and takes a response with a tag of 1.2's for one's.
+#[test]
+fn a_command_of_a_tpm_1_2_is_answered_with_bad_tag() {
+    let mut driver = Driver::new();
+    for started in [false, true] {
+        if started {
+            driver.ok(&startup());
+        }
+        let response = driver.transmit(&[0x00, 0xC1, 0, 0, 0, 10, 0, 0, 0, 0xF1]);
+        assert_eq!(response, [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0x1E]);
+    }
+}
+
 #[test]
 fn without_entropy_every_command_fails_until_a_reset() {
     let mut driver = Driver::new();
