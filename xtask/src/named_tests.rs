@@ -122,7 +122,7 @@ fn every_attack_of_the_threat_model_names_tests_that_exist() {
 
 #[test]
 fn every_rule_of_the_tpms_registers_names_tests_that_exist() {
-    names_tests_that_exist("docs/tpm-interfaces.md");
+    names_tests_that_exist("docs/conformance.md");
 }
 
 fn names_tests_that_exist(path: &str) {

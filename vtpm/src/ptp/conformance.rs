@@ -1,5 +1,5 @@
-//! What must hold of the register interface whatever the engine, by the PTP and by what the drivers
-//! of Linux, EDK2, SeaBIOS and FreeBSD rely on.
+//! What must hold of the FIFO interface whatever the engine, by the profile (PTP 1.05 revision 14, "FIFO Interface", 6.5.2) and by
+//! what the drivers of Linux, EDK2, SeaBIOS and FreeBSD rely on. `docs/conformance.md` has the section or table of each.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -12,6 +12,7 @@ use crate::{Engine, EngineFailure, Locality, Progress};
 use tcg_defs::ptp::fifo as offset;
 
 mod commands;
+mod drivers;
 mod establishment;
 mod execution;
 mod interrupts;

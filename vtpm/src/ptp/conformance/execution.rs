@@ -1,4 +1,4 @@
-//! A command that takes longer than the access that set tpmGo.
+//! A command that takes longer than the access that set tpmGo (PTP 1.05, the FIFO's state transitions, Execution).
 
 use super::*;
 use crate::Work;

@@ -1,4 +1,4 @@
-//! The interrupts of the FIFO interface.
+//! The interrupts of the FIFO interface (PTP 1.05, TPM_INT_ENABLE_x, TPM_INT_STATUS_x, TPM_INT_VECTOR_x).
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Who owns the TPM, and what the others see.
+//! Who owns the TPM, and what the others see (PTP 1.05, "Locality", TPM_ACCESS_x).
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Identity and probing: what can be read by anyone at any time.
+//! Identity and probing: what can be read by anyone at any time (PTP 1.05, tables 12 to 15).
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! What must hold of the CRB interface whatever the engine, by the PTP and by what the drivers of Linux (tpm_crb), EDK2,
-//! SeaBIOS and FreeBSD rely on.
+//! What must hold of the CRB interface whatever the engine, by the profile (PTP 1.05 revision 14, "CRB Interface") and by what the
+//! drivers of Linux (tpm_crb), EDK2, SeaBIOS and FreeBSD rely on. `docs/conformance.md` has the section or table of each.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

@@ -1,4 +1,4 @@
-//! A command that takes longer than the access that set START.
+//! A command that takes longer than the access that set START (PTP 1.05, the CRB's state transitions, Execution).
 
 use super::*;
 use crate::Work;

@@ -1,4 +1,4 @@
-//! What drivers other than Linux's do, access by access.
+//! What drivers do, access by access (PTP 1.05, "CRB Interface").
 
 use super::*;
 
@@ -84,4 +84,60 @@ fn freebsd_runs_commands() {
         or(&mut guest, offset::LOC_CTRL, RELINQUISH);
         assert_eq!(guest.read32(0, offset::LOC_STATE) & 0x82, 0x80);
     }
+}
+
+/// Linux probes with the locality and the TPM ready, and then holds both over a sequence of commands: request, cmdReady, for each
+/// command CANCEL = 0 and START, goIdle, relinquish.
+#[test]
+fn linux_runs_commands() {
+    let (mut guest, pages) = Guest::with_pages();
+    guest.0.reset().unwrap();
+    let begin = |guest: &mut Guest| {
+        guest.control_locality(0, REQUEST);
+        assert_eq!(guest.read32(0, offset::LOC_STATE) & 0x82, 0x82);
+        guest.write32(0, offset::CTRL_REQ, COMMAND_READY);
+        assert_eq!(guest.read32(0, offset::CTRL_REQ) & COMMAND_READY, 0);
+    };
+    let end = |guest: &mut Guest| {
+        guest.write32(0, offset::CTRL_REQ, GO_IDLE);
+        assert_eq!(guest.read32(0, offset::CTRL_REQ) & GO_IDLE, 0);
+        guest.control_locality(0, RELINQUISH);
+        assert_eq!(guest.read32(0, offset::LOC_STATE) & 0x82, 0x80);
+    };
+    begin(&mut guest);
+    let sizes = [offset::CTRL_CMD_SIZE, offset::CTRL_RSP_SIZE].map(|size| guest.read32(0, size));
+    assert_eq!(sizes, [0xF80; 2], "one buffer, so one size");
+    assert_eq!(guest.read64(0, offset::CTRL_CMD_LADDR), ADDRESS);
+    end(&mut guest);
+    for slices in [0, 3] {
+        guest.0.engine_mut().slices = slices;
+        begin(&mut guest);
+        for round in 0..4 {
+            guest.write32(0, offset::CTRL_CANCEL, 0);
+            let command = message(&[round; 6]);
+            pages.set(0, &command);
+            guest.start(0);
+            while guest.read32(0, offset::CTRL_START) & 1 != 0 {
+                assert_eq!(guest.read32(0, offset::CTRL_CANCEL) & 1, 0, "not canceled");
+            }
+            assert_eq!(guest.read32(0, offset::CTRL_STS) & 1, 0, "no fatal error");
+            assert_eq!(pages.get(26), message(&command));
+        }
+        end(&mut guest);
+    }
+}
+
+/// After its time-out EDK2 cancels, waits for START, and reads what is there; FreeBSD waits for all 32 bits.
+#[test]
+fn a_driver_that_gives_a_command_up_finds_a_response() {
+    let mut guest = Guest::ready();
+    guest.0.engine_mut().slices = 2;
+    let command = message(&[1]);
+    guest.put(0, &command);
+    guest.start(0);
+    guest.write32(0, offset::CTRL_CANCEL, 1);
+    while guest.read32(0, offset::CTRL_START) != 0 {}
+    guest.write32(0, offset::CTRL_CANCEL, 0);
+    assert_eq!(guest.take(0, 21), message(&command));
+    assert_eq!(guest.0.engine().cancels, 1);
 }

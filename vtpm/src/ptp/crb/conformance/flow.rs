@@ -1,4 +1,4 @@
-//! A command's way through the buffer.
+//! A command's way through the buffer (PTP 1.05, TPM_CRB_CTRL_REQ_x to TPM_CRB_CTRL_START_x, state transitions).
 
 use super::*;
 

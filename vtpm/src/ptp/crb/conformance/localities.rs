@@ -1,4 +1,4 @@
-//! Who owns the TPM, and what the others see.
+//! Who owns the TPM, and what the others see (PTP 1.05, TPM_LOC_STATE_x, TPM_LOC_CTRL_x, TPM_LOC_STS_x).
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Identity and probing: what can be read by anyone at any time.
+//! Identity and probing: what can be read by anyone at any time (PTP 1.05, TPM_CRB_INTF_ID_x, TPM_CRB_CTRL_CMD_SIZE_x and the next).
 
 use super::*;
 
