@@ -53,6 +53,9 @@ const DEVICE_MODULES: [&str; 14] = [
     "vmw_vsock_virtio_transport_common.ko",
     "vmw_vsock_virtio_transport.ko",
 ];
+/// The kernel's drivers of virtual machines on AMD's processors, as QEMU emulates one, in the order in which they are
+/// inserted.
+const KVM_MODULES: [&str; 4] = ["irqbypass.ko", "ccp.ko", "kvm.ko", "kvm-amd.ko"];
 /// Where [`kernel`] keeps those of its kernel, in its cache.
 const MODULES_FOLDER: &str = "vmlinuz.modules";
 
@@ -111,6 +114,7 @@ fn kept_modules() -> impl Iterator<Item = &'static str> {
     ROOT_DISK_MODULES
         .into_iter()
         .chain(of_devices.filter(|name| !ROOT_DISK_MODULES.contains(name)))
+        .chain(KVM_MODULES)
 }
 
 /// What [`kernel`]'s kernel needs besides to drive the virtio devices of a guest: modules, in the order in which they are
@@ -125,6 +129,13 @@ pub(crate) fn device_modules(cache: &Path) -> Vec<PathBuf> {
 pub(crate) fn root_disk_modules(cache: &Path) -> Vec<PathBuf> {
     let folder = cache.join(MODULES_FOLDER);
     ROOT_DISK_MODULES.map(|name| folder.join(name)).into()
+}
+
+/// What [`kernel`]'s kernel needs besides to be the host of a KVM guest on an emulated processor: modules, in the order in
+/// which they are inserted.
+pub(crate) fn kvm_modules(cache: &Path) -> Vec<PathBuf> {
+    let folder = cache.join(MODULES_FOLDER);
+    KVM_MODULES.map(|name| folder.join(name)).into()
 }
 
 /// The name of the package that [`kernel`] unpacked.

@@ -30,6 +30,7 @@ mod initrd;
 #[cfg(test)]
 mod named_tests;
 mod odd;
+mod opponent_initrd;
 mod postgresql;
 mod prepare;
 mod processors_initrd;

@@ -160,7 +160,7 @@ impl Transcript {
     }
 
     /// The guest's uptime when its first program ran, in microseconds.
-    fn guest_uptime(&self) -> Option<u64> {
+    pub fn guest_uptime(&self) -> Option<u64> {
         let seconds = self
             .console
             .iter()

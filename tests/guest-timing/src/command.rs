@@ -12,6 +12,11 @@ pub(crate) const INDEX_SIZE: u16 = 64;
 /// TPMA_NV_OWNERWRITE, TPMA_NV_OWNERREAD, TPMA_NV_NO_DA.
 const INDEX_ATTRIBUTES: u32 = 1 << 1 | 1 << 17 | 1 << 25;
 
+/// TPM_CAP_TPM_PROPERTIES, the first of the fixed ones (TPM_PT_FIXED), and how many are asked for.
+const CAP_TPM_PROPERTIES: u32 = 6;
+const PT_FIXED: u32 = 0x100;
+const PROPERTIES: u32 = 40;
+
 /// What the guest quotes with.
 #[derive(Clone, Copy)]
 pub(crate) enum SigningKey {
@@ -48,6 +53,21 @@ impl Command {
         Self {
             name: "PCR_Read",
             bytes: commands::pcr_read(first_pcrs()),
+        }
+    }
+
+    /// Properties of the TPM: a response that is long beside the work for it.
+    pub(crate) fn get_properties() -> Self {
+        Self {
+            name: "GetCapability",
+            bytes: commands::get_capability(CAP_TPM_PROPERTIES, PT_FIXED, PROPERTIES),
+        }
+    }
+
+    pub(crate) fn self_test() -> Self {
+        Self {
+            name: "SelfTest",
+            bytes: commands::self_test(true),
         }
     }
 
@@ -160,6 +180,8 @@ mod tests {
             Command::get_random(32),
             Command::pcr_extend_sha256(16),
             Command::pcr_read_sha256(),
+            Command::get_properties(),
+            Command::self_test(),
             Command::quote(0x8000_0000, SigningKey::Rsa2048),
             Command::create_primary(SigningKey::P256),
             Command::nv_define(),

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: the figures the project promises, against their goals.
 
-use crate::figures::commands::{self, CommandRow};
+use crate::figures::opponent::{Comparison, Runs};
 use crate::figures::throughput::{self, What};
 use crate::figures::{Figure, attestation, boot, device, guests, print, processors, size, state};
 use crate::prepare::{Instead, prepare};
@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Only what the guest's network does, against plain QEMU.
     #[arg(long, conflicts_with_all = ["attestation", "broker"])]
     network: bool,
+    /// Only TPM commands: in L2, and in a guest of QEMU/KVM with swtpm beside it, on the same emulated machine.
+    #[arg(long, conflicts_with_all = ["attestation", "broker", "disk", "network", "state", "processors"])]
+    tpm: bool,
     /// Only what a TPM that is kept costs: its state disk, and its ledger at a key broker.
     #[arg(long, conflicts_with_all = ["attestation", "broker"])]
     state: bool,
@@ -174,40 +177,43 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         print(&figures);
         return Ok(figures.iter().all(|figure| figure.holds));
     }
-    let step = progress::step("timing commands in L2, and in a guest of QEMU with swtpm");
-    let words = "quiet tdp.mode=timing";
-    let ours = guests::on_simulator(setup, &timing_initrd, words, "timing", &[])?;
-    let each = [boots::each_access_exits()];
-    let each = guests::on_simulator(setup, &timing_initrd, words, "timing-exits", &each)?;
-    let beside = guests::beside_swtpm(setup, &timing_initrd)?;
-    step.done();
-    let mut figures = device::exit_figures(&ours);
-    figures.extend(device::l1_figures(&each)?);
+    let runs = Runs::new(setup, &timing_initrd)?;
+    let commands = Comparison::of(&runs)?;
+    if options.tpm {
+        let figures = commands.figures();
+        print(&figures);
+        commands.print();
+        if let Some(path) = &options.json {
+            let more = [("commands".to_owned(), commands.json())];
+            write_json(
+                path,
+                &figures,
+                &Parts::default(),
+                more.into_iter().collect(),
+            )?;
+        }
+        return Ok(figures.iter().all(|figure| figure.holds));
+    }
+    let [ours, _] = &runs.ours;
+    let mut figures = commands.figures();
+    figures.extend(device::exit_figures(ours));
+    figures.extend(device::l1_figures(&runs.each)?);
     let (boots, boot_json): (Vec<_>, Vec<_>) =
         boot::figures(setup, options.boots)?.into_iter().unzip();
     figures.extend(boots);
-    figures.extend(size::figures(&prepared, &ours)?);
+    figures.extend(size::figures(&prepared, ours)?);
     let step = progress::step("measurement and evidence");
     figures.extend(attestation::figures(setup, &timing_initrd)?);
     step.done();
     let (parts, of_parts) = Parts::measure(options, setup, Asked::ALL)?;
     figures.extend(of_parts);
-    let rows = commands::table(&ours, &beside);
     print(&figures);
-    commands::print(&rows);
-    println!("\nWithout run-ahead, each access to a register an exit:\n");
-    let each = commands::table(&each, &beside);
-    commands::print(&each);
+    commands.print();
     parts.print();
     if let Some(path) = &options.json {
-        let commands: Vec<_> = rows.iter().map(CommandRow::json).collect();
         let more = [
             ("boots", json!(boot_json)),
-            ("commands", json!(commands)),
-            (
-                "commands_without_run_ahead",
-                json!(each.iter().map(CommandRow::json).collect::<Vec<_>>()),
-            ),
+            ("commands", commands.json()),
             ("profile", json!(ours.transcript.last("profile"))),
         ];
         let more = more.map(|(name, value)| (name.to_owned(), value));

@@ -51,7 +51,7 @@ fn extend_cost(run: &Run) -> Result<(f64, f64)> {
     let median =
         |of: fn(&Cost) -> f64| Spread::of(costs.iter().map(of)).map(|spread| spread.median);
     let tdcalls = median(|cost| cost.tdcalls);
-    let time = median(|cost| cost.l1 + cost.engine + cost.exits);
+    let time = median(|cost| cost.l1 + cost.exits);
     let (tdcalls, time) = tdcalls.zip(time).context("PCR_Extend was not timed")?;
     Ok((tdcalls, time / 1000.0))
 }
@@ -79,6 +79,14 @@ fn told(run: &Run, of: &str) -> Option<(f64, f64)> {
         milliseconds(time.nanoseconds),
         milliseconds(time.number("ns")?),
     ))
+}
+
+/// What L1 executed to measure the launch.
+pub(crate) fn launch_instructions(run: &Run) -> Result<f64> {
+    let times = MEASURING.map(|(of, _)| told(run, of));
+    let times: Option<f64> = times.iter().map(|time| time.map(|(_, time)| time)).sum();
+    let milliseconds = times.context("L1 did not tell what measuring took")?;
+    Ok(milliseconds * 1e6)
 }
 
 /// What some items of L1's work took before `end` (milliseconds), and that in words.

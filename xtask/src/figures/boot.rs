@@ -45,7 +45,7 @@ fn figure(
     for _ in 0..boots {
         let run = on_simulator(setup, &setup.initrd, words, "boot", &[])?;
         ours.extend(run.to_user_space.map(|time| time.as_secs_f64()));
-        let run = plain(setup, &setup.initrd, words, None)?;
+        let run = plain(setup, &setup.initrd, words)?;
         theirs.extend(run.to_user_space.map(|time| time.as_secs_f64()));
     }
     step.done();

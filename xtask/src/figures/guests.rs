@@ -4,8 +4,11 @@ use crate::initrd::More;
 use crate::{images, prepare};
 use anyhow::{Result, ensure};
 use boots::{BASE_COMMAND_LINE, LIMIT, Setup};
-use simulator::{BootFiles, Clock, PlainQemu, Run, Simulation, Swtpm, Window};
+use simulator::{BootFiles, Clock, PlainQemu, Run, Simulation, Window};
 use std::path::{Path, PathBuf};
+
+/// Words of the command line for the timing program.
+pub(crate) const TIMING_WORDS: &str = "quiet tdp.mode=timing";
 
 /// The initrd with the timing program.
 pub(crate) fn timing_initrd(setup: &Setup) -> Result<PathBuf> {
@@ -43,25 +46,9 @@ pub(crate) fn on_simulator(
     Ok(run)
 }
 
-/// The timing program in a guest of plain QEMU with swtpm.
-pub(crate) fn beside_swtpm(setup: &Setup, initrd: &Path) -> Result<Run> {
-    let swtpm = Swtpm::new()?;
-    plain(
-        setup,
-        initrd,
-        "quiet tpm_tis.force=1 tpm_tis.interrupts=0 tdp.mode=timing",
-        Some(swtpm.socket()),
-    )
-}
-
-/// A run on plain QEMU with one processor whose instructions are counted, with the TPM behind this socket.
-pub(crate) fn plain(
-    setup: &Setup,
-    initrd: &Path,
-    words: &str,
-    socket: Option<&Path>,
-) -> Result<Run> {
-    plain_with(setup, initrd, words, socket, (1, Clock::Counted))
+/// A run on plain QEMU with one processor whose instructions are counted, without a TPM.
+pub(crate) fn plain(setup: &Setup, initrd: &Path, words: &str) -> Result<Run> {
+    plain_with(setup, initrd, words, (1, Clock::Counted))
 }
 
 /// The same with as many processors, and time as it should pass.
@@ -69,7 +56,6 @@ pub(crate) fn plain_with(
     setup: &Setup,
     initrd: &Path,
     words: &str,
-    socket: Option<&Path>,
     (cpus, clock): (u32, Clock),
 ) -> Result<Run> {
     let run = PlainQemu {
@@ -84,7 +70,7 @@ pub(crate) fn plain_with(
         disk: None,
         no_medium: None,
         network: None,
-        tpm_socket: socket,
+        tpm_socket: None,
         limit: LIMIT,
     }
     .run(&mut |_| {})?;

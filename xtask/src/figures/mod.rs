@@ -5,13 +5,13 @@
 //! * `throughput`: L2's disk and network beside plain QEMU's;
 //! * `processors`: what several processors cost;
 //! * `state`: what a TPM that is kept costs;
-//! * `commands`: the table of TPM commands beside swtpm.
+//! * `opponent`: TPM commands, beside swtpm in a guest of KVM's.
 
 pub(crate) mod attestation;
 pub(crate) mod boot;
-pub(crate) mod commands;
 pub(crate) mod device;
 pub(crate) mod guests;
+pub(crate) mod opponent;
 pub(crate) mod processors;
 mod samples;
 pub(crate) mod size;

@@ -154,7 +154,7 @@ pub(crate) fn figures(
             for _ in 0..boots {
                 let run = on_simulator(setup, initrd, words, "processors", &options(cpus))?;
                 ours.push(seconds(&run)?);
-                let run = plain_with(setup, initrd, words, None, (cpus, Clock::Host))?;
+                let run = plain_with(setup, initrd, words, (cpus, Clock::Host))?;
                 theirs.push(seconds(&run)?);
             }
             let ours = Spread::of(ours).context("no boot")?.median;

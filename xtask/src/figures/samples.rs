@@ -59,14 +59,14 @@ pub(crate) fn timings(transcript: &Transcript) -> Vec<Timing> {
 pub(crate) struct Cost {
     /// Exits on the TPM window.
     pub(crate) tpm_exits: f64,
+    /// All of L2's.
+    pub(crate) all_exits: f64,
     /// All TDCALLs of L1.
     pub(crate) tdcalls: f64,
     /// Instructions of L2.
     pub(crate) guest: f64,
-    /// Instructions of L1 but for the longest exit, which ran the command.
+    /// Instructions of L1, the engine among it.
     pub(crate) l1: f64,
-    /// Instructions of the longest exit: the engine.
-    pub(crate) engine: f64,
     /// Instructions of the simulated module and of world switches.
     pub(crate) exits: f64,
 }
@@ -89,14 +89,13 @@ pub(crate) fn costs(transcript: &Transcript, mark: u64) -> Vec<Cost> {
                 return None;
             }
             let difference = |key: &str| Some(number(after, key)? - number(before, key)?);
-            let engine = number(after, "longest_tpm_exit").unwrap_or(0.0);
             let (all, guest, l1) = (difference("tsc")?, difference("l2")?, difference("l1")?);
             Some(Cost {
                 tpm_exits: difference("tpm_exits")?,
+                all_exits: difference("l2_exits")?,
                 tdcalls: difference("tdcalls")?,
                 guest,
-                l1: l1 - engine,
-                engine,
+                l1,
                 exits: all - guest - l1,
             })
         })
@@ -124,15 +123,16 @@ mod tests {
 
     #[test]
     fn costs_are_differences_between_a_marks_two_records() {
-        let log = "@{\"mark\":1,\"tsc\":100,\"tpm_exits\":5,\"tdcalls\":50,\"l1\":10,\"l2\":20}\n\
-                   @{\"mark\":129,\"tsc\":200,\"tpm_exits\":82,\"tdcalls\":130,\"l1\":40,\"l2\":60,\"longest_tpm_exit\":15}\n";
+        let log = "@{\"mark\":1,\"tsc\":100,\"tpm_exits\":5,\"l2_exits\":6,\"tdcalls\":50,\"l1\":10,\"l2\":20}\n\
+                   @{\"mark\":129,\"tsc\":200,\"tpm_exits\":82,\"l2_exits\":86,\"tdcalls\":130,\"l1\":40,\"l2\":60}\n";
         let transcript = Transcript::new(Vec::new(), log);
         let costs = costs(&transcript, 1);
         assert_eq!(costs.len(), 1);
         assert_eq!(costs[0].tpm_exits, 77.0);
+        assert_eq!(costs[0].all_exits, 80.0);
         assert_eq!(
-            (costs[0].guest, costs[0].l1, costs[0].engine, costs[0].exits),
-            (40.0, 15.0, 15.0, 30.0)
+            (costs[0].guest, costs[0].l1, costs[0].exits),
+            (40.0, 30.0, 30.0)
         );
     }
 }
