@@ -13,7 +13,13 @@ use std::sync::{Mutex, PoisonError};
 /// What builds the targets; not a Debian package.
 const CARGO_FUZZ: &str = "0.13.2";
 /// The folders that have targets, in their `fuzz`.
-const FOLDERS: [&str; 4] = ["l1-vmm", "l1-vmm/broker-client", "verifier", "vtpm"];
+const FOLDERS: [&str; 5] = [
+    "l1-vmm",
+    "l1-vmm/broker-client",
+    "l2-exit",
+    "verifier",
+    "vtpm",
+];
 /// A stable compiler takes the sanitizer's options only with this.
 const UNSTABLE_OPTIONS: (&str, &str) = ("RUSTC_BOOTSTRAP", "1");
 /// An input that takes this long, in seconds, is a finding.
@@ -201,6 +207,7 @@ impl Target {
             .args(["-print_final_stats=1", "-rss_limit_mb=4096"])
             .arg(format!("-artifact_prefix={}/", artifacts.display()))
             .arg(&corpus)
+            .args(self.seeds())
             .stderr(File::create(&log)?)
             .stdout(std::process::Stdio::null())
             .status()
@@ -221,6 +228,12 @@ impl Target {
                 )
             }),
         })
+    }
+
+    /// Inputs to begin with, which are in the repository.
+    fn seeds(&self) -> Option<PathBuf> {
+        let seeds = images::root().join(self.folder).join("fuzz/seeds");
+        Some(seeds.join(&self.name)).filter(|seeds| seeds.exists())
     }
 
     fn row(&self, outcome: &Outcome) -> Vec<String> {
@@ -280,6 +293,25 @@ mod tests {
             let manifest = std::fs::read_to_string(manifest).unwrap();
             let line = format!("name = \"{}\"", target.name);
             assert!(manifest.contains(&line), "{}", target.name);
+        }
+    }
+
+    /// Seeds that are no target's would not be used.
+    #[test]
+    fn every_seed_is_a_targets() {
+        let targets = targets("").unwrap();
+        for folder in FOLDERS {
+            let seeds = images::root().join(folder).join("fuzz/seeds");
+            let Ok(entries) = read_dir(seeds) else {
+                continue;
+            };
+            for entry in entries {
+                let name = entry.unwrap().file_name();
+                assert!(
+                    targets.iter().any(|target| *target.name == *name),
+                    "{name:?}"
+                );
+            }
         }
     }
 }
