@@ -77,6 +77,10 @@ impl Processor for Cpu {
         self.0.extended_state.reset_l2_debug_registers();
     }
 
+    fn reset_l2(&mut self) {
+        self.0.extended_state.reset_l2();
+    }
+
     fn l2_xcr0(&self) -> u64 {
         self.0.extended_state.l2_xcr0()
     }

@@ -144,6 +144,16 @@ impl Mailbox {
         self.post(LOOK)
     }
 
+    /// As it was made: what is posted is void. While nobody posts, and the owner runs L1.
+    pub fn clear(&self) {
+        self.pending.store(0, Ordering::Relaxed);
+        for word in self.edge.iter().chain(&self.level) {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.start.take();
+        self.arrive();
+    }
+
     fn post(&self, what: u32) -> Kick {
         self.pending.fetch_or(what, Ordering::AcqRel);
         // Against the fence in `depart`: whoever comes second sees what the first has stored.

@@ -1,6 +1,6 @@
-//! How the run of a machine ends on all of its virtual processors.
+//! How the run of a machine ends on all of its virtual processors, and the next begins.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use spin::mutex::Mutex;
 
@@ -20,6 +20,8 @@ pub(crate) struct Ending {
     sleep: AtomicU64,
     stopped: AtomicUsize,
     statistics: Mutex<Statistics>,
+    /// How often a run has begun after another.
+    restarts: AtomicU32,
 }
 
 impl Ending {
@@ -31,6 +33,21 @@ impl Ending {
     /// Whether the run has ended: on whichever processor.
     pub(crate) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
+    }
+
+    /// Another run begins, of which nothing has ended. For who ended the last one, when all others have stopped; what
+    /// it counted is `statistics`. The others may go on from here.
+    pub(crate) fn restart(&self, statistics: &Statistics) {
+        self.statistics.lock().add(statistics);
+        self.sleep.store(0, Ordering::Relaxed);
+        self.stopped.store(0, Ordering::Relaxed);
+        self.begun.store(false, Ordering::Relaxed);
+        self.restarts.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often that was.
+    pub(crate) fn restarts(&self) -> u32 {
+        self.restarts.load(Ordering::Acquire)
     }
 
     /// A processor runs no more.

@@ -27,6 +27,7 @@ use tdcall::Td;
 use tdcall::tdvmcall::CpuidResult;
 use tdx_defs::field::FieldId;
 
+use crate::run::Statistics;
 use crate::run::end::Failure;
 use crate::run::environment::Environment;
 use cpuid::{CpuidTable, Described};
@@ -173,6 +174,16 @@ impl<'t, E: Environment> Machine<'t, E> {
         tpm.reset();
         self.tpm_line.store(false, Ordering::Relaxed);
         self.devices().reset();
+    }
+
+    /// After [`Machine::reset`], and when all processors have stopped: they may run again. `statistics` is what the one
+    /// counted that executes this.
+    pub(crate) fn restart(&self, statistics: &Statistics) {
+        // Of two processors that asked for an end at a time, one was heard.
+        self.devices().take_power_request();
+        self.peers.reset();
+        self.notices.reset();
+        self.ending.restart(statistics);
     }
 
     /// Brings the interrupt controllers' inputs to the level of the line of `tpm`, whose lock is held: its changes come to

@@ -82,6 +82,12 @@ impl Notices {
         }
     }
 
+    /// Nothing of a run before is left: of who asked for the TPM, or of interrupts.
+    pub(crate) fn reset(&self) {
+        self.set_level_vectors([0; 4]);
+        self.tpm_wanted.store(false, Ordering::Release);
+    }
+
     /// The I/O APIC's level-triggered vectors are others. Under the devices' lock.
     pub(crate) fn set_level_vectors(&self, vectors: [u64; 4]) {
         for (word, value) in self.level_vectors.iter().zip(vectors) {

@@ -39,6 +39,15 @@ impl Peers {
         Self((0..count).map(peer).collect())
     }
 
+    /// As [`Peers::new`], of the same number. While all of them have stopped.
+    pub(crate) fn reset(&self) {
+        for (id, peer) in (0..).zip(&self.0) {
+            peer.mailbox.clear();
+            let address = Address::after_reset(id).into_bits();
+            peer.address.store(address, Ordering::Release);
+        }
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.0.len()

@@ -141,6 +141,13 @@ pub enum Failure {
     NoTscFrequency,
 }
 
+impl End {
+    /// Whether a PC goes on from here as from its reset button.
+    pub const fn is_reset(&self) -> bool {
+        matches!(self, Self::Reset | Self::TripleFault { .. })
+    }
+}
+
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -58,6 +58,10 @@ pub trait Processor {
     /// DR0 to DR3 and DR6 of L2 become what they are after INIT: 0, and FFFF0FF0H.
     fn reset_l2_debug_registers(&mut self);
 
+    /// What is in the processor of L2's, and not in its VMCS, becomes what it is after a reset: vector registers, XCR0,
+    /// CR2, the debug registers and the model-specific registers that L2 has for itself.
+    fn reset_l2(&mut self);
+
     /// XCR0 as L2 left it.
     fn l2_xcr0(&self) -> u64;
 

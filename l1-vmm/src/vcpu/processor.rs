@@ -20,6 +20,8 @@ pub(super) const MISC_ENABLE_RESET: u64 = 1 | 1 << 11 | 1 << 12;
 pub(crate) struct VirtualProcessor<'t, E: Environment> {
     /// Its number among [`Machine::peers`], which is its APIC id.
     pub(super) index: usize,
+    /// How often the machine had restarted when it began.
+    pub(super) restarts: u32,
     /// Whether it runs.
     pub(super) activity: Activity,
     /// Registers and VMCS.
@@ -100,6 +102,7 @@ impl<'t, E: Environment> VirtualProcessor<'t, E> {
         };
         Self {
             index: layout.index.into(),
+            restarts: machine.ending.restarts(),
             activity,
             vmcs: L2Vcpu::new(machine.td, layout.vm, address_bits, machine.cpuid.cr4()),
             processor,

@@ -65,6 +65,7 @@ impl<R: RawTdcall> L2Vcpu<'_, R> {
         self.write_msr_bitmaps(initial.x2apic)?;
         for (field, value) in [
             (VmcsField::GUEST_PAT, PAT_RESET),
+            (VmcsField::GUEST_DEBUGCTL, 0),
             (VmcsField::GUEST_SYSENTER_CS, 0),
             (VmcsField::GUEST_SYSENTER_ESP, 0),
             (VmcsField::GUEST_SYSENTER_EIP, 0),

@@ -13,7 +13,9 @@ use core::arch::x86_64::{__cpuid_count, _xsetbv};
 use core::arch::{asm, naked_asm};
 use core::cell::Cell;
 use core::mem::offset_of;
-use x86_defs::msr::IA32_SPEC_CTRL;
+use x86_defs::msr::{
+    IA32_FMASK, IA32_KERNEL_GS_BASE, IA32_LSTAR, IA32_SPEC_CTRL, IA32_STAR, IA32_TSC_AUX,
+};
 
 use tdcall::hw::{Speculation, tdcall_between_barriers};
 use tdcall::{RawTdcall, Td};
@@ -32,6 +34,9 @@ const AREA: usize = 0xA80;
 
 /// IA32_SPEC_CTRL of L1: IBRS, which in a processor with TDX is of the enhanced kind and stays set.
 const SPEC_CTRL_IBRS: u64 = 1;
+
+/// IA32_FMASK of a new virtual processor (TDX Module Base Specification, initial state of guest MSRs).
+const FMASK_INITIAL: u64 = 0x2_0200;
 
 /// An XSAVE area in standard format (SDM volume 1, "XSAVE Area") and what goes with it.
 #[repr(C, align(64))]
@@ -157,6 +162,25 @@ impl ExtendedState {
                 dr6 = in(reg) DR6,
                 options(nomem, nostack, preserves_flags),
             );
+        }
+    }
+
+    /// Everything of L2's that is here, or in a register of the processor that is L2's alone, becomes what it is after a
+    /// reset.
+    pub(crate) fn reset_l2(&mut self) {
+        self.l2 = State::initial();
+        self.speculation.l2 = 0;
+        self.reset_l2_debug_registers();
+        for (register, value) in [
+            (IA32_STAR, 0),
+            (IA32_LSTAR, 0),
+            (IA32_FMASK, FMASK_INITIAL),
+            (IA32_KERNEL_GS_BASE, 0),
+            (IA32_TSC_AUX, 0),
+        ] {
+            // SAFETY: registers that every processor with TDX has, which L1 uses for nothing: no SYSCALL, no SWAPGS, no
+            // RDTSCP of its own. The TDX module leaves them to the TD.
+            unsafe { wrmsr(register, value) };
         }
     }
 

@@ -158,6 +158,11 @@ impl<P: VapicPage> LocalApic<P> {
         &self.page
     }
 
+    /// The page, for another APIC.
+    pub fn into_page(self) -> P {
+        self.page
+    }
+
     /// IA32_APIC_BASE.
     pub fn base(&self) -> u64 {
         ApicBase::new()

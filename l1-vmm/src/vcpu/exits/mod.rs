@@ -87,18 +87,51 @@ impl<'t, E: Environment> L2<'t, E> {
     }
 
     /// Runs the processor to the end of L2's run, which may come on any of them: None if it came on another one. Where
-    /// it came here, the others have stopped when it is told. A reset of the machine has reached every device
-    /// then: whatever the host does, the TPM has had its _TPM_Init.
+    /// it came here, the others have stopped when it is told, unless the host kept one from it. A reset of the machine has
+    /// reached every device then: whatever the host does, the TPM has had its _TPM_Init.
     pub fn run(&mut self) -> Option<End> {
         loop {
             if let Err(end) = self.step() {
                 let end = self.conclude(end);
-                if end == Some(End::Reset) {
+                if end.as_ref().is_some_and(End::is_reset) {
                     self.machine.reset();
                 }
                 return end;
             }
         }
+    }
+
+    /// Whether all others have stopped, so that nobody but the caller, whose run has ended as a reset, reaches L2's memory
+    /// and devices.
+    pub fn is_alone(&self) -> bool {
+        self.machine.ending.count_stopped() + 1 >= self.machine.peers.count()
+    }
+
+    /// For the one whose run ended as a reset, which [is alone](L2::is_alone), when L2's memory holds what is to start: the
+    /// machine's processors may go [on anew](L2::anew).
+    pub fn restart(&mut self) {
+        self.machine.restart(&self.own_statistics());
+    }
+
+    /// Whether the machine has restarted since this processor began.
+    pub fn is_restarted(&self) -> bool {
+        self.machine.ending.restarts() != self.vcpu.restarts
+    }
+
+    /// The same processor as after a reset, of a machine that has restarted: as [`L2::new`].
+    pub fn anew(self, layout: &Layout, boot: &EntryState) -> Result<Self, Failure> {
+        let Self { machine, vcpu } = self;
+        let VirtualProcessor {
+            mut processor,
+            apic,
+            ..
+        } = vcpu;
+        processor.reset_l2();
+        let parts = ProcessorParts {
+            processor,
+            vapic: apic.into_page(),
+        };
+        Self::new(machine, layout, parts, boot)
     }
 
     /// Enters L2 once and answers its exit, or waits once for what makes it run.
@@ -219,8 +252,8 @@ impl<'t, E: Environment> L2<'t, E> {
     }
 
     /// Calls `with` with the TPM, once L2 is over.
-    pub fn with_tpm(&mut self, with: impl FnOnce(&mut E::Tpm)) {
-        with(&mut self.machine.tpm());
+    pub fn with_tpm<T>(&mut self, with: impl FnOnce(&mut E::Tpm) -> T) -> T {
+        with(&mut self.machine.tpm())
     }
 
     /// Brings L2's VMCS to what the devices ask for. In a run of TPM accesses nothing changes,

@@ -102,6 +102,8 @@ struct Seen {
     tsc_step: u64,
     cr2: Option<u64>,
     xcr0: u64,
+    /// How often what the processor has of L2's was reset.
+    l2_resets: u32,
     interrupts: VecDeque<Interrupts>,
 }
 
@@ -201,6 +203,13 @@ impl Processor for Cpu {
                 platform.set_register(vm, register, value);
             }
         });
+    }
+
+    fn reset_l2(&mut self) {
+        self.reset_l2_debug_registers();
+        let mut seen = self.seen.borrow_mut();
+        (seen.xcr0, seen.cr2) = (1, Some(0));
+        seen.l2_resets += 1;
     }
 
     fn l2_xcr0(&self) -> u64 {
@@ -367,21 +376,29 @@ impl Surroundings {
     /// Processor `index`. The first is in 64-bit mode before the code.
     fn processor(&self, index: u8, seen: Rc<RefCell<Seen>>) -> L2<'static, Modelled> {
         self.current.set(index.into());
-        let mut state = EntryState::new(UPPER + CODE);
-        state.rip = UPPER + CODE;
-        state.cr3 = PAGE_TABLES;
-        let vapic = VAPIC + u64::from(index) * OWN_PAGES;
-        let layout = Layout {
-            vm: VM,
-            index,
-            vapic: Gpa(vapic),
-        };
+        let layout = layout(index);
         let parts = ProcessorParts {
             processor: Cpu::new(&self.model, index, seen),
-            vapic: ModelPage::new(&self.model, vapic),
+            vapic: ModelPage::new(&self.model, layout.vapic.0),
         };
-        L2::new(Arc::clone(&self.machine), &layout, parts, &state).unwrap()
+        L2::new(Arc::clone(&self.machine), &layout, parts, &boot_state()).unwrap()
     }
+}
+
+fn layout(index: u8) -> Layout {
+    Layout {
+        vm: VM,
+        index,
+        vapic: Gpa(VAPIC + u64::from(index) * OWN_PAGES),
+    }
+}
+
+/// What the first processor starts with.
+fn boot_state() -> EntryState {
+    let mut state = EntryState::new(UPPER + CODE);
+    state.rip = UPPER + CODE;
+    state.cr3 = PAGE_TABLES;
+    state
 }
 
 /// A platform whose L2 stands before some code.

@@ -2,6 +2,7 @@
 
 mod ends;
 mod interrupts;
+mod restarts;
 mod start;
 mod storms;
 
