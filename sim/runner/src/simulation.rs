@@ -51,6 +51,8 @@ pub struct Simulation<'a> {
     pub seed: u32,
     /// The machine's memory is kept in this file: at its begin the TD's low memory, as the TD has it.
     pub memory_file: Option<&'a Path>,
+    /// A reset of the guest's ends the run, as with QEMU's option of this name; else it is launched again in its TD.
+    pub no_reboot: bool,
     /// Further words of the simulator's command line: `docs/simulator.md`.
     pub options: &'a [String],
     /// Files are kept here.
@@ -107,8 +109,11 @@ impl Simulation<'_> {
         // Held until the run has ended.
         let _devices = self.devices.attach(&mut command, &mut append)?;
         let mrconfigid = self.mrconfigid()?;
+        let reset = self
+            .no_reboot
+            .then(|| "fwcfg=opt/org.tdp-vtpm/reset:end".to_owned());
         // The last one counts.
-        for option in mrconfigid.iter().chain(self.options) {
+        for option in mrconfigid.iter().chain(&reset).chain(self.options) {
             append.push(' ');
             append.push_str(option);
         }

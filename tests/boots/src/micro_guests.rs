@@ -47,6 +47,7 @@ fn simulation<'a>(
         clock: Clock::Counted,
         seed: simulator::SEED,
         memory_file: None,
+        no_reboot: true,
         options,
         folder: &setup.folder,
         name: file,

@@ -59,7 +59,7 @@ impl Setup {
     }
 
     /// The usual simulation of this setup, of `boot` with `memory_mib` MiB, whose files are kept
-    /// under `name`: accepted TPM window, 48 address bits, counted clock.
+    /// under `name`: accepted TPM window, 48 address bits, counted clock, and a reset is the end.
     pub fn simulation<'a>(
         &'a self,
         name: &'a str,
@@ -78,6 +78,7 @@ impl Setup {
             clock: Clock::Counted,
             seed: simulator::SEED,
             memory_file: None,
+            no_reboot: true,
             options: &[],
             folder: &self.folder,
             name,

@@ -124,6 +124,9 @@ pub(crate) struct Options {
     /// Further options of the simulator, KEY=VALUE: faults, number of L2 VMs, watchdog.
     #[arg(long = "simulator-option", value_name = "KEY=VALUE")]
     simulator_options: Vec<String>,
+    /// A reboot of the guest ends the run. Without it, the guest is launched again in the same TD.
+    #[arg(long)]
+    no_reboot: bool,
     /// End the run after this much of the host's time. Without it, a run ends when it has made no progress for a
     /// minute of virtual time (`--simulator-option watchdog=SECONDS`): no byte on the console, no access to the TPM.
     #[arg(long, value_name = "SECONDS", conflicts_with_all = ["shell", "attest"])]
@@ -332,6 +335,7 @@ fn boot(options: &Options, setup: &Setup) -> Result<Run> {
         gpaw: options.gpaw,
         clock,
         console,
+        no_reboot: options.no_reboot,
         options: &simulator_options,
         limit: options.limit.map(Duration::from_secs),
         ..setup.simulation("run", setup.linux(&command_line), options.memory)
