@@ -70,6 +70,6 @@ pub trait TrustDomain {
     fn now(&self) -> u64;
 
     /// Writes `bytes` at `offset` of the copy of the CC event log that L2 can read, as far as they
-    /// fit. The copy is never read back.
+    /// fit. The copy is never read back. At offset 0 it is begun anew: nothing is left of what was there.
     fn publish_log(&mut self, offset: usize, bytes: &[u8]);
 }

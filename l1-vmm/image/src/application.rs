@@ -28,7 +28,7 @@ pub(crate) type Job = dyn Fn(ThisCpu, usize) + Sync;
 /// How long one that was called may take to come, in nanoseconds. A host with less than a processor for each still runs
 /// all of them in that time.
 const PATIENCE: u64 = 2_000_000_000;
-/// How long a processor without a job sleeps at most, in nanoseconds: an interrupt that wakes it up is the host's to lose.
+/// How long a processor that waits for another one sleeps at most, in nanoseconds: an interrupt that wakes it up is the host's to lose.
 const NAP: u64 = 20_000_000;
 
 /// The processors that run L1, a bit each by VCPU_INDEX.
@@ -176,10 +176,18 @@ pub(crate) extern "sysv64" fn application_main(index: u32) -> ! {
 }
 
 fn wait_for_job(this: &ThisCpu) -> &'static Job {
+    let job = wait_for(|| JOB.get());
+    this.noted.take(Vector::Timer);
+    this.noted.take(Vector::Kick);
+    *job
+}
+
+/// Waits for something that another processor does. [`kick_all`] hurries it.
+pub(crate) fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
     let td = td();
     loop {
-        if let Some(job) = JOB.get() {
-            return *job;
+        if let Some(found) = look() {
+            return found;
         }
         if ended() {
             halt();
@@ -188,7 +196,5 @@ fn wait_for_job(this: &ThisCpu) -> &'static Job {
         let end = clock::nanoseconds().saturating_add(NAP);
         let _ = host::arm_timer(&td, Some(clock::ticks_at(end)));
         let _ = td.hlt(false);
-        this.noted.take(Vector::Timer);
-        this.noted.take(Vector::Kick);
     }
 }

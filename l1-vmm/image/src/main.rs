@@ -11,6 +11,7 @@
 //! | [`crt`] | the C library of the TPM engine |
 //! | [`heap`] | the allocator |
 //! | [`mod@fatal`], [`debug_port`] | how L1 ends, and its log |
+//! | [`relaunch`] | what L2's reset does |
 //! | [`environment`], [`tpm`], [`state`], [`measurement`], [`devices`], [`own_devices`] | the machine and the vTPM as the library's traits want them |
 #![allow(unsafe_code, reason = "all of L1's, see docs/soundness.md")]
 #![no_std]
@@ -35,6 +36,7 @@ mod heap;
 mod measurement;
 mod own_devices;
 mod per_cpu;
+mod relaunch;
 mod state;
 mod tpm;
 
@@ -43,7 +45,6 @@ use arch::{Instruction, clock, image, memory, paging, random, td};
 use attestation::journal::{Processors, TpmInterface};
 use environment::{Cpu, Image};
 use fatal::{FatalCode, OrFatal, fatal, halt};
-use l1_vmm::launch::boot::EntryState;
 use l1_vmm::launch::configuration::AttestedConfiguration;
 use l1_vmm::launch::firmware_image::{TpmWindow, tpm_window};
 use l1_vmm::launch::fw_cfg::FwCfg;
@@ -65,6 +66,7 @@ use l1_vmm::virtio::{devices::types, sharing};
 use memory::{Bounce, Firmware, L2Ram, Mailbox, TpmPages, Vapic};
 use own_devices::{Broker, HostBus};
 use per_cpu::ThisCpu;
+use relaunch::Relaunch;
 use tdcall::SharedBuffer;
 use tdcall::leaf::VpInfo;
 use tdx_defs::VmIndex;
@@ -84,6 +86,9 @@ const VM: VmIndex = VmIndex::FIRST;
 /// The end of that buffer is for quotes: more than any quote is long, and no more than QEMU takes
 /// (128 KiB). The rest is for files.
 const QUOTES: usize = 0x1_0000;
+
+/// Before it are pages for files again, when L2 resets its machine: those for files have become devices' by then.
+const FILES_AGAIN: usize = 0x1_0000;
 
 /// Power-off of the host's machine: SLP_EN and S5 to PM1_CNT.
 const POWER_OFF: (u16, Width, u32) = (host_power::PM1_CNT, Width::Word, acpi::SLP_EN as u32);
@@ -114,7 +119,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     let bounce = address_space(&hobs, &plan, info);
     let processors = processors(&this, &hobs, info, mailbox);
     let l2_processors = processors.count() as u32;
-    let [files, own, quotes] = divide(bounce);
+    let [files, own, files_again, quotes] = divide(bounce);
     let td = td();
     let fw_cfg = FwCfg::open(&td, &files).or_fatal(FatalCode::Launch);
     let attested = AttestedConfiguration::read(&td, &fw_cfg).or_fatal(FatalCode::Configuration);
@@ -135,6 +140,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
     let guest = guest(&plan, &fw_cfg, &ram, &options, pci.as_ref(), l2_processors);
 
     let logs = guest.layout.event_logs;
+    let launched = guest.clone();
     let shared_bit = info.gpaw.shared_bit();
     let mut domain = measurement::domain(quotes, shared_bit, ram.clone(), logs.cc);
     let log = measurement::event_log(&hobs, &mut domain);
@@ -174,6 +180,15 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
         tpm.show_in(pages);
     }
     put_tcg_log(&ram, logs.tcg, tpm.tcg_log()).or_fatal(FatalCode::Launch);
+    let relaunch = Relaunch {
+        files: files_again,
+        plan,
+        memory: ram.clone(),
+        options,
+        pci,
+        processors: l2_processors,
+        launched,
+    };
     let machine = MachineParts {
         memory: ram,
         tpm,
@@ -183,7 +198,7 @@ extern "sysv64" fn l1_main(hob: u64) -> ! {
         processors: l2_processors,
         clock: clock::ticks,
     };
-    run(this, processors, machine, guest.entry, info.attributes)
+    run(this, processors, machine, relaunch, info.attributes)
 }
 
 /// Checks that this is a TD in which L1 can do its work.
@@ -276,7 +291,7 @@ fn memory_plan(
             l1_region_length,
         })
     };
-    let own = (own_devices::MEMORY + QUOTES) as u64;
+    let own = (own_devices::MEMORY + FILES_AGAIN + QUOTES) as u64;
     let memory = hobs.e820.ram().map_or(0, |ram| ram.length());
     let shared = sharing::length(&types(host), own, memory);
     with(shared)
@@ -336,12 +351,14 @@ fn register_pages(window: TpmWindow, interface: TpmInterface) -> Option<TpmPages
     Some(unsafe { TpmPages::new() })
 }
 
-/// The parts of the shared memory: for files, for devices that L1 drives for itself, and for quotes.
-fn divide(bounce: Bounce) -> [Part<Bounce>; 3] {
+/// The parts of the shared memory: for files, for devices that L1 drives for itself, for files when L2 is launched again, and
+/// for quotes.
+fn divide(bounce: Bounce) -> [Part<Bounce>; 4] {
     let length = bounce.length();
     let quotes = length.saturating_sub(QUOTES);
-    let own = quotes.saturating_sub(own_devices::MEMORY);
-    [0..own, own..quotes, quotes..length].map(|range| {
+    let again = quotes.saturating_sub(FILES_AGAIN);
+    let own = again.saturating_sub(own_devices::MEMORY);
+    [0..own, own..again, again..quotes, quotes..length].map(|range| {
         Part::new(bounce, range)
             .ok_or("the shared memory has no room for quotes")
             .or_fatal(FatalCode::Configuration)
@@ -359,13 +376,7 @@ fn guest(
 ) -> LoadedGuest {
     let begin = clock::nanoseconds();
     let hashing = Stopwatch::new(clock::nanoseconds);
-    let choices = Choices {
-        banks: options.banks,
-        interface: options.interface,
-        pci,
-        processors: processors as u8,
-        hashing: &hashing,
-    };
+    let choices = choices(options, pci, processors, &hashing);
     let guest = load(fw_cfg, plan, ram, &choices).or_fatal(FatalCode::Launch);
     let loaded = clock::nanoseconds();
     log::info!("kernel: {}", guest.image.kernel);
@@ -382,12 +393,28 @@ fn guest(
     guest
 }
 
+/// What a launch depends on, and a launch again.
+fn choices<'a>(
+    options: &Options,
+    pci: Option<&'a PciWindow>,
+    processors: u32,
+    hashing: &'a Stopwatch,
+) -> Choices<'a> {
+    Choices {
+        banks: options.banks,
+        interface: options.interface,
+        pci,
+        processors: processors as u8,
+        hashing,
+    }
+}
+
 /// Runs the guest on the processors that started, to its end, and ends the TD as the guest asked.
 fn run(
     this: ThisCpu,
     processors: Started,
     machine: MachineParts<Image>,
-    entry: EntryState,
+    relaunch: Relaunch,
     attributes: TdAttributes,
 ) -> ! {
     let td: &'static _ = Box::leak(Box::new(td()));
@@ -397,7 +424,7 @@ fn run(
     if let Err(error) = host::set_up_console(td) {
         log::warn!("no console input: {error}");
     }
-    let run = move |this, number| run_processor(&machine, &entry, attributes, this, number);
+    let run = move |this, number| run_processor(&machine, &relaunch, attributes, this, number);
     let run: &'static application::Job = Box::leak(Box::new(run));
     log::info!("entering L2");
     application::give(&this, processors, run);
@@ -406,14 +433,15 @@ fn run(
 }
 
 /// Runs virtual processor `number` of L2's, on the processor of the TD that executes this. Whichever sees the run end
-/// ends the TD.
+/// ends the TD, or launches L2 again.
 fn run_processor(
     machine: &Arc<Machine<'static, Image>>,
-    entry: &EntryState,
+    relaunch: &Relaunch,
     attributes: TdAttributes,
     this: ThisCpu,
     number: usize,
 ) {
+    let entry = &relaunch.launched.entry;
     let vapic = Vapic::new();
     let layout = Layout {
         vm: VM,
@@ -425,16 +453,22 @@ fn run_processor(
         vapic,
     };
     let mut l2 = L2::new(Arc::clone(machine), &layout, parts, entry).or_fatal(FatalCode::Launch);
-    if let Some(end) = l2.run() {
-        conclude(l2, end, attributes);
+    loop {
+        match l2.run() {
+            None => application::wait_for(|| l2.is_restarted().then_some(())),
+            Some(end) if relaunch.follows(&end, &l2) => {
+                log_registers(&l2, &end, attributes);
+                relaunch.relaunch(&mut l2, &end);
+                application::kick_all();
+            }
+            Some(end) => conclude(l2, end, attributes),
+        }
+        l2 = l2.anew(&layout, entry).or_fatal(FatalCode::Launch);
     }
 }
 
-/// L2 is over on all processors: says how it was, and ends the TD as the guest asked.
-fn conclude(mut l2: L2<'_, Image>, end: End, attributes: TdAttributes) -> ! {
-    l2.with_tpm(Window::conclude);
-    l2.log_figures();
-    log_high_water_marks();
+/// L2's registers, where its end is its mistake.
+fn log_registers(l2: &L2<'_, Image>, end: &End, attributes: TdAttributes) {
     let registers = match end {
         End::PowerOff | End::Reset | End::Failure(_) | End::Stopped => None,
         End::Halted { .. } | End::TripleFault { .. } | End::GuestError { .. } => {
@@ -444,6 +478,14 @@ fn conclude(mut l2: L2<'_, Image>, end: End, attributes: TdAttributes) -> ! {
     if let Some(registers) = registers {
         log::info!("L2 registers: {registers}");
     }
+}
+
+/// L2 is over on all processors: says how it was, and ends the TD as the guest asked.
+fn conclude(mut l2: L2<'_, Image>, end: End, attributes: TdAttributes) -> ! {
+    l2.with_tpm(Window::conclude);
+    l2.log_figures();
+    log_high_water_marks();
+    log_registers(&l2, &end, attributes);
     let (port, width, value) = match end {
         End::PowerOff => POWER_OFF,
         End::Reset => RESET,

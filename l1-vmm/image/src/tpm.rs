@@ -44,6 +44,11 @@ impl Window {
             .map_or(&[], Attested::tcg_log)
     }
 
+    /// L2's memory was emptied: its copy of the TD's event log is written anew.
+    pub(crate) fn publish_log(&mut self) {
+        self.registers.engine_mut().settled().publish_log();
+    }
+
     /// L2 reads the registers in these pages.
     pub(crate) fn show_in(&mut self, pages: TpmPages) {
         self.registers.show_in(Box::new(pages));

@@ -20,6 +20,8 @@ pub const TPM_INTERFACE: &str = "opt/org.tdp-vtpm/tpm-interface";
 pub const DEVICES: &str = "opt/org.tdp-vtpm/devices";
 /// The file that says whether L1 executes what L2 does between two accesses to the TPM: on or off.
 pub const RUN_AHEAD: &str = "opt/org.tdp-vtpm/run-ahead";
+/// The file that says what becomes of the TD when L2 resets its machine: restart or end.
+pub const RESET: &str = "opt/org.tdp-vtpm/reset";
 /// The longest file that is read.
 const LENGTH_MAX: u32 = 64;
 
@@ -44,6 +46,9 @@ pub enum OptionError {
     /// Neither on nor off.
     #[error("fw_cfg {RUN_AHEAD} must be on or off")]
     RunAhead,
+    /// Neither restart nor end.
+    #[error("fw_cfg {RESET} must be restart or end")]
+    Reset,
     /// Not devices that L1 has, or one of them twice.
     #[error(
         "fw_cfg {DEVICES} must name devices, each once, with + between them: {}",
@@ -101,6 +106,28 @@ pub struct Options {
     pub devices: Vec<DeviceKind>,
     /// Whether L1 runs ahead. Not measured either: L2 and the TPM do the same with it and without.
     pub run_ahead: RunAhead,
+    /// What becomes of the TD when L2 resets its machine. Not measured: a host can end a TD at any time.
+    pub reset: OnReset,
+}
+
+/// What becomes of the TD when L2 resets its machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnReset {
+    /// It stays: L2 is launched again in it.
+    #[default]
+    Restart,
+    /// The host is asked to reset its machine, which ends the TD.
+    End,
+}
+
+impl OnReset {
+    fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "restart" => Some(Self::Restart),
+            "end" => Some(Self::End),
+            _ => None,
+        }
+    }
 }
 
 /// Whether L1 executes what L2 does between two accesses to the TPM.
@@ -151,6 +178,7 @@ impl Options {
             )?,
             devices: word(files, DEVICES, devices, OptionError::Devices)?,
             run_ahead: word(files, RUN_AHEAD, RunAhead::from_word, OptionError::RunAhead)?,
+            reset: word(files, RESET, OnReset::from_word, OptionError::Reset)?,
         })
     }
 
@@ -279,6 +307,21 @@ mod tests {
             DeviceKind::Network,
         ];
         assert_eq!(all.devices, expected);
+    }
+
+    #[test]
+    fn a_reset_of_l2_is_the_end_where_the_host_says_so() {
+        assert_eq!(options(&[]).unwrap().reset, OnReset::Restart);
+        for (word, reset) in [(&b"restart"[..], OnReset::Restart), (b"end", OnReset::End)] {
+            assert_eq!(options(&[(RESET, word)]).unwrap().reset, reset);
+        }
+        for word in [&b""[..], b"End", b"off", b"\xFF"] {
+            let error = options(&[(RESET, word)]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "fw_cfg opt/org.tdp-vtpm/reset must be restart or end"
+            );
+        }
     }
 
     #[test]

@@ -79,17 +79,24 @@ impl<R: RawTdcall, P: OperandPage, B: SharedBuffer, M: GuestMemory> LaunchedTd<R
     /// The TD, with the copy of the event log empty: all ones, which no event begins with (TCG PC
     /// Client Platform Firmware Profile, "Event Logging"; EDK II fills its log areas the same way).
     pub fn new(parts: Parts<R, P, B, M>) -> Self {
-        const EMPTY: [u8; 0x1000] = [0xFF; 0x1000];
-        let range = parts.log_copy;
-        for page in (range.start()..range.end()).step_by(EMPTY.len()) {
-            let length = EMPTY.len().min((range.end() - page) as usize);
-            // Whoever laid L2's memory out put the area into it.
-            let _ = parts.memory.write(page, EMPTY.get(..length).unwrap_or(&[]));
-        }
-        Self {
+        let mut new = Self {
             parts,
             copy_ended: false,
+        };
+        new.empty_copy();
+        new
+    }
+
+    fn empty_copy(&mut self) {
+        const EMPTY: [u8; 0x1000] = [0xFF; 0x1000];
+        let range = self.parts.log_copy;
+        for page in (range.start()..range.end()).step_by(EMPTY.len()) {
+            let length = EMPTY.len().min((range.end() - page) as usize);
+            let empty = EMPTY.get(..length).unwrap_or(&[]);
+            // Whoever laid L2's memory out put the area into it.
+            let _ = self.parts.memory.write(page, empty);
         }
+        self.copy_ended = false;
     }
 
     fn operand(&self, offset: usize) -> Gpa {
@@ -149,6 +156,9 @@ impl<R: RawTdcall, P: OperandPage, B: SharedBuffer, M: GuestMemory> TrustDomain
     /// up to a whole record, never one with a gap. A log of [`CC_LOG_CAPACITY`](crate::launch::boot::CC_LOG_CAPACITY)
     /// always fits the area that the layout has for it.
     fn publish_log(&mut self, offset: usize, bytes: &[u8]) {
+        if offset == 0 {
+            self.empty_copy();
+        }
         let area = self.parts.log_copy;
         let fits = (offset as u64)
             .checked_add(bytes.len() as u64)

@@ -77,6 +77,11 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         &self.tcg_log
     }
 
+    /// Begins L2's copy of the CC event log anew: all of the log, after L2's memory was emptied.
+    pub fn publish_log(&mut self) {
+        self.trust_domain.publish_log(0, self.journal.log().bytes());
+    }
+
     /// The CC event log, with what it says that the RTMRs hold.
     pub fn log(&self) -> &MeasurementLog {
         self.journal.log()

@@ -7,7 +7,7 @@ use l1_vmm::run::{L2Memory, Owner};
 use l2_exit::{GuestMemory, GuestPages, MemoryError};
 use x86_defs::paging::PAGE_4K;
 
-use super::{Bounce, copy_across, copy_in, copy_out, load, store};
+use super::{Bounce, clear, copy_across, copy_in, copy_out, load, store};
 use tdcall::SharedBuffer;
 
 /// The RAM that the memory plan gives to L2, and what of the rest is L1's.
@@ -31,6 +31,21 @@ impl L2Ram {
             l2: plan.l2().clone(),
             all,
             shared,
+        }
+    }
+
+    /// All of it becomes zeros.
+    pub(crate) fn clear(&self) {
+        for range in self.l2.iter() {
+            let mut at = range.start();
+            while at < range.end() {
+                let (address, together) = linear(at);
+                let length = together.min(range.end() - at);
+                // SAFETY: all of it is L2's RAM, so mapped writable and no object of L1's (contract of `new`); what is
+                // together has linear addresses in a row.
+                unsafe { clear(address, length) };
+                at += length;
+            }
         }
     }
 

@@ -205,3 +205,20 @@ unsafe fn copy_across(from: u64, to: u64, length: usize) {
         );
     }
 }
+
+/// Makes `length` bytes at `address` zero, a multiple of 8.
+///
+/// # Safety
+/// As of [`copy_in`].
+unsafe fn clear(address: u64, length: u64) {
+    // SAFETY: the caller's, for as many bytes.
+    unsafe {
+        asm!(
+            "rep stosq",
+            in("rax") 0_u64,
+            inout("rcx") length / 8 => _,
+            inout("rdi") address => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
