@@ -219,6 +219,8 @@ pub(crate) enum Fault {
     TdvmcallNonsense { what: String },
     /// `fwcfg-size:ITEM:VALUE`: an item of fw_cfg that holds a size holds this one.
     FwCfgSize { item: u16, value: u32 },
+    /// `fwcfg-changes:ITEM`: the last byte of an item of fw_cfg is another one each time that it is read anew by DMA.
+    FwCfgChanges { item: u16 },
     /// `no-fwcfg`: there is no fw_cfg device.
     NoFwCfg,
     /// `ipi-drop:EVERY`: every so many interrupts of one virtual processor for others are lost.
@@ -544,6 +546,9 @@ fn parse_fault(text: &str) -> Option<Fault> {
         "fwcfg-size" => Fault::FwCfgSize {
             item: number(next()?)?.try_into().ok()?,
             value: number(next()?)?.try_into().ok()?,
+        },
+        "fwcfg-changes" => Fault::FwCfgChanges {
+            item: number(next()?)?.try_into().ok()?,
         },
         "no-fwcfg" => Fault::NoFwCfg,
         "ipi-drop" => Fault::InterruptsLost {

@@ -81,6 +81,8 @@ pub(crate) struct FwCfg {
     selected: u16,
     offset: usize,
     dma_high: u32,
+    /// An item that changes, and by how much its last byte has.
+    changes: Option<(u16, u8)>,
 }
 
 impl FwCfg {
@@ -131,6 +133,10 @@ impl FwCfg {
             selected: 0,
             offset: 0,
             dma_high: 0,
+            changes: options.faults.iter().find_map(|fault| match fault {
+                Fault::FwCfgChanges { item } => Some((*item, u8::MAX)),
+                _ => None,
+            }),
         })
     }
 
@@ -183,6 +189,12 @@ impl FwCfg {
         let length = rest.len().min(into.len());
         into[..length].copy_from_slice(&rest[..length]);
         into[length..].fill(0);
+        if let Some((item, by)) = self.changes
+            && item == self.selected
+            && (1..=into.len()).contains(&rest.len())
+        {
+            into[rest.len() - 1] = into[rest.len() - 1].wrapping_add(by);
+        }
         self.offset = self.offset.saturating_add(into.len());
     }
 
@@ -200,6 +212,13 @@ impl FwCfg {
         let address = u64::from_be_bytes(a) & !shared_bit;
         if request & control::SELECT != 0 {
             self.select((request >> 16) as u16);
+            if let Some((_, by)) = self
+                .changes
+                .as_mut()
+                .filter(|(item, _)| *item == self.selected)
+            {
+                *by = by.wrapping_add(1);
+            }
         }
         request = if request & control::READ != 0 {
             match self.dma_read(address, length, td_memory) {
