@@ -20,12 +20,23 @@ struct Case {
     banks: PcrBanks,
     quote: Option<&'static str>,
     own_ak: bool,
+    resets: bool,
     /// The first broken link by a policy that asks for a TD quote.
     fails: Option<&'static str>,
 }
 
 /// What is tried, the longest first.
-static CASES: [Case; 3] = [
+static CASES: [Case; 4] = [
+    Case {
+        name: "evidence: after a reset",
+        file: "attest-reset",
+        mirror: PcrMirror::Full,
+        banks: PcrBanks::DEFAULT,
+        quote: None,
+        own_ak: false,
+        resets: true,
+        fails: None,
+    },
     Case {
         name: "evidence: every PCR in the journal, a key of the guest's own",
         file: "attest-full",
@@ -33,6 +44,7 @@ static CASES: [Case; 3] = [
         banks: PcrBanks::ALL,
         quote: None,
         own_ak: true,
+        resets: false,
         fails: None,
     },
     Case {
@@ -42,6 +54,7 @@ static CASES: [Case; 3] = [
         banks: PcrBanks::DEFAULT,
         quote: None,
         own_ak: false,
+        resets: false,
         fails: None,
     },
     Case {
@@ -51,6 +64,7 @@ static CASES: [Case; 3] = [
         banks: PcrBanks::DEFAULT,
         quote: Some("none"),
         own_ak: false,
+        resets: false,
         fails: Some("quote-format"),
     },
 ];
@@ -82,6 +96,7 @@ impl Case {
             banks: self.banks,
             quote: self.quote,
             own_ak: self.own_ak,
+            resets: self.resets,
             ..RoundTrip::new(setup, self.file)
         };
         let collected = trip.collect(&mut |_| {})?;
@@ -95,6 +110,20 @@ impl Case {
         );
         let policy = trip.policy(&prediction, true)?;
         check("the verifier", self.verdict(&collected, verifier, &policy));
+        if self.resets {
+            let unprepared = RoundTrip {
+                resets: false,
+                append: "tdp.resets",
+                name: "attest-reset-refused",
+                ..trip
+            };
+            let policy = unprepared.policy(&prediction, true)?;
+            let failure = collected.first_failure(verifier, &policy);
+            check(
+                "the verifier, by a policy that allows no reset",
+                failure.and_then(|failure| expect(Some("journal-policy"), failure.as_deref())),
+            );
+        }
         if self.fails.is_some() {
             let policy = trip.policy(&prediction, false)?;
             let failure = collected.first_failure(verifier, &policy);

@@ -3,6 +3,7 @@
 //! * [`blobs`]: L2 guests of a few dozen instructions, for what no stock kernel does;
 //! * [`linux`]: Debian's kernel, with every TPM step, and with other platforms below it;
 //! * [`multiprocessor`]: Debian's kernel with several processors;
+//! * [`restarts`]: the same kernel, which resets its machine;
 //! * [`devices`]: Debian's kernel with devices on its PCI bus;
 //! * [`device_lies`]: the same, where the host's devices begin to lie under it;
 //! * [`throughput`]: what devices cost, by counts;
@@ -37,6 +38,7 @@ pub mod multiprocessor;
 mod parallel;
 pub mod persistent;
 pub mod processors;
+pub mod restarts;
 pub mod root_disk;
 mod round_trip;
 mod setup;

@@ -67,6 +67,8 @@ pub struct RoundTrip<'a> {
     pub quote: Option<&'a str>,
     /// Quote the PCRs with a key of the guest's own.
     pub own_ak: bool,
+    /// Evidence is made after a reset of the guest's.
+    pub resets: bool,
     /// Words to append to the kernel's command line.
     pub append: &'a str,
     /// The TD's memory in MiB.
@@ -90,6 +92,7 @@ impl<'a> RoundTrip<'a> {
             banks: PcrBanks::default(),
             quote: None,
             own_ak: false,
+            resets: false,
             append: "",
             memory_mib: 1024,
             gpaw: Gpaw::Bits48,
@@ -113,8 +116,11 @@ impl<'a> RoundTrip<'a> {
         } else {
             "attest"
         };
-        let words = [BASE_COMMAND_LINE, "quiet", &format!("tdp.mode={mode}")].join(" ");
-        format!("{words} {}", self.append).trim_end().to_owned()
+        let mode = format!("tdp.mode={mode}");
+        let words = [BASE_COMMAND_LINE, "quiet", &mode, self.append];
+        let resets = self.resets.then_some("tdp.resets");
+        let words = words.into_iter().filter(|word| !word.is_empty());
+        words.chain(resets).collect::<Vec<_>>().join(" ")
     }
 
     /// Boots the guest and keeps the evidence that it prints.
@@ -135,6 +141,7 @@ impl<'a> RoundTrip<'a> {
             gpaw: self.gpaw,
             // On a counted clock the guest would wait for the nonce for hours of its time.
             clock: Clock::Paced,
+            no_reboot: !self.resets,
             options: &options,
             console: Console::Asked(Answer {
                 question: QUESTION,
@@ -198,7 +205,10 @@ impl<'a> RoundTrip<'a> {
             quote_required,
         };
         let path = self.file("policy.toml");
-        let text = prediction::policy(prediction, &self.command_line(), terms);
+        let mut text = prediction::policy(prediction, &self.command_line(), terms);
+        if self.resets {
+            text = text.replace("\nmax_resets = 0\n", "\nmax_resets = 1\n");
+        }
         std::fs::write(&path, text).with_context(|| path.display().to_string())?;
         Ok(path)
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
 use boots::{
     Checks, Setup, Suite, bad_input, blobs, compatibility, device_lies, devices, evidence, linux,
-    micro_guests, multiprocessor, persistent, processors, throughput, tpm_exits,
+    micro_guests, multiprocessor, persistent, processors, restarts, throughput, tpm_exits,
 };
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -64,6 +64,9 @@ pub(crate) struct Options {
     /// the trials whose name contains this. The other tests have a part of it.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hosted", "simulator", "blob", "attest", "root_disk"])]
     compatibility: Option<String>,
+    /// Only the guests that reset their machine and are launched again.
+    #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest", "root_disk", "compatibility"])]
+    restarts: bool,
     /// Only how often L2 comes to L1 for TPM commands.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
     tpm_exits: bool,
@@ -96,6 +99,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         || options.micro_guests
         || options.starts
         || options.tpm_exits
+        || options.restarts
         || options.devices.is_some()
         || options.schedules.is_some()
         || options.processors.is_some()
@@ -164,6 +168,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let timing = figures::guests::timing_initrd(setup)?;
                 linux_boots(&mut tally, &tpm_exits::suite(setup, &timing));
             }
+            (None, None) if options.restarts => {
+                linux_boots(&mut tally, &restarts::suite(setup));
+            }
             (None, None) if options.attest => {
                 let verifier = images::build_verifier(verifier)?;
                 linux_boots(&mut tally, &evidence::suite(setup, &verifier));
@@ -187,6 +194,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                     .and(root_disk::on_plain_qemu(&disk))
                     .and(evidence::suite(setup, &verifier))
                     .and(linux::suite(setup))
+                    .and(restarts::suite(setup))
                     .and(tpm_exits::suite(setup, &timing))
                     .and(multiprocessor::suite(setup, &several))
                     .and(devices::suite(setup, &drivers))

@@ -21,6 +21,7 @@ mod msr;
 mod pending_interrupts;
 mod processors;
 mod program;
+mod resets;
 mod runtime;
 pub(crate) mod script;
 mod services;
@@ -51,6 +52,7 @@ fn guests() -> impl Iterator<Item = Guest> {
         .chain(virtio::guests())
         .chain(debugging::guests())
         .chain(ends::guests())
+        .chain(resets::guests())
         .chain(processors::guests())
 }
 
