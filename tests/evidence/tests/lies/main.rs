@@ -21,6 +21,7 @@ mod logs;
 mod pcrs;
 mod policies;
 mod quotes;
+mod resets;
 mod splices;
 mod subjects;
 mod tpm_quotes;
@@ -96,7 +97,7 @@ fn assert_not_taken_for(honest: fn() -> Boot, boots: &[OtherBoot]) {
 }
 
 /// The tables, as they are written.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     include_str!("boots.rs"),
     include_str!("certificates.rs"),
     include_str!("forgeries.rs"),
@@ -105,6 +106,7 @@ const TABLES: [&str; 11] = [
     include_str!("pcrs.rs"),
     include_str!("policies.rs"),
     include_str!("quotes.rs"),
+    include_str!("resets.rs"),
     include_str!("splices.rs"),
     include_str!("tpm_quotes.rs"),
     include_str!("versions.rs"),
