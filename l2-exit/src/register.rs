@@ -50,6 +50,11 @@ impl Register {
         self.size
     }
 
+    /// Whether it is AH, CH, DH or BH.
+    pub(crate) const fn is_high(self) -> bool {
+        self.high
+    }
+
     /// Its value, zero-extended.
     pub(crate) fn get<V: Vcpu>(self, vcpu: &V) -> u64 {
         self.of(vcpu.gpr(self.gpr))

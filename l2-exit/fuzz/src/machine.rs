@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use l2_exit::run_ahead::Window;
+use l2_exit::run_ahead::{Served, Window};
 use l2_exit::{
     Gpr, GuestMemory, GuestPages, MemoryError, MmioBus, PortBus, Segment, SegmentAccessRights,
     SegmentRegister, Vcpu, Width, load_copied, store_copied,
@@ -297,14 +297,14 @@ impl Window for Device {
         DEVICE.contains(&gpa)
     }
 
-    fn read(&mut self, gpa: u64, into: &mut [u8]) -> bool {
+    fn read(&mut self, gpa: u64, into: &mut [u8]) -> Served {
         MmioBus::read(self, gpa, into);
-        true
+        Served::Late
     }
 
-    fn write(&mut self, gpa: u64, from: &[u8]) -> bool {
+    fn write(&mut self, gpa: u64, from: &[u8]) -> Served {
         MmioBus::write(self, gpa, from);
-        true
+        Served::Late
     }
 
     /// After the first access.

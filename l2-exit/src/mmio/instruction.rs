@@ -67,13 +67,14 @@ impl Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) segment: SegmentRegister,
-    base: Option<Gpr>,
-    index: Option<Gpr>,
-    scale: u8,
+    pub(crate) base: Option<Gpr>,
+    pub(crate) index: Option<Gpr>,
+    /// 1, 2, 4 or 8.
+    pub(crate) scale: u8,
     /// For a RIP-relative address the whole of it.
-    displacement: u64,
+    pub(crate) displacement: u64,
     /// Bits of the address size.
-    mask: u64,
+    pub(crate) mask: u64,
 }
 
 impl Address {

@@ -1,13 +1,18 @@
 //! Decoded code, by linear address: a few instructions in a row at a time. The bytes of all of them are compared with L2's
-//! memory before the first is executed.
+//! memory before the first is executed in a burst, and again behind a store to a page of code.
 
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 
+use super::Stop;
 use super::decode;
 use super::operation::{Instruction, Kind};
+use super::step::Step;
+use crate::vcpu::SegmentRegister;
 
-/// Places for blocks; a power of two. The code between a driver's accesses is a few hundred instructions.
-const PLACES: usize = 1024;
+/// Blocks. The code between a driver's accesses is a few hundred instructions.
+const BLOCKS: usize = 1024;
+/// Places to look for them; a power of two. A quarter is used at most: a look or two find a block.
+const PLACES: usize = 4 * BLOCKS;
 /// Instructions of a block.
 const INSTRUCTIONS: usize = 6;
 /// Words of eight bytes of a block.
@@ -16,79 +21,162 @@ const WORDS: usize = 4;
 /// Not canonical: nothing is executed there.
 const NOWHERE: u64 = 1 << 63;
 
+/// The bytes of code at an address, as they are in memory now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bytes {
+    pub(super) words: [u64; Self::WORDS],
+    /// How many there are.
+    pub(super) length: usize,
+}
+
+impl Bytes {
+    /// Of eight bytes.
+    pub(super) const WORDS: usize = WORDS;
+
+    /// Whether the first `length` are those of `words`.
+    pub(super) fn begin_with(&self, words: &[u64; WORDS], length: usize) -> bool {
+        let mut rest = length;
+        for (one, other) in self.words.iter().zip(words) {
+            if (one ^ other) & low_bytes(rest) != 0 {
+                return false;
+            }
+            rest = rest.saturating_sub(8);
+        }
+        length <= self.length
+    }
+}
+
+/// Where code is read from.
+pub(super) trait Source {
+    /// As many bytes as [`Bytes`] has room for, or all there are. None if instructions may not be fetched at `rip`.
+    fn fetch(&mut self, rip: u64) -> Option<Bytes>;
+
+    /// Whether the first `length` bytes there are those of `words`.
+    fn is(&mut self, rip: u64, words: &[u64; WORDS], length: usize) -> Option<bool>;
+}
+
 /// A few instructions in a row, as they are in memory.
 #[derive(Clone, Copy)]
-struct Block {
+pub(super) struct Block {
     /// The linear address of the first; [`NOWHERE`] if there is none.
     rip: u64,
+    /// When its bytes were last compared.
+    compared: u64,
     /// The bytes, and 0 behind them.
     words: [u64; WORDS],
     /// Bytes.
     length: u8,
     /// Instructions.
     count: u8,
+    /// Of FS and GS: whether an address has that base.
+    bases: [bool; 2],
+    /// What is behind the last is [`Step::END`].
+    steps: [Step; INSTRUCTIONS + 1],
     instructions: [Instruction; INSTRUCTIONS],
 }
 
 impl Block {
     const EMPTY: Self = Self {
         rip: NOWHERE,
+        compared: 0,
         words: [0; WORDS],
         length: 0,
         count: 0,
+        bases: [false; 2],
+        steps: [Step::END; INSTRUCTIONS + 1],
         instructions: [Instruction::UNKNOWN; INSTRUCTIONS],
     };
 
-    /// The instructions at `rip`, to the first that may go elsewhere or is not known, of what `words` has whole.
-    fn decode(rip: u64, words: [u64; WORDS], available: usize) -> Self {
+    /// Where it ends.
+    #[inline]
+    pub(super) const fn end(&self) -> u64 {
+        self.rip.wrapping_add(self.length as u64)
+    }
+
+    /// Whether an address of it has the base of FS, of GS.
+    #[inline]
+    pub(super) const fn bases(&self) -> [bool; 2] {
+        self.bases
+    }
+
+    /// Its instructions, in the form that is executed fastest, and behind the last [`Step::END`].
+    #[inline]
+    pub(super) const fn steps(&self) -> &[Step; INSTRUCTIONS + 1] {
+        &self.steps
+    }
+
+    /// How many they are.
+    #[inline]
+    pub(super) fn count(&self) -> u64 {
+        u64::from(self.count)
+    }
+
+    /// The instruction that is the step at `index`, and its address.
+    #[inline]
+    pub(super) fn instruction(&self, index: u8) -> Option<(u64, &Instruction)> {
+        let index = usize::from(index);
+        let before = match index.checked_sub(1) {
+            Some(before) => self.steps.get(before)?.end,
+            None => 0,
+        };
+        let rip = self.rip.wrapping_add(u64::from(before));
+        Some((rip, self.instructions.get(index)?))
+    }
+
+    /// The instructions at `rip`, to the first that goes elsewhere or is not known, of what `code` has whole.
+    fn decode(rip: u64, code: &Bytes) -> Self {
         let mut bytes = [0; WORDS * 8];
-        for (eight, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        for (eight, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(code.words) {
             *eight = word.to_le_bytes();
         }
-        let bytes = bytes.get(..available * 8).unwrap_or_default();
+        let bytes = bytes.get(..code.length).unwrap_or_default();
         let mut block = Self { rip, ..Self::EMPTY };
         let mut length = 0;
-        for place in &mut block.instructions {
+        for (place, step) in block.instructions.iter_mut().zip(&mut block.steps) {
             let at = rip.wrapping_add(length as u64);
             let rest = bytes.get(length..).unwrap_or_default();
             let known = decode::decode(at, rest.get(..15).unwrap_or(rest));
             // What is behind the first and not known may only be cut off: it begins a block of its own.
-            let instruction = match known {
-                Some(instruction) => instruction,
-                None if block.count == 0 => Instruction::UNKNOWN,
-                None => break,
+            let Some(instruction) = known else {
+                if block.count == 0 {
+                    block.count = 1;
+                    length = rest.len().min(15);
+                    *step = Step::OTHER;
+                }
+                break;
             };
-            *place = instruction;
-            block.count += 1;
             length += usize::from(instruction.length);
+            *place = instruction;
+            *step = Step::of(&instruction, block.count, length as u8);
+            block.count += 1;
+            let [fs, gs] = &mut block.bases;
+            match instruction.address.segment {
+                SegmentRegister::Fs => *fs = true,
+                SegmentRegister::Gs => *gs = true,
+                _ => (),
+            }
             if instruction.kind.ends_block() {
                 break;
             }
         }
         block.length = length as u8;
-        for (index, (kept, word)) in block.words.iter_mut().zip(words).enumerate() {
+        for (index, (kept, word)) in block.words.iter_mut().zip(code.words).enumerate() {
             *kept = word & low_bytes(length.saturating_sub(index * 8));
         }
         block
     }
 
-    /// Whether its bytes are in memory now, of which `word` reads eight at a time.
+    /// Whether it is what `source` has now.
     #[inline]
-    fn is_current(&self, word: impl Fn(usize) -> Option<u64>) -> bool {
-        let mut rest = usize::from(self.length);
-        for (index, kept) in self.words.iter().enumerate() {
-            let Some(word) = word(index) else {
-                return false;
-            };
-            if (word ^ kept) & low_bytes(rest) != 0 {
-                return false;
-            }
-            if rest <= 8 {
-                return true;
-            }
-            rest -= 8;
+    fn is_in(&self, source: &mut impl Source) -> Option<bool> {
+        let length = usize::from(self.length);
+        // One that is not known because there was no more of it may be known now.
+        if self.count == 0
+            || length < 15 && self.instructions.first() == Some(&Instruction::UNKNOWN)
+        {
+            return Some(false);
         }
-        true
+        source.is(self.rip, &self.words, length)
     }
 }
 
@@ -99,59 +187,107 @@ impl Kind {
     }
 }
 
-/// Blocks that were decoded before: direct-mapped, allocated once.
+/// Blocks that were decoded before, all of them dropped when there is no room for another.
 pub(super) struct Blocks {
-    places: Vec<Block>,
+    /// The first is [`Block::EMPTY`].
+    blocks: Box<[Block]>,
+    /// How many are used.
+    used: u16,
+    /// The blocks by address, hashed: each at its place or behind it, with nothing but blocks between. 0 is none.
+    numbers: Box<[u16]>,
 }
 
 impl Blocks {
     /// None yet.
     pub(super) fn new() -> Self {
         Self {
-            places: alloc::vec![Block::EMPTY; PLACES],
+            blocks: alloc::vec![Block::EMPTY; BLOCKS].into_boxed_slice(),
+            used: 1,
+            numbers: alloc::vec![0; PLACES].into_boxed_slice(),
         }
     }
 
-    /// The instructions at `rip`, of which `word` reads the bytes, eight at a time; at least the first two and at most
-    /// `available` words can be had.
+    /// The instructions at `rip`. Their bytes were compared with memory at `now`: if not before, then by `source`.
     #[inline]
     pub(super) fn find(
         &mut self,
         rip: u64,
-        available: usize,
-        word: impl Fn(usize) -> Option<u64>,
-    ) -> Option<&[Instruction]> {
-        let block = self.places.get_mut(place(rip))?;
-        if block.rip != rip || !block.is_current(&word) {
-            fill(block, rip, available.min(WORDS), &word)?;
+        now: u64,
+        source: &mut impl Source,
+    ) -> Result<&Block, Stop> {
+        let mut place = place(rip);
+        let number = loop {
+            let number = self.number(place);
+            if number == 0 {
+                break self.insert(rip);
+            }
+            if self.block(number).is_some_and(|block| block.rip == rip) {
+                break number;
+            }
+            place = (place + 1) % PLACES;
+        };
+        let block = self.blocks.get_mut(usize::from(number));
+        let block = block.ok_or(Stop::Code)?;
+        if block.compared != now {
+            compare(block, rip, now, source).ok_or(Stop::Code)?;
         }
-        block.instructions.get(..usize::from(block.count))
+        Ok(block)
+    }
+
+    #[inline]
+    fn number(&self, place: usize) -> u16 {
+        self.numbers.get(place).copied().unwrap_or_default()
+    }
+
+    #[inline]
+    fn block(&self, number: u16) -> Option<&Block> {
+        self.blocks.get(usize::from(number))
+    }
+
+    /// A block of nothing, for what is at `rip`.
+    #[cold]
+    #[inline(never)]
+    fn insert(&mut self, rip: u64) -> u16 {
+        if usize::from(self.used) >= self.blocks.len() {
+            self.used = 1;
+            self.numbers.fill(0);
+        }
+        let number = self.used;
+        self.used += 1;
+        if let Some(block) = self.blocks.get_mut(usize::from(number)) {
+            *block = Block {
+                rip,
+                ..Block::EMPTY
+            };
+        }
+        let mut place = place(rip);
+        while self.number(place) != 0 {
+            place = (place + 1) % PLACES;
+        }
+        if let Some(free) = self.numbers.get_mut(place) {
+            *free = number;
+        }
+        number
     }
 }
 
-#[cold]
 #[inline(never)]
-fn fill(
-    block: &mut Block,
-    rip: u64,
-    available: usize,
-    word: &impl Fn(usize) -> Option<u64>,
-) -> Option<()> {
-    let mut words = [0; WORDS];
-    for (index, into) in words.iter_mut().take(available).enumerate() {
-        *into = word(index)?;
+fn compare(block: &mut Block, rip: u64, now: u64, source: &mut impl Source) -> Option<()> {
+    if !block.is_in(source)? {
+        *block = Block::decode(rip, &source.fetch(rip)?);
     }
-    *block = Block::decode(rip, words, available);
+    block.compared = now;
     Some(())
 }
 
-/// Blocks of one function get different places.
+/// Where a block is looked for first: the highest bits of a product, which all bits of the address reach (Knuth, "The Art
+/// of Computer Programming", Vol. 3, 6.4: multiplicative hashing).
 const fn place(rip: u64) -> usize {
-    (rip ^ rip >> 10) as usize % PLACES
+    (rip.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - PLACES.trailing_zeros())) as usize
 }
 
 /// The lowest `length` bytes of a word, or all of it.
-const fn low_bytes(length: usize) -> u64 {
+pub(super) const fn low_bytes(length: usize) -> u64 {
     match length {
         0..8 => (1 << (length * 8)) - 1,
         _ => u64::MAX,

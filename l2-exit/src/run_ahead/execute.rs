@@ -1,11 +1,11 @@
-//! One instruction: everything that can stop it comes before the first change.
+//! One instruction, of any kind: everything that can stop it comes before the first change.
 
 use core::sync::atomic::{Ordering, fence};
 
 use super::operation::{Access, Instruction, Kind, Operand};
-use super::registers::Registers;
+use super::registers::{FS, GS, Registers};
 use super::translate::{Place, Translations, is_canonical};
-use super::{Stop, Window};
+use super::{Served, Stop, Window};
 use crate::memory::GuestPages;
 use crate::mmio::Address;
 use crate::register::sign_extend;
@@ -20,7 +20,9 @@ pub(super) enum Flow {
     Next,
     /// The next in memory; this one went to the device.
     Accessed,
-    /// What RIP says, whose bytes are to be looked at: this was a branch, or has written to the page of the code.
+    /// The same, and it took its time.
+    Late,
+    /// What RIP says, to be looked for: this was a branch, or has written to a page of code.
     Elsewhere,
 }
 
@@ -30,6 +32,15 @@ fn canonical(target: u64) -> Result<u64, Stop> {
     match is_canonical(target) {
         true => Ok(target),
         false => Err(Stop::Instruction),
+    }
+}
+
+/// What comes after an access to the device.
+const fn accessed(served: Served) -> Result<Flow, Stop> {
+    match served {
+        Served::No => Err(Stop::Window),
+        Served::Soon => Ok(Flow::Accessed),
+        Served::Late => Ok(Flow::Late),
     }
 }
 
@@ -48,10 +59,12 @@ pub(super) struct Burst<'a, V, M: GuestPages, W> {
     pub(super) memory: &'a M,
     pub(super) window: &'a mut W,
     pub(super) translations: Translations<M::Page>,
-    /// The page of the instructions that are executed.
-    pub(super) code: Option<M::Page>,
-    /// The bases of FS and GS, once they were read.
-    pub(super) bases: [Option<u64>; 2],
+    /// Of FS and GS: whether the base is at hand.
+    pub(super) bases: [bool; 2],
+    /// Counts what may have changed code: the burst's begin, and each store to a page that was executed from.
+    pub(super) now: u64,
+    /// The page that was executed from last, and its linear address.
+    pub(super) code: (u64, Option<M::Page>),
 }
 
 impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
@@ -59,7 +72,7 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
     ///
     /// In this order: the operand in memory is translated and read, the result is made, and written. What can stop it
     /// after the first access to memory is the store of a result alone, before which nothing has changed.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn execute(&mut self, instruction: &Instruction) -> Result<Flow, Stop> {
         let Instruction {
             kind,
@@ -79,8 +92,9 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
                 in_memory = match found {
                     Bytes::Memory { page, offset } => self.load(page, offset, size)?,
                     Bytes::Window(gpa) => {
-                        flow = Flow::Accessed;
-                        self.read_window(gpa, size)?
+                        let (value, after) = self.read_window(gpa, size)?;
+                        flow = after;
+                        value
                     }
                 };
             }
@@ -95,43 +109,50 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
             Operand::Register(register) => self.registers.get(register),
             _ => in_memory,
         };
-        let flags = self.registers.rflags;
-        let (result, new_flags) = match kind {
+        let mut new_flags = None;
+        let mut arithmetic = |(result, flags)| {
+            new_flags = Some(flags);
+            result
+        };
+        let flags = &mut self.registers.flags;
+        let result = match kind {
             Kind::Unknown => return Err(Stop::Instruction),
-            Kind::Nothing => (0, flags),
+            Kind::Nothing => 0,
             Kind::Fence => {
                 fence(Ordering::SeqCst);
-                (0, flags)
+                0
             }
-            Kind::Move { signed: false } => (right, flags),
-            Kind::Move { signed: true } => (sign_extend(right, size), flags),
-            Kind::Lea => (self.offset(&instruction.address), flags),
-            Kind::Binary(operation) => operation.execute(size, left, right, flags),
-            Kind::Unary(operation) => operation.execute(size, left, flags),
-            Kind::Shift(shift) => shift.execute(size, left, right, flags),
-            Kind::SwapBytes => (left.swap_bytes() >> (64 - u32::from(size) * 8), flags),
+            Kind::Move { signed: false } => right,
+            Kind::Move { signed: true } => sign_extend(right, size),
+            Kind::Lea => self.offset(&instruction.address),
+            Kind::Binary(operation) => {
+                arithmetic(operation.execute(size, left, right, flags.get()))
+            }
+            Kind::Unary(operation) => arithmetic(operation.execute(size, left, flags.get())),
+            Kind::Shift(shift) => arithmetic(shift.execute(size, left, right, flags.get())),
+            Kind::SwapBytes => left.swap_bytes() >> (64 - u32::from(size) * 8),
             Kind::Exchange => {
                 self.set(from, left);
-                (right, flags)
+                right
             }
             Kind::TestBit => {
                 let bit = right & (u64::from(size) * 8 - 1);
                 let carry = left >> bit & 1;
-                (0, flags & !rflags::CF | (carry * rflags::CF))
+                arithmetic((0, flags.get() & !rflags::CF | (carry * rflags::CF)))
             }
             Kind::SignInto => {
                 let negative = (sign_extend(right, size) as i64) < 0;
-                (if negative { u64::MAX } else { 0 }, flags)
+                if negative { u64::MAX } else { 0 }
             }
             // 32 bits clear the upper half even if the condition does not hold.
-            Kind::MoveIf(condition) => match condition.holds(flags) {
-                true => (right, flags),
-                false => (left, flags),
+            Kind::MoveIf(condition) => match flags.hold(condition) {
+                true => right,
+                false => left,
             },
-            Kind::Set(condition) => (u64::from(condition.holds(flags)), flags),
-            Kind::JumpIf(condition) => match condition.holds(flags) {
+            Kind::Set(condition) => u64::from(flags.hold(condition)),
+            Kind::JumpIf(condition) => match flags.hold(condition) {
                 true => return self.go(canonical(instruction.immediate)?),
-                false => (0, flags),
+                false => 0,
             },
             Kind::Jump | Kind::Call | Kind::Return | Kind::Push | Kind::Pop | Kind::Leave => {
                 return self.stack_or_branch(instruction, right);
@@ -148,16 +169,11 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
                 }
             }
         }
-        self.registers.rflags = new_flags;
+        if let Some(flags) = new_flags {
+            self.registers.flags.set(flags);
+        }
         self.registers.rip = instruction.next(self.registers.rip);
         Ok(flow)
-    }
-
-    /// The same behind a call, for where it is rare.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn execute_one(&mut self, instruction: &Instruction) -> Result<Flow, Stop> {
-        self.execute(instruction)
     }
 
     /// A branch, or what goes to the stack; `value` is what it reads besides.
@@ -215,23 +231,18 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
     }
 
     #[inline(never)]
-    fn read_window(&mut self, gpa: u64, size: u8) -> Result<u64, Stop> {
+    fn read_window(&mut self, gpa: u64, size: u8) -> Result<(u64, Flow), Stop> {
         let mut bytes = [0; 8];
         let into = bytes.get_mut(..usize::from(size)).ok_or(Stop::Memory)?;
-        if !self.window.read(gpa, into) {
-            return Err(Stop::Window);
-        }
-        Ok(u64::from_le_bytes(bytes))
+        let flow = accessed(self.window.read(gpa, into))?;
+        Ok((u64::from_le_bytes(bytes), flow))
     }
 
     #[inline(never)]
     fn write_window(&mut self, gpa: u64, size: u8, value: u64) -> Result<Flow, Stop> {
         let bytes = value.to_le_bytes();
         let from = bytes.get(..usize::from(size)).ok_or(Stop::Memory)?;
-        if !self.window.write(gpa, from) {
-            return Err(Stop::Window);
-        }
-        Ok(Flow::Accessed)
+        accessed(self.window.write(gpa, from))
     }
 
     #[inline]
@@ -276,12 +287,23 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
     /// The base of FS or GS.
     #[inline]
     fn base(&mut self, segment: SegmentRegister) -> u64 {
-        let [fs, gs] = &mut self.bases;
-        let held = match segment {
-            SegmentRegister::Fs => fs,
-            _ => gs,
-        };
-        *held.get_or_insert_with(|| self.vcpu.segment_base(segment))
+        let fs = segment == SegmentRegister::Fs;
+        self.read_bases([fs, !fs]);
+        self.registers.slot(if fs { FS } else { GS })
+    }
+
+    /// Has the bases of FS and GS that are `wanted` at hand.
+    #[inline]
+    pub(super) fn read_bases(&mut self, wanted: [bool; 2]) {
+        let each = [(SegmentRegister::Fs, FS), (SegmentRegister::Gs, GS)];
+        for ((wanted, known), (segment, slot)) in wanted.into_iter().zip(&mut self.bases).zip(each)
+        {
+            if wanted && !*known {
+                *known = true;
+                let base = self.vcpu.segment_base(segment);
+                self.registers.set_slot(slot, base);
+            }
+        }
     }
 
     /// The bytes at `linear`, all in one page that `access` is possible to.
@@ -312,44 +334,14 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
     }
 
     #[inline]
-    fn store(&self, page: M::Page, offset: u16, size: u8, value: u64) -> Result<Flow, Stop> {
+    fn store(&mut self, page: M::Page, offset: u16, size: u8, value: u64) -> Result<Flow, Stop> {
         self.memory
             .store(page, offset, size, value)
             .ok_or(Stop::Memory)?;
-        Ok(match self.code == Some(page) {
-            true => Flow::Elsewhere,
-            false => Flow::Next,
-        })
-    }
-}
-
-impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
-    /// The 16 bytes at `linear`, or as many as are in pages that instructions may be fetched from, and how many.
-    pub(super) fn fetch_across(&mut self, linear: u64) -> ([u8; 16], usize) {
-        let mut bytes = [0; 16];
-        let mut length = 0;
-        for (byte, at) in bytes.iter_mut().zip(0..) {
-            let at = linear.wrapping_add(at);
-            let Some(page) = self.code_page(at) else {
-                break;
-            };
-            let offset = (at & (PAGE_4K - 1)) as u16;
-            let Some(value) = self.memory.load(page, offset, 1) else {
-                break;
-            };
-            *byte = value as u8;
-            length += 1;
+        if !self.translations.is_code(page) {
+            return Ok(Flow::Next);
         }
-        (bytes, length)
-    }
-
-    /// The page of L2's memory that instructions at `linear` are fetched from.
-    #[inline]
-    pub(super) fn code_page(&mut self, linear: u64) -> Option<M::Page> {
-        let page = self.translations.page(self.memory, self.window, linear)?;
-        match page.place {
-            Place::Memory(memory) if page.executable => Some(memory),
-            _ => None,
-        }
+        self.now += 1;
+        Ok(Flow::Elsewhere)
     }
 }

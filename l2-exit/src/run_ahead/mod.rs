@@ -17,29 +17,35 @@
 //! **Translations** are held from one instruction to the next, and dropped with the burst. A TLB may have held them
 //! since the exit; what would drop them there (INVLPG, MOV to CR3, an interrupt) ends the burst.
 //!
-//! **Code** is decoded once and kept by RIP, a few instructions at a time. Their bytes are compared before the first of them
-//! is executed, and again behind one that writes to their page.
+//! **Code** is decoded once and kept by RIP, a few instructions at a time. Their bytes are compared before they are first
+//! executed in a burst, and again behind a store of the burst to any page that was executed from, by whatever address. What
+//! another processor writes there meanwhile is seen at the latest by the next burst: an instruction that serializes, which
+//! has to come between such a store and its execution (SDM Vol. 3A, "Handling Self- and Cross-Modifying Code"), ends this
+//! one, and so does an interrupt.
 
+mod block;
 mod blocks;
 mod decode;
 mod execute;
+mod fetch;
+mod flags;
 mod operation;
 mod registers;
 mod shift;
+mod step;
 mod translate;
 
 use crate::exit::Exit;
 use crate::memory::GuestPages;
 use crate::vcpu::Vcpu;
 use blocks::Blocks;
-use execute::{Burst, Flow};
+use execute::Burst;
 use registers::Registers;
 use translate::Translations;
-use x86_defs::paging::PAGE_4K;
 use x86_defs::rflags;
 
 /// Instructions without an access to the window, after which L2 goes on by itself: the next access may be far, and an exit
-/// costs less than these.
+/// costs less than these. This bound and the next may be passed by the rest of a block.
 const BETWEEN: u64 = 512;
 /// Instructions of one burst.
 const MOST: u64 = 1 << 15;
@@ -51,14 +57,26 @@ pub trait Window {
     /// Whether the page at `gpa` is the device's. Never true for one of [`GuestPages`].
     fn claims(&self, gpa: u64) -> bool;
 
-    /// Reads 1, 2, 4 or 8 bytes at `gpa`. False, and nothing has happened, if the device cannot be had now.
-    fn read(&mut self, gpa: u64, into: &mut [u8]) -> bool;
+    /// Reads 1, 2, 4 or 8 bytes at `gpa`.
+    fn read(&mut self, gpa: u64, into: &mut [u8]) -> Served;
 
-    /// Writes 1, 2, 4 or 8 bytes at `gpa`. False, and nothing has happened, if the device cannot be had now.
-    fn write(&mut self, gpa: u64, from: &[u8]) -> bool;
+    /// Writes 1, 2, 4 or 8 bytes at `gpa`.
+    fn write(&mut self, gpa: u64, from: &[u8]) -> Served;
 
-    /// Whether L2 has to run, or L1 has something else to do. Asked after each access, and every few instructions.
+    /// Whether L2 has to run, or L1 has something else to do. Asked every few instructions, and after an access that took
+    /// its time.
     fn is_due(&mut self) -> bool;
+}
+
+/// What became of an access to the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// Nothing has happened: the device cannot be had now.
+    No,
+    /// It is done.
+    Soon,
+    /// It is done, and took its time: [`Window::is_due`] is to be asked.
+    Late,
 }
 
 /// Why a burst ended.
@@ -106,6 +124,8 @@ impl Figures {
 /// Runs ahead for one virtual processor.
 pub struct RunAhead {
     blocks: Blocks,
+    /// [`Burst::now`] at the end of the last burst.
+    now: u64,
     figures: Figures,
 }
 
@@ -130,6 +150,7 @@ impl RunAhead {
     pub fn new() -> Self {
         Self {
             blocks: Blocks::new(),
+            now: 0,
             figures: Figures::default(),
         }
     }
@@ -154,56 +175,24 @@ impl RunAhead {
             memory,
             window,
             translations: Translations::new(vcpu.cr3()),
-            code: None,
-            bases: [None; 2],
+            bases: [false; 2],
+            now: self.now + 1,
+            code: (1, None),
         };
         let mut bounds = Bounds::new();
         let stop = loop {
-            if let Err(stop) = block(&mut self.blocks, &mut burst, &mut bounds) {
+            if let Err(stop) = block::run(&mut self.blocks, &mut burst, &mut bounds) {
                 break stop;
             }
         };
-        let registers = burst.registers;
+        self.now = burst.now;
+        let mut registers = burst.registers;
         registers.put(vcpu);
         self.figures.bursts += 1;
         self.figures.instructions += bounds.done;
         self.figures.accesses += bounds.accesses;
         stop
     }
-}
-
-/// Executes the instructions at RIP, as many as are kept together.
-#[inline]
-fn block<V: Vcpu, M: GuestPages, W: Window>(
-    blocks: &mut Blocks,
-    burst: &mut Burst<'_, V, M, W>,
-    bounds: &mut Bounds,
-) -> Result<(), Stop> {
-    let rip = burst.registers.rip;
-    let page = burst.code_page(rip).ok_or(Stop::Code)?;
-    burst.code = Some(page);
-    let offset = rip & (PAGE_4K - 1);
-    let rest = PAGE_4K - offset;
-    if rest < 16 {
-        let (bytes, length) = burst.fetch_across(rip);
-        let bytes = bytes.get(..length.min(15)).unwrap_or_default();
-        let instruction = decode::decode(rip, bytes).ok_or(Stop::Instruction)?;
-        let flow = burst.execute_one(&instruction)?;
-        return bounds.count(flow, burst.window);
-    }
-    let memory = burst.memory;
-    let word = |index: usize| memory.load(page, offset as u16 + index as u16 * 8, 8);
-    let instructions = blocks
-        .find(rip, (rest / 8) as usize, word)
-        .ok_or(Stop::Code)?;
-    for instruction in instructions {
-        let flow = burst.execute(instruction)?;
-        bounds.count(flow, burst.window)?;
-        if flow == Flow::Elsewhere {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// How long a burst lasts.
@@ -228,30 +217,31 @@ impl Bounds {
         }
     }
 
-    /// Counts an instruction. The reason to stop behind it, if there is one.
+    /// Counts instructions without an access. The reason to stop behind them, if there is one.
     #[inline]
-    fn count<W: Window>(&mut self, flow: Flow, window: &mut W) -> Result<(), Stop> {
-        self.done += 1;
-        if flow == Flow::Accessed {
-            self.accesses += 1;
-            self.last_access = self.done;
-            self.look(window, true)
-        } else if self.done >= self.next {
-            self.look(window, false)
-        } else {
-            Ok(())
+    fn count<W: Window>(&mut self, instructions: u64, window: &mut W) -> Result<(), Stop> {
+        self.done += instructions;
+        if self.done < self.next {
+            return Ok(());
         }
+        self.look(window)
+    }
+
+    /// Counts an access, of the instruction behind so many that are not counted yet.
+    fn access(&mut self, before: u64) {
+        self.accesses += 1;
+        self.last_access = self.done + before + 1;
     }
 
     #[inline(never)]
-    fn look<W: Window>(&mut self, window: &mut W, accessed: bool) -> Result<(), Stop> {
+    fn look<W: Window>(&mut self, window: &mut W) -> Result<(), Stop> {
         let end = (self.last_access + BETWEEN).min(MOST);
-        self.next = (self.done + 1).next_multiple_of(CHECK).min(end);
-        if (accessed || self.done.is_multiple_of(CHECK) && self.done < end) && window.is_due() {
-            return Err(Stop::Due);
+        self.next = (self.done + CHECK).min(end);
+        if self.done >= end {
+            return Err(Stop::Bound);
         }
-        match self.done >= end {
-            true => Err(Stop::Bound),
+        match window.is_due() {
+            true => Err(Stop::Due),
             false => Ok(()),
         }
     }

@@ -166,6 +166,9 @@ impl Kind {
 pub(super) struct Condition(pub(super) u8);
 
 impl Condition {
+    /// CF is set.
+    pub(super) const CARRY: Self = Self(2);
+
     /// Whether `rflags` fulfils it (SDM Vol. 1, appendix "EFLAGS Condition Codes").
     #[inline]
     pub(super) const fn holds(self, rflags: u64) -> bool {

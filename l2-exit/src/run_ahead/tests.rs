@@ -20,7 +20,7 @@ const MMIO: u64 = 0xFFFF_C900_0000_0000;
 /// The device with what ends a burst.
 struct TestWindow {
     device: TestDevice,
-    taken: bool,
+    served: Served,
     /// It is due after so many questions.
     due_after: u64,
 }
@@ -30,18 +30,18 @@ impl Window for TestWindow {
         self.device.claims(gpa)
     }
 
-    fn read(&mut self, gpa: u64, into: &mut [u8]) -> bool {
-        if !self.taken {
+    fn read(&mut self, gpa: u64, into: &mut [u8]) -> Served {
+        if self.served != Served::No {
             self.device.read(gpa, into);
         }
-        !self.taken
+        self.served
     }
 
-    fn write(&mut self, gpa: u64, from: &[u8]) -> bool {
-        if !self.taken {
+    fn write(&mut self, gpa: u64, from: &[u8]) -> Served {
+        if self.served != Served::No {
             self.device.write(gpa, from);
         }
-        !self.taken
+        self.served
     }
 
     fn is_due(&mut self) -> bool {
@@ -88,7 +88,7 @@ impl Machine {
             memory,
             window: TestWindow {
                 device: TestDevice::new(),
-                taken: false,
+                served: Served::Soon,
                 due_after: u64::MAX,
             },
             ahead: RunAhead::new(),
@@ -259,17 +259,17 @@ fn what_is_not_plain_changes_nothing() {
         (
             Stop::Window,
             |a| a.mov(al, byte_ptr(rbx)),
-            |m| m.window.taken = true,
+            |m| m.window.served = Served::No,
         ),
         (
             Stop::Window,
             |a| a.mov(byte_ptr(rbx), al),
-            |m| m.window.taken = true,
+            |m| m.window.served = Served::No,
         ),
         (
             Stop::Window,
             |a| a.cmp(byte_ptr(rbx), al),
-            |m| m.window.taken = true,
+            |m| m.window.served = Served::No,
         ),
         // Pages that the processor has to look at.
         (
@@ -484,7 +484,11 @@ fn a_burst_has_bounds() {
     assert_eq!(machine.ahead.figures().instructions, MOST);
     machine.window.due_after = 3;
     assert_eq!(machine.run(), Stop::Due);
-    assert_eq!(machine.ahead.figures().instructions, MOST + 5);
+    assert_eq!(machine.ahead.figures().instructions, MOST + 3 * CHECK);
+    machine.window.served = Served::Late;
+    machine.window.due_after = 3;
+    assert_eq!(machine.run(), Stop::Due);
+    assert_eq!(machine.ahead.figures().instructions, MOST + 3 * CHECK + 5);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use l2_exit::run_ahead::{RunAhead, Stop, Window};
+use l2_exit::run_ahead::{RunAhead, Served, Stop, Window};
 use l2_exit::{
     Gpr, GuestMemory, GuestPages, MemoryError, Segment, SegmentRegister, Vcpu, load_copied,
     store_copied,
@@ -64,12 +64,12 @@ impl Window for Nowhere {
         false
     }
 
-    fn read(&mut self, _: u64, _: &mut [u8]) -> bool {
-        false
+    fn read(&mut self, _: u64, _: &mut [u8]) -> Served {
+        Served::No
     }
 
-    fn write(&mut self, _: u64, _: &[u8]) -> bool {
-        false
+    fn write(&mut self, _: u64, _: &[u8]) -> Served {
+        Served::No
     }
 
     fn is_due(&mut self) -> bool {

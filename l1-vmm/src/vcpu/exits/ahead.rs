@@ -1,6 +1,6 @@
 //! What L2 does after an access to the TPM, executed here up to the next one, and on: [`l2_exit::run_ahead`].
 
-use l2_exit::run_ahead::{self, Window};
+use l2_exit::run_ahead::{self, Served, Window};
 use l2_exit::{Exit, Vcpu};
 use tdx_defs::vmcs::VmcsField;
 use vcpu_signals::Mailbox;
@@ -8,11 +8,11 @@ use x86_defs::rflags;
 
 use super::L2;
 use super::idle;
-use crate::machine::Machine;
 use crate::machine::devices::Device;
 use crate::machine::map::{self, Id, Row};
 use crate::machine::notices::SERVES;
 use crate::machine::peers::Router;
+use crate::machine::{Machine, TpmHeld};
 use crate::run::end::Failure;
 use crate::run::environment::{Environment, Interrupts, Processor};
 
@@ -29,6 +29,34 @@ struct Tpm<'a, 't, E: Environment> {
     interrupts: Interrupts,
     /// L2 takes interrupts.
     enabled: bool,
+    /// The TPM, from an access to the next question.
+    held: Option<TpmHeld<'a, E>>,
+    /// When it was last asked what is due.
+    asked: u64,
+    /// An access has taken its time if the question is so long ago.
+    patience: u64,
+}
+
+impl<E: Environment> Tpm<'_, '_, E> {
+    #[inline]
+    fn access(&mut self, gpa: u64, access: impl FnOnce(&mut E::Tpm, u32)) -> Served {
+        let Some(row) = row(gpa) else {
+            return Served::No;
+        };
+        if self.held.is_none() {
+            self.held = self.machine.try_tpm();
+        }
+        let Some(tpm) = &mut self.held else {
+            return Served::No;
+        };
+        self.machine.count_tpm_access();
+        access(tpm, row.offset(gpa));
+        self.machine.update_tpm_line(tpm, &mut self.router);
+        match self.processor.tsc().wrapping_sub(self.asked) > self.patience {
+            true => Served::Late,
+            false => Served::Soon,
+        }
+    }
 }
 
 /// The TPM's window at `gpa`. Where the shared bit is set, it is another address.
@@ -41,27 +69,17 @@ impl<E: Environment> Window for Tpm<'_, '_, E> {
         row(gpa).is_some()
     }
 
-    fn read(&mut self, gpa: u64, into: &mut [u8]) -> bool {
-        let (Some(row), Some(mut tpm)) = (row(gpa), self.machine.try_tpm()) else {
-            return false;
-        };
-        self.machine.count_tpm_access();
-        tpm.read(row.offset(gpa), into);
-        self.machine.update_tpm_line(&tpm, &mut self.router);
-        true
+    fn read(&mut self, gpa: u64, into: &mut [u8]) -> Served {
+        self.access(gpa, |tpm, offset| tpm.read(offset, into))
     }
 
-    fn write(&mut self, gpa: u64, from: &[u8]) -> bool {
-        let (Some(row), Some(mut tpm)) = (row(gpa), self.machine.try_tpm()) else {
-            return false;
-        };
-        self.machine.count_tpm_access();
-        tpm.write(row.offset(gpa), from);
-        self.machine.update_tpm_line(&tpm, &mut self.router);
-        true
+    fn write(&mut self, gpa: u64, from: &[u8]) -> Served {
+        self.access(gpa, |tpm, offset| tpm.write(offset, from))
     }
 
     fn is_due(&mut self) -> bool {
+        self.held = None;
+        self.asked = self.processor.tsc();
         let machine = self.machine;
         let mailbox = machine.peers.mailbox(self.index);
         if mailbox.is_some_and(Mailbox::is_pending) || !self.router.kicks.are_heard() {
@@ -71,7 +89,7 @@ impl<E: Environment> Window for Tpm<'_, '_, E> {
             return true;
         }
         let expiry = idle::expiry(self.router.own, self.index, &machine.notices);
-        if expiry.is_some_and(|expiry| expiry <= self.processor.tsc()) {
+        if expiry.is_some_and(|expiry| expiry <= self.asked) {
             return true;
         }
         let interrupt = self.router.own.interrupt_pending()
@@ -115,11 +133,15 @@ impl<E: Environment> L2<'_, E> {
             },
             interrupts: Interrupts::default(),
             enabled: vcpu.vmcs.rflags() & rflags::IF != 0,
+            held: None,
+            asked: 0,
+            patience: self.machine.millisecond() / 8,
         };
         if !tpm.is_due() && vcpu.vmcs.read(VmcsField::GUEST_DR7)? & BREAKPOINTS == 0 {
             ahead.run(&mut vcpu.vmcs, &self.machine.memory, &mut tpm);
         }
         let interrupts = tpm.interrupts;
+        drop(tpm);
         self.vcpu.look_at_devices |= interrupts.devices;
         if interrupts.console {
             self.receive();

@@ -1,0 +1,279 @@
+//! A block of code: the most frequent instructions in the form of [`Step`], the others one by one.
+
+use super::blocks::{Block, Blocks};
+use super::execute::{Burst, Flow};
+use super::step::{Code, Step};
+use super::translate::is_canonical;
+use super::{Bounds, Stop, Window};
+use crate::memory::GuestPages;
+use crate::vcpu::{Gpr, Vcpu};
+use x86_defs::paging::PAGE_4K;
+
+/// What came of a step.
+enum Went {
+    /// It is done.
+    On,
+    /// It is done, and the next is where RIP says.
+    Away,
+    /// Nothing has happened: it is not plain.
+    Not,
+}
+
+/// Executes the instructions at RIP, as many as are kept together.
+#[inline]
+pub(super) fn run<V: Vcpu, M: GuestPages, W: Window>(
+    blocks: &mut Blocks,
+    burst: &mut Burst<'_, V, M, W>,
+    bounds: &mut Bounds,
+) -> Result<(), Stop> {
+    let (rip, now) = (burst.registers.rip, burst.now);
+    let block = blocks.find(rip, now, burst)?;
+    if block.bases() != [false; 2] {
+        burst.read_bases(block.bases());
+    }
+    for step in block.steps() {
+        match burst.step(rip, step) {
+            Went::On => (),
+            Went::Away => return bounds.count(u64::from(step.number) + 1, burst.window),
+            Went::Not if step.code == Code::End => break,
+            Went::Not => {
+                let before = u64::from(step.number);
+                let flow = one(burst, block, step.number).inspect_err(|_| bounds.done += before)?;
+                if matches!(flow, Flow::Accessed | Flow::Late) {
+                    bounds.access(before);
+                }
+                match flow {
+                    Flow::Next | Flow::Accessed => (),
+                    Flow::Elsewhere => return bounds.count(before + 1, burst.window),
+                    Flow::Late => {
+                        bounds.next = 0;
+                        return bounds.count(before + 1, burst.window);
+                    }
+                }
+            }
+        }
+    }
+    burst.registers.rip = block.end();
+    bounds.count(block.count(), burst.window)
+}
+
+/// An instruction of a block that is not plain.
+#[inline(never)]
+fn one<V: Vcpu, M: GuestPages, W: Window>(
+    burst: &mut Burst<'_, V, M, W>,
+    block: &Block,
+    index: u8,
+) -> Result<Flow, Stop> {
+    let (rip, instruction) = block.instruction(index).ok_or(Stop::Code)?;
+    burst.registers.rip = rip;
+    burst.execute(instruction)
+}
+
+impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
+    /// Executes a step of the block at `start`, RIP left alone but for a branch, or changes nothing.
+    #[inline(always)]
+    fn step(&mut self, start: u64, step: &Step) -> Went {
+        self.plain(start, step).unwrap_or(Went::Not)
+    }
+
+    #[inline(always)]
+    fn plain(&mut self, start: u64, step: &Step) -> Option<Went> {
+        let shift = step.shift;
+        match step.code {
+            Code::Other | Code::End => return None,
+            Code::Nothing => (),
+            Code::Move => {
+                let value = self.right(step) & u64::MAX >> shift;
+                self.registers.set_slot(step.to, value);
+            }
+            Code::MoveSigned => {
+                let value = (self.right(step) << shift) as i64 >> shift;
+                self.registers.set_slot(step.to, value as u64);
+            }
+            Code::MoveIf => {
+                let value = match self.registers.flags.hold(step.condition) {
+                    true => self.right(step),
+                    false => self.registers.slot(step.to),
+                };
+                self.registers.set_slot(step.to, value & u64::MAX >> shift);
+            }
+            Code::Lea => {
+                let value = self.linear(step) & u64::MAX >> shift;
+                self.registers.set_slot(step.to, value);
+            }
+            Code::Load1 => self.load_into(step, 1)?,
+            Code::Load2 => self.load_into(step, 2)?,
+            Code::Load4 => self.load_into(step, 4)?,
+            Code::Load8 => self.load_into(step, 8)?,
+            Code::Store1 => self.store_right(step, 1)?,
+            Code::Store2 => self.store_right(step, 2)?,
+            Code::Store4 => self.store_right(step, 4)?,
+            Code::Store8 => self.store_right(step, 8)?,
+            Code::Add => {
+                let (left, right) = self.both(step);
+                self.registers.flags.sum(shift, left, right);
+                let result = left.wrapping_add(right) >> shift;
+                self.registers.set_slot(step.to, result);
+            }
+            Code::Sub => {
+                let (left, right) = self.both(step);
+                self.registers.flags.difference(shift, left, right);
+                let result = left.wrapping_sub(right) >> shift;
+                self.registers.set_slot(step.to, result);
+            }
+            Code::And => self.logic(step, |left, right| left & right),
+            Code::Or => self.logic(step, |left, right| left | right),
+            Code::Xor => self.logic(step, |left, right| left ^ right),
+            Code::AddLoad8 => {
+                let left = self.registers.slot(step.to);
+                let right = self.load_plain(self.linear(step), 8)?;
+                self.registers.flags.sum(0, left, right);
+                self.registers.set_slot(step.to, left.wrapping_add(right));
+            }
+            Code::SubLoad8 => {
+                let left = self.registers.slot(step.to);
+                let right = self.load_plain(self.linear(step), 8)?;
+                self.registers.flags.difference(0, left, right);
+                self.registers.set_slot(step.to, left.wrapping_sub(right));
+            }
+            Code::Increment => self.increment(step, true),
+            Code::Decrement => self.increment(step, false),
+            Code::Compare => {
+                let (left, right) = self.both(step);
+                self.registers.flags.difference(shift, left, right);
+            }
+            Code::Test => {
+                let (left, right) = self.both(step);
+                self.registers.flags.difference(shift, left & right, 0);
+            }
+            Code::Compare1 => self.compare(step, 1)?,
+            Code::Compare4 => self.compare(step, 4)?,
+            Code::Compare8 => self.compare(step, 8)?,
+            Code::Test1 => self.test(step, 1)?,
+            Code::Test4 => self.test(step, 4)?,
+            Code::Test8 => self.test(step, 8)?,
+            Code::JumpIf => {
+                if self.registers.flags.hold(step.condition) {
+                    return self.away(step.immediate);
+                }
+            }
+            Code::Jump => return self.away(step.immediate),
+            Code::Call => {
+                self.push_plain(start.wrapping_add(u64::from(step.end)))?;
+                return self.away(step.immediate);
+            }
+            Code::Return => {
+                let stack = self.registers.gpr(Gpr::Rsp);
+                let target = self.load_plain(stack, 8)?;
+                if !is_canonical(target) {
+                    return None;
+                }
+                self.registers.set_gpr(Gpr::Rsp, stack.wrapping_add(8));
+                return self.away(target);
+            }
+            Code::Push => self.push_plain(self.right(step))?,
+            Code::Pop => {
+                let stack = self.registers.gpr(Gpr::Rsp);
+                let value = self.load_plain(stack, 8)?;
+                self.registers.set_gpr(Gpr::Rsp, stack.wrapping_add(8));
+                self.registers.set_slot(step.to, value);
+            }
+        }
+        Some(Went::On)
+    }
+
+    #[inline(always)]
+    fn away(&mut self, target: u64) -> Option<Went> {
+        self.registers.rip = target;
+        Some(Went::Away)
+    }
+
+    /// The right operand: one of the two is 0.
+    #[inline(always)]
+    fn right(&self, step: &Step) -> u64 {
+        self.registers.slot(step.from).wrapping_add(step.immediate)
+    }
+
+    /// Both operands, their highest bit in bit 63.
+    #[inline(always)]
+    fn both(&self, step: &Step) -> (u64, u64) {
+        let left = self.registers.slot(step.to);
+        (left << step.shift, self.right(step) << step.shift)
+    }
+
+    #[inline(always)]
+    fn logic(&mut self, step: &Step, of: impl Fn(u64, u64) -> u64) {
+        let (left, right) = self.both(step);
+        let result = of(left, right);
+        self.registers.flags.difference(step.shift, result, 0);
+        self.registers.set_slot(step.to, result >> step.shift);
+    }
+
+    #[inline(always)]
+    fn increment(&mut self, step: &Step, up: bool) {
+        let left = self.registers.slot(step.to) << step.shift;
+        let result = self.registers.flags.step(step.shift, left, up);
+        self.registers.set_slot(step.to, result >> step.shift);
+    }
+
+    /// The linear address of the operand in memory.
+    #[inline(always)]
+    fn linear(&self, step: &Step) -> u64 {
+        let index = self.registers.slot(step.index) << (step.scale & 3);
+        step.displacement
+            .wrapping_add(self.registers.slot(step.base))
+            .wrapping_add(index)
+            .wrapping_add(self.registers.slot(step.segment))
+    }
+
+    #[inline(always)]
+    fn load_plain(&self, linear: u64, width: u8) -> Option<u64> {
+        let page = self.translations.for_load(linear, width)?;
+        self.memory
+            .load(page, (linear & (PAGE_4K - 1)) as u16, width)
+    }
+
+    #[inline(always)]
+    fn store_plain(&self, linear: u64, width: u8, value: u64) -> Option<()> {
+        let page = self.translations.for_store(linear, width)?;
+        let offset = (linear & (PAGE_4K - 1)) as u16;
+        self.memory.store(page, offset, width, value)
+    }
+
+    #[inline(always)]
+    fn load_into(&mut self, step: &Step, width: u8) -> Option<()> {
+        let value = self.load_plain(self.linear(step), width)?;
+        self.registers.set_slot(step.to, value);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn store_right(&self, step: &Step, width: u8) -> Option<()> {
+        self.store_plain(self.linear(step), width, self.right(step))
+    }
+
+    #[inline(always)]
+    fn compare(&mut self, step: &Step, width: u8) -> Option<()> {
+        let left = self.load_plain(self.linear(step), width)?;
+        let right = self.right(step) << step.shift;
+        let flags = &mut self.registers.flags;
+        flags.difference(step.shift, left << step.shift, right);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn test(&mut self, step: &Step, width: u8) -> Option<()> {
+        let left = self.load_plain(self.linear(step), width)?;
+        let result = (left & self.right(step)) << step.shift;
+        self.registers.flags.difference(step.shift, result, 0);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn push_plain(&mut self, value: u64) -> Option<()> {
+        let stack = self.registers.gpr(Gpr::Rsp).wrapping_sub(8);
+        self.store_plain(stack, 8, value)?;
+        self.registers.set_gpr(Gpr::Rsp, stack);
+        Some(())
+    }
+}
