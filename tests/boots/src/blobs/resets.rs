@@ -101,6 +101,16 @@ fn many(_: &L1Image) -> Result<Blob> {
     p.check("PCR 16", 0)?;
     p.tpm_command(&pcr_extend())?;
     p.check("PCR_Extend", 0)?;
+    count_resets_or_power_off(&mut p)?;
+    in_the_midst_of_a_command(&mut p)?;
+    reset_by(&mut p)?;
+    p.say("@still running")?;
+    p.halt()?;
+    p.assemble()
+}
+
+/// ECX becomes the TPM's count of resets, unless that is [`LAST`]. The program has the TPM.
+pub(super) fn count_resets_or_power_off(p: &mut Program) -> Assembled {
     p.tpm_command(&READ_CLOCK)?;
     p.check("ReadClock", 0)?;
     p.a.mov(eax, dword_ptr(place::RESPONSE + RESET_COUNT + 4))?;
@@ -112,11 +122,7 @@ fn many(_: &L1Image) -> Result<Blob> {
     p.a.jb(go_on)?;
     p.power_off()?;
     p.a.set_label(&mut go_on)?;
-    in_the_midst_of_a_command(&mut p)?;
-    reset_by(&mut p)?;
-    p.say("@still running")?;
-    p.halt()?;
-    p.assemble()
+    Ok(())
 }
 
 /// RCX decides, and is kept: a command is half sent, executed, or its response half read.

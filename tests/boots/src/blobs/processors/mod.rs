@@ -11,6 +11,7 @@ mod halt;
 mod init;
 mod ipi;
 mod memory;
+mod resets;
 mod shared;
 mod smp;
 mod start;
@@ -134,6 +135,15 @@ pub(super) fn races() -> Vec<Guest> {
         with(
             THREE,
             Guest::new("processors: TDVMCALLs", |_| shared::vmcalls(X2Apic)),
+        ),
+        with(
+            THREE,
+            Guest {
+                restarts: true,
+                ..Guest::new("processors: resets of the machine", |_| {
+                    resets::resets(X2Apic)
+                })
+            },
         ),
     ]
 }
