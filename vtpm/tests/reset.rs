@@ -4,7 +4,7 @@ mod support;
 
 use attestation::digest::Algorithm;
 use attestation::journal::{PcrMirror, Record, StartupType};
-use attestation::tpm::rh;
+use attestation::tpm::{commands, rh};
 use support::{Session, Setup, command};
 use tcg_defs::ptp::fifo as register;
 use vtpm::attested::IdentityTime;
@@ -103,6 +103,36 @@ fn a_reset_of_a_mirrored_tpm_tells_what_was_measured_again() {
     assert_eq!(records.len(), 2 + 6 + 8);
     let is_extend = |record: &Record| matches!(record, Record::PcrExtend { .. });
     assert!(records[2..].iter().all(is_extend));
+}
+
+/// resetCount and restartCount.
+fn counts(session: &mut Session) -> (u32, u32) {
+    // Header, TPMS_TIME_INFO: time and clock, then the counts.
+    const COUNTS: usize = 10 + 8 + 8;
+    let response = session.execute(&commands::read_clock());
+    let count = |at: usize| u32::from_be_bytes(response[at..at + 4].try_into().unwrap());
+    (count(COUNTS), count(COUNTS + 4))
+}
+
+/// TPM 2.0 Library, part 1, "Startup State Transitions": TPM Reset, and TPM Restart after TPM2_Shutdown(STATE).
+#[test]
+fn a_reset_counts_as_the_library_says() {
+    let mut session = waiting().start();
+    let measured = session.banks();
+    let (mut resets, mut restarts) = counts(&mut session);
+    for before in [None, Some(StartupType::Clear), Some(StartupType::State)] {
+        extend(&mut session);
+        if let Some(kind) = before {
+            session.ok(&commands::shutdown(kind));
+        }
+        session.tpm.reset().unwrap();
+        (resets, restarts) = match before {
+            Some(StartupType::State) => (resets, restarts + 1),
+            _ => (resets + 1, 0),
+        };
+        assert_eq!(counts(&mut session), (resets, restarts), "{before:?}");
+        assert_eq!(session.banks(), measured, "{before:?}");
+    }
 }
 
 /// _TPM_Init before anything that can fail: nothing volatile outlives the reset.

@@ -98,6 +98,17 @@ fn what_was_under_way_is_void() {
 }
 
 #[test]
+fn a_processor_that_does_not_stop_keeps_the_machine_from_restarting() {
+    let mut three = Processors::started(3);
+    assert_eq!(three.conclude(0, End::Reset), Some(End::Reset));
+    for index in [1, 2] {
+        assert!(!three.l2[0].is_alone());
+        assert_eq!(three.conclude(index, End::Stopped), None);
+    }
+    assert!(three.l2[0].is_alone());
+}
+
+#[test]
 fn what_was_counted_is_kept_and_counted_once() {
     let mut two = Processors::started(2);
     for index in [0, 1, 1] {
