@@ -10,6 +10,7 @@
 //! A program prints one line for each check, `@check NAME ok` or `@check NAME fail VALUE`. What
 //! ends a run is compared with what L1 and the host say of it.
 
+mod crb;
 mod debugging;
 mod ends;
 mod guest;
@@ -42,6 +43,7 @@ fn guests() -> impl Iterator<Item = Guest> {
     tpm_window::guests()
         .into_iter()
         .chain(tpm_commands::guests())
+        .chain(crb::guests())
         .chain(tdcalls::guests())
         .chain(services::guests())
         .chain(state::guests())

@@ -5,6 +5,7 @@
 //!   `schedule=SEED:MOST` is another interleaving with each seed, and in the name of each check.
 
 mod apic;
+mod crb;
 mod deadline;
 mod ends;
 mod halt;
@@ -22,6 +23,7 @@ use apic::Mode::{X2Apic, XApic};
 const TWO: &[&str] = &["vcpus=2"];
 const THREE: &[&str] = &["vcpus=3"];
 const FOUR: &[&str] = &["vcpus=4"];
+const THREE_CRB: &[&str] = &["vcpus=3", super::crb::CHOSEN];
 
 /// All of them, by the simulator's usual schedule.
 pub(super) fn guests() -> Vec<Guest> {
@@ -144,6 +146,12 @@ pub(super) fn races() -> Vec<Guest> {
                     resets::resets(X2Apic)
                 })
             },
+        ),
+        with(
+            THREE_CRB,
+            Guest::new("processors: a command response buffer", |_| {
+                crb::both_start(X2Apic)
+            }),
         ),
     ]
 }

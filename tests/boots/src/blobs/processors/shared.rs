@@ -23,7 +23,10 @@ const LOCALITY: u64 = 0x1000;
 const ACTIVE: u32 = 1 << 5;
 
 /// Two do this at once, each as often as the other.
-fn both(smp: &mut Smp, write: impl Fn(&mut CodeAssembler, i32) -> Assembled) -> Assembled {
+pub(super) fn both(
+    smp: &mut Smp,
+    write: impl Fn(&mut CodeAssembler, i32) -> Assembled,
+) -> Assembled {
     for cpu in [1, 2] {
         let job = smp.job(|a, _| {
             let mut round = a.create_label();
@@ -48,7 +51,7 @@ fn both(smp: &mut Smp, write: impl Fn(&mut CodeAssembler, i32) -> Assembled) -> 
     Ok(())
 }
 
-fn take_lock(a: &mut CodeAssembler) -> Assembled {
+pub(super) fn take_lock(a: &mut CodeAssembler) -> Assembled {
     let (mut again, mut mine) = (a.create_label(), a.create_label());
     a.set_label(&mut again)?;
     a.lock().bts(dword_ptr(LOCK), 0)?;
@@ -60,7 +63,7 @@ fn take_lock(a: &mut CodeAssembler) -> Assembled {
     Ok(())
 }
 
-fn give_lock(a: &mut CodeAssembler) -> Assembled {
+pub(super) fn give_lock(a: &mut CodeAssembler) -> Assembled {
     a.mov(dword_ptr(LOCK), 0)?;
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! way the TPM answers.
 
 mod cases;
+mod crb;
 
 use super::guest::Guest;
 use super::l1_image::L1Image;
@@ -51,10 +52,17 @@ const BROKEN: u64 = 0xEE00_004F;
 const IDLE: u64 = 0xEE00_000F;
 
 pub(super) fn guests() -> Vec<Guest> {
-    vec![Guest {
-        options: &["disk=ram:65536", "fwcfg=opt/org.tdp-vtpm/devices:disks"],
-        ..Guest::new("a virtio driver that keeps to no rule", write)
-    }]
+    const DISK: [&str; 2] = ["disk=ram:65536", "fwcfg=opt/org.tdp-vtpm/devices:disks"];
+    vec![
+        Guest {
+            options: &DISK,
+            ..Guest::new("a virtio driver that keeps to no rule", write)
+        },
+        Guest {
+            options: &[DISK[0], DISK[1], super::crb::CHOSEN],
+            ..Guest::new("CRB pages, written by a disk", crb::write)
+        },
+    ]
 }
 
 /// The program's own routines.
