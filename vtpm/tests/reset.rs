@@ -110,7 +110,10 @@ fn counts(session: &mut Session) -> (u32, u32) {
     // Header, TPMS_TIME_INFO: time and clock, then the counts.
     const COUNTS: usize = 10 + 8 + 8;
     let response = session.execute(&commands::read_clock());
-    let count = |at: usize| u32::from_be_bytes(response[at..at + 4].try_into().unwrap());
+    let count = |at: usize| {
+        let bytes = response.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.map_or(u32::MAX, |bytes| u32::from_be_bytes(*bytes))
+    };
     (count(COUNTS), count(COUNTS + 4))
 }
 
