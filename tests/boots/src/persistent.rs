@@ -13,6 +13,7 @@ mod lazy;
 mod lying_broker;
 mod memory;
 mod power_cut;
+mod resets;
 mod scripted;
 mod secrets;
 mod small;
@@ -412,6 +413,7 @@ pub fn suite<'a>(setup: &'a Setup, programs: &'a Path, filter: &str) -> Suite<'a
         ("forgetful-disk", forgetful_disk::suite(setup, programs)),
         ("lying-broker", lying_broker::suite(setup)),
         ("debug-td", debug_td::suite(setup, programs)),
+        ("resets", resets::suite(setup, programs)),
         ("disk-order", disk_order::suite(setup)),
         ("secrets", secrets::suite(setup)),
     ];

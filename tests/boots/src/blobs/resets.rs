@@ -16,7 +16,7 @@ use x86_defs::msr;
 use x86_defs::pc;
 
 /// The TPM's count of resets at which the program powers off.
-const LAST: u32 = 20;
+pub(super) const LAST: u32 = 20;
 /// Memory that is neither the program's nor L1's, from 32 MiB on.
 const MEMORY: u64 = 32 << 20;
 const MEMORY_LENGTH: u32 = 16 << 20;
@@ -75,13 +75,19 @@ pub(super) fn guests() -> Vec<Guest> {
     ]
 }
 
-fn reset_at_once() -> Result<Blob> {
-    let mut p = Program::new()?;
+/// By the reset control register.
+pub(super) fn reset(p: &mut Program) -> Assembled {
     p.a.mov(dx, u32::from(pc::RESET_CONTROL))?;
     for value in [2, 6] {
         p.a.mov(al, value)?;
         p.a.out(dx, al)?;
     }
+    Ok(())
+}
+
+fn reset_at_once() -> Result<Blob> {
+    let mut p = Program::new()?;
+    reset(&mut p)?;
     p.say("@still running")?;
     p.halt()?;
     p.assemble()
@@ -101,7 +107,7 @@ fn many(_: &L1Image) -> Result<Blob> {
     p.check("PCR 16", 0)?;
     p.tpm_command(&pcr_extend())?;
     p.check("PCR_Extend", 0)?;
-    count_resets_or_power_off(&mut p)?;
+    count_resets_or_power_off(&mut p, LAST)?;
     in_the_midst_of_a_command(&mut p)?;
     reset_by(&mut p)?;
     p.say("@still running")?;
@@ -109,8 +115,8 @@ fn many(_: &L1Image) -> Result<Blob> {
     p.assemble()
 }
 
-/// ECX becomes the TPM's count of resets, unless that is [`LAST`]. The program has the TPM.
-pub(super) fn count_resets_or_power_off(p: &mut Program) -> Assembled {
+/// ECX becomes the TPM's count of resets, unless that is `last`. The program has the TPM.
+pub(super) fn count_resets_or_power_off(p: &mut Program, last: u32) -> Assembled {
     p.tpm_command(&READ_CLOCK)?;
     p.check("ReadClock", 0)?;
     p.a.mov(eax, dword_ptr(place::RESPONSE + RESET_COUNT + 4))?;
@@ -118,7 +124,7 @@ pub(super) fn count_resets_or_power_off(p: &mut Program) -> Assembled {
     p.a.mov(ecx, dword_ptr(place::RESPONSE + RESET_COUNT))?;
     p.a.bswap(ecx)?;
     let mut go_on = p.a.create_label();
-    p.a.cmp(ecx, LAST)?;
+    p.a.cmp(ecx, last)?;
     p.a.jb(go_on)?;
     p.power_off()?;
     p.a.set_label(&mut go_on)?;
@@ -174,11 +180,7 @@ fn reset_by(p: &mut Program) -> Assembled {
     p.a.cmp(ecx, 2)?;
     p.a.je(without_idt)?;
     p.a.ja(fault)?;
-    p.a.mov(dx, u32::from(pc::RESET_CONTROL))?;
-    for value in [2, 6] {
-        p.a.mov(al, value)?;
-        p.a.out(dx, al)?;
-    }
+    reset(p)?;
     p.a.set_label(&mut keyboard)?;
     p.a.mov(al, u32::from(pc::KEYBOARD_PULSE_RESET))?;
     p.a.out(u32::from(pc::KEYBOARD_COMMAND), al)?;

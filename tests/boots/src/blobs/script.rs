@@ -2,6 +2,7 @@
 
 use super::kernel::bz_image;
 use super::program::Program;
+use super::resets;
 use super::runtime::place;
 use anyhow::{Context, Result, ensure};
 use iced_x86::code_asm::{al, dx, eax, ecx, qword_ptr, rax, rsi};
@@ -34,6 +35,8 @@ pub(crate) enum Step {
     Listen,
     /// A byte for port 0x80.
     Mark(u8),
+    /// A reset of the machine, unless the TPM's count of resets is this one: the steps begin again.
+    ResetUpTo(u32),
 }
 
 /// The steps as a kernel, which powers off at their end.
@@ -54,6 +57,10 @@ pub(crate) fn kernel(steps: &[Step]) -> Result<Vec<u8>> {
             Step::ShowPage(name) => show_read(&mut p, name, PAGE, PAGE_SIZE)?,
             Step::Say(line) => p.say(line)?,
             Step::Listen => listen(&mut p)?,
+            Step::ResetUpTo(count) => {
+                resets::count_resets_or_power_off(&mut p, *count)?;
+                resets::reset(&mut p)?;
+            }
             Step::Mark(value) => {
                 p.a.mov(eax, u32::from(*value))?;
                 p.a.out(0x80, al)?;

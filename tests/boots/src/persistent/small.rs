@@ -184,6 +184,10 @@ impl<'a> Machine<'a> {
         };
         let options: Vec<String> = boot.options.iter().map(|&word| word.to_owned()).collect();
         let listens = boot.steps.iter().any(|step| matches!(step, Step::Listen));
+        let resets = boot
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::ResetUpTo(_)));
         let answer = simulator::Answer {
             question: LISTENS,
             answer: "go on",
@@ -197,6 +201,7 @@ impl<'a> Machine<'a> {
             },
             seed: boot.seed,
             memory_file: boot.memory,
+            no_reboot: !resets,
             options: &options,
             console: match listens {
                 true => Console::Asked(answer),

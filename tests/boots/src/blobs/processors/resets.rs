@@ -1,7 +1,7 @@
 //! A machine that one of its processors resets, again and again, while the others are at the TPM.
 
 use super::super::program::{Blob, tpm};
-use super::super::resets::count_resets_or_power_off;
+use super::super::resets::{LAST, count_resets_or_power_off};
 use super::super::tpm_commands::GET_RANDOM;
 use super::apic::Mode;
 use super::smp::{Smp, pass};
@@ -29,7 +29,7 @@ pub(super) fn resets(mode: Mode) -> Result<Blob> {
         Ok(())
     })?;
     smp.p.take_tpm()?;
-    count_resets_or_power_off(&mut smp.p)?;
+    count_resets_or_power_off(&mut smp.p, LAST)?;
     smp.give(1, reads)?;
     smp.give(2, resets)?;
     let mut again = smp.p.a.create_label();
