@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::str::FromStr;
 
 use der::{Decode, Encode};
-use p384::ecdsa::{DerSignature, SigningKey};
+use p384::ecdsa::DerSignature;
+use p384::ecdsa::signature::Keypair;
 use sha2::{Digest, Sha256};
 use spki::{EncodePublicKey, SubjectPublicKeyInfoOwned};
 use x509_cert::builder::{Builder, CertificateBuilder, profile::BuilderProfile};
@@ -15,6 +16,7 @@ use x509_cert::time::{Time, Validity};
 
 use super::CertificateError;
 use super::profile::{AuthorityProfile, KeyProfile, KeyUse, TpmIdentity};
+use super::signing::SigningKey;
 use crate::{Error, TrustDomain, TrustDomainError};
 
 /// A P-384 key, and what it certifies.
@@ -37,7 +39,7 @@ impl CertificateAuthority {
         for _ in 0..DRAWS {
             let mut scalar = [0; 48];
             trust_domain.random(&mut scalar)?;
-            key = SigningKey::from_slice(&scalar).ok();
+            key = SigningKey::new(&scalar);
             scalar.fill(0);
             if key.is_some() {
                 break;

@@ -135,10 +135,7 @@ impl Identity {
         let publics = endorsed.eks.iter().chain([&self.ak]);
         for ((index, key_use), public) in CERTIFIED.into_iter().zip(publics) {
             let public = subject_public_key_info(public).map_err(CertificateError::from)?;
-            // Signing takes long, and is not left in its midst.
-            tpm2_ref_sys::yield_now();
             let certificate = self.authority.certify(public, key_use, &endorsed.tpm)?;
-            tpm2_ref_sys::yield_now();
             tpm.nv_put_for_good(index, &certificate)?;
         }
         log_time(

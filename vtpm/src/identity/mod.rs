@@ -8,6 +8,7 @@ mod authority;
 mod keys;
 mod profile;
 mod public_key;
+mod signing;
 
 pub(crate) use authority::CertificateAuthority;
 pub(crate) use keys::{Identity, Keys, Left, log_time};
