@@ -88,6 +88,8 @@ pub struct SliceFigures {
     pub longest: u64,
     /// The longest of what nobody waits for.
     pub longest_own: u64,
+    /// All of those.
+    pub own: u64,
 }
 
 /// See the [module](self).
@@ -266,11 +268,15 @@ impl<E: Engine + Send> Sliced<E> {
         let end = (self.clock)();
         if until != u64::MAX {
             self.figures.slices += 1;
+            let taken = end.saturating_sub(begin);
             let longest = match self.doing {
-                Doing::Own => &mut self.figures.longest_own,
+                Doing::Own => {
+                    self.figures.own = self.figures.own.saturating_add(taken);
+                    &mut self.figures.longest_own
+                }
                 _ => &mut self.figures.longest,
             };
-            *longest = (*longest).max(end.saturating_sub(begin));
+            *longest = (*longest).max(taken);
         }
         if end >= self.due {
             self.due = end.saturating_add(self.slice);

@@ -63,14 +63,15 @@ impl Window {
             long_commands,
             longest,
             longest_own,
+            own,
         } = engine.figures();
-        let [longest, longest_own] = [longest, longest_own].map(clock::nanoseconds_of);
+        let [longest, longest_own, own] = [longest, longest_own, own].map(clock::nanoseconds_of);
         let stack = engine.stack_used();
         log::info!(
             target: "slices",
-            slices, long_commands, longest, longest_own, stack;
+            slices, long_commands, longest, longest_own, own, stack;
             "the TPM's commands: {slices} slices, {long_commands} commands took more than one; the longest slice of a command \
-             {longest} ns, of what nobody waited for {longest_own} ns; {stack} bytes of stack"
+             {longest} ns, of what nobody waited for {longest_own} ns, in all {own} ns; {stack} bytes of stack"
         );
     }
 }

@@ -134,6 +134,12 @@ impl Notices {
         self.tpm_work.load(Ordering::Acquire) && !self.tpm_wanted.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether the TPM, whose lock nobody has, has something to do that nobody waits for: the next slice of a command is due
+    /// at some time.
+    pub(crate) fn tpm_has_own_work(&self) -> bool {
+        self.tpm_work.load(Ordering::Acquire) && self.tpm.load(Ordering::Acquire) == NEVER
+    }
+
     /// The TPM was wanted for L2, and another processor had it.
     pub(crate) fn tpm_was_busy(&self) {
         self.tpm_wanted.store(true, Ordering::Relaxed);

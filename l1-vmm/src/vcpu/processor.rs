@@ -45,6 +45,8 @@ pub(crate) struct VirtualProcessor<'t, E: Environment> {
     pub(super) deadline: Deadline,
     /// The deadline that it was last given for a kick to be sent again.
     pub(super) recheck: Option<u64>,
+    /// When the TPM has its next share of this processor's time, if it has a use for it.
+    pub(super) tpm_share: u64,
     /// The I/O APIC's level-triggered vectors as last seen, and their generation.
     pub(super) level_vectors: Vectors,
     /// See there.
@@ -114,6 +116,7 @@ impl<'t, E: Environment> VirtualProcessor<'t, E> {
             cstar: 0,
             deadline: Deadline::Set(None),
             recheck: None,
+            tpm_share: 0,
             level_vectors: Vectors::default(),
             level_generation: 0,
             end_exits: Vectors::default(),

@@ -20,6 +20,12 @@ const NEAR_DEADLINE: u64 = 1 << 31;
 /// Pieces of a millisecond that a halted processor works for the TPM in, between two looks at what ends the halt.
 const PIECES: u64 = 4;
 
+/// What the TPM does while nobody waits for it has pieces of this part of a millisecond where L2 is never idle.
+const SHARES: u64 = 2;
+
+/// For so many times as long L2 goes on in between: on its own processor it keeps nine tenths.
+const SHARE_REST: u64 = 9;
+
 impl<E: Environment> L2<'_, E> {
     pub(super) fn hlt(&mut self, exit: &Exit) -> Result<(), End> {
         let rip = self.vcpu.vmcs.rip();
@@ -77,6 +83,29 @@ impl<E: Environment> L2<'_, E> {
         tpm.work(until);
         machine.update_tpm_line(&tpm, &mut self.vcpu.router(machine));
         Ok(true)
+    }
+
+    /// A processor that is never idle has the TPM do a piece of what would else wait for the first command that needs it: the
+    /// boot of a kernel takes longer than that, and its driver's first key does not.
+    fn share_with_tpm(&mut self, now: u64) {
+        let machine = &*self.machine;
+        let mut spent = machine.millisecond() / SHARES;
+        if machine.notices.tpm_has_work()
+            && let Some(mut tpm) = machine.try_tpm()
+            && tpm.expiry().is_none()
+        {
+            tpm.work(now.saturating_add(spent));
+            machine.update_tpm_line(&tpm, &mut self.vcpu.router(machine));
+            spent = spent.max(self.vcpu.processor.tsc().saturating_sub(now));
+        }
+        let rest = spent.saturating_mul(SHARE_REST);
+        self.vcpu.tpm_share = now.saturating_add(spent).saturating_add(rest);
+    }
+
+    /// When that is due, if there is something to do.
+    fn share_expiry(&self) -> Option<u64> {
+        let shares = self.vcpu.index == SERVES && self.machine.notices.tpm_has_own_work();
+        shares.then_some(self.vcpu.tpm_share)
     }
 
     /// Halted with interrupts disabled: an NMI or INIT ends that, which only another processor sends. The machine's
@@ -153,9 +182,11 @@ impl<E: Environment> L2<'_, E> {
         self.vcpu.deadline = Deadline::Passed;
     }
 
-    /// TSC value at which a timer next expires: the local APIC's, or what the processor serves of the machine's.
+    /// TSC value at which a timer next expires: the local APIC's, or what the processor serves of the machine's; or the TPM's
+    /// share of its time begins.
     pub(super) fn timer_expiry(&self) -> Option<u64> {
-        expiry(&self.vcpu.apic, self.vcpu.index, &self.machine.notices)
+        let expiry = expiry(&self.vcpu.apic, self.vcpu.index, &self.machine.notices);
+        earlier(expiry, self.share_expiry())
     }
 
     fn run_timers(&mut self) {
@@ -175,6 +206,9 @@ impl<E: Environment> L2<'_, E> {
         if is_due(machine.notices.timer.get()) {
             let mut router = self.vcpu.router(machine);
             machine.devices().run_timers(now, &mut router);
+        }
+        if is_due(self.share_expiry()) {
+            self.share_with_tpm(now);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Timers, HLT, and interrupts on their way into L2.
 
 use super::*;
+use crate::vcpu::processor::Deadline;
 use x86_defs::apic::Register as Apic;
 
 #[test]
@@ -39,6 +40,7 @@ fn a_halted_processor_works_for_the_tpm_until_it_is_due() {
         let quarter = fixture.platform.machine.millisecond() / 4;
         let due = quarter / 2;
         fixture.platform.vcpu.apic.set_deadline(due);
+        fixture.platform.vcpu.tpm_share = u64::MAX;
         fixture.seen.borrow_mut().tpm_pieces = 3;
         drop(fixture.platform.machine.try_tpm());
         if wanted {
@@ -50,6 +52,48 @@ fn a_halted_processor_works_for_the_tpm_until_it_is_due() {
         assert_eq!(seen.tpm_worked, [due; 3][..pieces]);
         assert_eq!(seen.halts, 1, "and it halts when there is no more");
     }
+}
+
+/// Half a millisecond, then nine times that for L2, whose run ends for the next one.
+#[test]
+fn a_processor_that_is_never_idle_shares_its_time_with_the_tpm() {
+    let mut fixture = Fixture::new(&[]);
+    let piece = fixture.platform.machine.millisecond() / 2;
+    fixture.seen.borrow_mut().tpm_pieces = 2;
+    drop(fixture.platform.machine.try_tpm());
+    fixture.model.with(|_, platform| platform.tsc = 1000);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert_eq!(fixture.seen.borrow().tpm_worked, [1000 + piece], "at once");
+    let next = 1000 + 10 * piece;
+    assert_eq!(fixture.platform.vcpu.deadline, Deadline::Set(Some(next)));
+
+    fixture
+        .model
+        .with(|_, platform| platform.tsc = next - piece);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert_eq!(fixture.seen.borrow().tpm_worked.len(), 1, "not yet");
+    fixture.model.with(|_, platform| platform.tsc = next);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert_eq!(fixture.seen.borrow().tpm_worked[1..], [next + piece]);
+    assert_eq!(
+        fixture.platform.vcpu.deadline,
+        Deadline::Set(None),
+        "nothing is left"
+    );
+}
+
+/// Half of the time is a command's as it is, by its slices.
+#[test]
+fn a_command_that_runs_has_no_share_beside_its_slices() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.seen.borrow_mut().tpm_pieces = 1;
+    make_due(&mut fixture, 9_000_000);
+    fixture.exit(HardwareExit::Interrupt).unwrap();
+    assert!(fixture.seen.borrow().tpm_worked.is_empty());
+    assert_eq!(
+        fixture.platform.vcpu.deadline,
+        Deadline::Set(Some(9_000_000))
+    );
 }
 
 #[test]
