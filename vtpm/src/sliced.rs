@@ -12,6 +12,10 @@ use tpm2_ref_sys::{CancelHandle, Fiber, Stack};
 use crate::message::CANCELED;
 use crate::{Cancel, Engine, EngineFailure, Locality, MAX_RESPONSE, Progress, Work};
 
+/// The part of a slice's time for which none follows it that the guest asks for: between a slice that was due and
+/// the driver's next look, what the driver stands in the way of has the processor.
+const REST: u64 = 4;
+
 /// What is done with the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
@@ -107,6 +111,8 @@ pub struct Sliced<E> {
     handle: CancelHandle,
     /// When the next slice is due whoever asks for it.
     due: u64,
+    /// Before that none is to be had by asking: one who asks again at once has just been kept from the processor.
+    rest: u64,
     established: bool,
     figures: SliceFigures,
 }
@@ -142,6 +148,7 @@ impl<E: Engine + Send> Sliced<E> {
             cancel: asked,
             handle: cancel,
             due: 0,
+            rest: 0,
             established,
             figures: SliceFigures::default(),
         })
@@ -281,6 +288,7 @@ impl<E: Engine + Send> Sliced<E> {
         if end >= self.due {
             self.due = end.saturating_add(self.slice);
         }
+        self.rest = end.saturating_add(end.saturating_sub(begin) / REST);
     }
 
     fn slice_end(&self) -> u64 {
@@ -330,6 +338,9 @@ impl<E: Engine + Send> Engine for Sliced<E> {
         response: &mut [u8],
     ) -> Result<Progress, EngineFailure> {
         let end = self.slice_end();
+        if until.is_none() && self.fiber.is_busy() && (self.clock)() < self.rest {
+            return Ok(Progress::Running);
+        }
         self.advance(until.map_or(end, |until| until.min(end)), response)
     }
 

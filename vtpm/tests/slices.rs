@@ -9,6 +9,7 @@
 mod support;
 
 use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use attestation::tpm::{Key, Public, commands, rc, response_code, rh, template};
 use support::{ScriptedTd, Session, Setup};
@@ -32,13 +33,17 @@ struct Chip {
 
 impl Chip {
     fn new(identity: IdentityTime) -> Self {
+        Self::with_clock(identity, tsc)
+    }
+
+    fn with_clock(identity: IdentityTime, clock: fn() -> u64) -> Self {
         let setup = Setup {
             identity,
             ..Setup::default()
         };
         let Session { tpm, td, turn } = setup.start();
         let cancel = tpm.engine().tpm().cancel_handle();
-        let tpm = Sliced::new(tpm, Stack::on_heap(), cancel, tsc, SLICE).expect("there is one");
+        let tpm = Sliced::new(tpm, Stack::on_heap(), cancel, clock, SLICE).expect("there is one");
         Self {
             tpm,
             td,
@@ -116,6 +121,29 @@ fn a_long_command_answers_as_in_one_piece() {
     assert_eq!(response_code(&response), Some(rc::SUCCESS));
     assert!(slices > 100, "{slices}");
     assert!(chip.tpm.stack_used() < 128 << 10);
+}
+
+/// What each look at a clock shows: when the first slice ends, its beginning and its end; then whoever asks for another.
+const LOOKS: [u64; 7] = [0, 0, 4000, 4999, 4999, 5000, 5000];
+static LOOK: AtomicUsize = AtomicUsize::new(0);
+
+fn scripted() -> u64 {
+    let look = LOOK.fetch_add(1, Ordering::Relaxed);
+    LOOKS[look.min(LOOKS.len() - 1)]
+}
+
+/// A slice was of 4,000 ticks: for a quarter of that, who asks again has none.
+#[test]
+fn who_asks_at_once_again_has_no_slice() {
+    let mut chip = Chip::with_clock(IdentityTime::Start, scripted);
+    LOOK.store(0, Ordering::Relaxed);
+    assert_eq!(chip.begin(&create(1)), Progress::Running);
+    assert_eq!(chip.tpm.figures().slices, 1);
+    for (slices, at) in [(1, 4999), (2, 5000)] {
+        let progress = chip.tpm.go_on(None, &mut chip.response);
+        assert_eq!(progress, Ok(Progress::Running));
+        assert_eq!(chip.tpm.figures().slices, slices, "at {at}");
+    }
 }
 
 /// It goes on wherever there is time.

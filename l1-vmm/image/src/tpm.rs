@@ -26,7 +26,7 @@ use crate::measurement::Domain;
 use crate::state::State;
 
 /// Nanoseconds of a slice of a command, after which L2 goes on.
-const SLICE: u64 = 1_000_000;
+const SLICE: u64 = 750_000;
 
 /// The device in the TPM window.
 pub(crate) struct Window {
