@@ -7,7 +7,7 @@
 //! * [`devices`]: Debian's kernel with devices on its PCI bus;
 //! * [`device_lies`]: the same, where the host's devices begin to lie under it;
 //! * [`throughput`]: what devices cost, by counts;
-//! * [`tpm_exits`]: what TPM commands cost, by counts;
+//! * [`tpm_exits`]: what TPM commands cost, by counts; [`tpm_gaps`]: for how long L2 has no processor meanwhile;
 //! * [`evidence`]: the round trip of evidence, [`RoundTrip`], and what must be true of it;
 //! * [`compatibility`]: what users boot that is odd, and must work all the same;
 //! * [`root_disk`]: a Debian root on a LUKS2 disk that only the TPM opens;
@@ -45,6 +45,7 @@ mod setup;
 mod suite;
 pub mod throughput;
 pub mod tpm_exits;
+pub mod tpm_gaps;
 
 pub use round_trip::{
     Collected, RoundTrip, banks_option, each_access_exits, interface_option, mirror_option,

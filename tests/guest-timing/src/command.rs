@@ -24,6 +24,8 @@ pub(crate) enum SigningKey {
     P256,
     /// RSA-2048, RSASSA with SHA-256.
     Rsa2048,
+    /// The same with RSA-3072.
+    Rsa3072,
 }
 
 /// A command's bytes and its name.
@@ -137,7 +139,7 @@ impl SigningKey {
     fn scheme(self) -> Scheme {
         match self {
             Self::P256 => Scheme::Ecdsa(Algorithm::Sha256),
-            Self::Rsa2048 => Scheme::RsaSsa(Algorithm::Sha256),
+            Self::Rsa2048 | Self::Rsa3072 => Scheme::RsaSsa(Algorithm::Sha256),
         }
     }
 
@@ -160,8 +162,12 @@ impl SigningKey {
                     x: Vec::new(),
                     y: Vec::new(),
                 },
-                Self::Rsa2048 => Key::Rsa {
-                    bits: 2048,
+                Self::Rsa2048 | Self::Rsa3072 => Key::Rsa {
+                    bits: if matches!(self, Self::Rsa3072) {
+                        3072
+                    } else {
+                        2048
+                    },
                     exponent: 0,
                     modulus: Vec::new(),
                 },

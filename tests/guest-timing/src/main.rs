@@ -4,10 +4,11 @@
 //! each command it writes a byte to port 0x80, where a PC shows POST codes: on the simulator that makes
 //! a mark with the counters of that moment, elsewhere it does nothing.
 //!
-//! With an argument, only the command of that name.
+//! With an argument, only the command of that name; with `gaps`, for how long the guest has no processor meanwhile.
 #![forbid(unsafe_code)]
 
 mod command;
+mod gaps;
 
 use attestation::tpm::{rc, response_code};
 use command::{Command, SigningKey, created_handle};
@@ -23,6 +24,8 @@ const MARK_PORT: u64 = 0x80;
 const NV_WRITE: &str = "NV_Write(64)";
 const NV_WRITE_MARK: u8 = 8;
 const NV_WRITES: u8 = 200;
+/// What measures no times of commands.
+const GAPS: &str = "gaps";
 /// What is timed once: the first key of this boot.
 const FIRST_KEY: &str = "CreatePrimary(ECC P-256), the first of a boot";
 const FIRST_KEY_MARK: u8 = 9;
@@ -44,6 +47,9 @@ fn run() -> io::Result<()> {
     let only = std::env::args().nth(1);
     if only.as_deref() == Some(NV_WRITE) {
         return tpm.time_nv_writes();
+    }
+    if only.as_deref() == Some(GAPS) {
+        return gaps::measure(&mut tpm);
     }
     if let Some(only) = &only {
         let samples = without_keys();

@@ -11,6 +11,7 @@ use boots::root_disk::{self, RootDisk};
 use boots::{
     Checks, Setup, Suite, bad_input, blobs, compatibility, device_lies, devices, evidence, linux,
     micro_guests, multiprocessor, persistent, processors, restarts, throughput, tpm_exits,
+    tpm_gaps,
 };
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -67,7 +68,7 @@ pub(crate) struct Options {
     /// Only the guests that reset their machine and are launched again.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest", "root_disk", "compatibility"])]
     restarts: bool,
-    /// Only how often L2 comes to L1 for TPM commands.
+    /// Only how often L2 comes to L1 for TPM commands, and for how long it has no processor meanwhile.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
     tpm_exits: bool,
     /// How many processors the TDs have of which a test does not say it: 1 to 16. Without this, 2, and those of the L2 blobs 1.
@@ -166,7 +167,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             (None, None) if options.starts => starts(&mut tally, setup),
             (None, None) if options.tpm_exits => {
                 let timing = figures::guests::timing_initrd(setup)?;
-                linux_boots(&mut tally, &tpm_exits::suite(setup, &timing));
+                let suite = tpm_exits::suite(setup, &timing).and(tpm_gaps::suite(setup, &timing));
+                linux_boots(&mut tally, &suite);
             }
             (None, None) if options.restarts => {
                 linux_boots(&mut tally, &restarts::suite(setup));
@@ -196,6 +198,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                     .and(linux::suite(setup))
                     .and(restarts::suite(setup))
                     .and(tpm_exits::suite(setup, &timing))
+                    .and(tpm_gaps::suite(setup, &timing))
                     .and(multiprocessor::suite(setup, &several))
                     .and(devices::suite(setup, &drivers))
                     .and(device_lies::suite(setup, &drivers, ""))
