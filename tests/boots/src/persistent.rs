@@ -13,6 +13,7 @@ mod lazy;
 mod lying_broker;
 mod memory;
 mod power_cut;
+mod registers;
 mod resets;
 mod scripted;
 mod secrets;
@@ -21,10 +22,10 @@ mod state_disk;
 mod twins;
 
 use crate::devices::devices_option;
-use crate::{BASE_COMMAND_LINE, Checks, LIMIT, Setup, Suite, root_disk};
+use crate::{BASE_COMMAND_LINE, Checks, LIMIT, Setup, Suite, interface_option, root_disk};
 use anyhow::{Context, Result, bail, ensure};
-use attestation::journal::Rollback;
-use broker::{Broker, Proxy, empty, policy};
+use attestation::journal::{Rollback, TpmInterface};
+use broker::{Broker, Proxy, empty, policy, terms};
 use simulator::{BootFiles, BrokerBy, HostDevices, Run, Simulation, Window};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,7 @@ pub struct Guest {
     words: &'static str,
     disks: Vec<PathBuf>,
     kind: Kind,
+    interface: TpmInterface,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +74,7 @@ impl Guest {
             words: "quiet tdp.mode=persistent",
             disks: Vec::new(),
             kind: Kind::Steps,
+            interface: TpmInterface::Fifo,
         }
     }
 
@@ -82,6 +85,7 @@ impl Guest {
             words: root_disk::WORDS,
             disks: vec![disk.into()],
             kind: Kind::Root,
+            interface: TpmInterface::Fifo,
         }
     }
 
@@ -92,7 +96,14 @@ impl Guest {
             words,
             disks: Vec::new(),
             kind: Kind::Timing,
+            interface: TpmInterface::Fifo,
         }
+    }
+
+    /// With the TPM's registers these.
+    #[must_use]
+    pub fn by(self, interface: TpmInterface) -> Self {
+        Self { interface, ..self }
     }
 
     fn command_line(&self, append: &str) -> String {
@@ -133,6 +144,8 @@ pub struct Change<'a> {
     pub append: &'a str,
     /// The TPM window of the host, and with it the L1 image.
     pub window: Option<Window>,
+    /// In place of the machine's registers of the TPM.
+    pub interface: Option<TpmInterface>,
     /// In place of the machine's initrd.
     pub initrd: Option<&'a Path>,
     /// In place of the machine's init-data document.
@@ -202,7 +215,8 @@ impl<'a> Keeping<'a> {
             initrd: Some(&self.guest.initrd),
             ..self.setup.linux(&command_line)
         };
-        let policy = policy(self.setup, window, &boot, MEMORY_MIB, document)?;
+        let terms = terms(self.setup, self.guest.interface);
+        let policy = policy(self.setup, window, &boot, MEMORY_MIB, document, terms)?;
         self.broker.allow(machine, name, &policy)
     }
 
@@ -247,7 +261,8 @@ impl<'a> Keeping<'a> {
     ) -> Result<Run> {
         let command_line = self.guest.command_line(change.append);
         let window = change.window.unwrap_or(Window::Accepted);
-        let mut options = vec![window.option()];
+        let interface = change.interface.unwrap_or(self.guest.interface);
+        let mut options = vec![window.option(), interface_option(interface)];
         options.extend(change.options.iter().map(|&option| option.to_owned()));
         if !self.guest.disks.is_empty() {
             options.push(devices_option("disks"));
@@ -406,6 +421,7 @@ pub fn suite<'a>(setup: &'a Setup, programs: &'a Path, filter: &str) -> Suite<'a
     life_of_one.add(move |_| life(setup, programs));
     let parts = [
         ("life", life_of_one),
+        ("registers", registers::suite(setup, programs)),
         ("power-cut", power_cut::suite(setup, programs)),
         ("lazy", lazy::suite(setup)),
         ("twins", twins::suite(setup, programs)),

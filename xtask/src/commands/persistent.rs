@@ -5,16 +5,17 @@ use super::broker;
 use super::run::show_line;
 use crate::{progress, root_disk};
 use anyhow::Result;
+use attestation::journal::TpmInterface;
 use boots::Setup;
 use boots::persistent::{Guest, Keeping, LIFE, Outcome};
 
 /// Plays the machine's life.
-pub(crate) fn run(setup: &Setup, verbose: bool) -> Result<bool> {
+pub(crate) fn run(setup: &Setup, interface: TpmInterface, verbose: bool) -> Result<bool> {
     let programs = broker::build()?;
     let root = root_disk::build(&setup.folder)?;
     let disk = setup.folder.join("run-persistent.disk");
     root.new_disk(&disk)?;
-    let guest = Guest::root(&root.initrd, &disk);
+    let guest = Guest::root(&root.initrd, &disk).by(interface);
     let step = progress::step("starting the key broker and the host's proxy");
     let keeping = Keeping::start(setup, guest, &programs, "run-persistent")?;
     step.done();

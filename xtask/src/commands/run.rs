@@ -30,7 +30,7 @@ pub(crate) struct Options {
     /// A TPM that is kept, instead of the TPM steps: a key broker, the host's proxy to it, a state disk, and a Debian root on
     /// a LUKS2 disk. The machine enrols the disk and boots from it again; an older state disk, another machine's, another
     /// L1 and another command line are refused.
-    #[arg(long, conflicts_with_all = ["shell", "attest", "initrd", "state_disk", "init_data", "json", "tpm", "threads", "pcr_mirror", "pcr_banks",
+    #[arg(long, conflicts_with_all = ["shell", "attest", "initrd", "state_disk", "init_data", "json", "threads", "pcr_mirror", "pcr_banks",
         "quote", "disks", "broker_socket", "guest_console", "vsock", "network", "devices", "append", "memory", "gpaw", "window", "simulator_options",
         "limit"])]
     persistent: bool,
@@ -205,7 +205,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         return attest(options, setup);
     }
     if options.persistent {
-        return persistent::run(setup, options.verbose);
+        return persistent::run(setup, options.tpm, options.verbose);
     }
     let run = boot(options, setup)?;
     let steps = run.transcript.steps();

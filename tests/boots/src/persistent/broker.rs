@@ -180,6 +180,16 @@ impl Proxy {
     }
 }
 
+/// What the operator allows besides what is booted, with the TPM's registers these.
+pub(super) fn terms(setup: &Setup, interface: TpmInterface) -> Terms {
+    Terms {
+        interface,
+        mirror: PcrMirror::Summary,
+        processors: Some(setup.processors),
+        quote_required: true,
+    }
+}
+
 /// What the operator allows: the image for this window, kernel, command line and initrd, with this document.
 pub(super) fn policy(
     setup: &Setup,
@@ -187,6 +197,7 @@ pub(super) fn policy(
     boot: &BootFiles<'_>,
     memory_mib: u64,
     document: &Path,
+    terms: Terms,
 ) -> Result<String> {
     let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
     let initrd = boot.initrd.map(read).transpose()?;
@@ -198,12 +209,6 @@ pub(super) fn policy(
         command_line: boot.command_line,
         banks: PcrBanks::DEFAULT,
     })?;
-    let terms = Terms {
-        interface: TpmInterface::Fifo,
-        mirror: PcrMirror::Summary,
-        processors: Some(setup.processors),
-        quote_required: true,
-    };
     let digest = hex::encode(attestation::digest::sha384(&read(document)?));
     let text = prediction::policy(&prediction, boot.command_line, terms);
     let lines = text

@@ -1,10 +1,11 @@
 //! A machine that boots lists of TPM commands, each with the state that the boot before left.
 
-use super::broker::{Broker, Proxy, empty, policy};
+use super::broker::{Broker, Proxy, empty, policy, terms};
 use super::scripted::Scripted;
 use crate::Setup;
 use crate::blobs::script::{self, Step};
 use anyhow::{Context, Result, ensure};
+use attestation::journal::TpmInterface;
 use simulator::{BootFiles, Console, HostDevices, Run, Simulation, Window};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -135,6 +136,7 @@ impl<'a> Machine<'a> {
             &boot,
             MEMORY_MIB,
             &self.document,
+            terms(self.setup, TpmInterface::Fifo),
         )?;
         let lines = text.lines().map(|line| match line.starts_with("kernel =") {
             true => "kernel = \"any\"",
