@@ -1,9 +1,9 @@
 //! More sessions than the TPM can hold, beside one that nobody uses meanwhile.
 
 use crate::Steps;
-use crate::device::Device;
+use crate::device::{Device, send};
+use attestation::tpm::Response;
 use attestation::tpm::commands::{self, SessionType};
-use attestation::tpm::{Response, response_code};
 
 /// More than a context gap of one byte.
 const SESSIONS: usize = 300;
@@ -55,15 +55,4 @@ fn start(device: &mut Device) -> Result<u32, String> {
 
 fn policy_digest(device: &mut Device, session: u32) -> Result<Vec<u8>, String> {
     send(device, &commands::policy_get_digest(session))
-}
-
-/// A command that must succeed.
-fn send(device: &mut Device, command: &[u8]) -> Result<Vec<u8>, String> {
-    let response = device
-        .transmit(command)
-        .map_err(|error| error.to_string())?;
-    match response_code(&response) {
-        Some(0) => Ok(response),
-        code => Err(format!("the TPM answered {code:x?}")),
-    }
 }

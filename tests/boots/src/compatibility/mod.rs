@@ -45,6 +45,7 @@ pub fn suite<'a>(setup: &'a Setup, initrd: &Path) -> Suite<'a> {
         setup,
         vec![
             device_files(initrd),
+            shared_device_files(initrd),
             kexec::trial(initrd),
             command_lines::longest(),
             command_lines::with_nul(),
@@ -78,7 +79,13 @@ pub fn whole_suite<'a>(
     if "100 MiB in the initrd".contains(filter) || filter.contains("initrd") {
         trials.extend(memory::trials(setup)?);
     }
-    trials.extend([device_files(initrd), kexec::trial(initrd)]);
+    trials.extend([
+        device_files(initrd),
+        shared_device_files(initrd),
+        load(initrd, TpmInterface::Fifo),
+        load(initrd, TpmInterface::Crb),
+        kexec::trial(initrd),
+    ]);
     trials.extend(kernel_options::trials());
     trials.extend(kernel_options::reboots());
     trials.extend([command_lines::longest(), command_lines::with_nul()]);
@@ -138,6 +145,30 @@ fn device_files(initrd: &Path) -> Trial {
     Trial {
         initrd: Some(initrd.to_owned()),
         ..Trial::new("device files", "quiet tdp.mode=device-files")
+    }
+}
+
+/// The same users of a TPM with a command response buffer.
+fn shared_device_files(initrd: &Path) -> Trial {
+    Trial {
+        initrd: Some(initrd.to_owned()),
+        options: vec![interface_option(TpmInterface::Crb)],
+        ..Trial::new(
+            "device files, a command response buffer",
+            "quiet tdp.mode=device-sharing",
+        )
+    }
+}
+
+/// 10,000 extends and 1,000 other commands of four processes.
+fn load(initrd: &Path, interface: TpmInterface) -> Trial {
+    Trial {
+        initrd: Some(initrd.to_owned()),
+        options: vec![interface_option(interface)],
+        ..Trial::new(
+            format!("TPM under load, {}", interface.word()),
+            "quiet tdp.mode=device-load",
+        )
     }
 }
 
