@@ -170,7 +170,11 @@ impl Guest {
         for check in &blob.checks {
             let prefix = format!("@check {check} ");
             // A guest that is launched again comes to it again.
-            let mut lines = console.iter().filter_map(|line| line.strip_prefix(&prefix));
+            let mut lines = console
+                .iter()
+                .filter_map(|line| line.strip_prefix(&prefix))
+                // Else it is a check whose name begins with this one.
+                .filter(|said| *said == "ok" || said.starts_with("fail "));
             let first = lines.next();
             let result = match first.map(|first| lines.fold(first, worse)) {
                 Some("ok") => Ok(()),
