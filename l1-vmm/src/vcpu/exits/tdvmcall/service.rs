@@ -12,6 +12,7 @@ use l2_exit::{GuestMemory, MemoryError};
 use vtpm::service::{DATA_MAX, Guid, ServiceError};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
+use crate::machine::devices::Device;
 use crate::run::environment::{Environment, L2Memory, Services};
 use crate::vcpu::exits::L2;
 use crate::vcpu::exits::memory::Busy;
@@ -53,7 +54,14 @@ impl<E: Environment> L2<'_, E> {
         response: u64,
         vector: Option<u8>,
     ) -> Result<Reply, Busy> {
-        let mut tpm = self.machine.try_tpm().ok_or(Busy)?;
+        let machine = &*self.machine;
+        let mut tpm = machine.try_tpm().ok_or(Busy)?;
+        if tpm.has_work() && tpm.expiry().is_some() {
+            // A command that came through the registers: it has a slice, and the call is made again.
+            tpm.work(u64::MAX);
+            machine.update_tpm_line(&tpm, &mut self.vcpu.router(machine));
+            return Err(Busy);
+        }
         let answered = self.answer_service(&mut tpm, command, response);
         drop(tpm);
         if answered.is_err() {

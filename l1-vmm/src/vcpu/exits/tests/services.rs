@@ -1,6 +1,6 @@
 //! Services that L2 asks L1 for.
 
-use super::tdcalls::{INVALID_OPERAND, TDCALL, vmcall};
+use super::tdcalls::{INVALID_OPERAND, TDCALL, make_vmcall, vmcall};
 use super::*;
 use alloc::vec;
 use proptest::prelude::*;
@@ -56,6 +56,28 @@ fn a_command_reaches_its_service_and_the_answer_comes_back() {
     let mut behind = [0; 2];
     fixture.model.read(RESPONSE + 24 + 23, &mut behind);
     assert_eq!(behind, [0xCC; 2]);
+}
+
+/// The call is made again, and L2 has the processor in between: it is not kept from it for as long as the command takes.
+#[test]
+fn a_command_of_the_registers_that_runs_is_not_waited_for() {
+    let mut fixture = fixture(Ok(vec![7; 100]));
+    put(&fixture, COMMAND, &GUID, 24, b"");
+    put(&fixture, RESPONSE, &[0; 16], 0x1000, b"");
+    {
+        let mut seen = fixture.seen.borrow_mut();
+        seen.tpm_pieces = 2;
+        seen.tpm_due = Some(u64::MAX / 2);
+    }
+    for slices in 1..=2 {
+        let made = make_vmcall(&mut fixture, SERVICE, [COMMAND, RESPONSE, 0, 0]);
+        assert_eq!(made, Ok(()));
+        assert_eq!(fixture.rip(), 0, "at the call");
+        assert_eq!(fixture.seen.borrow().tpm_worked.len(), slices);
+        assert!(fixture.seen.borrow().services.is_empty());
+    }
+    assert_eq!(call(&mut fixture, COMMAND, RESPONSE), 0);
+    assert_eq!(fixture.seen.borrow().services.len(), 1);
 }
 
 #[test]

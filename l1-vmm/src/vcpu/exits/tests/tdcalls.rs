@@ -18,6 +18,20 @@ pub(super) fn vmcall(
     function: u64,
     arguments: [u64; 4],
 ) -> Result<(u64, u64), End> {
+    make_vmcall(fixture, function, arguments)?;
+    assert_eq!(fixture.rip(), 4);
+    Ok((
+        fixture.register(Register::R10),
+        fixture.register(Register::R11),
+    ))
+}
+
+/// The same, which may not be over then.
+pub(super) fn make_vmcall(
+    fixture: &mut Fixture,
+    function: u64,
+    arguments: [u64; 4],
+) -> Result<(), End> {
     let [r12, r13, r14, r15] = arguments;
     let registers = [
         (Register::Rip, UPPER + CODE),
@@ -30,12 +44,7 @@ pub(super) fn vmcall(
         (Register::R14, r14),
         (Register::R15, r15),
     ];
-    fixture.exit_with(&registers, undefined())?;
-    assert_eq!(fixture.rip(), 4);
-    Ok((
-        fixture.register(Register::R10),
-        fixture.register(Register::R11),
-    ))
+    fixture.exit_with(&registers, undefined())
 }
 
 /// One leaf of L2's: RAX and R8 afterwards.
