@@ -341,7 +341,7 @@ fn l2_ram(hobs: &PayloadHobs, plan: &MemoryPlan, bounce: Bounce) -> L2Ram {
 
 /// Lets L2 read the registers of a CRB interface without exits, where the host gave the TD memory at their addresses.
 fn register_pages(window: TpmWindow, interface: TpmInterface) -> Option<TpmPages> {
-    if (window, interface) != (TpmWindow::Private, TpmInterface::Crb) {
+    if window != TpmWindow::Private || !interface.is_crb() {
         return None;
     }
     give_registers(&td(), VM).or_fatal(FatalCode::Launch);

@@ -13,7 +13,7 @@ use tpm2_ref_sys::{Ephemeral, NoEntropy, Tpm};
 use vtpm::Work;
 use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, MeasuredLaunch};
 use vtpm::ptp::Interface;
-use vtpm::ptp::data_buffer;
+use vtpm::ptp::data_buffer::{self, Unmapped};
 use vtpm::reference::Reference;
 use vtpm::service::{Guid, ServiceError};
 use vtpm::sliced::{SliceFigures, Sliced};
@@ -170,7 +170,7 @@ pub(crate) fn start(
         store: Box::new(store),
     })
     .or_fatal(FatalCode::Tpm);
-    if buffer.is_some() {
+    if options.interface.is_crb() {
         // What its data buffer has no room for does not exist.
         tpm.set_longest(data_buffer::SIZE).or_fatal(FatalCode::Tpm);
     }
@@ -215,6 +215,9 @@ pub(crate) fn start(
     Window {
         registers: match buffer {
             Some((memory, page)) => Interface::crb(engine, Box::new(GuestPage::new(memory, page))),
+            None if options.interface.is_crb() => {
+                Interface::crb(engine, Box::new(Unmapped::default()))
+            }
             None => Interface::new(engine),
         },
         interrupts: options.interface == TpmInterface::FifoInterrupt,

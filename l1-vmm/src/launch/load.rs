@@ -142,8 +142,8 @@ pub fn load<R: RawTdcall, B: SharedBuffer, M: GuestMemory>(
         layout.acpi.start(),
         &Platform {
             event_logs: layout.event_logs,
+            interface,
             data_buffer: layout.data_buffer,
-            tpm_interrupt: interface == TpmInterface::FifoInterrupt,
             pci,
             processors,
         },

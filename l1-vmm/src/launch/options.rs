@@ -41,7 +41,7 @@ pub enum OptionError {
     )]
     PcrBanks,
     /// Not an interface that the TPM can have.
-    #[error("fw_cfg {TPM_INTERFACE} must be fifo, fifo-interrupt or crb")]
+    #[error("fw_cfg {TPM_INTERFACE} must be fifo, fifo-interrupt, crb or crb-registers")]
     TpmInterface,
     /// Neither on nor off.
     #[error("fw_cfg {RUN_AHEAD} must be on or off")]
@@ -292,6 +292,7 @@ mod tests {
             (&b"fifo"[..], TpmInterface::Fifo),
             (b"fifo-interrupt", TpmInterface::FifoInterrupt),
             (b"crb", TpmInterface::Crb),
+            (b"crb-registers", TpmInterface::CrbRegisters),
         ] {
             let chosen = options(&[(TPM_INTERFACE, name)]).unwrap();
             assert_eq!(chosen.interface, interface);
@@ -391,7 +392,7 @@ mod tests {
             let error = options(&[(TPM_INTERFACE, value)]).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "fw_cfg opt/org.tdp-vtpm/tpm-interface must be fifo, fifo-interrupt or crb"
+                "fw_cfg opt/org.tdp-vtpm/tpm-interface must be fifo, fifo-interrupt, crb or crb-registers"
             );
         }
         for value in [

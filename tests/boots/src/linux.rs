@@ -41,7 +41,7 @@ const STEPS: Boot = Boot {
 
 /// The long ones come first. The first two must be the same to the byte; what the others differ in
 /// has nothing to do with each other.
-static BOOTS: [Boot; 9] = [
+static BOOTS: [Boot; 10] = [
     Boot {
         name: "boot: all TPM steps",
         file: "steps",
@@ -56,6 +56,12 @@ static BOOTS: [Boot; 9] = [
         name: "boot: all TPM steps by a command response buffer",
         file: "steps-crb",
         options: &["fwcfg=opt/org.tdp-vtpm/tpm-interface:crb"],
+        ..STEPS
+    },
+    Boot {
+        name: "boot: a command response buffer behind the registers",
+        file: "crb-registers",
+        options: &["fwcfg=opt/org.tdp-vtpm/tpm-interface:crb-registers"],
         ..STEPS
     },
     Boot {

@@ -17,6 +17,7 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, sdt::Sdt};
 use alloc::vec::Vec;
+use attestation::journal::TpmInterface;
 
 use super::boot::EventLogs;
 use super::gpa_range::GpaRange;
@@ -34,10 +35,10 @@ const OEM_REVISION: u32 = 1;
 pub struct Platform<'a> {
     /// Areas in which L2 will find event logs.
     pub event_logs: EventLogs,
-    /// The page of the TPM's CRB interface; the interface is the FIFO where there is none.
+    /// The TPM's registers.
+    pub interface: TpmInterface,
+    /// The page of the CRB interface, if it has one.
     pub data_buffer: Option<GpaRange>,
-    /// The TPM interrupts.
-    pub tpm_interrupt: bool,
     /// The window of the PCI bus, if there are devices on it.
     pub pci: Option<&'a PciWindow>,
     /// How many processors there are.
@@ -58,8 +59,8 @@ impl Tables {
     pub fn build(address: u64, platform: &Platform<'_>) -> Self {
         let &Platform {
             event_logs,
+            interface,
             data_buffer,
-            tpm_interrupt,
             pci,
             processors,
         } = platform;
@@ -67,11 +68,12 @@ impl Tables {
             address,
             bytes: Vec::new(),
         };
-        let dsdt = placed.put(dsdt::dsdt(pci, data_buffer, tpm_interrupt).as_slice());
+        let dsdt = placed
+            .put(dsdt::dsdt(pci, data_buffer, interface == TpmInterface::FifoInterrupt).as_slice());
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         xsdt.add_entry(placed.put(&encoded(&fixed::fadt(dsdt))));
         xsdt.add_entry(placed.put(fixed::madt(processors).as_slice()));
-        xsdt.add_entry(placed.put(fixed::tpm2(data_buffer.is_some(), event_logs.tcg).as_slice()));
+        xsdt.add_entry(placed.put(fixed::tpm2(interface.is_crb(), event_logs.tcg).as_slice()));
         xsdt.add_entry(placed.put(fixed::ccel(event_logs.cc).as_slice()));
         if let Some(window) = pci {
             xsdt.add_entry(placed.put(&encoded(&fixed::mcfg(window))));
@@ -134,6 +136,18 @@ mod tests {
     }
 
     fn tables_of(pci: Option<&PciWindow>, data_buffer: Option<GpaRange>) -> Tables {
+        let interface = match data_buffer {
+            Some(_) => TpmInterface::Crb,
+            None => TpmInterface::Fifo,
+        };
+        tables_by(pci, interface, data_buffer)
+    }
+
+    fn tables_by(
+        pci: Option<&PciWindow>,
+        interface: TpmInterface,
+        data_buffer: Option<GpaRange>,
+    ) -> Tables {
         let log = |start, length| GpaRange::with_length(start, length).unwrap();
         let logs = EventLogs {
             tcg: log(0x39C0_0000, 0x1_0000),
@@ -141,8 +155,8 @@ mod tests {
         };
         let platform = Platform {
             event_logs: logs,
+            interface,
             data_buffer,
-            tpm_interrupt: false,
             pci,
             processors: 1,
         };
@@ -224,6 +238,11 @@ mod tests {
             windows.any(|window| window == resources)
         };
         assert!(holds(&crb));
+        // FreeBSD wants the buffer in one range with the registers.
+        let registers = tables_by(None, TpmInterface::CrbRegisters, None);
+        let tpm2 = find(&registers, b"TPM2");
+        assert_eq!((u64_at(&tpm2, 40), u32_at(&tpm2, 48)), (0xFED4_0040, 7));
+        assert!(!holds(&registers));
         let fifo = tables();
         let tpm2 = find(&fifo, b"TPM2");
         assert_eq!((u64_at(&tpm2, 40), u32_at(&tpm2, 48)), (0, 6));

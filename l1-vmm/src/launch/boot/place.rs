@@ -152,7 +152,7 @@ impl Layout {
         let acpi = highest(&free, ACPI_LENGTH, 1 << 32).ok_or(PlaceError::Tables)?;
         free.remove(acpi)?;
         let data_buffer = match interface {
-            TpmInterface::Fifo | TpmInterface::FifoInterrupt => None,
+            TpmInterface::Fifo | TpmInterface::FifoInterrupt | TpmInterface::CrbRegisters => None,
             TpmInterface::Crb => {
                 let page = highest(&free, PAGE_4K, 1 << 32).ok_or(PlaceError::Tables)?;
                 free.remove(page)?;

@@ -62,8 +62,10 @@ pub enum TpmInterface {
     Fifo,
     /// The same with an interrupt.
     FifoInterrupt,
-    /// Command response buffer.
+    /// Command response buffer, in a page of the guest's.
     Crb,
+    /// Command response buffer that is behind the registers alone.
+    CrbRegisters,
 }
 
 impl TpmInterface {
@@ -73,6 +75,7 @@ impl TpmInterface {
             Self::Fifo => "PTP FIFO",
             Self::FifoInterrupt => "PTP FIFO, interrupt",
             Self::Crb => "PTP CRB",
+            Self::CrbRegisters => "PTP CRB, registers",
         }
     }
 
@@ -82,14 +85,25 @@ impl TpmInterface {
             Self::Fifo => "fifo",
             Self::FifoInterrupt => "fifo-interrupt",
             Self::Crb => "crb",
+            Self::CrbRegisters => "crb-registers",
         }
     }
 
     /// The interface of a word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Fifo, Self::FifoInterrupt, Self::Crb]
-            .into_iter()
-            .find(|interface| interface.word() == word)
+        [
+            Self::Fifo,
+            Self::FifoInterrupt,
+            Self::Crb,
+            Self::CrbRegisters,
+        ]
+        .into_iter()
+        .find(|interface| interface.word() == word)
+    }
+
+    /// Whether it is a command response buffer, wherever that is.
+    pub const fn is_crb(self) -> bool {
+        matches!(self, Self::Crb | Self::CrbRegisters)
     }
 }
 
