@@ -8,7 +8,7 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{Ordering, compiler_fence};
+use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use buddy_system_allocator::Heap;
 use spin::Mutex;
@@ -34,16 +34,23 @@ struct Counted {
 
 /// The heap. All processors have one, behind a lock that no handler may take and that is held for no
 /// other lock.
-pub struct ErasingHeap(Mutex<Counted>);
+pub struct ErasingHeap {
+    counted: Mutex<Counted>,
+    /// Blocks that were given out so far.
+    allocations: AtomicU64,
+}
 
 impl ErasingHeap {
     /// A heap without memory, which gives nothing.
     #[must_use]
     pub const fn empty() -> Self {
-        Self(Mutex::new(Counted {
-            heap: Heap::empty(),
-            high_water_mark: 0,
-        }))
+        Self {
+            counted: Mutex::new(Counted {
+                heap: Heap::empty(),
+                high_water_mark: 0,
+            }),
+            allocations: AtomicU64::new(0),
+        }
     }
 
     /// Gives the heap its memory, at the first call; further calls do nothing.
@@ -51,16 +58,21 @@ impl ErasingHeap {
     /// # Safety
     /// The `length` bytes at `start` are writable and for nothing else, for ever.
     pub unsafe fn start(&self, start: usize, length: usize) {
-        let mut counted = self.0.lock();
+        let mut counted = self.counted.lock();
         if counted.heap.stats_total_bytes() == 0 {
             // SAFETY: the caller's.
             unsafe { counted.heap.init(start, length) };
         }
     }
 
+    /// Blocks that were given out so far, a block that moved counted again.
+    pub fn allocations(&self) -> u64 {
+        self.allocations.load(Ordering::Relaxed)
+    }
+
     /// How full it is.
     pub fn usage(&self) -> Usage {
-        let counted = self.0.lock();
+        let counted = self.counted.lock();
         Usage {
             size: counted.heap.stats_total_bytes(),
             used: counted.heap.stats_alloc_actual(),
@@ -74,7 +86,8 @@ impl ErasingHeap {
 // trait's own: another block, a copy, and `dealloc` of the old one, which erases it.
 unsafe impl GlobalAlloc for ErasingHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let mut counted = self.0.lock();
+        self.allocations.fetch_add(1, Ordering::Relaxed);
+        let mut counted = self.counted.lock();
         match counted.heap.alloc(layout) {
             Ok(block) => {
                 let used = counted.heap.stats_alloc_actual();
@@ -92,7 +105,7 @@ unsafe impl GlobalAlloc for ErasingHeap {
         // SAFETY: the caller's: the block is its to give back and as long as that.
         unsafe { erase(block.as_ptr(), layout.size()) };
         // SAFETY: the caller's: `block` came from `alloc` with this layout.
-        unsafe { self.0.lock().heap.dealloc(block, layout) };
+        unsafe { self.counted.lock().heap.dealloc(block, layout) };
     }
 }
 

@@ -13,6 +13,7 @@ use crate::arch::memory::{L2Ram, Vapic};
 use crate::arch::{Instruction, clock};
 use crate::devices;
 use crate::fatal;
+use crate::heap;
 use crate::per_cpu::ThisCpu;
 use crate::tpm::Window;
 
@@ -79,6 +80,10 @@ impl Processor for Cpu {
 
     fn reset_l2(&mut self) {
         self.0.extended_state.reset_l2();
+    }
+
+    fn allocations(&self) -> u64 {
+        heap::allocations()
     }
 
     fn l2_xcr0(&self) -> u64 {

@@ -15,6 +15,11 @@ pub(crate) fn start() {
     unsafe { ALLOCATOR.start(start, end - start) };
 }
 
+/// Blocks that were given out so far.
+pub(crate) fn allocations() -> u64 {
+    ALLOCATOR.allocations()
+}
+
 /// How full the heap is.
 pub(crate) fn usage() -> Usage {
     ALLOCATOR.usage()

@@ -76,6 +76,11 @@ impl<T> Lock<T> {
         Some(Held::new(self, guard))
     }
 
+    /// How often it was taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn figures(&self) -> LockFigures {
         let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
         LockFigures {

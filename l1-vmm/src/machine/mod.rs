@@ -201,6 +201,11 @@ impl<'t, E: Environment> Machine<'t, E> {
         self.tpm_accesses.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How often a processor has taken the TPM.
+    pub(crate) fn tpm_taken(&self) -> u64 {
+        self.tpm.taken()
+    }
+
     /// Accesses to the TPM window.
     pub(crate) fn tpm_accesses(&self) -> u64 {
         self.tpm_accesses.load(Ordering::Relaxed)

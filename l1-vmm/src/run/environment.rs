@@ -68,6 +68,9 @@ pub trait Processor {
     /// Sets the XCR0 that L2 is entered with. The value is one that XSETBV takes.
     fn set_l2_xcr0(&mut self, value: u64);
 
+    /// Blocks of L1's heap that were given out so far, to any processor.
+    fn allocations(&self) -> u64;
+
     /// Opens interrupts for the length of an instruction, and says which were taken since the
     /// last call. Costs no TDCALL if none is pending.
     fn take_interrupts(&mut self) -> Interrupts;

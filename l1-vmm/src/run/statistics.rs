@@ -34,6 +34,8 @@ pub struct Statistics {
     pub decoded: CacheStatistics,
     /// What L1 executed between accesses to the TPM.
     pub ahead: Figures,
+    /// Exits that something was allocated for, but for those that took the TPM: its engine allocates.
+    pub allocating: u64,
 }
 
 impl Default for Statistics {
@@ -50,6 +52,7 @@ impl Default for Statistics {
             reinjected: 0,
             decoded: CacheStatistics::default(),
             ahead: Figures::default(),
+            allocating: 0,
         }
     }
 }
@@ -90,6 +93,7 @@ impl Statistics {
             reinjected,
             decoded,
             ahead,
+            allocating,
         } = other;
         for (sum, count) in self.by_reason.iter_mut().zip(by_reason) {
             *sum += count;
@@ -106,6 +110,7 @@ impl Statistics {
         self.decoded.misses += decoded.misses;
         self.decoded.stale += decoded.stale;
         self.ahead.add(ahead);
+        self.allocating += allocating;
     }
 
     /// Exits with basic reason `reason`.
@@ -136,6 +141,7 @@ impl Statistics {
             instructions_known = self.decoded.hits,
             instructions_decoded = self.decoded.misses,
             instructions_stale = self.decoded.stale,
+            allocating = self.allocating,
             ahead_bursts = self.ahead.bursts,
             ahead_instructions = self.ahead.instructions,
             ahead_accesses = self.ahead.accesses;
@@ -182,6 +188,9 @@ impl fmt::Display for Statistics {
                 f,
                 ", ahead {bursts} times, {instructions} instructions, {accesses} accesses"
             )?;
+        }
+        if self.allocating != 0 {
+            write!(f, ", with an allocation {}", self.allocating)?;
         }
         if self.kicks != 0 {
             let (kicks, repeated) = (self.kicks, self.kicks_repeated);

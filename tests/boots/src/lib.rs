@@ -31,6 +31,7 @@ pub mod compatibility;
 pub mod device_lies;
 pub mod devices;
 pub mod evidence;
+mod heap;
 mod launch_attacks;
 pub mod linux;
 pub mod micro_guests;

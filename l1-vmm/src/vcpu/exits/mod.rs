@@ -156,13 +156,25 @@ impl<'t, E: Environment> L2<'t, E> {
         if interrupts.console {
             self.receive();
         }
+        let before = self.allocations();
         self.answer(&exit, &outcome)?;
         self.serve_devices();
         self.send_kicks()?;
+        let after = self.allocations();
+        if after.0 != before.0 && after.1 == before.1 {
+            self.vcpu.statistics.allocating += 1;
+        }
         match self.vcpu.vmcs.take_failure() {
             Some(failure) => Err(End::Failure(failure)),
             None => Ok(()),
         }
+    }
+
+    /// Blocks of the heap that were given out so far, and how often the TPM was taken. Exits are answered without the
+    /// heap; where there are several processors, another's may show.
+    fn allocations(&self) -> (u64, u64) {
+        let allocations = self.vcpu.processor.allocations();
+        (allocations, self.machine.tpm_taken())
     }
 
     /// The processor leaves L1, unless something has been posted since [`L2::hear`].

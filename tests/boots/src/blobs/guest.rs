@@ -3,6 +3,7 @@
 use super::kernel::bz_image;
 use super::l1_image::L1Image;
 use super::program::Blob;
+use crate::heap::exits_without_the_heap;
 use crate::{Checks, Setup};
 use anyhow::{Context, Result, anyhow, ensure};
 use simulator::{BootFiles, Gpaw, Run, Simulation, Window};
@@ -69,6 +70,8 @@ pub(super) struct Guest {
     pub(super) schedule: Option<Schedule>,
     /// Its resets launch it again.
     pub(super) restarts: bool,
+    /// L1 may use its heap to answer its exits.
+    pub(super) allocates: bool,
     /// Further lines of the console.
     pub(super) prints: &'static [&'static str],
     /// What L1 must have counted at least once: figures of its record `l2`.
@@ -87,6 +90,7 @@ impl Guest {
             options: &[],
             schedule: None,
             restarts: false,
+            allocates: false,
             prints: &[],
             counts: &[],
             ends: Ends::PowerOff,
@@ -199,6 +203,13 @@ impl Guest {
                 counted.and_then(|l2| l2.number(name)) > Some(0),
                 "L1 counted no {name}"
             );
+        }
+        let several = self
+            .options
+            .iter()
+            .any(|option| option.starts_with("vcpus="));
+        if matches!(self.ends, Ends::PowerOff) && !several && !self.allocates {
+            exits_without_the_heap(run)?;
         }
         if self.restarts && matches!(self.ends, Ends::PowerOff) {
             resets_leave_nothing(run)?;

@@ -6,6 +6,7 @@ mod measured;
 pub use measured::{Cost, Measured, Watch, all, cost};
 
 use crate::devices::devices_option;
+use crate::heap::exits_without_the_heap;
 use crate::{BASE_COMMAND_LINE, Checks, Setup, Suite};
 use anyhow::{Context, Result, ensure};
 use simulator::{BootFiles, HostDevices, Network, Run, Simulation};
@@ -58,10 +59,15 @@ fn checks(what: &str, processors: u32, run: Result<Run>) -> Checks {
         Ok(run) => run,
         Err(error) => return vec![(name("boot"), Err(error))],
     };
-    vec![
+    let mut checks = vec![
         (name("exits to L1"), few_exits(&run, processors)),
         (name("one copy of a byte"), one_copy(&run)),
-    ]
+    ];
+    // With several nobody says which of them allocated.
+    if processors == 1 {
+        checks.push((name("exits without the heap"), exits_without_the_heap(&run)));
+    }
+    checks
 }
 
 fn disk(setup: &Setup, initrd: &Path) -> Result<Run> {

@@ -212,6 +212,10 @@ impl Processor for Cpu {
         seen.l2_resets += 1;
     }
 
+    fn allocations(&self) -> u64 {
+        0
+    }
+
     fn l2_xcr0(&self) -> u64 {
         self.seen.borrow().xcr0
     }

@@ -53,13 +53,16 @@ const IDLE: u64 = 0xEE00_000F;
 
 pub(super) fn guests() -> Vec<Guest> {
     const DISK: [&str; 2] = ["disk=ram:65536", "fwcfg=opt/org.tdp-vtpm/devices:disks"];
+    // Each reset of a device makes it anew.
     vec![
         Guest {
             options: &DISK,
+            allocates: true,
             ..Guest::new("a virtio driver that keeps to no rule", write)
         },
         Guest {
             options: &[DISK[0], DISK[1], super::crb::CHOSEN],
+            allocates: true,
             ..Guest::new("CRB pages, written by a disk", crb::write)
         },
     ]
