@@ -161,7 +161,7 @@ impl Guest {
             gpaw: self.gpaw,
             no_reboot: !self.restarts,
             options: &options,
-            limit: Some(Duration::from_secs(120)),
+            limit: Some(Duration::from_secs(300)),
             ..setup.simulation(&name, boot, MEMORY_MIB)
         }
         .run(&mut |_| {})?;
