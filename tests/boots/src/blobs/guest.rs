@@ -209,7 +209,7 @@ impl Guest {
             .iter()
             .any(|option| option.starts_with("vcpus="));
         if matches!(self.ends, Ends::PowerOff) && !several && !self.allocates {
-            exits_without_the_heap(run)?;
+            exits_without_the_heap(run, 0)?;
         }
         if self.restarts && matches!(self.ends, Ends::PowerOff) {
             resets_leave_nothing(run)?;
