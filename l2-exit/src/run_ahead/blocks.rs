@@ -10,9 +10,11 @@ use super::step::Step;
 use crate::vcpu::SegmentRegister;
 
 /// Blocks. The code between a driver's accesses is a few hundred instructions.
-const BLOCKS: usize = 1024;
+const BLOCKS: usize = 896;
 /// Places to look for them; a power of two. A quarter is used at most: a look or two find a block.
-const PLACES: usize = 4 * BLOCKS;
+const PLACES: usize = 4096;
+/// Each virtual processor has them, and a heap may give powers of two.
+const _: () = assert!(BLOCKS * size_of::<Block>() <= 512 << 10);
 /// Instructions of a block.
 const INSTRUCTIONS: usize = 6;
 /// Words of eight bytes of a block.
