@@ -22,8 +22,17 @@
 //! another processor writes there meanwhile is seen at the latest by the next burst: an instruction that serializes, which
 //! has to come between such a store and its execution (SDM Vol. 3A, "Handling Self- and Cross-Modifying Code"), ends this
 //! one, and so does an interrupt.
+//!
+//! | file | what is there |
+//! | --- | --- |
+//! | `decode`, `operation` | from bytes to an instruction of any kind that is executed |
+//! | `execute`, `shift` | one of those, whatever its operands: the device's registers, unaligned, not translated yet |
+//! | `step` | the form of the frequent ones |
+//! | `steps` | those of a block, while all about them is plain; what is not is left to `execute` |
+//! | `blocks`, `fetch` | code that was decoded, and its bytes |
+//! | `registers`, `flags` | L2's registers at hand, and the status flags, which wait for somebody to ask |
+//! | `translate` | the translations of a burst |
 
-mod block;
 mod blocks;
 mod decode;
 mod execute;
@@ -33,6 +42,7 @@ mod operation;
 mod registers;
 mod shift;
 mod step;
+mod steps;
 mod translate;
 
 use crate::exit::Exit;
@@ -181,7 +191,7 @@ impl RunAhead {
         };
         let mut bounds = Bounds::new();
         let stop = loop {
-            if let Err(stop) = block::run(&mut self.blocks, &mut burst, &mut bounds) {
+            if let Err(stop) = steps::run(&mut self.blocks, &mut burst, &mut bounds) {
                 break stop;
             }
         };

@@ -1,4 +1,4 @@
-//! A block of code: the most frequent instructions in the form of [`Step`], the others one by one.
+//! The instructions of a block: those in the form of [`Step`] as far as all about them is plain, the others one by one.
 
 use super::blocks::{Block, Blocks};
 use super::execute::{Burst, Flow};
