@@ -10,6 +10,7 @@
 //!
 //! `docs/measurement.md` is the specification of everything that is written here.
 
+mod early;
 mod failure;
 mod keeping;
 mod launch;
@@ -26,7 +27,7 @@ use attestation::window::{NV_SELECTOR, NV_USER_DATA, SELECTOR_SIZE, USER_DATA_SI
 use self::failure::{Service, Withheld};
 use self::keeping::{Before, Keeping};
 use crate::evidence::EvidenceWindow;
-use crate::identity::{Identity, Keys, Left};
+use crate::identity::{Identity, Keys};
 use crate::journal::Journal;
 use crate::log::MeasurementLog;
 use crate::message::{FAILURE, NV_UNAVAILABLE};
@@ -219,39 +220,6 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             journal,
             evidence,
         })
-    }
-
-    /// Makes a key before it is needed, and when all are made what belongs to them. Nobody can tell: what shows a key, or
-    /// could stand in the way of one, has all of it made first ([`prepare`](Self::prepare)).
-    fn make_early(&mut self) {
-        let (keys, tpm) = (&mut self.keys, &mut self.tpm);
-        let made = self.cancel.heeded(|| match keys.make_next(tpm)? {
-            Left::Some => Ok(Left::Some),
-            Left::None => keys.make_ak(tpm).map(|()| Left::None),
-        });
-        match made {
-            Ok(Left::Some) => return,
-            Ok(Left::None) => {}
-            // A command of the guest's came: later.
-            Err(error) if error.is_canceled() => return,
-            Err(error) => {
-                log::warn!("a key of the TPM was not made before it is needed: {error}");
-                self.makes_early = false;
-                return;
-            }
-        }
-        let all_kept = self.all_kept();
-        if let Err(failure) = self.identified().map(drop) {
-            self.fail(failure);
-            return;
-        }
-        // As with the command that would have had it made.
-        if all_kept && let Err(error) = self.keep() {
-            match error {
-                NotKept::Never(why) => self.fail(Failure::State(why)),
-                NotKept::Unavailable(why) => log::warn!("the TPM's state was not kept: {why}"),
-            }
-        }
     }
 
     /// Failure mode, for good. What led there first is kept.
@@ -518,11 +486,7 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
     }
 
     fn has_work(&self) -> Work {
-        let waits = self.identity.is_none() && self.makes_early;
-        match waits && self.service == Service::Running {
-            true => Work::Own,
-            false => Work::None,
-        }
+        self.early_work()
     }
 
     /// Makes the next part of what the first command that needs it would wait for.
