@@ -53,8 +53,15 @@ pub(crate) fn build() -> Result<Images> {
 pub(crate) const PACKAGES: [&str; 3] = ["l1-image", "sim-shim", "sim-machine"];
 
 /// What selects one of [`PACKAGES`] for Cargo, as it is in the image.
-pub(crate) fn image_arguments(package: &str) -> [&str; 5] {
-    ["--release", "--features", "image", "--package", package]
+pub(crate) fn image_arguments(package: &str) -> [&str; 6] {
+    [
+        "--profile",
+        "image",
+        "--features",
+        "image",
+        "--package",
+        package,
+    ]
 }
 
 /// Builds programs of the checkout in `root` into `target`, with one more environment variable.
@@ -80,14 +87,14 @@ pub(crate) fn build_at(
             bail!("building {package} failed");
         }
     }
-    let release = target.join("release");
+    let built = target.join("image");
     let kept = target.join("xtask");
     std::fs::create_dir_all(&kept).with_context(|| kept.display().to_string())?;
     Ok(Images {
-        simulator: release.join("sim-machine"),
-        l1_vmm: release.join("l1-vmm"),
-        payload: strip(&release.join("l1-vmm"), &kept.join("l1-vmm.elf"))?,
-        shim: release.join("sim-shim"),
+        simulator: built.join("sim-machine"),
+        l1_vmm: built.join("l1-vmm"),
+        payload: strip(&built.join("l1-vmm"), &kept.join("l1-vmm.elf"))?,
+        shim: built.join("sim-shim"),
     })
 }
 
