@@ -27,17 +27,78 @@ pub struct VcpuStatistics {
 /// Counters since the TD was built, of all virtual processors together. All are exact, so that two equal runs give equal counters.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
-    tdcalls: BTreeMap<u64, u64>,
+    tdcalls: Counters,
     tdvmcalls: BTreeMap<u64, u64>,
-    l2_exits: BTreeMap<(u32, Route), u64>,
+    /// By reason and, in the lower two bits, route.
+    l2_exits: Counters,
     td_exits: BTreeMap<u32, u64>,
     virtualization_exceptions: BTreeMap<u32, u64>,
 }
 
+/// Counters by number, for what is counted at each exit: those of small numbers take no search.
+#[derive(Clone, Debug)]
+struct Counters {
+    all: u64,
+    small: [u64; Self::SMALL],
+    others: BTreeMap<u64, u64>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            all: 0,
+            small: [0; Self::SMALL],
+            others: BTreeMap::new(),
+        }
+    }
+}
+
+impl Counters {
+    /// All leaves, and all basic exit reasons with their routes (SDM volume 3, appendix C).
+    const SMALL: usize = 512;
+
+    fn count(&mut self, number: u64) {
+        self.all += 1;
+        match self.small.get_mut(number as usize) {
+            Some(counter) => *counter += 1,
+            None => *self.others.entry(number).or_default() += 1,
+        }
+    }
+
+    fn get(&self, number: u64) -> u64 {
+        match self.small.get(number as usize) {
+            Some(&counter) => counter,
+            None => self.others.get(&number).copied().unwrap_or(0),
+        }
+    }
+
+    /// Those that have counted anything.
+    fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
+        let small = (0..).zip(self.small).filter(|&(_, count)| count != 0);
+        small.chain(self.others.iter().map(|(&number, &count)| (number, count)))
+    }
+}
+
+const ROUTES: [Route; 3] = [Route::Module, Route::L1, Route::Host];
+
+const fn exit_number(reason: u32, route: Route) -> u64 {
+    (reason as u64) << 2 | route as u64
+}
+
 impl Statistics {
     /// TDCALLs of L1 by leaf.
-    pub fn tdcalls(&self) -> &BTreeMap<u64, u64> {
-        &self.tdcalls
+    pub fn tdcalls(&self) -> BTreeMap<u64, u64> {
+        self.tdcalls.iter().collect()
+    }
+
+    /// TDCALLs of L1 to any.
+    pub fn all_tdcalls(&self) -> u64 {
+        self.tdcalls.all
+    }
+
+    /// TDCALLs of L1 to one leaf.
+    pub fn tdcalls_to(&self, leaf: u64) -> u64 {
+        self.tdcalls.get(leaf)
     }
 
     /// TDG.VP.VMCALLs that reached the host, by sub-function (R11 of a standard call).
@@ -46,8 +107,19 @@ impl Statistics {
     }
 
     /// L2 exits by basic exit reason and by who got them.
-    pub fn l2_exits(&self) -> &BTreeMap<(u32, Route), u64> {
-        &self.l2_exits
+    pub fn l2_exits(&self) -> BTreeMap<(u32, Route), u64> {
+        let exits = self.l2_exits.iter();
+        exits
+            .map(|(number, count)| {
+                let route = ROUTES[(number & 3) as usize];
+                (((number >> 2) as u32, route), count)
+            })
+            .collect()
+    }
+
+    /// L2 exits of one basic exit reason that went there.
+    pub fn l2_exits_to(&self, reason: u32, route: Route) -> u64 {
+        self.l2_exits.get(exit_number(reason, route))
     }
 
     /// TD exits by basic exit reason.
@@ -61,7 +133,7 @@ impl Statistics {
     }
 
     pub(crate) fn count_tdcall(&mut self, leaf: u64) {
-        *self.tdcalls.entry(leaf).or_default() += 1;
+        self.tdcalls.count(leaf);
     }
 
     pub(crate) fn count_tdvmcall(&mut self, sub_function: u64) {
@@ -69,7 +141,7 @@ impl Statistics {
     }
 
     pub(crate) fn count_l2_exit(&mut self, reason: u32, route: Route) {
-        *self.l2_exits.entry((reason, route)).or_default() += 1;
+        self.l2_exits.count(exit_number(reason, route));
     }
 
     pub(crate) fn count_td_exit(&mut self, reason: u32) {
@@ -78,5 +150,41 @@ impl Statistics {
 
     pub(crate) fn count_virtualization_exception(&mut self, reason: u32) {
         *self.virtualization_exceptions.entry(reason).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_told_small_numbers_and_others() {
+        let mut statistics = Statistics::default();
+        let failed_entry = 33 | 1 << 31;
+        for (reason, route) in [
+            (48, Route::L1),
+            (48, Route::L1),
+            (48, Route::Host),
+            (failed_entry, Route::Module),
+        ] {
+            statistics.count_l2_exit(reason, route);
+        }
+        let exits = statistics.l2_exits();
+        let expected = [
+            ((48, Route::L1), 2),
+            ((48, Route::Host), 1),
+            ((failed_entry, Route::Module), 1),
+        ];
+        assert_eq!(exits, BTreeMap::from(expected));
+        for ((reason, route), count) in expected {
+            assert_eq!(statistics.l2_exits_to(reason, route), count);
+        }
+        statistics.count_tdcall(25);
+        statistics.count_tdcall(0xffff);
+        assert_eq!(statistics.tdcalls(), BTreeMap::from([(25, 1), (0xffff, 1)]));
+        assert_eq!(
+            (statistics.tdcalls_to(25), statistics.tdcalls_to(24)),
+            (1, 0)
+        );
     }
 }

@@ -126,6 +126,8 @@ struct Ram {
 }
 
 static RAM: Once<Ram> = Once::new();
+/// The end of the first range, if that begins at 0: nearly everything is below.
+static LOW_END: AtomicU64 = AtomicU64::new(0);
 
 /// Declares the RAM, once. None of it may be in use by this program.
 ///
@@ -136,6 +138,9 @@ pub(crate) unsafe fn declare(ranges: Vec<Range<u64>>) {
     let words = (low / PAGE_4K).div_ceil(64) as usize;
     let mut dirty = Vec::with_capacity(words);
     dirty.resize_with(words, || AtomicU64::new(0));
+    if let Some(Range { start: 0, end }) = ranges.first() {
+        LOW_END.store(*end, Ordering::Relaxed);
+    }
     RAM.call_once(|| Ram { ranges, dirty });
     mark_dirty(0, FIRMWARE_END);
 }
@@ -147,13 +152,20 @@ fn ram() -> &'static Ram {
     }
 }
 
+#[inline(always)]
 #[track_caller]
 fn check(address: u64, length: u64) {
     let end = address.checked_add(length);
-    let inside =
-        |range: &Range<u64>| address >= range.start && end.is_some_and(|end| end <= range.end);
+    if end.is_none_or(|end| end > LOW_END.load(Ordering::Relaxed)) {
+        check_ranges(address, length);
+    }
+}
+
+#[cold]
+#[track_caller]
+fn check_ranges(address: u64, length: u64) {
     assert!(
-        ram().ranges.iter().any(inside),
+        is_ram(address, length),
         "machine memory {address:#x} + {length:#x} is not the TD's or the host's"
     );
 }
@@ -181,6 +193,7 @@ pub(crate) fn is_ram(address: u64, length: u64) -> bool {
 }
 
 /// Reads RAM.
+#[inline]
 #[track_caller]
 pub(crate) fn read(address: u64, into: &mut [u8]) {
     check(address, into.len() as u64);

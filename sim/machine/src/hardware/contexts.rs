@@ -90,8 +90,9 @@ impl Hardware {
         // What is swapped once in each direction: out of the machine, and into it.
         for kept in [&mut before.kept, &mut self.context.kept] {
             self.processor.swap_sse(&mut kept.sse);
-            let deadline = &mut self.deadlines[Timer::Module as usize];
-            core::mem::swap(deadline, &mut kept.deadline);
+            let deadline = self.deadlines.get(Timer::Module);
+            self.deadlines.set(Timer::Module, kept.deadline);
+            kept.deadline = deadline;
             self.profile.swap_interval(&mut kept.interval);
         }
         self.set_pause_yields(pause_yields);

@@ -52,6 +52,31 @@ pub(crate) enum Timer {
     Stall = 7,
 }
 
+/// The deadlines of all timers, and the first of them: it is asked for at each run.
+#[derive(Debug, Default)]
+struct Deadlines {
+    all: [Option<u64>; 8],
+    next: Option<u64>,
+}
+
+impl Deadlines {
+    fn get(&self, timer: Timer) -> Option<u64> {
+        self.all[timer as usize]
+    }
+
+    fn set(&mut self, timer: Timer, deadline: Option<u64>) {
+        let slot = &mut self.all[timer as usize];
+        if *slot != deadline {
+            *slot = deadline;
+            self.next = self.all.iter().flatten().copied().min();
+        }
+    }
+
+    fn next(&self) -> Option<u64> {
+        self.next
+    }
+}
+
 /// A page that the host shares with the TD.
 #[derive(Clone, Copy, Debug)]
 struct SharedPage {
@@ -86,7 +111,7 @@ pub(crate) struct Hardware {
     cpuid: Cpuid,
     /// The VMs whose tables have the shared pages.
     shared_mapped: [bool; VMS],
-    deadlines: [Option<u64>; 8],
+    deadlines: Deadlines,
     armed: Option<u64>,
     noted: Noted,
     pub(crate) profile: Profile,
@@ -124,7 +149,7 @@ impl Hardware {
             shared_bit,
             cpuid,
             shared_mapped: [true, false, false, false],
-            deadlines: [None; 8],
+            deadlines: Deadlines::default(),
             armed: None,
             noted: Noted::default(),
             profile: Profile::new(0),
@@ -245,17 +270,21 @@ impl Hardware {
 
     /// Asks for an interrupt at a TSC value.
     pub(crate) fn set_deadline(&mut self, timer: Timer, deadline: Option<u64>) {
-        self.deadlines[timer as usize] = deadline;
+        self.deadlines.set(timer, deadline);
     }
 
     /// The deadline of a timer.
     pub(crate) fn deadline(&self, timer: Timer) -> Option<u64> {
-        self.deadlines[timer as usize]
+        self.deadlines.get(timer)
     }
 
     fn next_deadline(&self) -> Option<u64> {
+        let next = self.deadlines.next();
+        if self.out.is_empty() {
+            return next;
+        }
         let out = self.out.values().filter_map(|out| out.deadline);
-        self.deadlines.iter().flatten().copied().chain(out).min()
+        next.into_iter().chain(out).min()
     }
 
     fn expired(&self) -> bool {
@@ -371,6 +400,7 @@ impl Platform for Hardware {
         self.turn_to(vcpu);
     }
 
+    #[inline]
     fn read(&mut self, hpa: u64, into: &mut [u8]) {
         memory::read(hpa, into);
     }
@@ -414,6 +444,7 @@ impl Platform for Hardware {
         self.context.shared_access[index(vm)] = allowed;
     }
 
+    #[inline]
     fn register(&mut self, vm: Vm, register: Register) -> u64 {
         self.read_register(index(vm), register)
     }

@@ -282,8 +282,7 @@ impl Host {
     /// Whether L1 left for this leaf.
     fn is_tdcall(&mut self, exit: &HardwareExit, leaf: u64) -> bool {
         let tdcall = matches!(exit, HardwareExit::Exception { vector: 6, .. });
-        let [rax, ..] = self.hardware.general_registers(Vm::L1);
-        tdcall && rax == leaf
+        tdcall && self.hardware.register(Vm::L1, Register::Rax) == leaf
     }
 
     /// Where L1 wants a sealing key, if it left for one and the run is to tell it.

@@ -42,19 +42,18 @@ impl Host {
         let profile = &self.hardware.profile;
         let [.., rtmr3] = self.module.td_info().rtmr;
         let statistics = self.module.statistics();
-        let tdcalls = statistics.tdcalls();
-        let entries = tdcalls.get(&tdg::VP_ENTER).copied().unwrap_or(0);
+        let entries = statistics.tdcalls_to(tdg::VP_ENTER);
         let tdvmcalls = statistics.tdvmcalls().values().sum();
         let timer_exits = [exit_reason::PREEMPTION_TIMER, exit_reason::WRMSR]
             .into_iter()
-            .filter_map(|reason| statistics.l2_exits().get(&(reason, Route::L1)))
+            .map(|reason| statistics.l2_exits_to(reason, Route::L1))
             .sum();
         let mark = Object::new()
             .number("mark", value.into())
             .number("tsc", rdtsc())
             .number("l2_exits", profile.l2_exits)
             .number("tpm_exits", profile.tpm_exit_count)
-            .number("tdcalls", tdcalls.values().sum())
+            .number("tdcalls", statistics.all_tdcalls())
             .number("entries", entries)
             .number("timer_exits", timer_exits)
             .number("tdvmcalls", tdvmcalls)
@@ -70,14 +69,12 @@ impl Host {
 
     /// How often L1 has extended an RTMR.
     pub(super) fn rtmr_extends(&self) -> u64 {
-        let tdcalls = self.module.statistics().tdcalls();
-        tdcalls.get(&tdg::MR_RTMR_EXTEND).copied().unwrap_or(0)
+        self.module.statistics().tdcalls_to(tdg::MR_RTMR_EXTEND)
     }
 
     /// How many L2 exits of a reason the host got.
     pub(super) fn host_routed(&self, reason: u32) -> u64 {
-        let exits = self.module.statistics().l2_exits();
-        exits.get(&(reason, Route::Host)).copied().unwrap_or(0)
+        self.module.statistics().l2_exits_to(reason, Route::Host)
     }
 
     /// Where a VM is, for messages.
@@ -155,7 +152,7 @@ impl Host {
                 .collect::<alloc::vec::Vec<_>>()
         };
         Object::new()
-            .counts("tdcalls", counts(statistics.tdcalls()).into_iter())
+            .counts("tdcalls", counts(&statistics.tdcalls()).into_iter())
             .print();
         Object::new()
             .counts("tdvmcalls", counts(statistics.tdvmcalls()).into_iter())

@@ -19,6 +19,10 @@ impl Vectors {
         Some(index * 32 + (31 - word.leading_zeros()) as u8)
     }
 
+    fn is_empty(&self) -> bool {
+        self.0 == [0; 8]
+    }
+
     fn merge(&mut self, other: &mut Vectors) {
         for (into, from) in self.0.iter_mut().zip(&mut other.0) {
             *into |= core::mem::take(from);
@@ -58,6 +62,9 @@ impl VirtualApic {
 
     /// Posted-interrupt processing: the descriptor's vectors become requested.
     pub(crate) fn accept_posted(&mut self) {
+        if !self.notification {
+            return;
+        }
         self.notification = false;
         let mut posted = core::mem::take(&mut self.posted);
         self.irr.merge(&mut posted);
@@ -80,6 +87,10 @@ impl VirtualApic {
 
     /// Whether a requested interrupt has a higher class than what is serviced and than the TPR.
     pub(crate) fn is_deliverable(&self) -> bool {
+        // Asked several times for each exit, and nearly always so.
+        if self.irr.is_empty() {
+            return false;
+        }
         self.irr
             .highest()
             .is_some_and(|rvi| class(rvi) > class(self.ppr()))
