@@ -20,7 +20,7 @@ impl Module {
     }
 
     /// L1's linear addresses.
-    pub(crate) fn l1_space<'a, P: Platform>(&'a self, platform: &'a mut P) -> LinearSpace<'a> {
+    pub(crate) fn l1_space<'a, P: Platform>(&'a self, platform: &'a mut P) -> LinearSpace<'a, P> {
         LinearSpace {
             vm: Vm::L1,
             platform,

@@ -12,9 +12,9 @@ const CS_LONG: u32 = 1 << 13;
 const CS_DEFAULT_BIG: u32 = 1 << 14;
 
 /// The linear address space of a VM that is not running.
-pub(crate) struct LinearSpace<'a> {
+pub(crate) struct LinearSpace<'a, P> {
     pub(crate) vm: Vm,
-    pub(crate) platform: &'a mut dyn Platform,
+    pub(crate) platform: &'a mut P,
     pub(crate) sept: &'a SecureEpt,
 }
 
@@ -35,7 +35,7 @@ impl Walk {
     }
 }
 
-/// A paging mode: how wide an entry and an index are, and how many levels there are.
+/// A paging mode (SDM volume 3, "Hierarchical Paging Structures: an Overview"): how wide an entry and an index are, and how many levels there are.
 struct Mode {
     levels: u32,
     entry_size: u64,
@@ -44,7 +44,30 @@ struct Mode {
     wide: bool,
 }
 
-impl LinearSpace<'_> {
+impl Mode {
+    const LEGACY: Self = Self {
+        levels: 2,
+        entry_size: 4,
+        index_bits: 10,
+        wide: false,
+    };
+    const PAE: Self = Self {
+        levels: 3,
+        entry_size: 8,
+        index_bits: 9,
+        wide: true,
+    };
+    const LONG_4: Self = Self {
+        levels: 4,
+        ..Self::PAE
+    };
+    const LONG_5: Self = Self {
+        levels: 5,
+        ..Self::PAE
+    };
+}
+
+impl<P: Platform> LinearSpace<'_, P> {
     pub(crate) fn register(&mut self, register: Register) -> u64 {
         self.platform.register(self.vm, register)
     }
@@ -79,33 +102,27 @@ impl LinearSpace<'_> {
         }
     }
 
-    fn paging_mode(&mut self) -> Option<Mode> {
-        if self.register(Register::Cr0) & cr0::PG == 0 {
-            return None;
-        }
-        let cr4 = self.register(Register::Cr4);
-        let (levels, entry_size, index_bits, wide) =
-            match (self.is_long_mode(), cr4 & cr4::PAE != 0) {
-                (true, _) if cr4 & cr4::LA57 != 0 => (5, 8, 9, true),
-                (true, _) => (4, 8, 9, true),
-                (false, true) => (3, 8, 9, true),
-                (false, false) => (2, 4, 10, false),
-            };
-        Some(Mode {
-            levels,
-            entry_size,
-            index_bits,
-            wide,
-        })
-    }
-
     /// Walks the VM's page tables for a linear address.
     pub(crate) fn walk(&mut self, linear: u64) -> Walk {
+        if self.register(Register::Cr0) & cr0::PG == 0 {
+            return Walk {
+                gpa: Some(linear & 0xffff_ffff),
+                ..Walk::default()
+            };
+        }
+        let cr4 = self.register(Register::Cr4);
+        // Each walk has its constants: there are three of four levels at an exit.
+        match (self.is_long_mode(), cr4 & cr4::PAE != 0) {
+            (true, _) if cr4 & cr4::LA57 != 0 => self.walk_in(Mode::LONG_5, linear),
+            (true, _) => self.walk_in(Mode::LONG_4, linear),
+            (false, true) => self.walk_in(Mode::PAE, linear),
+            (false, false) => self.walk_in(Mode::LEGACY, linear),
+        }
+    }
+
+    #[inline(always)]
+    fn walk_in(&mut self, mode: Mode, linear: u64) -> Walk {
         let mut walk = Walk::default();
-        let Some(mode) = self.paging_mode() else {
-            walk.gpa = Some(linear & 0xffff_ffff);
-            return walk;
-        };
         let cr3 = self.register(Register::Cr3);
         let mut table = match mode.levels {
             // PAE: four page-directory pointers, 32-byte aligned.
@@ -149,13 +166,21 @@ impl LinearSpace<'_> {
         walk
     }
 
+    #[inline(always)]
     fn read_entry(&mut self, gpa: u64, size: u64) -> Option<u64> {
-        let mut bytes = [0; 8];
-        self.read_physical(gpa, &mut bytes[..size as usize])?;
-        Some(u64::from_le_bytes(bytes))
+        if size == 8 {
+            let mut bytes = [0; 8];
+            self.read_physical(gpa, &mut bytes)?;
+            Some(u64::from_le_bytes(bytes))
+        } else {
+            let mut bytes = [0; 4];
+            self.read_physical(gpa, &mut bytes)?;
+            Some(u32::from_le_bytes(bytes).into())
+        }
     }
 
     /// Reads the TD's private memory within one page.
+    #[inline(always)]
     pub(crate) fn read_physical(&mut self, gpa: u64, into: &mut [u8]) -> Option<()> {
         let hpa = self.sept.mapped(gpa)?;
         self.platform.read(hpa, into);
@@ -229,7 +254,7 @@ mod tests {
             self.platform.write(address, &entry.to_le_bytes());
         }
 
-        fn space(&mut self) -> LinearSpace<'_> {
+        fn space(&mut self) -> LinearSpace<'_, TestPlatform> {
             LinearSpace {
                 vm: Vm::L1,
                 platform: &mut self.platform,

@@ -3,7 +3,7 @@
 
 use super::guest::Guest;
 use super::state::MaskAndShadow;
-use crate::platform::Register;
+use crate::platform::{Platform, Register};
 use tdx_defs::vmcs::VmcsField;
 use x86_defs::cr0;
 use x86_defs::cr4;
@@ -37,7 +37,7 @@ impl ControlRegister {
     }
 }
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// The bits that the module keeps from L1, and the value L1 sees in them.
     pub(super) fn base(&self, register: ControlRegister) -> MaskAndShadow {
         match register {

@@ -7,7 +7,7 @@ use super::control_registers::ControlRegister::{self, Cr0, Cr4};
 use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
-use crate::platform::{Event, Register};
+use crate::platform::{Event, Platform, Register};
 use iced_x86::{Instruction, Mnemonic};
 use tdx_defs::vmcs::{CrAccess, CrQualification, VmcsField};
 use x86_defs::cr0;
@@ -48,7 +48,7 @@ pub(super) fn general(register: iced_x86::Register) -> usize {
     register.full_register().number() & 0xf
 }
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     pub(super) fn route_cr_access(&mut self) -> Disposition {
         let Some(instruction) = self.fetch() else {
             return GENERAL_PROTECTION;

@@ -4,10 +4,10 @@ use super::cr_access::general;
 use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
-use crate::platform::Event;
+use crate::platform::{Event, Platform};
 use x86_defs::exit_reason;
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     pub(super) fn route_dr_access(&mut self) -> Disposition {
         const FROM_DR: u64 = 1 << 4;
         let Some(instruction) = self.fetch() else {

@@ -135,7 +135,7 @@ fn refuse_shared_pages(module: &Module, vm: VmIndex, entry: Entry) {
     }
 }
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// Loads the state that L1 gives in memory.
     fn load(&mut self) {
         let mut bytes = [0; GuestState::ABI_SIZE];
@@ -245,7 +245,7 @@ pub(crate) fn vp_invgla<P: Platform>(
     Ok(())
 }
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// Checks a GLA_LIST_ENTRY: the first page in bits 63:12, the last page's index in bits 11:0.
     fn check_gla(&mut self, entry: u64) -> LeafResult {
         let bits = if self.register(Register::Cr4) & x86_defs::cr4::LA57 != 0 {

@@ -4,7 +4,7 @@
 
 use super::control_registers::ControlRegister;
 use super::guest::Guest;
-use crate::platform::{Event, EventKind, Register, Segment, SegmentName};
+use crate::platform::{Event, EventKind, Platform, Register, Segment, SegmentName};
 use tdx_defs::vmcs::{EntryControls, SegmentAccessRights, VmcsField};
 use x86_defs::cr0;
 use x86_defs::cr4;
@@ -28,7 +28,7 @@ impl State {
     }
 }
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// Whether the processor would enter L2 with this state.
     pub(super) fn is_state_valid(&mut self) -> bool {
         let entry = EntryControls::from_bits(self.l2.cell(VmcsField::ENTRY_CONTROLS) as u32);
@@ -237,6 +237,7 @@ fn is_limit_valid(segment: &Segment) -> bool {
 mod tests {
     use super::super::fake::Fake;
     use super::*;
+    use crate::test_platform::TestPlatform;
 
     fn segment(selector: u16, access_rights: u32, limit: u32) -> Segment {
         Segment {
@@ -308,7 +309,7 @@ mod tests {
         assert!(real_mode().guest().is_state_valid());
         const NXE_LME: u64 = 0x900;
         const IA32E_GUEST: u64 = 1 << 9;
-        type Spoil = fn(&mut Guest<'_>);
+        type Spoil = fn(&mut Guest<'_, TestPlatform>);
         let rows: [(&str, Spoil, bool); 9] = [
             (
                 "paging",

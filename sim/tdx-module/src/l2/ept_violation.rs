@@ -4,13 +4,14 @@
 use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
+use crate::platform::Platform;
 use crate::td::sept::LeafState;
 use tdx_defs::Gpaw;
 use tdx_defs::attributes::VmAttributes;
 use tdx_defs::vmcs::EptViolationQualification;
 use x86_defs::exit_reason;
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     pub(super) fn route_ept_violation(
         &mut self,
         gpa: u64,
@@ -18,7 +19,7 @@ impl Guest<'_> {
         fetch: bool,
         page_walk: bool,
     ) -> Disposition {
-        let leaf = self.sept.find(gpa).copied();
+        let leaf = self.sept.leaf(gpa);
         let alias = leaf.map_or(VmAttributes::new(), |leaf| leaf.alias(self.index));
         // The hardware reports every page-walk access as a write; a walk reads, and writes only to
         // set an accessed or dirty flag, which is what failed if reading is allowed.

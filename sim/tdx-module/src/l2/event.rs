@@ -5,7 +5,7 @@ use super::exit_information::ExitInformation;
 use super::guest::Guest;
 use super::state::NO_DEADLINE;
 use super::vapic::{MachinePage, VirtualApic};
-use crate::platform::{Event, EventKind, Intercepts, Register};
+use crate::platform::{Event, EventKind, Intercepts, Platform, Register};
 use tdx_defs::vmcs::VmcsField;
 use x86_defs::cr0;
 use x86_defs::exit_reason;
@@ -25,9 +25,9 @@ const INVALID_OPCODE: u32 = 1 << 6;
 const PENDING_BREAKPOINT: u64 = 1 << 12;
 const PENDING_SINGLE_STEP: u64 = 1 << 14;
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// The virtual APIC with the guest interrupt status of the VMCS.
-    pub(super) fn virtual_apic(&mut self) -> VirtualApic<MachinePage<'_>> {
+    pub(super) fn virtual_apic(&mut self) -> VirtualApic<MachinePage<'_, P>> {
         let status = self.l2.cell(VmcsField::GUEST_INTERRUPT_STATUS) as u16;
         VirtualApic::new(
             MachinePage {
@@ -41,7 +41,7 @@ impl Guest<'_> {
     /// Does something to the virtual APIC, and keeps its new interrupt status.
     pub(super) fn with_virtual_apic<T>(
         &mut self,
-        act: impl FnOnce(&mut VirtualApic<MachinePage<'_>>) -> T,
+        act: impl FnOnce(&mut VirtualApic<MachinePage<'_, P>>) -> T,
     ) -> T {
         let mut apic = self.virtual_apic();
         let result = act(&mut apic);

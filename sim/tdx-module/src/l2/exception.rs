@@ -4,7 +4,7 @@
 use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
-use crate::platform::{Event, EventKind, Register};
+use crate::platform::{Event, EventKind, Platform, Register};
 use iced_x86::{Instruction, Mnemonic};
 use x86_defs::exception::{MACHINE_CHECK, PAGE_FAULT};
 use x86_defs::exit_reason;
@@ -18,7 +18,7 @@ const INVALID_OPCODE: u8 = 6;
 const VP_VMCALL: u64 = 0;
 const LEAF: u64 = 0xffff;
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     pub(super) fn route_exception(
         &mut self,
         vector: u8,

@@ -3,7 +3,7 @@
 
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
-use crate::platform::{Event, HardwareExit, Register};
+use crate::platform::{Event, HardwareExit, Platform, Register};
 use iced_x86::{Instruction, Mnemonic};
 use tdx_defs::vmcs::VmcsField;
 use x86_defs::exit_reason;
@@ -42,7 +42,7 @@ const NMI: u32 = 0x8000_0202;
 /// An external interrupt whose vector the hardware does not tell.
 const EXTERNAL_INTERRUPT: u32 = 0x8000_0000;
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// Decides about an exit, and does what the module itself has to do about it.
     pub(super) fn route(&mut self, exit: HardwareExit) -> Disposition {
         match exit {
@@ -286,7 +286,7 @@ mod tests {
             cell | u64::from(window.into_bits()),
         );
         let mut guest = fake.guest();
-        let wants = |guest: &mut Guest<'_>| {
+        let wants = |guest: &mut Guest<'_, _>| {
             let intercepts = guest.intercepts();
             (intercepts.nmi_window, intercepts.iret)
         };

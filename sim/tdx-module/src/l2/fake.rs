@@ -67,7 +67,7 @@ impl Fake {
         Fake { l2, platform, sept }
     }
 
-    pub(super) fn guest(&mut self) -> Guest<'_> {
+    pub(super) fn guest(&mut self) -> Guest<'_, TestPlatform> {
         Guest {
             index: VmIndex::FIRST,
             l2: &mut self.l2,

@@ -12,21 +12,17 @@ use tdx_defs::vmcs::{
 use x86_defs::efer;
 
 /// An L2 VM that is not running, its hardware context and the TD's memory.
-pub(crate) struct Guest<'a> {
+pub(crate) struct Guest<'a, P> {
     pub(super) index: VmIndex,
     pub(super) l2: &'a mut L2,
     pub(super) shape: Shape,
-    pub(super) platform: &'a mut dyn Platform,
+    pub(super) platform: &'a mut P,
     pub(super) sept: &'a SecureEpt,
 }
 
-impl<'a> Guest<'a> {
+impl<'a, P: Platform> Guest<'a, P> {
     /// The L2 VM `index` of the TD's virtual processor.
-    pub(super) fn new<P: Platform>(
-        module: &'a mut Module,
-        platform: &'a mut P,
-        index: VmIndex,
-    ) -> Guest<'a> {
+    pub(super) fn new(module: &'a mut Module, platform: &'a mut P, index: VmIndex) -> Guest<'a, P> {
         let l2 = &mut module.vcpu.l2[usize::from(index.get() - 1)];
         Guest {
             index,

@@ -2,7 +2,7 @@
 
 use super::guest::Guest;
 use crate::paging::LinearSpace;
-use crate::platform::{Event, Register, SegmentName};
+use crate::platform::{Event, Platform, Register, SegmentName, Vm};
 use iced_x86::Instruction;
 use x86_defs::rflags;
 
@@ -19,9 +19,9 @@ pub(super) fn segment_name(register: iced_x86::Register) -> Option<SegmentName> 
     })
 }
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// The VM's linear addresses.
-    pub(super) fn space(&mut self) -> LinearSpace<'_> {
+    pub(super) fn space(&mut self) -> LinearSpace<'_, P> {
         LinearSpace {
             vm: self.vm(),
             platform: &mut *self.platform,
@@ -36,7 +36,12 @@ impl Guest<'_> {
 
     /// Fetches the instruction at RIP; `None` if its bytes can not be read or are none.
     pub(super) fn fetch(&mut self) -> Option<Instruction> {
-        self.space().fetch()
+        LinearSpace {
+            vm: Vm::L2(self.index),
+            platform: &mut *self.platform,
+            sept: self.sept,
+        }
+        .fetch_known(&mut self.l2.decoded)
     }
 
     /// Moves RIP past an instruction that the module has emulated, and does what the processor

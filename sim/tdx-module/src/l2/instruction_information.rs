@@ -3,6 +3,7 @@
 
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
+use crate::platform::Platform;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 /// Address size of a memory operand: 0 is 16, 1 is 32, 2 is 64 bits. `None` if it is no string or
@@ -73,7 +74,7 @@ fn memory_form(instruction: &Instruction, width: u32) -> u32 {
     form
 }
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// An exit by an instruction whose operand is described by instruction information: the
     /// qualification is the displacement of the address.
     pub(super) fn operand_exit(

@@ -4,12 +4,12 @@ use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
 use super::instruction_information::{address_size, segment_number};
-use crate::platform::IoExit;
+use crate::platform::{IoExit, Platform};
 use iced_x86::{Instruction, OpKind};
 use tdx_defs::vmcs::{IoInstructionInfo, IoQualification};
 use x86_defs::exit_reason;
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     pub(super) fn route_io(&mut self, io: IoExit) -> Disposition {
         let instruction = self.fetch();
         let immediate = instruction.is_some_and(|instruction| {

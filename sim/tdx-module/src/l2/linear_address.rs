@@ -2,9 +2,9 @@
 
 use super::guest::Guest;
 use super::instruction::segment_name;
-use crate::platform::{Register, SegmentName};
+use crate::platform::{Platform, Register, SegmentName};
 use alloc::vec::Vec;
-use iced_x86::{Instruction, InstructionInfoFactory, OpKind};
+use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpKind};
 
 /// Bytes of an IDT gate in long mode.
 const GATE_SIZE: u64 = 16;
@@ -18,7 +18,7 @@ struct Candidate {
     size: u64,
 }
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// The value of a register as an operand's address uses it: a segment stands for its base.
     fn address_part(&mut self, register: iced_x86::Register) -> Option<u64> {
         if let Some(name) = segment_name(register) {
@@ -56,7 +56,7 @@ impl Guest<'_> {
     }
 
     /// The explicit memory operands of an instruction: what nearly every exit is by.
-    fn operands(&mut self, instruction: &Instruction) -> impl Iterator<Item = Candidate> + use<> {
+    fn operands(&mut self, instruction: &Instruction) -> impl Iterator<Item = Candidate> + use<P> {
         let size = instruction.memory_size().size().max(1) as u64;
         let explicit = [0, 1].map(|operand| {
             let is_memory = instruction.op_kind(operand) == OpKind::Memory;
@@ -113,10 +113,37 @@ impl Guest<'_> {
         candidates
     }
 
+    /// The linear address of a move's memory operand, if the instruction accesses nothing else: no stack, no descriptor, and
+    /// no event is being delivered. No page tables have to tell which access it was.
+    fn only_address(&mut self, instruction: &Instruction) -> Option<u64> {
+        let moves = matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Movzx);
+        let [to, from] = [0, 1].map(|operand| instruction.op_kind(operand));
+        let memory = match (to, from) {
+            (OpKind::Memory, _) => 0,
+            (OpKind::Register, OpKind::Memory)
+                if !instruction.op_register(0).is_segment_register() =>
+            {
+                1
+            }
+            _ => return None,
+        };
+        if !moves || self.l2.vectoring.is_some() {
+            return None;
+        }
+        self.operand_address(instruction, memory)
+    }
+
     /// The linear address of the data access that ended at `gpa`, or whose translation read a
     /// paging-structure entry there.
     pub(super) fn data_address(&mut self, gpa: u64, page_walk: bool) -> Option<u64> {
         let instruction = self.fetch();
+        if let Some(instruction) = &instruction
+            && !page_walk
+            && let Some(address) = self.only_address(instruction)
+            && address & 0xfff == gpa & 0xfff
+        {
+            return Some(address);
+        }
         if let Some(instruction) = &instruction {
             let mut operands = self.operands(instruction);
             if let Some(address) =

@@ -4,7 +4,7 @@ use super::control_registers::ControlRegister::Cr0;
 use super::cr_access::{Access, general};
 use super::exit::Disposition;
 use super::guest::Guest;
-use crate::platform::{Event, Register};
+use crate::platform::{Event, Platform, Register};
 use iced_x86::{Instruction, OpKind};
 use tdx_defs::vmcs::{CrAccess, VmcsField};
 use x86_defs::cr0;
@@ -13,7 +13,7 @@ use x86_defs::exit_reason;
 /// CR0 bits that LMSW writes.
 const MACHINE_STATUS: u64 = cr0::PE | cr0::MP | cr0::EM | cr0::TS;
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     pub(super) fn route_clts(&mut self, access: &mut Access) -> Disposition {
         access.qualification = access.qualification.with_access(CrAccess::Clts);
         let hardware = self.hardware(Cr0);

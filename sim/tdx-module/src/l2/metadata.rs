@@ -204,7 +204,7 @@ pub(crate) fn set_deadline<P: Platform>(
     Ok(())
 }
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// The place of a field in the table, and its value.
     pub(super) fn read_vmcs(&mut self, code: u32) -> Result<(usize, u64), Status> {
         match look_up(code) {

@@ -4,7 +4,7 @@ use super::exit::Disposition;
 use super::exit_information::ExitInformation;
 use super::guest::Guest;
 use super::msr_policy::{Access, Policy, context_register, is_direct, policy};
-use crate::platform::{Event, Register, SegmentName, Vm};
+use crate::platform::{Event, Platform, Register, SegmentName, Vm};
 use x86_defs::efer;
 use x86_defs::exit_reason;
 
@@ -33,7 +33,7 @@ pub(super) enum Outcome {
     Trap(ExitInformation),
 }
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// L1's bit for an access; `None` outside the bitmaps.
     fn is_intercepted_by_l1(&self, msr: u32, access: Access) -> Option<bool> {
         let (first, bit) = if LOW.contains(&msr) {

@@ -30,7 +30,7 @@ impl Shape {
 
     /// The shape of a TD on this processor.
     pub(crate) fn new(
-        platform: &mut dyn Platform,
+        platform: &mut impl Platform,
         gpaw: Gpaw,
         attributes: TdAttributes,
         xfam: u64,
@@ -96,7 +96,7 @@ const CR4_BASELINE: u64 = cr4::VME
 
 /// CR4 bits, the later ones by the CPUID bits that announce them (SDM volume 3, "Control
 /// Registers").
-fn supported_cr4(platform: &mut dyn Platform) -> u64 {
+fn supported_cr4(platform: &mut impl Platform) -> u64 {
     let one = platform.cpuid(1, 0);
     let seven = platform.cpuid(7, 0);
     let rows = [

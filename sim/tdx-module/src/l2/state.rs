@@ -5,6 +5,7 @@ use super::shape::Shape;
 use super::translations::Translations;
 use super::virtual_vmx_msr::control;
 use super::vmcs_table::{FIELDS, Storage, index_of};
+use crate::instruction::Decoded;
 use crate::platform::{Event, Platform, Register, Segment, SegmentName, Vm};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -55,6 +56,8 @@ pub(crate) struct L2 {
     pub(super) nmi_iret: Option<u64>,
     /// What the processor keeps of its memory.
     pub(super) translations: Translations,
+    /// What it exited at lately.
+    pub(super) decoded: Decoded,
     /// The last exit, for a host that routes it to L1 later.
     pub(super) last_exit: ExitInformation,
 }
@@ -86,12 +89,13 @@ impl L2 {
             vectoring: None,
             nmi_iret: None,
             translations: Translations::default(),
+            decoded: Decoded::default(),
             last_exit: ExitInformation::default(),
         }
     }
 
     /// TDH.VP.INIT: the control fields take the TD's shape, the hardware context its reset state.
-    pub(super) fn initialize(&mut self, platform: &mut dyn Platform, vm: Vm, shape: Shape) {
+    pub(super) fn initialize(&mut self, platform: &mut impl Platform, vm: Vm, shape: Shape) {
         *self = L2::new();
         for field in [
             VmcsField::PRIMARY_CONTROLS,
@@ -129,7 +133,7 @@ pub(super) const INITIAL_CR4: u64 = 0x2040;
 
 /// The state of a virtual processor at TDH.VP.INIT (TDX Module Base Architecture, "Initial State
 /// of Guest"). L1's own is the same; L2's general registers come with TDG.VP.ENTER.
-fn reset_context(platform: &mut dyn Platform, vm: Vm) {
+fn reset_context(platform: &mut impl Platform, vm: Vm) {
     for (register, value) in [
         (Register::Rip, 0xffff_fff0),
         (Register::Rflags, 2),

@@ -211,7 +211,7 @@ pub(super) fn exit_to_l1<P: Platform>(
     module.complete_tdcall(platform, &registers)
 }
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// Takes over what the processor saves at every exit.
     fn note_exit(&mut self, vectoring: Option<Event>) {
         let shadow = self.register(Register::InterruptShadow);

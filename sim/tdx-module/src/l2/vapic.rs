@@ -19,12 +19,12 @@ pub(super) trait ApicPage {
 }
 
 /// A virtual-APIC page in machine memory.
-pub(super) struct MachinePage<'a> {
-    pub(super) platform: &'a mut dyn Platform,
+pub(super) struct MachinePage<'a, P> {
+    pub(super) platform: &'a mut P,
     pub(super) hpa: u64,
 }
 
-impl ApicPage for MachinePage<'_> {
+impl<P: Platform> ApicPage for MachinePage<'_, P> {
     fn load(&mut self, offset: u16) -> u32 {
         let mut bytes = [0; 4];
         self.platform.read(self.hpa + u64::from(offset), &mut bytes);

@@ -6,6 +6,7 @@ use super::exit_information::ExitInformation;
 use super::guest::Guest;
 use super::msr::Outcome;
 use super::vapic::{ApicPage, offset};
+use crate::platform::Platform;
 use tdx_defs::vmcs::VmcsField;
 use x86_defs::exit_reason;
 
@@ -13,7 +14,7 @@ const TPR: u32 = 0x808;
 const EOI: u32 = 0x80b;
 const SELF_IPI: u32 = 0x83f;
 
-impl Guest<'_> {
+impl<P: Platform> Guest<'_, P> {
     /// APIC-register virtualization of RDMSR: eight bytes of the page, whatever they are.
     pub(super) fn read_x2apic(&mut self, msr: u32) -> Outcome {
         let offset = (msr as u16 & 0xff) << 4;

@@ -97,6 +97,8 @@ struct TranslationCache {
     /// What an entry must have been made in to count.
     generation: u64,
     entries: Box<[Cell<Translation>; TranslationCache::ENTRIES]>,
+    /// The leaf that was looked up last, and the generation that it is of.
+    last: Cell<Option<(u64, Leaf)>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +114,7 @@ impl Default for TranslationCache {
             // No entry's.
             generation: 1,
             entries: Box::new([const { Cell::new(Translation::NONE) }; Self::ENTRIES]),
+            last: Cell::new(None),
         }
     }
 }
@@ -161,6 +164,19 @@ impl SecureEpt {
     pub(crate) fn find(&self, gpa: u64) -> Option<&Leaf> {
         let (_, leaf) = self.leaves.range(..=gpa).next_back()?;
         leaf.contains(gpa).then_some(leaf)
+    }
+
+    /// The same as a value: that of the page that was asked for last is kept.
+    pub(crate) fn leaf(&self, gpa: u64) -> Option<Leaf> {
+        if let Some((generation, leaf)) = self.cache.last.get()
+            && generation == self.cache.generation
+            && leaf.contains(gpa)
+        {
+            return Some(leaf);
+        }
+        let leaf = *self.find(gpa)?;
+        self.cache.last.set(Some((self.cache.generation, leaf)));
+        Some(leaf)
     }
 
     /// Walks to `level` at `gpa`, which is aligned to it.
@@ -234,6 +250,7 @@ impl SecureEpt {
     }
 
     /// Where a private GPA is in machine memory, if the guest may use it now.
+    #[inline]
     pub(crate) fn mapped(&self, gpa: u64) -> Option<u64> {
         let page = gpa & !0xfff;
         let entry = self.cache.entry(page);
@@ -241,11 +258,17 @@ impl SecureEpt {
         if cached.gpa == page && cached.generation == self.cache.generation {
             return Some(cached.hpa + (gpa - page));
         }
+        self.find_mapped(gpa)
+    }
+
+    #[cold]
+    fn find_mapped(&self, gpa: u64) -> Option<u64> {
+        let page = gpa & !0xfff;
         let leaf = self.find(gpa)?;
         if leaf.state != LeafState::Mapped {
             return None;
         }
-        entry.set(Translation {
+        self.cache.entry(page).set(Translation {
             generation: self.cache.generation,
             gpa: page,
             hpa: leaf.hpa + (page - leaf.gpa),
@@ -350,6 +373,7 @@ mod tests {
             let address = gpa + offset;
             let owner = inserted.iter().find(|leaf| leaf.contains(address));
             prop_assert_eq!(sept.find(address), owner);
+            prop_assert_eq!(sept.leaf(address), owner.copied());
             prop_assert_eq!(sept.mapped(address), owner.map(|_| address + (1 << 40)));
             let wanted = leaf(gpa, level);
             let expected = match inserted.iter().find(|leaf| overlap(leaf, &wanted)) {
