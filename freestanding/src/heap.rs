@@ -11,10 +11,16 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use buddy_system_allocator::Heap;
+use buddy_system_allocator::linked_list::LinkedList;
 use spin::Mutex;
 
 /// Blocks of up to 2³¹ bytes.
 const ORDERS: usize = 32;
+/// Blocks of fewer than 2 to this bytes are kept when they are given back.
+const KEPT_ORDERS: usize = 13;
+/// So many of a size at most, and so many bytes of a size.
+const MOST_KEPT: usize = 64;
+const MOST_KEPT_BYTES: usize = 32 << 10;
 
 /// What the heap holds, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +35,84 @@ pub struct Usage {
 
 struct Counted {
     heap: Heap<ORDERS>,
+    /// Blocks that were given back, zeroed but for the list's word, by the logarithm of their size: the buddy allocator goes through
+    /// all free blocks of a size for each that it gets, and a TPM command gives back a hundred.
+    kept: [Kept; KEPT_ORDERS],
+    /// All of those, in bytes.
+    kept_bytes: usize,
     high_water_mark: usize,
+}
+
+struct Kept {
+    blocks: LinkedList,
+    count: usize,
+}
+
+impl Kept {
+    const NONE: Self = Self {
+        blocks: LinkedList::new(),
+        count: 0,
+    };
+}
+
+/// The size of the block that the buddy allocator has for a layout, as a power of two.
+fn order(layout: Layout) -> usize {
+    let size = layout.size().max(layout.align()).max(size_of::<usize>());
+    size.next_power_of_two().trailing_zeros() as usize
+}
+
+impl Counted {
+    fn alloc(&mut self, layout: Layout) -> Option<NonNull<u8>> {
+        let order = order(layout);
+        if let Some(kept) = self.kept.get_mut(order)
+            && let Some(block) = kept.blocks.pop()
+        {
+            kept.count -= 1;
+            self.kept_bytes -= 1 << order;
+            return NonNull::new(block.cast());
+        }
+        if let Ok(block) = self.heap.alloc(layout) {
+            return Some(block);
+        }
+        self.give_back_kept();
+        self.heap.alloc(layout).ok()
+    }
+
+    /// # Safety
+    /// The block came from [`alloc`](Self::alloc) with this layout, and is nobody's.
+    unsafe fn dealloc(&mut self, block: NonNull<u8>, layout: Layout) {
+        let order = order(layout);
+        let size = 1_usize.checked_shl(order as u32).unwrap_or(usize::MAX);
+        match self.kept.get_mut(order) {
+            Some(kept) if kept.count < MOST_KEPT.min(MOST_KEPT_BYTES / size) => {
+                // SAFETY: the block is the heap's, and large and aligned enough for a word.
+                unsafe { kept.blocks.push(block.as_ptr().cast()) };
+                kept.count += 1;
+                self.kept_bytes += size;
+            }
+            // SAFETY: the caller's.
+            _ => unsafe { self.heap.dealloc(block, layout) },
+        }
+    }
+
+    /// Small blocks become larger ones again.
+    fn give_back_kept(&mut self) {
+        for (order, kept) in self.kept.iter_mut().enumerate() {
+            while let Some(block) = kept.blocks.pop() {
+                let layout = Layout::from_size_align(1 << order, 1);
+                if let (Some(block), Ok(layout)) = (NonNull::new(block.cast()), layout) {
+                    // SAFETY: the buddy allocator gave a block of this size.
+                    unsafe { self.heap.dealloc(block, layout) };
+                }
+            }
+            kept.count = 0;
+        }
+        self.kept_bytes = 0;
+    }
+
+    fn used(&self) -> usize {
+        self.heap.stats_alloc_actual() - self.kept_bytes
+    }
 }
 
 /// The heap. All processors have one, behind a lock that no handler may take and that is held for no
@@ -47,6 +130,8 @@ impl ErasingHeap {
         Self {
             counted: Mutex::new(Counted {
                 heap: Heap::empty(),
+                kept: [Kept::NONE; KEPT_ORDERS],
+                kept_bytes: 0,
                 high_water_mark: 0,
             }),
             allocations: AtomicU64::new(0),
@@ -75,7 +160,7 @@ impl ErasingHeap {
         let counted = self.counted.lock();
         Usage {
             size: counted.heap.stats_total_bytes(),
-            used: counted.heap.stats_alloc_actual(),
+            used: counted.used(),
             high_water_mark: counted.high_water_mark,
         }
     }
@@ -88,13 +173,12 @@ unsafe impl GlobalAlloc for ErasingHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.allocations.fetch_add(1, Ordering::Relaxed);
         let mut counted = self.counted.lock();
-        match counted.heap.alloc(layout) {
-            Ok(block) => {
-                let used = counted.heap.stats_alloc_actual();
-                counted.high_water_mark = counted.high_water_mark.max(used);
+        match counted.alloc(layout) {
+            Some(block) => {
+                counted.high_water_mark = counted.high_water_mark.max(counted.used());
                 block.as_ptr()
             }
-            Err(()) => ptr::null_mut(),
+            None => ptr::null_mut(),
         }
     }
 
@@ -105,7 +189,7 @@ unsafe impl GlobalAlloc for ErasingHeap {
         // SAFETY: the caller's: the block is its to give back and as long as that.
         unsafe { erase(block.as_ptr(), layout.size()) };
         // SAFETY: the caller's: `block` came from `alloc` with this layout.
-        unsafe { self.counted.lock().heap.dealloc(block, layout) };
+        unsafe { self.counted.lock().dealloc(block, layout) };
     }
 }
 
@@ -216,6 +300,50 @@ mod tests {
         // SAFETY: does nothing the second time.
         unsafe { arena.heap.start(16, 1 << 20) };
         assert_eq!(arena.heap.usage().size, usage.size);
+    }
+
+    #[test]
+    fn blocks_that_are_kept_become_large_ones_again() {
+        let arena = &Arena::new();
+        let all = |size| {
+            // SAFETY: the layout has a size.
+            core::iter::repeat_with(move || unsafe { arena.heap.alloc(layout(size)) })
+                .take_while(|block| !block.is_null())
+                .collect::<Vec<_>>()
+        };
+        let pages = all(4096);
+        for &block in &pages {
+            // SAFETY: made with this layout, not used again.
+            unsafe { arena.heap.dealloc(block, layout(4096)) };
+        }
+        for block in all(256) {
+            // SAFETY: made with this layout, not used again.
+            unsafe { arena.heap.dealloc(block, layout(256)) };
+        }
+        assert_eq!(arena.heap.usage().used, 0);
+        assert_eq!(arena.heap.counted.lock().kept_bytes, 64 * 256);
+        assert_eq!(all(4096).len(), pages.len());
+        assert_eq!(arena.heap.counted.lock().kept_bytes, 0);
+    }
+
+    #[test]
+    fn a_block_that_was_kept_is_the_next_of_its_size() {
+        let arena = Arena::new();
+        let block = arena.secret(layout(100));
+        // SAFETY: made with this layout, not used again.
+        unsafe { arena.heap.dealloc(block, layout(100)) };
+        // SAFETY: the layouts have a size.
+        let [larger, same] = [129, 128].map(|size| unsafe { arena.heap.alloc(layout(size)) });
+        assert!(larger != block && same == block);
+        // Aligned as asked for, whatever the size.
+        let aligned = Layout::from_size_align(8, 512).unwrap();
+        // SAFETY: the layout has a size.
+        let block = unsafe { arena.heap.alloc(aligned) };
+        assert_eq!(block as usize % 512, 0);
+        // SAFETY: made with this layout, not used again.
+        unsafe { arena.heap.dealloc(block, aligned) };
+        // SAFETY: the layout has a size.
+        assert_eq!(unsafe { arena.heap.alloc(layout(512)) }, block);
     }
 
     #[test]
