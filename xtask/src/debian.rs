@@ -56,6 +56,8 @@ const DEVICE_MODULES: [&str; 14] = [
 /// The kernel's drivers of virtual machines on AMD's processors, as QEMU emulates one, in the order in which they are
 /// inserted.
 const KVM_MODULES: [&str; 4] = ["irqbypass.ko", "ccp.ko", "kvm.ko", "kvm-amd.ko"];
+/// Beside a kernel, the name of its package.
+const PACKAGE_FILE: &str = "vmlinuz.package";
 /// Where [`kernel`] keeps those of its kernel, in its cache.
 const MODULES_FOLDER: &str = "vmlinuz.modules";
 
@@ -99,7 +101,7 @@ pub(crate) fn kernel(cache: &Path) -> Result<PathBuf> {
             .with_context(|| format!("{package} has no {name}"))?;
         std::fs::rename(found, unfinished.path().join(name))?;
     }
-    std::fs::write(cache.join("vmlinuz.package"), &package)?;
+    std::fs::write(cache.join(PACKAGE_FILE), &package)?;
     std::fs::rename(vmlinuz, &kept)?;
     if modules.exists() {
         std::fs::remove_dir_all(&modules)?;
@@ -140,7 +142,25 @@ pub(crate) fn kvm_modules(cache: &Path) -> Vec<PathBuf> {
 
 /// The name of the package that [`kernel`] unpacked.
 pub(crate) fn kernel_name(cache: &Path) -> Option<String> {
-    std::fs::read_to_string(cache.join("vmlinuz.package")).ok()
+    std::fs::read_to_string(cache.join(PACKAGE_FILE)).ok()
+}
+
+/// A kernel of a suite, fetched on first use, or when [`kernel_of_suite`] last was asked for one.
+pub(crate) fn kept_kernel_of_suite(suite: &str, cache: &Path) -> Result<Kernel> {
+    let lists = cache.join(suite);
+    let file = lists.join(KERNEL_FILE);
+    let Ok(package) = std::fs::read_to_string(lists.join(PACKAGE_FILE)) else {
+        return kernel_of_suite(suite, cache);
+    };
+    let modules = TPM_MODULES.map(|name| lists.join(name));
+    Ok(Kernel {
+        package,
+        file,
+        modules: modules
+            .into_iter()
+            .filter(|module| module.exists())
+            .collect(),
+    })
 }
 
 /// Today's kernel of a suite, fetched anew.
@@ -164,6 +184,7 @@ pub(crate) fn kernel_of_suite(suite: &str, cache: &Path) -> Result<Kernel> {
             modules.push(kept);
         }
     }
+    std::fs::write(lists.join(PACKAGE_FILE), &package)?;
     Ok(Kernel {
         package,
         file,

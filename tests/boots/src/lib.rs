@@ -8,6 +8,7 @@
 //! * [`device_lies`]: the same, where the host's devices begin to lie under it;
 //! * [`throughput`]: what devices cost, by counts;
 //! * [`tpm_exits`]: what TPM commands cost, by counts; [`tpm_gaps`]: for how long L2 has no processor meanwhile;
+//! * [`run_ahead`]: the same for several of Debian's kernels;
 //! * [`evidence`]: the round trip of evidence, [`RoundTrip`], and what must be true of it;
 //! * [`compatibility`]: what users boot that is odd, and must work all the same;
 //! * [`root_disk`]: a Debian root on a LUKS2 disk that only the TPM opens;
@@ -42,6 +43,7 @@ pub mod processors;
 pub mod restarts;
 pub mod root_disk;
 mod round_trip;
+pub mod run_ahead;
 mod setup;
 mod suite;
 pub mod throughput;

@@ -4,7 +4,8 @@
 //! each command it writes a byte to port 0x80, where a PC shows POST codes: on the simulator that makes
 //! a mark with the counters of that moment, elsewhere it does nothing.
 //!
-//! With an argument, only the command of that name; with `gaps`, for how long the guest has no processor meanwhile.
+//! With an argument, only the command of that name; with `gaps`, for how long the guest has no processor meanwhile; with
+//! `few`, each command a few times.
 #![forbid(unsafe_code)]
 
 mod command;
@@ -26,6 +27,9 @@ const NV_WRITE_MARK: u8 = 8;
 const NV_WRITES: u8 = 200;
 /// What measures no times of commands.
 const GAPS: &str = "gaps";
+const FEW: &str = "few";
+/// As many times.
+const TIMES: usize = 5;
 /// What is timed once: the first key of this boot.
 const FIRST_KEY: &str = "CreatePrimary(ECC P-256), the first of a boot";
 const FIRST_KEY_MARK: u8 = 9;
@@ -50,6 +54,9 @@ fn run() -> io::Result<()> {
     }
     if only.as_deref() == Some(GAPS) {
         return gaps::measure(&mut tpm);
+    }
+    if only.as_deref() == Some(FEW) {
+        return tpm.time_few();
     }
     if let Some(only) = &only {
         let samples = without_keys();
@@ -150,6 +157,23 @@ impl Tpm {
             }
         }
         tell(*mark, name, &times);
+        Ok(())
+    }
+
+    /// Commands of each length, a few times.
+    fn time_few(&mut self) -> io::Result<()> {
+        let ecc = self.create_primary(SigningKey::P256)?;
+        let [random, extend, read, ..] = without_keys();
+        let quote = Command::quote(ecc, SigningKey::P256);
+        let create = Command::create_primary(SigningKey::P256);
+        let keys = [
+            (4, "Quote(ECC P-256)", TIMES, quote),
+            (6, "CreatePrimary(ECC P-256)", TIMES, create),
+        ];
+        for (mark, name, _, command) in [random, extend, read].into_iter().chain(keys) {
+            self.time(&(mark, name, TIMES, command))?;
+        }
+        self.transmit(&Command::flush(ecc))?;
         Ok(())
     }
 

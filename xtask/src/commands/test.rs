@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
 use boots::{
     Checks, Setup, Suite, bad_input, blobs, compatibility, device_lies, devices, evidence, linux,
-    micro_guests, multiprocessor, persistent, processors, restarts, throughput, tpm_exits,
-    tpm_gaps,
+    micro_guests, multiprocessor, persistent, processors, restarts, run_ahead, throughput,
+    tpm_exits, tpm_gaps,
 };
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -71,6 +71,9 @@ pub(crate) struct Options {
     /// Only how often L2 comes to L1 for TPM commands, and for how long it has no processor meanwhile.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
     tpm_exits: bool,
+    /// Only run-ahead for the drivers of several of Debian's kernels.
+    #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
+    run_ahead: bool,
     /// How many processors the TDs have of which a test does not say it: 1 to 16. Without this, 2, and those of the L2 blobs 1.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16), conflicts_with = "hosted")]
     cpus: Option<u32>,
@@ -100,6 +103,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         || options.micro_guests
         || options.starts
         || options.tpm_exits
+        || options.run_ahead
         || options.restarts
         || options.devices.is_some()
         || options.schedules.is_some()
@@ -170,6 +174,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let suite = tpm_exits::suite(setup, &timing).and(tpm_gaps::suite(setup, &timing));
                 linux_boots(&mut tally, &suite);
             }
+            (None, None) if options.run_ahead => {
+                let timing = figures::guests::timing_initrd(setup)?;
+                let kernels = figures::guests::kernels_to_run_ahead(setup)?;
+                linux_boots(&mut tally, &run_ahead::suite(setup, &timing, &kernels));
+            }
             (None, None) if options.restarts => {
                 linux_boots(&mut tally, &restarts::suite(setup));
             }
@@ -189,6 +198,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let drivers = device_initrd::build_for_tests(&setup.folder)?;
                 let program = figures::throughput::initrd(setup)?;
                 let timing = figures::guests::timing_initrd(setup)?;
+                let kernels = figures::guests::kernels_to_run_ahead(setup)?;
                 let several = processors_initrd::build(&setup.folder)?;
                 let suite = persistent::suite(setup, &programs, "")
                     .and(throughput::suite(setup, &program))
@@ -199,6 +209,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                     .and(restarts::suite(setup))
                     .and(tpm_exits::suite(setup, &timing))
                     .and(tpm_gaps::suite(setup, &timing))
+                    .and(run_ahead::suite(setup, &timing, &kernels))
                     .and(multiprocessor::suite(setup, &several))
                     .and(devices::suite(setup, &drivers))
                     .and(device_lies::suite(setup, &drivers, ""))

@@ -1,8 +1,9 @@
 //! The guests whose runs are measured: on the simulator, and on plain QEMU.
 
 use crate::initrd::More;
-use crate::{images, prepare};
+use crate::{debian, images, odd, prepare};
 use anyhow::{Result, ensure};
+use boots::compatibility::Kernel;
 use boots::{BASE_COMMAND_LINE, LIMIT, Setup};
 use simulator::{BootFiles, Clock, PlainQemu, Run, Simulation, Window};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,35 @@ pub(crate) fn timing_initrd(setup: &Setup) -> Result<PathBuf> {
         ..More::NOTHING
     };
     prepare::guest_initrd(&more, &folder)
+}
+
+/// Kernels of Debian's suites beside the usual one whose driver L1 runs ahead of, with initrds that have the timing program
+/// where they need their own: Linux 6.12 and 7.
+pub(crate) fn kernels_to_run_ahead(setup: &Setup) -> Result<Vec<Kernel>> {
+    let program = images::build_guest_program("guest-timing")?;
+    ["trixie", "sid"]
+        .into_iter()
+        .map(|suite| {
+            let kernel = debian::kept_kernel_of_suite(suite, &setup.folder)?;
+            let folder = setup.folder.join(suite).join("timing");
+            let initrd = match &kernel.modules[..] {
+                [] => None,
+                modules => {
+                    std::fs::create_dir_all(&folder)?;
+                    Some(odd::initrd_with(
+                        modules,
+                        std::slice::from_ref(&program),
+                        &folder,
+                    )?)
+                }
+            };
+            Ok(Kernel {
+                name: format!("{suite}, {}", kernel.package),
+                file: kernel.file,
+                initrd,
+            })
+        })
+        .collect()
 }
 
 /// A run that must end well, with further options of the simulator.
