@@ -8,7 +8,7 @@
 //! * [`device_lies`]: the same, where the host's devices begin to lie under it;
 //! * [`throughput`]: what devices cost, by counts;
 //! * [`tpm_exits`]: what TPM commands cost, by counts; [`tpm_gaps`]: for how long L2 has no processor meanwhile;
-//! * [`run_ahead`]: the same for several of Debian's kernels;
+//! * [`run_ahead`]: the same for several of Debian's kernels, and that the commands are what they are without run-ahead;
 //! * [`evidence`]: the round trip of evidence, [`RoundTrip`], and what must be true of it;
 //! * [`compatibility`]: what users boot that is odd, and must work all the same;
 //! * [`root_disk`]: a Debian root on a LUKS2 disk that only the TPM opens;

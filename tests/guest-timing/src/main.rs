@@ -5,11 +5,12 @@
 //! a mark with the counters of that moment, elsewhere it does nothing.
 //!
 //! With an argument, only the command of that name; with `gaps`, for how long the guest has no processor meanwhile; with
-//! `few`, each command a few times.
+//! `few`, each command a few times, and then the bytes of others.
 #![forbid(unsafe_code)]
 
 mod command;
 mod gaps;
+mod transcript;
 
 use attestation::tpm::{rc, response_code};
 use command::{Command, SigningKey, created_handle};
@@ -56,7 +57,8 @@ fn run() -> io::Result<()> {
         return gaps::measure(&mut tpm);
     }
     if only.as_deref() == Some(FEW) {
-        return tpm.time_few();
+        tpm.time_few()?;
+        return transcript::tell(&mut tpm);
     }
     if let Some(only) = &only {
         let samples = without_keys();
@@ -211,10 +213,7 @@ impl Tpm {
     /// One command and its response; a response code other than success is an error.
     fn transmit(&mut self, command: &Command) -> io::Result<Vec<u8>> {
         loop {
-            self.device.write_all(&command.bytes)?;
-            let mut response = vec![0; 4096];
-            let length = self.device.read(&mut response)?;
-            response.truncate(length);
+            let response = self.exchange(&command.bytes)?;
             match response_code(&response) {
                 Some(rc::SUCCESS) => return Ok(response),
                 Some(code) if TRY_AGAIN.contains(&code) => {}
@@ -226,6 +225,15 @@ impl Tpm {
                 }
             }
         }
+    }
+
+    /// Bytes to the TPM, and what it answers.
+    fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
+        self.device.write_all(command)?;
+        let mut response = vec![0; 4096];
+        let length = self.device.read(&mut response)?;
+        response.truncate(length);
+        Ok(response)
     }
 
     fn create_primary(&mut self, key: SigningKey) -> io::Result<u32> {

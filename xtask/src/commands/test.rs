@@ -71,7 +71,7 @@ pub(crate) struct Options {
     /// Only how often L2 comes to L1 for TPM commands, and for how long it has no processor meanwhile.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
     tpm_exits: bool,
-    /// Only run-ahead for the drivers of several of Debian's kernels.
+    /// Only run-ahead for the drivers of several of Debian's kernels, and beside the same guest without it.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
     run_ahead: bool,
     /// How many processors the TDs have of which a test does not say it: 1 to 16. Without this, 2, and those of the L2 blobs 1.
