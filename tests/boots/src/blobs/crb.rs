@@ -30,6 +30,7 @@ pub(super) const RSP_LADDR: i32 = register::CTRL_RSP_LADDR as i32;
 /// What is at the buffer's address, behind the registers.
 const DATA: i32 = register::DATA_BUFFER as i32;
 const ROOM: u32 = register::DATA_BUFFER_SIZE;
+const _: () = assert!(ROOM.is_multiple_of(64));
 
 pub(super) const REQUEST: u32 = 1;
 pub(super) const RELINQUISH: u32 = 2;
@@ -68,13 +69,21 @@ pub(super) fn start(a: &mut CodeAssembler) -> Assembled {
     Ok(())
 }
 
-/// Polls until the command is over.
+/// Polls until the command is over. A poll is no exit, and at PAUSE QEMU looks at everything that it has: there are many polls
+/// for one.
 pub(super) fn wait(a: &mut CodeAssembler) -> Assembled {
-    let mut poll = a.create_label();
-    a.set_label(&mut poll)?;
+    const POLLS: u32 = 256;
+    let (mut pause, mut poll, mut over) = (a.create_label(), a.create_label(), a.create_label());
+    a.set_label(&mut pause)?;
     a.pause()?;
+    a.mov(ecx, POLLS)?;
+    a.set_label(&mut poll)?;
     a.test(dword_ptr(rbx + START), 1)?;
+    a.jz(over)?;
+    a.dec(ecx)?;
     a.jnz(poll)?;
+    a.jmp(pause)?;
+    a.set_label(&mut over)?;
     Ok(())
 }
 
@@ -167,7 +176,8 @@ fn sizes(p: &mut Program) -> Assembled {
     works(p, "after lies")
 }
 
-/// The buffer is filled with something else as long as the command runs.
+/// The buffer is filled with something else as long as the command runs, again and again, its header each time. (No string
+/// instruction: QEMU looks at everything that it has for each word of one.)
 fn while_it_runs(p: &mut Program) -> Assembled {
     put(p, &SELF_TEST)?;
     start(&mut p.a)?;
@@ -175,17 +185,28 @@ fn while_it_runs(p: &mut Program) -> Assembled {
     let (mut again, mut over) = (a.create_label(), a.create_label());
     // How often it was seen to run.
     a.xor(r8, r8)?;
+    a.mov(edi, dword_ptr(rbx + CMD_LADDR))?;
+    a.mov(rax, u64::MAX)?;
+    let (mut all, mut more) = (a.create_label(), a.create_label());
+    a.set_label(&mut all)?;
+    a.xor(ecx, ecx)?;
     a.set_label(&mut again)?;
     a.test(dword_ptr(rbx + START), 1)?;
     a.jz(over)?;
     a.inc(r8)?;
-    a.mov(edi, dword_ptr(rbx + CMD_LADDR))?;
-    a.mov(ecx, ROOM / 4)?;
-    a.mov(eax, 0xFFFF_FFFF_u32)?;
-    a.rep().stosd()?;
+    a.mov(qword_ptr(rdi), rax)?;
+    a.mov(qword_ptr(rdi + 8), rax)?;
+    a.mov(edx, 64)?;
+    a.set_label(&mut more)?;
+    a.mov(qword_ptr(rdi + rcx), rax)?;
+    a.add(ecx, 8)?;
+    a.sub(edx, 8)?;
+    a.jnz(more)?;
+    a.cmp(ecx, ROOM)?;
+    a.jne(again)?;
     // It is started, and starts again: nothing.
     a.mov(dword_ptr(rbx + START), 1)?;
-    a.jmp(again)?;
+    a.jmp(all)?;
     a.set_label(&mut over)?;
     a.mov(qword_ptr(place::RESULTS), r8)?;
     response(a, 6)?;
