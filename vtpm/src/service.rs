@@ -3,6 +3,7 @@
 //! Bytes in, bytes out: whoever gets the call has copied the command from the guest's page, and
 //! writes the response to its page with GUID, length and status in front.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use attestation::event_log::{Log, LogError};
@@ -12,6 +13,7 @@ pub use uefi_defs::Guid;
 use uefi_defs::guid::{TCG_EVENT2_ENTRY, guid};
 use uefi_defs::hob::{self, GuidExtension, Header};
 use zerocopy::IntoBytes;
+use zeroize::Zeroizing;
 
 use crate::attested::Attested;
 use crate::{Engine, Locality, MAX_RESPONSE, TrustDomain};
@@ -64,14 +66,33 @@ pub enum ServiceError {
     Events(#[from] LogError),
 }
 
-impl<E: Engine, T: TrustDomain> Attested<E, T> {
+/// A call of the guest's. One that is equal to another is the same call made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Where the guest has the command, and where it wants the response.
+    pub places: [u64; 2],
+    /// The service.
+    pub guid: Guid,
+    /// The command's data, the caller's own copy.
+    pub data: Arc<Zeroizing<Vec<u8>>>,
+    /// Bytes that there are for the response's data.
+    pub room: usize,
+}
+
+/// The data of a response, or why there is none.
+pub type Answer = Result<Vec<u8>, ServiceError>;
+
+/// What answers calls.
+pub trait Serve {
     /// Answers the command `data` of service `guid` in at most `room` bytes.
-    pub fn serve(
-        &mut self,
-        guid: &Guid,
-        data: &[u8],
-        room: usize,
-    ) -> Result<Vec<u8>, ServiceError> {
+    ///
+    /// # Errors
+    /// As the response's status is to say.
+    fn serve(&mut self, guid: &Guid, data: &[u8], room: usize) -> Answer;
+}
+
+impl<E: Engine, T: TrustDomain> Serve for Attested<E, T> {
+    fn serve(&mut self, guid: &Guid, data: &[u8], room: usize) -> Answer {
         let (header, arguments) = data
             .split_first_chunk()
             .ok_or(ServiceError::CommandLength)?;
@@ -94,7 +115,9 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             false => Err(ServiceError::ResponseTooLong),
         }
     }
+}
 
+impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// The events that L1 has measured for the guest's firmware, which goes on from there.
     fn detect(&self) -> Result<Vec<u8>, ServiceError> {
         let log = self.tcg_log();

@@ -20,7 +20,7 @@ use support::trust_domain::{Host, quote_of};
 use support::{Session, Setup, command};
 use tdx_defs::report::TdReport;
 use vtpm::QuoteError;
-use vtpm::service::{EVIDENCE, L1_VTPM, ServiceError};
+use vtpm::service::{EVIDENCE, L1_VTPM, Serve, ServiceError};
 
 /// TPM_RC_NV_UNINITIALIZED.
 const NV_UNINITIALIZED: u32 = 0x14a;

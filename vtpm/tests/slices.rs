@@ -8,16 +8,18 @@
 
 mod support;
 
-use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard};
 
 use attestation::tpm::{Key, Public, commands, rc, response_code, rh, template};
 use support::{ScriptedTd, Session, Setup};
 use tpm2_ref_sys::{Stack, tsc};
 use vtpm::attested::{Attested, IdentityTime};
 use vtpm::reference::Reference;
+use vtpm::service::{Answer, Call, L1_VTPM};
 use vtpm::sliced::Sliced;
 use vtpm::{Engine, Locality, MAX_RESPONSE, Progress, Work};
+use zeroize::Zeroizing;
 
 type Tpm = Sliced<Attested<Reference, ScriptedTd>>;
 
@@ -178,9 +180,9 @@ fn a_command_that_is_canceled_says_so_and_the_next_is_not() {
     assert_eq!(chip.code(&create(1)), rc::SUCCESS);
 }
 
-/// What L1 does for it is not given up: without it the TPM would fail.
+/// Nor does it wait for the keys that it needs; they are made for the next, and the TPM has not failed without them.
 #[test]
-fn what_is_made_for_a_command_is_not_canceled() {
+fn keys_that_a_command_needs_are_not_made_for_one_that_is_canceled() {
     let mut chip = Chip::new(IdentityTime::FirstNeed);
     let progress = chip.begin(&create(1));
     assert_eq!(progress, Progress::Running);
@@ -189,7 +191,10 @@ fn what_is_made_for_a_command_is_not_canceled() {
     assert_eq!(response_code(&response), Some(rc::CANCELED));
     let tpm = chip.tpm.engine().unwrap();
     assert_eq!(tpm.failure(), None);
-    assert!(tpm.ak().is_some());
+    assert!(tpm.ak().is_none());
+    assert_eq!(chip.td.rtmrs()[3], [0; 48]);
+    assert_eq!(chip.code(&commands::read_public(rh::AK)), rc::SUCCESS);
+    assert!(chip.tpm.engine().unwrap().ak().is_some());
 }
 
 #[test]
@@ -248,6 +253,99 @@ fn a_command_comes_before_keys() {
     assert_eq!(chip.code(&commands::read_public(rh::AK)), rc::SUCCESS);
     assert_eq!(chip.tpm.has_work(), Work::None);
     assert_eq!(chip.tpm.engine().unwrap().failure(), None);
+}
+
+/// A call of a service that executes `command`, with its response at `place`.
+fn call(command: &[u8], place: u64) -> Call {
+    let data = [&[0, 2, 0, 0], command].concat();
+    Call {
+        places: [0x1000, place],
+        guid: L1_VTPM,
+        data: Arc::new(Zeroizing::new(data)),
+        room: 4 + MAX_RESPONSE,
+    }
+}
+
+/// The code of the TPM's response to a call.
+fn code_of(answer: Answer) -> Option<u32> {
+    response_code(&answer.expect("the service answers")[4..])
+}
+
+impl Chip {
+    /// Makes the call until it is answered: how often, and the code of the response.
+    fn serve(&mut self, call: &Call) -> (usize, Option<u32>) {
+        let mut times = 1;
+        loop {
+            match self.tpm.serve(call.clone()) {
+                Some(answer) => return (times, code_of(answer)),
+                None => times += 1,
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_is_made_again_until_it_is_answered() {
+    let mut chip = Chip::new(IdentityTime::Start);
+    let short = call(&commands::get_random(8), 0x2000);
+    let (times, code) = chip.serve(&short);
+    assert_eq!(code, Some(rc::SUCCESS));
+    assert!(times < 20, "{times}");
+    let (times, code) = chip.serve(&call(&create(1), 0x2000));
+    assert_eq!(code, Some(rc::SUCCESS));
+    assert!(times > 100, "{times}");
+    assert_eq!(chip.tpm.has_work(), Work::None);
+}
+
+/// Whoever has the TPM goes on with it, and another call is answered behind it; each has its own answer.
+#[test]
+fn a_call_that_is_not_made_again_is_in_nobodys_way() {
+    let mut chip = Chip::new(IdentityTime::Start);
+    let long = call(&create(1), 0x2000);
+    assert!(chip.tpm.serve(long.clone()).is_none());
+    assert!(chip.tpm.due().is_some());
+    let other = call(&commands::get_random(8), 0x3000);
+    let (times, code) = chip.serve(&other);
+    assert_eq!(code, Some(rc::SUCCESS));
+    assert!(times > 100, "{times}");
+    let (times, code) = chip.serve(&long);
+    assert_eq!((times, code), (1, Some(rc::SUCCESS)), "it was kept");
+    // What a halted processor works at.
+    assert!(chip.tpm.serve(long.clone()).is_none());
+    assert!(chip.work() > 100);
+    assert_eq!(chip.serve(&long), (1, Some(rc::SUCCESS)));
+}
+
+/// The one of the registers waits for the call, and gives it its slices.
+#[test]
+fn a_call_and_a_command_of_the_registers_come_to_their_end() {
+    let mut chip = Chip::new(IdentityTime::Start);
+    let long = call(&create(1), 0x2000);
+    assert!(chip.tpm.serve(long.clone()).is_none());
+    let progress = chip.begin(&commands::get_random(8));
+    assert_eq!(progress, Progress::Running);
+    assert!(chip.tpm.serve(call(&create(2), 0x3000)).is_none());
+    // Canceled is the command, which has not begun, and not the call.
+    chip.tpm.cancel();
+    let (response, slices) = chip.finish(progress);
+    assert_eq!(response_code(&response), Some(rc::CANCELED));
+    assert!(slices > 10, "{slices}");
+    assert_eq!(chip.serve(&long), (1, Some(rc::SUCCESS)));
+    assert_eq!(chip.tpm.has_work(), Work::None, "the other never began");
+}
+
+/// It is a call of a guest that is over.
+#[test]
+fn a_reset_ends_a_call() {
+    let mut chip = Chip::new(IdentityTime::Start);
+    let long = call(&create(1), 0x2000);
+    assert!(chip.tpm.serve(long.clone()).is_none());
+    let reset = long.clone();
+    chip.tpm.reset().unwrap();
+    assert_eq!(chip.tpm.has_work(), Work::None);
+    assert!(chip.tpm.serve(reset).is_none(), "it begins anew");
+    chip.tpm.reset().unwrap();
+    assert_eq!(chip.code(&commands::get_random(8)), rc::SUCCESS);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //! TPM window, of the FIFO or the CRB interface.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
 use attestation::journal::{Processors, TpmInterface};
 use l1_vmm::launch::gpa_range::GpaRange;
@@ -15,7 +14,7 @@ use vtpm::attested::{Attested, Config, IdentityTime, LaunchMeasurements, Measure
 use vtpm::ptp::Interface;
 use vtpm::ptp::data_buffer::{self, Unmapped};
 use vtpm::reference::Reference;
-use vtpm::service::{Guid, ServiceError};
+use vtpm::service::{Answer, Call};
 use vtpm::sliced::{SliceFigures, Sliced};
 use vtpm::state::WatchedStore;
 
@@ -64,14 +63,17 @@ impl Window {
             longest,
             longest_own,
             own,
+            settling,
         } = engine.figures();
-        let [longest, longest_own, own] = [longest, longest_own, own].map(clock::nanoseconds_of);
+        let [longest, longest_own, own, settling] =
+            [longest, longest_own, own, settling].map(clock::nanoseconds_of);
         let stack = engine.stack_used();
         log::info!(
             target: "slices",
-            slices, long_commands, longest, longest_own, own, stack;
+            slices, long_commands, longest, longest_own, own, settling, stack;
             "the TPM's commands: {slices} slices, {long_commands} commands took more than one; the longest slice of a command \
-             {longest} ns, of what nobody waited for {longest_own} ns, in all {own} ns; {stack} bytes of stack"
+             {longest} ns, of what nobody waited for {longest_own} ns, in all {own} ns; {settling} ns to give up at an end; \
+             {stack} bytes of stack"
         );
     }
 }
@@ -104,13 +106,11 @@ impl Device for Window {
             Some(due) if due <= now => self.registers.go_on(u64::MAX),
             // Not between the slices of a command.
             Some(_) => {}
-            None if self.registers.engine().engine().is_some() => {
-                self.registers
-                    .engine_mut()
-                    .waited()
-                    .tend(clock::nanoseconds());
+            None => {
+                if let Some(attested) = self.registers.engine_mut().engine_mut() {
+                    attested.tend(clock::nanoseconds());
+                }
             }
-            None => {}
         }
     }
 
@@ -131,8 +131,8 @@ impl Device for Window {
 }
 
 impl Services for Window {
-    fn serve(&mut self, guid: &Guid, data: &[u8], room: usize) -> Result<Vec<u8>, ServiceError> {
-        self.registers.engine_mut().waited().serve(guid, data, room)
+    fn serve(&mut self, call: Call) -> Option<Answer> {
+        self.registers.serve(call)
     }
 }
 

@@ -1,14 +1,12 @@
 //! What the image brings: everything about the machine that is not a TDCALL.
 
-use alloc::vec::Vec;
-
 use l2_exit::{GuestMemory, GuestPages, MemoryError};
 use tdcall::leaf::VpEnterError;
 use tdcall::tdvmcall::CpuidResult;
 use tdcall::{RawTdcall, SharedBuffer, Td};
 use tdx_defs::vp_enter::{GuestState, Outcome, TlbFlush};
 use tdx_defs::{Gpa, VmIndex};
-use vtpm::service::{Guid, ServiceError};
+use vtpm::service::{Answer, Call};
 
 pub use crate::machine::devices::Device;
 use crate::machine::devices::virtio::backend::Backend;
@@ -171,9 +169,9 @@ fn by_pieces(
 
 /// Services of L1 that L2 asks for by GUID (GHCI 1.5, "`TDG.VP.VMCALL<Service>`").
 pub trait Services {
-    /// Answers the command `data` of service `guid` in at most `room` bytes. Every byte is L2's
-    /// choice, and L1's own copy.
-    fn serve(&mut self, guid: &Guid, data: &[u8], room: usize) -> Result<Vec<u8>, ServiceError>;
+    /// Answers `call`, of which every byte is L2's choice, and L1's own copy. `None`: not yet. What is under way has had its
+    /// slice, and L2 makes the call again.
+    fn serve(&mut self, call: Call) -> Option<Answer>;
 }
 
 /// The numbers and addresses that a virtual processor is told of.

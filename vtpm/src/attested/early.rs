@@ -2,9 +2,9 @@
 
 use super::Attested;
 use super::failure::Service;
-use crate::identity::Left;
+use crate::identity::{Left, log_time};
 use crate::state::NotKept;
-use crate::{Engine, Failure, TrustDomain, Work};
+use crate::{CommandError, Engine, Failure, TrustDomain, Work};
 
 impl<E: Engine, T: TrustDomain> Attested<E, T> {
     /// Whether there is something of that.
@@ -14,6 +14,21 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
             true => Work::Own,
             false => Work::None,
         }
+    }
+
+    /// Makes the keys, unless that is done. Nothing of them is seen: the next who comes goes on with it where this gives up.
+    pub(super) fn make_keys(&mut self) -> Result<(), CommandError> {
+        if self.identity.is_some() {
+            return Ok(());
+        }
+        let begin = self.trust_domain.now();
+        let (keys, tpm) = (&mut self.keys, &mut self.tpm);
+        self.cancel.heeded(|| {
+            while keys.make_next(tpm)? == Left::Some {}
+            keys.make_ak(tpm)
+        })?;
+        log_time("keys", "make its keys", begin, &self.trust_domain);
+        Ok(())
     }
 
     /// Makes a key before it is needed, and when all are made what belongs to them. Nobody can tell: what shows a key, or

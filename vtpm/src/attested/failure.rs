@@ -29,6 +29,9 @@ pub(super) enum Withheld {
     /// What it changed could not be kept: the guest is told TPM_RC_NV_UNAVAILABLE.
     #[error("the TPM's state could not be kept: {0}")]
     Unkept(String),
+    /// It gave up before it was executed: the guest is told TPM_RC_CANCELED.
+    #[error("it was canceled")]
+    Canceled,
 }
 
 impl From<NotKept> for Withheld {

@@ -30,7 +30,7 @@ use crate::evidence::EvidenceWindow;
 use crate::identity::{Identity, Keys};
 use crate::journal::Journal;
 use crate::log::MeasurementLog;
-use crate::message::{FAILURE, NV_UNAVAILABLE};
+use crate::message::{CANCELED, FAILURE, NV_UNAVAILABLE};
 use crate::provision::{NvAttributes, Provisioner};
 use crate::request::{Action, Answer, Request, Touches};
 use crate::state::NotKept;
@@ -161,6 +161,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     }
 
     fn make_report(&mut self, user_data: [u8; USER_DATA_SIZE]) -> Result<Vec<u8>, Error> {
+        self.make_keys()?;
         let Identified {
             identity,
             tpm,
@@ -325,8 +326,14 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
     }
 
     /// Before a command that touches this: what it may see is made.
-    fn prepare(&mut self, touches: Touches) -> Result<(), Failure> {
+    fn prepare(&mut self, touches: Touches) -> Result<(), Withheld> {
         if touches.contains(Touches::IDENTITY) {
+            if let Err(error) = self.make_keys() {
+                return Err(match error.is_canceled() {
+                    true => Withheld::Canceled,
+                    false => Error::from(error).into_failure(Failure::NoIdentity).into(),
+                });
+            }
             self.identified()?;
         }
         if self.evidence.wants_certificate(touches)
@@ -343,7 +350,7 @@ impl<E: Engine, T: TrustDomain> Attested<E, T> {
         if self.evidence.wants_report(touches) {
             // Without one the index is not written, and the command's response says so.
             if let Err(Error::Failed(failure)) = self.report([0; USER_DATA_SIZE]) {
-                return Err(failure);
+                return Err(failure.into());
             }
         }
         Ok(())
@@ -463,6 +470,7 @@ impl<E: Engine, T: TrustDomain> Engine for Attested<E, T> {
                 log::warn!("a command of L2 had no effect: {withheld}");
                 return put(&NV_UNAVAILABLE, response);
             }
+            Err(Withheld::Canceled) => return put(&CANCELED, response),
             Err(withheld @ (Withheld::Command(_) | Withheld::NoReport(_))) => {
                 log::warn!("a command of L2 failed: {withheld}");
             }

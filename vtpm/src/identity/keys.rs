@@ -28,7 +28,7 @@ enum Residence {
 pub(crate) struct Endorsed {
     eks: [Public; 3],
     tpm: TpmIdentity,
-    /// When the keys were made.
+    /// When the last of the keys was made.
     made: u64,
 }
 
@@ -110,7 +110,6 @@ impl Identity {
             Some(ak) => ak,
             None => create_ak(tpm)?,
         };
-        let made = log_time("keys", "make its keys", begin, trust_domain);
         let identity = Self {
             authority: CertificateAuthority::generate(trust_domain)?,
             eks: eks.each_ref().map(Public::name),
@@ -120,7 +119,7 @@ impl Identity {
         let endorsed = Endorsed {
             eks,
             tpm: described,
-            made,
+            made: begin,
         };
         Ok((identity, endorsed))
     }

@@ -47,6 +47,8 @@ use alloc::boxed::Box;
 
 use tcg_defs::ptp::fifo::INTERFACE_ID;
 
+use crate::service::{Answer, Call, Serve};
+use crate::sliced::Sliced;
 use crate::{Engine, Locality, Work};
 
 use self::chip::Chip;
@@ -64,6 +66,18 @@ const _: () = assert!(INTERFACE_ID == tcg_defs::ptp::crb::INTF_ID);
 enum Registers {
     Fifo(Fifo),
     Crb(Crb),
+}
+
+impl<E: Engine + Serve + Send> Interface<Sliced<E>> {
+    /// Answers a call of a service. `None`: not yet, and the guest makes it again. A command of the registers' that runs
+    /// comes first, and has a slice.
+    pub fn serve(&mut self, call: Call) -> Option<Answer> {
+        if self.chip.is_running() {
+            self.continue_command(Some(u64::MAX));
+            return self.chip.engine.take_answer(&call);
+        }
+        self.chip.engine.serve(call)
+    }
 }
 
 /// The registers in front of an engine, of the interface that it was made with.

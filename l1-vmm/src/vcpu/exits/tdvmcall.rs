@@ -52,6 +52,8 @@ impl<E: Environment> L2<'_, E> {
         match tdvmcall::decode(exit, &self.vcpu.vmcs) {
             Ok(Tdcall::VmCall(call)) => match self.vmcall(call.function)? {
                 Answer::Again => self.wait_for_tpm(),
+                // In the shadow of STI it would take no interrupt in between.
+                Answer::Later => self.vcpu.vmcs.end_interrupt_shadow()?,
                 Answer::Reply(reply) => call.reply(exit, &mut self.vcpu.vmcs, reply),
                 Answer::Idle => {
                     let rip = self.vcpu.vmcs.rip();
@@ -127,7 +129,7 @@ impl<E: Environment> L2<'_, E> {
                 vector,
                 ..
             } => match self.service(command, response, vector) {
-                Ok(reply) => reply,
+                Ok(answer) => return Ok(answer),
                 Err(Busy) => return Ok(Answer::Again),
             },
             // Quotes are L1's own.
@@ -261,6 +263,8 @@ enum Answer {
     Reply(Reply),
     /// With success, once an interrupt is pending.
     Idle,
-    /// Not yet: L2 makes the call again.
+    /// Another processor has the TPM: L2 makes the call again.
     Again,
+    /// It had its slice: L2 takes its interrupts, and makes the call again.
+    Later,
 }

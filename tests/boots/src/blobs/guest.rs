@@ -76,6 +76,8 @@ pub(super) struct Guest {
     pub(super) prints: &'static [&'static str],
     /// What L1 must have counted at least once: figures of its record `l2`.
     pub(super) counts: &'static [&'static str],
+    /// What L1's last records say at most: a record's name, the figure's, and the most.
+    pub(super) at_most: &'static [(&'static str, &'static str, u64)],
     pub(super) ends: Ends,
 }
 
@@ -93,6 +95,7 @@ impl Guest {
             allocates: false,
             prints: &[],
             counts: &[],
+            at_most: &[],
             ends: Ends::PowerOff,
         }
     }
@@ -202,6 +205,13 @@ impl Guest {
             ensure!(
                 counted.and_then(|l2| l2.number(name)) > Some(0),
                 "L1 counted no {name}"
+            );
+        }
+        for (record, name, most) in self.at_most {
+            let said = run.transcript.l1(record).and_then(|l1| l1.number(name));
+            ensure!(
+                said.is_some_and(|said| said <= *most),
+                "L1 says of {record}: {name} {said:?}, and not at most {most}"
             );
         }
         let several = self

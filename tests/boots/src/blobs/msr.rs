@@ -36,7 +36,7 @@ const CR4_TAKEN: u64 = control::VME
     | control::SMAP;
 /// TSC-deadline mode.
 const DEADLINE_MODE: u32 = 2 << 17;
-const TIMER_VECTOR: u32 = 0x40;
+pub(super) const TIMER_VECTOR: u32 = 0x40;
 /// How often the timer's interrupt came.
 pub(super) const TIMER_COUNT: u64 = place::COUNTS + TIMER_VECTOR as u64 * 8;
 

@@ -9,8 +9,8 @@ use super::runtime::place;
 use super::tpm_commands::{CREATE_PRIMARY, GET_RANDOM};
 use anyhow::Result;
 use iced_x86::code_asm::{
-    CodeLabel, al, ax, byte_ptr, cr2, dr0, dword_ptr, dx, eax, ecx, edx, ptr, qword_ptr, rax, rbx,
-    rcx, rdi, rdx,
+    CodeAssembler, CodeLabel, al, ax, byte_ptr, cr2, dr0, dword_ptr, dx, eax, ecx, edx, ptr,
+    qword_ptr, rax, rbx, rcx, rdi, rdx,
 };
 use x86_defs::msr;
 use x86_defs::pc;
@@ -77,10 +77,15 @@ pub(super) fn guests() -> Vec<Guest> {
 
 /// By the reset control register.
 pub(super) fn reset(p: &mut Program) -> Assembled {
-    p.a.mov(dx, u32::from(pc::RESET_CONTROL))?;
+    write_reset(&mut p.a)
+}
+
+/// The same in other code.
+pub(super) fn write_reset(a: &mut CodeAssembler) -> Assembled {
+    a.mov(dx, u32::from(pc::RESET_CONTROL))?;
     for value in [2, 6] {
-        p.a.mov(al, value)?;
-        p.a.out(dx, al)?;
+        a.mov(al, value)?;
+        a.out(dx, al)?;
     }
     Ok(())
 }

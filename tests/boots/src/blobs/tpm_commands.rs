@@ -33,6 +33,16 @@ pub(super) const CREATE_PRIMARY: [u8; 67] = [
     0, 0, 0, 0, 0, 0, // outsideInfo, creationPCR
 ];
 
+/// The same for an RSA-2048 key, which takes a second and more here.
+pub(super) const CREATE_PRIMARY_RSA: [u8; 67] = [
+    0x80, 0x02, 0, 0, 0, 67, 0, 0, 0x01, 0x31, 0x40, 0, 0, 0x01, // header, TPM_RH_OWNER
+    0, 0, 0, 9, 0x40, 0, 0, 0x09, 0, 0, 0, 0, 0, // TPM_RS_PW
+    0, 4, 0, 0, 0, 0, // inSensitive
+    0, 26, 0, 0x01, 0, 0x0B, 0, 0x03, 0, 0x72, 0, 0, // RSA, SHA-256, attributes, no policy
+    0, 0x06, 0, 0x80, 0, 0x43, 0, 0x10, 0x08, 0, 0, 0, 0, 0, 0, 0, // AES-128-CFB, 2048 bits
+    0, 0, 0, 0, 0, 0, // outsideInfo, creationPCR
+];
+
 pub(super) fn guests() -> Vec<Guest> {
     vec![Guest::new("malformed TPM commands", malformed)]
 }

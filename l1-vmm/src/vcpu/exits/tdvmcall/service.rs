@@ -4,15 +4,17 @@
 //! (GHCI 1.5, "`TDG.VP.VMCALL<Service>`"). L1 is the VMM here and reaches private memory, so both are
 //! private; shared memory L2 has none.
 
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use l2_exit::tdvmcall::Reply;
 use l2_exit::{GuestMemory, MemoryError};
-use vtpm::service::{DATA_MAX, Guid, ServiceError};
+use vtpm::service::{Call, DATA_MAX, Guid, ServiceError};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
+use zeroize::Zeroizing;
 
-use crate::machine::devices::Device;
+use super::Answer;
 use crate::run::environment::{Environment, L2Memory, Services};
 use crate::vcpu::exits::L2;
 use crate::vcpu::exits::memory::Busy;
@@ -45,41 +47,42 @@ mod status {
     pub(super) const UNSUPPORTED: u32 = 0xFFFF_FFFF;
 }
 
+/// How far a call is.
+enum Served {
+    /// Its response is there.
+    Answered,
+    /// L2 makes it again.
+    Later,
+}
+
 impl<E: Environment> L2<'_, E> {
-    /// Serves the command at `command` and leaves the response at `response`. The service is done
-    /// when the call returns; where L2 asks to be notified, it is in the same moment.
+    /// Serves the command at `command` and leaves the response at `response`. The service is done when the call is
+    /// answered; where L2 asks to be notified, it is in the same moment. What takes longer than a slice of the TPM's goes on
+    /// each time that L2 makes the call again.
     pub(super) fn service(
         &mut self,
         command: u64,
         response: u64,
         vector: Option<u8>,
-    ) -> Result<Reply, Busy> {
+    ) -> Result<Answer, Busy> {
         let machine = &*self.machine;
         let mut tpm = machine.try_tpm().ok_or(Busy)?;
-        if tpm.has_work() && tpm.expiry().is_some() {
-            // A command that came through the registers: it has a slice, and the call is made again.
-            tpm.work(u64::MAX);
-            machine.update_tpm_line(&tpm, &mut self.vcpu.router(machine));
-            return Err(Busy);
-        }
-        let answered = self.answer_service(&mut tpm, command, response);
+        let served = self.serve(&mut tpm, command, response);
+        machine.update_tpm_line(&tpm, &mut self.vcpu.router(machine));
         drop(tpm);
-        if answered.is_err() {
-            return Ok(Reply::INVALID_OPERAND);
+        match served {
+            Ok(Served::Later) => return Ok(Answer::Later),
+            Ok(Served::Answered) => {}
+            Err(_) => return Ok(Answer::Reply(Reply::INVALID_OPERAND)),
         }
         if let Some(vector) = vector {
             self.vcpu.apic.request(vector, false);
         }
-        Ok(Reply::SUCCESS)
+        Ok(Answer::Reply(Reply::SUCCESS))
     }
 
     /// An error if there is nowhere to put a response.
-    fn answer_service(
-        &self,
-        tpm: &mut E::Tpm,
-        command: u64,
-        response: u64,
-    ) -> Result<(), MemoryError> {
+    fn serve(&self, tpm: &mut E::Tpm, command: u64, response: u64) -> Result<Served, MemoryError> {
         let asked: Header = self.header(command)?;
         let room = self.header(response)?.length.get().min(RESPONSE_MAX);
         if room < HEADER || !self.machine.memory.is_l2(response, u64::from(room)) {
@@ -87,12 +90,20 @@ impl<E: Environment> L2<'_, E> {
         }
         let length = asked.length.get();
         let result = if (HEADER..=COMMAND_MAX).contains(&length) {
-            let mut data = vec![0; (length - HEADER) as usize];
+            let mut data = Zeroizing::new(vec![0; (length - HEADER) as usize]);
             self.machine
                 .memory
                 .read(command + u64::from(HEADER), &mut data)?;
-            let room = (room - HEADER) as usize;
-            tpm.serve(&asked.guid, &data, room)
+            let call = Call {
+                places: [command, response],
+                guid: asked.guid,
+                data: Arc::new(data),
+                room: (room - HEADER) as usize,
+            };
+            match tpm.serve(call) {
+                Some(answer) => answer,
+                None => return Ok(Served::Later),
+            }
         } else {
             Err(ServiceError::CommandLength)
         };
@@ -108,7 +119,8 @@ impl<E: Environment> L2<'_, E> {
         self.machine
             .memory
             .write(response + u64::from(HEADER), &data)?;
-        self.machine.memory.write(response, header.as_bytes())
+        self.machine.memory.write(response, header.as_bytes())?;
+        Ok(Served::Answered)
     }
 
     /// Reads a header once.

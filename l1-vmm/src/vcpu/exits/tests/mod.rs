@@ -31,7 +31,7 @@ use tdx_defs::{Gpa, PageLevel, VmIndex};
 use tdx_module::platform::{HardwareExit, Platform as _, Register};
 use tdx_module::test_platform::{ModelPage, ModelTdcall, TestPlatform};
 use tdx_module::{TdParams, Vm, VpEnterInput};
-use vtpm::service::{Guid, ServiceError};
+use vtpm::service::{Answer, Call, Guid, ServiceError};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
@@ -91,8 +91,12 @@ struct Seen {
     tpm_line: bool,
     /// Commands to services: GUID, data, room for the response.
     services: Vec<(Guid, Vec<u8>, usize)>,
+    /// Where each call had its command and its response.
+    service_places: Vec<[u64; 2]>,
     /// What services answer; by default, that there are none.
-    service_answers: VecDeque<Result<Vec<u8>, ServiceError>>,
+    service_answers: VecDeque<Answer>,
+    /// How often a call is told to come again before it is answered.
+    service_slices: usize,
     /// TLB flushes of entries.
     flushes: Vec<TlbFlush>,
     halts: u32,
@@ -303,11 +307,18 @@ impl Device for Registers {
 }
 
 impl Services for Registers {
-    fn serve(&mut self, guid: &Guid, data: &[u8], room: usize) -> Result<Vec<u8>, ServiceError> {
+    fn serve(&mut self, call: Call) -> Option<Answer> {
         let mut seen = self.0.borrow_mut();
-        seen.services.push((*guid, data.to_vec(), room));
+        seen.service_places.push(call.places);
+        let left = seen.service_slices.checked_sub(1);
+        if let Some(left) = left {
+            seen.service_slices = left;
+            return None;
+        }
+        seen.services
+            .push((call.guid, call.data.to_vec(), call.room));
         let answer = seen.service_answers.pop_front();
-        answer.unwrap_or(Err(ServiceError::Unsupported))
+        Some(answer.unwrap_or(Err(ServiceError::Unsupported)))
     }
 }
 

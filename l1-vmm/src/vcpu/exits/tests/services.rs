@@ -60,24 +60,57 @@ fn a_command_reaches_its_service_and_the_answer_comes_back() {
 
 /// The call is made again, and L2 has the processor in between: it is not kept from it for as long as the command takes.
 #[test]
-fn a_command_of_the_registers_that_runs_is_not_waited_for() {
+fn a_call_that_takes_longer_than_a_slice_is_made_again() {
     let mut fixture = fixture(Ok(vec![7; 100]));
     put(&fixture, COMMAND, &GUID, 24, b"");
     put(&fixture, RESPONSE, &[0; 16], 0x1000, b"");
-    {
-        let mut seen = fixture.seen.borrow_mut();
-        seen.tpm_pieces = 2;
-        seen.tpm_due = Some(u64::MAX / 2);
-    }
+    fixture.seen.borrow_mut().service_slices = 2;
     for slices in 1..=2 {
         let made = make_vmcall(&mut fixture, SERVICE, [COMMAND, RESPONSE, 0, 0]);
         assert_eq!(made, Ok(()));
         assert_eq!(fixture.rip(), 0, "at the call");
-        assert_eq!(fixture.seen.borrow().tpm_worked.len(), slices);
+        assert_eq!(fixture.register(Register::R11), SERVICE, "as it was made");
+        assert_eq!(fixture.seen.borrow().service_places.len(), slices);
         assert!(fixture.seen.borrow().services.is_empty());
+        let mut written = [1; 4];
+        fixture.model.read(RESPONSE + 20, &mut written);
+        assert_eq!(written, [0; 4], "no status yet");
     }
     assert_eq!(call(&mut fixture, COMMAND, RESPONSE), 0);
-    assert_eq!(fixture.seen.borrow().services.len(), 1);
+    let seen = fixture.seen.borrow();
+    assert_eq!(seen.services.len(), 1);
+    assert_eq!(seen.service_places, [[COMMAND, RESPONSE]; 3]);
+    assert_eq!(response(&fixture), (GUID, 124, 0, vec![7; 100]));
+}
+
+/// `STI; TDCALL`: what STI holds back for an instruction comes before the call is made again.
+#[test]
+fn interrupts_are_taken_between_two_slices() {
+    let mut fixture = fixture(Ok(vec![]));
+    put(&fixture, COMMAND, &GUID, 24, b"");
+    put(&fixture, RESPONSE, &GUID, 24, b"");
+    fixture.seen.borrow_mut().service_slices = 1;
+    let at_the_call = [
+        (Register::Rip, UPPER + CODE),
+        (Register::Rflags, 0x202),
+        (Register::InterruptShadow, 1),
+        (Register::Rax, 0),
+        (Register::Rcx, 0xFC00),
+        (Register::R10, 0),
+        (Register::R11, SERVICE),
+        (Register::R12, COMMAND),
+        (Register::R13, RESPONSE),
+        (Register::R14, 0),
+        (Register::R15, 0),
+    ];
+    let tdcall = HardwareExit::Exception {
+        vector: 6,
+        error_code: None,
+        cr2: 0,
+    };
+    fixture.exit_with(&at_the_call, tdcall).unwrap();
+    assert_eq!(fixture.seen.borrow().service_places.len(), 1);
+    assert_eq!(fixture.vmcs(VmcsField::GUEST_INTERRUPTIBILITY), 0);
 }
 
 #[test]

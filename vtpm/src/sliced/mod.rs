@@ -4,12 +4,20 @@
 //! with it when there is time. What nobody waits for is done between two commands, and gives way to the next one.
 //!
 //! Commands are copied when they come, responses when they are done: the memory in between is the engine's alone.
+//!
+//! Calls of services ([`crate::service`]) have slices as well: one that is not answered in its first is made again.
+
+mod calls;
+mod job;
 
 use alloc::boxed::Box;
 
 use tpm2_ref_sys::{CancelHandle, Fiber, Stack};
 
+use self::calls::Calls;
+use self::job::{Job, wipe};
 use crate::message::CANCELED;
+use crate::service::{Answer, Call, Serve, ServiceError};
 use crate::{Cancel, Engine, EngineFailure, Locality, MAX_RESPONSE, Progress, Work};
 
 /// The part of a slice's time for which none follows it that the guest asks for: between a slice that was due and
@@ -22,7 +30,9 @@ enum Doing {
     Nothing,
     /// A command of the guest's.
     Command,
-    /// One whose answer nobody wants.
+    /// A call of a service.
+    Call,
+    /// One of these whose answer nobody wants.
     Dropped,
     /// What nobody waits for.
     Own,
@@ -34,51 +44,6 @@ struct Waiting {
     locality: Locality,
     length: usize,
     canceled: bool,
-}
-
-/// The engine, and the command it is at.
-struct Job<E> {
-    engine: E,
-    locality: Locality,
-    command: Box<[u8; MAX_RESPONSE]>,
-    length: usize,
-    response: Box<[u8; MAX_RESPONSE]>,
-    outcome: Result<usize, EngineFailure>,
-}
-
-impl<E: Engine> Job<E> {
-    fn execute(&mut self) {
-        let command = self.command.get(..self.length).unwrap_or_default();
-        let response = self.response.as_mut_slice();
-        self.outcome = self.engine.execute(self.locality, command, response);
-        self.wipe_command();
-    }
-
-    fn work(&mut self) {
-        self.engine.work(0);
-    }
-
-    fn wipe_command(&mut self) {
-        wipe(self.command.as_mut_slice(), self.length);
-        self.length = 0;
-    }
-
-    /// The answer, of which nothing stays.
-    fn take_answer(&mut self, into: &mut [u8]) -> Result<usize, EngineFailure> {
-        let length = core::mem::replace(&mut self.outcome, Err(EngineFailure))?;
-        let answer = self.response.get_mut(..length).ok_or(EngineFailure)?;
-        let copied = into
-            .get_mut(..length)
-            .map(|into| into.copy_from_slice(answer));
-        answer.fill(0);
-        copied.map(|()| length).ok_or(EngineFailure)
-    }
-}
-
-fn wipe(buffer: &mut [u8], used: usize) {
-    if let Some(used) = buffer.get_mut(..used) {
-        used.fill(0);
-    }
 }
 
 /// How slices were used.
@@ -94,6 +59,8 @@ pub struct SliceFigures {
     pub longest_own: u64,
     /// All of those.
     pub own: u64,
+    /// The longest that was waited for what was under way when the guest was over.
+    pub settling: u64,
 }
 
 /// See the [module](self).
@@ -107,6 +74,7 @@ pub struct Sliced<E> {
     waiting: Option<Waiting>,
     /// The bytes of who waits.
     command: Box<[u8; MAX_RESPONSE]>,
+    calls: Calls,
     cancel: Cancel,
     handle: CancelHandle,
     /// When the next slice is due whoever asks for it.
@@ -130,14 +98,7 @@ impl<E: Engine + Send> Sliced<E> {
         let asked = Cancel::default();
         engine.heed(asked.clone());
         let established = engine.establishment();
-        let job = Job {
-            engine,
-            locality: Locality::Zero,
-            command: Box::new([0; MAX_RESPONSE]),
-            length: 0,
-            response: Box::new([0; MAX_RESPONSE]),
-            outcome: Err(EngineFailure),
-        };
+        let job = Job::new(engine);
         Some(Self {
             fiber: Fiber::new(job, stack)?,
             clock,
@@ -145,6 +106,7 @@ impl<E: Engine + Send> Sliced<E> {
             doing: Doing::Nothing,
             waiting: None,
             command: Box::new([0; MAX_RESPONSE]),
+            calls: Calls::default(),
             cancel: asked,
             handle: cancel,
             due: 0,
@@ -159,28 +121,27 @@ impl<E: Engine + Send> Sliced<E> {
         Some(&self.fiber.value()?.engine)
     }
 
-    /// The engine, when what it is at is done: a command is asked to give up, and its answer is lost.
-    pub fn settled(&mut self) -> &mut E {
-        self.abandon();
-        if self.doing == Doing::Own {
-            self.cancel.ask();
-        }
-        while self.fiber.is_busy() {
-            self.resume((self.clock)().saturating_add(self.slice));
-        }
-        let job = self.fiber.finish();
-        let _ = job.take_answer(&mut []);
-        &mut job.engine
+    /// As [`engine`](Self::engine), to use it.
+    pub fn engine_mut(&mut self) -> Option<&mut E> {
+        Some(&mut self.fiber.value_mut()?.engine)
     }
 
-    /// The engine, when what it is at is done. The answer of a command is there for who asks next.
-    pub fn waited(&mut self) -> &mut E {
-        if self.doing == Doing::Own {
+    /// The engine, when what it is at is done, for a guest that is over: whatever is under way is asked to give up, and its
+    /// answer is lost. How long that takes is bounded by what does not heed it: `docs/tpm-interfaces.md`.
+    pub fn settled(&mut self) -> &mut E {
+        let begin = (self.clock)();
+        self.abandon();
+        self.calls.forget();
+        if self.doing != Doing::Nothing {
+            self.doing = Doing::Dropped;
             self.cancel.ask();
         }
         while self.fiber.is_busy() {
             self.resume((self.clock)().saturating_add(self.slice));
         }
+        let _ = self.finished(&mut []);
+        let taken = (self.clock)().saturating_sub(begin);
+        self.figures.settling = self.figures.settling.max(taken);
         &mut self.fiber.finish().engine
     }
 
@@ -237,10 +198,23 @@ impl<E: Engine + Send> Sliced<E> {
         self.established = job.engine.establishment();
         match done {
             Doing::Command => Some(job.take_answer(response)),
-            Doing::Dropped | Doing::Own | Doing::Nothing => {
-                let _ = job.take_answer(&mut []);
+            Doing::Call => {
+                let answer = job.answer.take();
+                self.calls.end(answer.unwrap_or(Err(ServiceError::Engine)));
                 None
             }
+            Doing::Dropped | Doing::Own | Doing::Nothing => {
+                let _ = job.take_answer(&mut []);
+                job.answer = None;
+                None
+            }
+        }
+    }
+
+    /// What nobody waits for here.
+    fn finish_if_done(&mut self) {
+        if !self.fiber.is_busy() {
+            let _ = self.finished(&mut []);
         }
     }
 
@@ -293,6 +267,47 @@ impl<E: Engine + Send> Sliced<E> {
 
     fn slice_end(&self) -> u64 {
         (self.clock)().saturating_add(self.slice)
+    }
+}
+
+impl<E: Engine + Serve + Send> Sliced<E> {
+    /// Answers `call`. `None`: not yet, and the guest makes it again; what is under way has had a slice, be it this call,
+    /// what it waits for, or another one.
+    pub fn serve(&mut self, call: Call) -> Option<Answer> {
+        let answer = self.take_answer(&call);
+        if answer.is_some() {
+            return answer;
+        }
+        let until = self.slice_end();
+        if self.doing != Doing::Nothing {
+            if self.doing == Doing::Own {
+                self.cancel.ask();
+            }
+            self.resume(until);
+            self.finish_if_done();
+            let answer = self.take_answer(&call);
+            if answer.is_some() || self.doing != Doing::Nothing || (self.clock)() >= until {
+                return answer;
+            }
+        }
+        // A command of the registers' comes first: whoever looks after them goes on with it.
+        if self.waiting.is_some() {
+            return None;
+        }
+        self.calls.begin(call.clone());
+        self.fiber.finish().call = Some(call.clone());
+        self.doing = Doing::Call;
+        self.timed(until, |fiber| {
+            fiber.start(Job::serve, until);
+        });
+        self.figures.long_commands += u64::from(self.fiber.is_busy());
+        self.finish_if_done();
+        self.take_answer(&call)
+    }
+
+    /// The answer to `call`, if it was executed before.
+    pub fn take_answer(&mut self, call: &Call) -> Option<Answer> {
+        self.calls.take(call)
     }
 }
 
@@ -364,7 +379,7 @@ impl<E: Engine + Send> Engine for Sliced<E> {
 
     fn has_work(&self) -> Work {
         match (self.doing, &self.waiting) {
-            (Doing::Command | Doing::Dropped, _) | (_, Some(_)) => Work::Command,
+            (Doing::Command | Doing::Call | Doing::Dropped, _) | (_, Some(_)) => Work::Command,
             (Doing::Own, None) => Work::Own,
             (Doing::Nothing, None) => self.engine().map_or(Work::None, E::has_work),
         }
@@ -384,15 +399,13 @@ impl<E: Engine + Send> Engine for Sliced<E> {
             }
             _ => self.resume(until),
         }
-        if !self.fiber.is_busy() {
-            let _ = self.finished(&mut []);
-        }
+        self.finish_if_done();
     }
 
     /// What the engine is at comes to its end before.
     fn reset(&mut self) -> Result<(), EngineFailure> {
         let reset = self.settled().reset();
-        let _ = self.finished(&mut []);
+        self.established = self.fiber.finish().engine.establishment();
         reset
     }
 
