@@ -11,7 +11,9 @@ mod support;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 
-use attestation::tpm::{Key, Public, commands, rc, response_code, rh, template};
+use attestation::tpm::{
+    Key, ObjectAttributes, Public, Scheme, Symmetric, commands, rc, response_code, rh, template,
+};
 use support::{ScriptedTd, Session, Setup};
 use tpm2_ref_sys::{Stack, tsc};
 use vtpm::attested::{Attested, IdentityTime};
@@ -81,6 +83,13 @@ impl Chip {
 
     fn code(&mut self, command: &[u8]) -> u32 {
         response_code(&self.run(command).0).unwrap()
+    }
+
+    /// How many slices `action` takes.
+    fn slices(&mut self, action: impl FnOnce(&mut Self)) -> u64 {
+        let before = self.tpm.figures().slices;
+        action(self);
+        self.tpm.figures().slices - before
     }
 
     fn work(&mut self) -> usize {
@@ -346,6 +355,109 @@ fn a_reset_ends_a_call() {
     assert!(chip.tpm.serve(reset).is_none(), "it begins anew");
     chip.tpm.reset().unwrap();
     assert_eq!(chip.code(&commands::get_random(8)), rc::SUCCESS);
+}
+
+/// An RSA-3072 key that no seed gives, below a storage key: the handle of the parent, and TPM2_Create.
+fn ordinary_key(chip: &mut Chip) -> Vec<u8> {
+    let mut parent = template::ek_p256();
+    parent.attributes = parent.attributes | ObjectAttributes::USER_WITH_AUTH;
+    let (response, _) = chip.run(&commands::create_primary(rh::OWNER, &parent));
+    let handle = response[10..14].try_into().map(u32::from_be_bytes).unwrap();
+    let child = Public {
+        scheme: Scheme::Null,
+        attributes: ObjectAttributes::FIXED_TPM
+            | ObjectAttributes::FIXED_PARENT
+            | ObjectAttributes::SENSITIVE_DATA_ORIGIN
+            | ObjectAttributes::USER_WITH_AUTH
+            | ObjectAttributes::SIGN,
+        symmetric: Symmetric::Null,
+        auth_policy: Vec::new(),
+        ..rsa_3072()
+    };
+    commands::create(handle, &[], &child.to_bytes())
+}
+
+/// Slices that a command has at most after it was asked to give up: the rest of one self-test of all, or of one search.
+const AFTERWARDS: u64 = 1500;
+
+impl Chip {
+    /// Begins `command` and gives it so many slices; whether it runs on.
+    fn has_begun(&mut self, command: &[u8], slices: u64) -> bool {
+        let before = self.tpm.figures().slices;
+        let mut progress = self.begin(command);
+        while progress == Progress::Running && self.tpm.figures().slices - before < slices {
+            progress = self
+                .tpm
+                .go_on(Some(u64::MAX), &mut self.response)
+                .expect("the engine answers");
+        }
+        progress == Progress::Running
+    }
+}
+
+/// What is under way when the guest ends is given up soon, wherever it is.
+#[test]
+fn what_is_under_way_gives_up_at_an_end() {
+    let mut chip = Chip::new(IdentityTime::Start);
+    let ordinary = ordinary_key(&mut chip);
+    for (name, command) in [
+        ("a primary key", create(1)),
+        ("an ordinary key", ordinary),
+        ("SelfTest", commands::self_test(true)),
+    ] {
+        for slices in [1, 50, 200, 800, 1600, 3200] {
+            chip.has_begun(&command, slices);
+            let taken = chip.slices(|chip| {
+                chip.tpm.settled();
+            });
+            assert!(taken <= AFTERWARDS, "{name}: {taken} after {slices}");
+            assert_eq!(chip.tpm.engine().unwrap().failure(), None);
+            chip.run(&commands::flush_context(0x8000_0001));
+        }
+    }
+    assert_eq!(chip.code(&commands::get_random(8)), rc::SUCCESS);
+}
+
+/// No key of a search that was given up: neither half of one, nor what was a candidate.
+#[test]
+fn a_key_that_is_canceled_is_not_made() {
+    let mut chip = Chip::new(IdentityTime::Start);
+    let ordinary = ordinary_key(&mut chip);
+    for command in [create(1), ordinary] {
+        let mut canceled = 0;
+        for slices in [1, 50, 200, 800, 1600] {
+            if !chip.has_begun(&command, slices) {
+                chip.run(&commands::flush_context(0x8000_0001));
+                continue;
+            }
+            chip.tpm.cancel();
+            let mut length = None;
+            let taken = chip.slices(|chip| {
+                length = Some(chip.finish(Progress::Running).0);
+            });
+            assert!(taken <= AFTERWARDS, "{taken} after {slices}");
+            let code = length.and_then(|response| response_code(&response));
+            assert!(
+                code == Some(rc::CANCELED) || code == Some(rc::SUCCESS),
+                "{code:x?} {taken} after {slices} of {}",
+                command.len()
+            );
+            canceled += usize::from(code == Some(rc::CANCELED));
+            chip.run(&commands::flush_context(0x8000_0001));
+        }
+        assert!(canceled > 0);
+    }
+    // The same key as of a TPM that was never asked to give up.
+    let key = |chip: &mut Chip| {
+        let (response, _) = chip.run(&create(1));
+        chip.run(&commands::flush_context(0x8000_0001));
+        response[14..].to_vec()
+    };
+    let before = key(&mut chip);
+    chip.has_begun(&create(1), 100);
+    chip.tpm.cancel();
+    chip.finish(Progress::Running);
+    assert_eq!(key(&mut chip)[..300], before[..300]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Gets the engine's two C libraries and links them.
 //!
-//! `libtpms.a` is Debian's, pinned by checksum ([`archive`]); `libcrypto.a` is built from the
+//! `libtpms.a` is Debian's, pinned by checksum ([`archive`]), but for two names ([`give_up`]); `libcrypto.a` is built from the
 //! `openssl-src` crate without an operating system in mind ([`openssl`]), and gets a way out of long
 //! commands ([`hooks`]). Both are kept in a cache
 //! that every build of the workspace shares: hosted tests and the freestanding image link the same
@@ -9,6 +9,7 @@
 
 mod archive;
 mod command;
+mod give_up;
 mod hooks;
 mod openssl;
 
@@ -78,13 +79,20 @@ fn prepare() -> Result<(), String> {
             println!("cargo::warning={line}");
         }
     }
+    let hooked = give_up::obtain(&cache, &tpms)?;
     let crypto = openssl::obtain(&cache)?;
     let hooks = out.join("hooks.rs");
     std::fs::write(&hooks, hooks::list())
         .map_err(|error| format!("cannot write {}: {error}", hooks.display()))?;
+    let real = out.join("cancel.rs");
+    std::fs::write(&real, hooked.list())
+        .map_err(|error| format!("cannot write {}: {error}", real.display()))?;
 
     println!("cargo::rustc-env=TPM2_REF_TPMS_VERSION={version}");
-    println!("cargo::rustc-link-search=native={}", tpms.display());
+    println!(
+        "cargo::rustc-link-search=native={}",
+        hooked.directory.display()
+    );
     println!("cargo::rustc-link-search=native={}", crypto.display());
     for library in LINK {
         println!("cargo::rustc-link-lib={library}");
@@ -92,7 +100,7 @@ fn prepare() -> Result<(), String> {
     println!("cargo::rustc-env=TPM2_REF_TPMS_DIR={}", tpms.display());
     println!("cargo::rustc-env=TPM2_REF_CRYPTO_DIR={}", crypto.display());
     // For dependents' build scripts, as DEP_TPMS_*.
-    println!("cargo::metadata=tpms_dir={}", tpms.display());
+    println!("cargo::metadata=tpms_dir={}", hooked.directory.display());
     println!("cargo::metadata=crypto_dir={}", crypto.display());
     Ok(())
 }

@@ -28,6 +28,15 @@ pub const MAX_RESPONSE: usize = 4096;
 /// TPM_RC_COMMAND_SIZE as a whole response, for a command that does not fit the engine's buffer.
 const COMMAND_TOO_LONG: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x42];
 
+/// TPM_RC_FAILURE and TPM_RC_NO_RESULT of a search that was given up, as whole responses; TPM_RC_RETRY, which libtpms 0.9
+/// says of a self-test that was; and what is said in their place: TPM_RC_CANCELED.
+const GAVE_UP: [[u8; 10]; 2] = [
+    [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01],
+    [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x54],
+];
+const RETRY: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x09, 0x22];
+const CANCELED: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x09, 0x09];
+
 /// What a TPM takes from its surroundings.
 pub struct Config {
     /// The only source of random numbers.
@@ -100,6 +109,16 @@ impl Tpm {
 
         let own_command = own_command.len();
         let processed = self.process(own_command);
+        let gave_up = cancel::gave_up();
+        if in_service().is_ok()
+            && let Ok(length) = processed
+            && let Some(said) = self.response.get(..length)
+            && (gave_up && GAVE_UP.iter().any(|code| code == said)
+                || cancel::is_requested() && said == RETRY)
+        {
+            self.response.fill(0);
+            return put(&CANCELED, response);
+        }
 
         let outcome = match (in_service(), processed) {
             (Err(fault), _) => Err(fault),
@@ -295,7 +314,7 @@ impl Tpm {
 }
 
 /// Asks the command that is being executed to end with TPM_RC_CANCELED. Most commands do not look;
-/// RSA key generation for a primary key does. Between two commands it does nothing.
+/// the search for the primes of an RSA key does, before each candidate. Between two commands it does nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct CancelHandle(());
 

@@ -42,6 +42,7 @@ pub(super) fn guests() -> Vec<Guest> {
             ..Guest::new("a long TPM command by TDVMCALL<Service>", long)
         },
         Guest {
+            at_most: &[("slices", "settling", SETTLING)],
             ends: Ends::Reset,
             ..Guest::new(
                 "a reset in the midst of TDVMCALL<Service>",
@@ -245,6 +246,9 @@ fn nowhere(p: &mut Program, l1: &L1Image) -> Result<()> {
 const LONGEST: u64 = 2_000_000;
 /// For so long the program is idle before.
 const IDLE: u32 = 900_000_000;
+/// The longest that a reset waits for a command, in ns: a self-test of the algorithms that a first key needs, or what is
+/// made of the keys of the TPM's identity.
+const SETTLING: u64 = 150_000_000;
 /// From one interrupt of the timer to the next, at least.
 const TICK: u32 = 200_000;
 /// Where the handler of the timer's interrupt notes when it was last called, the longest time between two calls, how many
