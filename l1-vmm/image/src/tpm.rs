@@ -3,7 +3,7 @@
 
 use alloc::boxed::Box;
 
-use attestation::journal::{Processors, TpmInterface};
+use attestation::journal::Processors;
 use l1_vmm::launch::gpa_range::GpaRange;
 use l1_vmm::launch::guest_page::GuestPage;
 use l1_vmm::launch::options::Options;
@@ -220,6 +220,6 @@ pub(crate) fn start(
             }
             None => Interface::new(engine),
         },
-        interrupts: options.interface == TpmInterface::FifoInterrupt,
+        interrupts: options.interface.interrupts(),
     }
 }

@@ -41,7 +41,9 @@ pub enum OptionError {
     )]
     PcrBanks,
     /// Not an interface that the TPM can have.
-    #[error("fw_cfg {TPM_INTERFACE} must be fifo, fifo-interrupt, crb or crb-registers")]
+    #[error(
+        "fw_cfg {TPM_INTERFACE} must be fifo, fifo-interrupt, crb, crb-interrupt or crb-registers"
+    )]
     TpmInterface,
     /// Neither on nor off.
     #[error("fw_cfg {RUN_AHEAD} must be on or off")]
@@ -292,6 +294,7 @@ mod tests {
             (&b"fifo"[..], TpmInterface::Fifo),
             (b"fifo-interrupt", TpmInterface::FifoInterrupt),
             (b"crb", TpmInterface::Crb),
+            (b"crb-interrupt", TpmInterface::CrbInterrupt),
             (b"crb-registers", TpmInterface::CrbRegisters),
         ] {
             let chosen = options(&[(TPM_INTERFACE, name)]).unwrap();
@@ -392,7 +395,7 @@ mod tests {
             let error = options(&[(TPM_INTERFACE, value)]).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "fw_cfg opt/org.tdp-vtpm/tpm-interface must be fifo, fifo-interrupt, crb or crb-registers"
+                "fw_cfg opt/org.tdp-vtpm/tpm-interface must be fifo, fifo-interrupt, crb, crb-interrupt or crb-registers"
             );
         }
         for value in [

@@ -41,7 +41,7 @@ const STEPS: Boot = Boot {
 
 /// The long ones come first. The first two must be the same to the byte; what the others differ in
 /// has nothing to do with each other.
-static BOOTS: [Boot; 10] = [
+static BOOTS: [Boot; 11] = [
     Boot {
         name: "boot: all TPM steps",
         file: "steps",
@@ -70,6 +70,12 @@ static BOOTS: [Boot; 10] = [
         options: &["fwcfg=opt/org.tdp-vtpm/tpm-interface:fifo-interrupt"],
         words: "quiet tpm_tis.interrupts=0 tdp.mode=polled",
         has_steps: true,
+        ..PLAIN
+    },
+    Boot {
+        name: "boot: a command response buffer that interrupts",
+        file: "boot-crb-interrupt",
+        options: &["fwcfg=opt/org.tdp-vtpm/tpm-interface:crb-interrupt"],
         ..PLAIN
     },
     Boot {

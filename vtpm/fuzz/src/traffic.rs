@@ -257,12 +257,13 @@ pub fn crb_registers(data: &[u8]) {
     ];
     const VALUES: [u32; 10] = [1, 2, 4, 3, 8, 5, 0, u32::MAX, 1 << 19, 1 << 31];
     // Not START, whose read is a poll.
-    const QUIET: [u32; 6] = [
+    const QUIET: [u32; 7] = [
         crb::LOC_STATE,
         crb::LOC_STS,
         crb::CTRL_STS,
         crb::CTRL_CANCEL,
         crb::INT_ENABLE,
+        crb::INT_STS,
         crb::INTF_ID,
     ];
     let input = Input::new(data);

@@ -10,8 +10,7 @@
 //! * What does not exist, or belongs to another locality, reads as all ones and ignores writes.
 //! * A locality that gives up the TPM, or loses it, loses its command and response: the buffers are
 //!   cleared, and no other locality ever reads them.
-//! * The FIFO interface has an interrupt line, whose level is [`Interface::line`]. The CRB interface has none: its
-//!   interrupt registers can be written and read back, and nothing ever occurs in them.
+//! * Both interfaces have an interrupt line, whose level is [`Interface::line`].
 //!
 //! Locality 4 is the platform's, for dynamic launches. No guest is launched that way here: the page can be
 //! read, and ignores what is written.
@@ -23,6 +22,7 @@
 //! | `localities` | who owns the TPM, by which of its requests |
 //! | `selection` | the register that says which interface there is |
 //! | `buffers` | command and response |
+//! | `interrupts` | what has occurred to each locality, and the line |
 //! | [`fifo`] | the registers of the FIFO interface (TIS, in PTP's version for TPM 2.0) |
 //! | [`crb`] | the registers of the command response buffer interface |
 //! | [`data_buffer`] | the memory that the latter's commands and responses lie in |
@@ -33,6 +33,7 @@ mod chip;
 pub mod crb;
 pub mod data_buffer;
 pub mod fifo;
+mod interrupts;
 mod localities;
 pub mod register_pages;
 mod selection;
@@ -229,7 +230,7 @@ impl<E: Engine> Interface<E> {
     pub const fn line(&self) -> bool {
         match &self.registers {
             Registers::Fifo(fifo) => fifo.line(),
-            Registers::Crb(_) => false,
+            Registers::Crb(crb) => crb.line(),
         }
     }
 

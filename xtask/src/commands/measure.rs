@@ -30,8 +30,8 @@ pub(crate) struct Options {
     /// A finished td-shim image instead of the built-in shim's.
     #[arg(long, value_name = "IMAGE")]
     td_shim: Option<PathBuf>,
-    /// The TPM's registers, as the policy asks for them: fifo, fifo-interrupt, crb or crb-registers.
-    #[arg(long, value_name = "fifo|fifo-interrupt|crb|crb-registers", default_value = "fifo", value_parser = tpm_interface)]
+    /// The TPM's registers, as the policy asks for them: fifo, fifo-interrupt, crb, crb-interrupt or crb-registers.
+    #[arg(long, value_name = "fifo|fifo-interrupt|crb|crb-interrupt|crb-registers", default_value = "fifo", value_parser = tpm_interface)]
     tpm: TpmInterface,
     /// What the journal holds of the PCRs.
     #[arg(long, value_name = "off|summary|full", default_value = "summary", value_parser = mirror)]
@@ -58,7 +58,7 @@ pub(crate) fn mirror(name: &str) -> Result<PcrMirror, String> {
 /// The TPM's registers by their word.
 pub(crate) fn tpm_interface(word: &str) -> Result<TpmInterface, String> {
     TpmInterface::from_word(word)
-        .ok_or_else(|| "it is fifo, fifo-interrupt, crb or crb-registers".to_owned())
+        .ok_or_else(|| "it is fifo, fifo-interrupt, crb, crb-interrupt or crb-registers".to_owned())
 }
 
 /// PCR banks by their names.

@@ -34,9 +34,9 @@ pub(crate) struct Options {
         "quote", "disks", "broker_socket", "guest_console", "vsock", "network", "devices", "append", "memory", "gpaw", "window", "simulator_options",
         "limit"])]
     persistent: bool,
-    /// The TPM's registers: fifo, which `tpm_tis` drives, fifo-interrupt, which interrupts, crb, which `tpm_crb` drives, or crb-registers,
+    /// The TPM's registers: fifo, which `tpm_tis` drives, fifo-interrupt, which interrupts, crb, which `tpm_crb` drives, crb-interrupt, the same, or crb-registers,
     /// whose buffer is behind the registers.
-    #[arg(long, value_name = "fifo|fifo-interrupt|crb|crb-registers", default_value = "fifo", value_parser = tpm_interface)]
+    #[arg(long, value_name = "fifo|fifo-interrupt|crb|crb-interrupt|crb-registers", default_value = "fifo", value_parser = tpm_interface)]
     tpm: TpmInterface,
     /// What L1 records of the PCRs in the journal.
     #[arg(long, value_name = "off|summary|full", value_parser = mirror)]

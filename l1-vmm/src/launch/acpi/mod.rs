@@ -68,8 +68,7 @@ impl Tables {
             address,
             bytes: Vec::new(),
         };
-        let dsdt = placed
-            .put(dsdt::dsdt(pci, data_buffer, interface == TpmInterface::FifoInterrupt).as_slice());
+        let dsdt = placed.put(dsdt::dsdt(pci, data_buffer, interface.interrupts()).as_slice());
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         xsdt.add_entry(placed.put(&encoded(&fixed::fadt(dsdt))));
         xsdt.add_entry(placed.put(fixed::madt(processors).as_slice()));
@@ -247,6 +246,25 @@ mod tests {
         let tpm2 = find(&fifo, b"TPM2");
         assert_eq!((u64_at(&tpm2, 40), u32_at(&tpm2, 48)), (0, 6));
         assert!(!holds(&fifo));
+    }
+
+    #[test]
+    fn an_interface_that_interrupts_says_so() {
+        let page = GpaRange::with_length(0x39AD_F000, 0x1000).unwrap();
+        for (interface, buffer) in [
+            (TpmInterface::Fifo, None),
+            (TpmInterface::FifoInterrupt, None),
+            (TpmInterface::Crb, Some(page)),
+            (TpmInterface::CrbInterrupt, Some(page)),
+            (TpmInterface::CrbRegisters, None),
+        ] {
+            // Interrupt (ResourceConsumer, Level, ActiveLow, Exclusive) {5}
+            let interrupt = [0x89, 6, 0, 0b0101, 1, 5, 0, 0, 0];
+            let tables = tables_by(None, interface, buffer);
+            let mut windows = tables.tables.windows(interrupt.len());
+            let says = windows.any(|window| window == interrupt);
+            assert_eq!(says, interface.interrupts(), "{}", interface.word());
+        }
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Layout {
         free.remove(acpi)?;
         let data_buffer = match interface {
             TpmInterface::Fifo | TpmInterface::FifoInterrupt | TpmInterface::CrbRegisters => None,
-            TpmInterface::Crb => {
+            TpmInterface::Crb | TpmInterface::CrbInterrupt => {
                 let page = highest(&free, PAGE_4K, 1 << 32).ok_or(PlaceError::Tables)?;
                 free.remove(page)?;
                 Some(page)

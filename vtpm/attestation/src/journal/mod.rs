@@ -64,6 +64,8 @@ pub enum TpmInterface {
     FifoInterrupt,
     /// Command response buffer, in a page of the guest's.
     Crb,
+    /// The same with an interrupt.
+    CrbInterrupt,
     /// Command response buffer that is behind the registers alone.
     CrbRegisters,
 }
@@ -75,6 +77,7 @@ impl TpmInterface {
             Self::Fifo => "PTP FIFO",
             Self::FifoInterrupt => "PTP FIFO, interrupt",
             Self::Crb => "PTP CRB",
+            Self::CrbInterrupt => "PTP CRB, interrupt",
             Self::CrbRegisters => "PTP CRB, registers",
         }
     }
@@ -85,6 +88,7 @@ impl TpmInterface {
             Self::Fifo => "fifo",
             Self::FifoInterrupt => "fifo-interrupt",
             Self::Crb => "crb",
+            Self::CrbInterrupt => "crb-interrupt",
             Self::CrbRegisters => "crb-registers",
         }
     }
@@ -95,6 +99,7 @@ impl TpmInterface {
             Self::Fifo,
             Self::FifoInterrupt,
             Self::Crb,
+            Self::CrbInterrupt,
             Self::CrbRegisters,
         ]
         .into_iter()
@@ -103,7 +108,12 @@ impl TpmInterface {
 
     /// Whether it is a command response buffer, wherever that is.
     pub const fn is_crb(self) -> bool {
-        matches!(self, Self::Crb | Self::CrbRegisters)
+        matches!(self, Self::Crb | Self::CrbInterrupt | Self::CrbRegisters)
+    }
+
+    /// Whether its interrupt line is connected.
+    pub const fn interrupts(self) -> bool {
+        matches!(self, Self::FifoInterrupt | Self::CrbInterrupt)
     }
 }
 

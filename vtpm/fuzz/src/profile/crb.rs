@@ -21,13 +21,14 @@ enum Register {
     Cancel,
     Start,
     IntEnable,
+    IntStatus,
     AddressLow,
     AddressHigh,
     Fixed(u32),
 }
 
 /// Table "Allocation of Register Space for CRB". What is not here is reserved and reads as 0; behind it is the data buffer.
-const REGISTERS: [(u32, Register); 16] = [
+const REGISTERS: [(u32, Register); 17] = [
     (offset::LOC_STATE, Register::LocState),
     (offset::LOC_CTRL, Register::LocCtrl),
     (offset::LOC_STS, Register::LocSts),
@@ -38,6 +39,7 @@ const REGISTERS: [(u32, Register); 16] = [
     (offset::CTRL_CANCEL, Register::Cancel),
     (offset::CTRL_START, Register::Start),
     (offset::INT_ENABLE, Register::IntEnable),
+    (offset::INT_STS, Register::IntStatus),
     (offset::CTRL_CMD_SIZE, Register::Fixed(0xF80)),
     (offset::CTRL_CMD_LADDR, Register::AddressLow),
     (offset::CTRL_CMD_HADDR, Register::AddressHigh),
@@ -67,8 +69,14 @@ const GO_IDLE: u32 = 1 << 1;
 const COMMAND_READY: u32 = 1 << 0;
 /// TPM_CRB_CTRL_STS_x.
 const IDLE: u32 = 1 << 1;
-/// TPM_CRB_INT_ENABLE_x: what is stored.
-const ENABLES: u32 = 0x8000_000F;
+// TPM_CRB_INT_ENABLE_x and TPM_CRB_INT_STS_x.
+const GLOBAL: u32 = 1 << 31;
+const START: u32 = 1 << 0;
+const READY: u32 = 1 << 1;
+const ESTABLISHMENT_CLEAR: u32 = 1 << 2;
+const LOCALITY_CHANGE: u32 = 1 << 3;
+/// What is stored of the former.
+const ENABLES: u32 = GLOBAL | START | READY | ESTABLISHMENT_CLEAR | LOCALITY_CHANGE;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -151,6 +159,7 @@ pub struct Crb {
     pub address: Option<u64>,
     cancel: u32,
     enable: [u32; LOCALITIES as usize],
+    occurred: [u32; LOCALITIES as usize],
     locked: bool,
     engine: Expectation,
 }
@@ -165,6 +174,7 @@ impl Crb {
             address,
             cancel: 0,
             enable: [0; LOCALITIES as usize],
+            occurred: [0; LOCALITIES as usize],
             locked: false,
             engine,
         }
@@ -198,7 +208,22 @@ impl Crb {
         }
     }
 
+    /// Of an event that the locality has not enabled nothing stays.
+    fn occur(&mut self, locality: u32, interrupts: u32) {
+        let at = locality as usize;
+        if self.enable[at] & GLOBAL != 0 && self.enable[at] & interrupts != 0 {
+            self.occurred[at] |= interrupts;
+        }
+    }
+
     fn happen(&mut self, event: Event) {
+        if let Some(owner) = self.localities.owner {
+            match event {
+                Event::CommandReady => self.occur(owner, READY),
+                Event::Done => self.occur(owner, START),
+                Event::GoIdle | Event::Start | Event::Leave => {}
+            }
+        }
         let state = TRANSITIONS.iter().find(|(state, _)| *state == self.state);
         let (_, rows) = state.expect("there are rows for each");
         let Some((_, next, effect)) = rows.iter().find(|row| row.0 == event) else {
@@ -258,6 +283,9 @@ impl Crb {
             self.writer = to;
             self.buffer.fill(Expected::Is(0));
         }
+        if let Some(to) = to {
+            self.occur(to, LOCALITY_CHANGE);
+        }
     }
 
     fn value(&self, locality: u32, register: Register) -> u32 {
@@ -285,6 +313,7 @@ impl Crb {
             Register::Cancel => self.cancel,
             Register::Start => u32::from(self.state == State::Execution),
             Register::IntEnable => self.enable[at],
+            Register::IntStatus => self.occurred[at],
             Register::AddressLow => address as u32,
             Register::AddressHigh => (address >> 32) as u32,
             Register::Fixed(value) => value,
@@ -329,8 +358,11 @@ impl Profile for Crb {
         }
         match Self::at(part.register) {
             Some(Register::LocCtrl) => {
-                if value & RESET_ESTABLISHMENT != 0 && locality >= 3 {
-                    self.engine.established = false;
+                if value & RESET_ESTABLISHMENT != 0
+                    && locality >= 3
+                    && std::mem::take(&mut self.engine.established)
+                {
+                    self.occur(locality, ESTABLISHMENT_CLEAR);
                 }
                 if value & SEIZE != 0 {
                     return self.ask(locality, Ask::Seize);
@@ -361,6 +393,7 @@ impl Profile for Crb {
             Some(Register::IntEnable) => {
                 self.enable[at] = (self.enable[at] & !mask | value) & ENABLES;
             }
+            Some(Register::IntStatus) => self.occurred[at] &= !value,
             _ => {}
         }
     }
@@ -376,9 +409,9 @@ impl Profile for Crb {
         *self = Self::with(engine, self.address);
     }
 
-    /// It has none.
     fn line(&self) -> bool {
-        false
+        let mut all = self.enable.iter().zip(&self.occurred);
+        all.any(|(enable, occurred)| enable & GLOBAL != 0 && *occurred != 0)
     }
 
     fn runs(&self) -> bool {

@@ -19,6 +19,7 @@ use crate::ptp::window::PAGE;
 mod execution;
 mod firmware;
 mod flow;
+mod interrupts;
 mod localities;
 mod pages;
 mod registers;

@@ -7,6 +7,7 @@
 
 pub mod bits;
 mod command;
+mod interrupts;
 
 #[cfg(test)]
 mod conformance;
@@ -20,12 +21,14 @@ use tcg_defs::ptp::{BASE, LOCALITY_SIZE};
 
 use self::bits::{CtrlReq, IntEnable, LocCtrl, LocState, LocSts};
 use self::command::{Action, Command, Event};
+use self::interrupts::Occurrence;
 use super::chip::Chip;
 use super::data_buffer::{self, DataBuffer};
+use super::interrupts::Interrupts;
 use super::localities::{Asked, Change};
 use super::register_pages::Shown;
 use super::selection::CRB_ID;
-use super::window::{Place, Written};
+use super::window::Place;
 use crate::{Engine, Locality};
 
 /// The interface by InterfaceType and InterfaceVersion of TPM_CRB_INTF_ID_x: what the journal's `start` calls it.
@@ -41,6 +44,9 @@ const SET: u32 = 1;
 pub(super) const START: u32 = offset::CTRL_START;
 pub(super) const STARTED: u32 = SET;
 
+/// Nothing enabled, nothing occurred.
+const INTERRUPTS: Interrupts = Interrupts::new(0, IntEnable::WRITABLE);
+
 /// Bytes that are shown at once.
 const CHUNK: usize = 256;
 
@@ -54,7 +60,7 @@ pub(super) struct Crb {
     owner: Option<Locality>,
     /// TPM_CRB_CTRL_CANCEL_x, as it was written.
     cancel: u32,
-    enable: [IntEnable; Locality::ALL.len()],
+    interrupts: Interrupts,
     /// What of the buffer is other than when [`show_data`](Self::show_data) was called.
     changed: Range<usize>,
 }
@@ -68,7 +74,7 @@ impl Crb {
             used: data_buffer::SIZE,
             owner: None,
             cancel: 0,
-            enable: [IntEnable::new(); Locality::ALL.len()],
+            interrupts: INTERRUPTS,
             changed: 0..0,
         };
         crb.clear();
@@ -83,7 +89,7 @@ impl Crb {
         self.command = Command::IDLE;
         self.owner = None;
         self.cancel = 0;
-        self.enable = [IntEnable::new(); Locality::ALL.len()];
+        self.interrupts = INTERRUPTS;
     }
 
     /// The guest reads at `place`, which `into` does not go beyond.
@@ -122,7 +128,8 @@ impl Crb {
             offset::CTRL_STS => self.command.status().into_bits(),
             offset::CTRL_CANCEL => self.cancel,
             offset::CTRL_START => u32::from(self.command.is_executed()) * STARTED,
-            offset::INT_ENABLE => self.enable(locality).into_bits(),
+            offset::INT_ENABLE => self.interrupts.enable(locality),
+            offset::INT_STS => self.interrupts.status(locality),
             offset::CTRL_CMD_SIZE | offset::CTRL_RSP_SIZE => offset::DATA_BUFFER_SIZE,
             offset::CTRL_CMD_LADDR | offset::CTRL_RSP_LADDR => address as u32,
             offset::CTRL_CMD_HADDR | offset::CTRL_RSP_HADDR => (address >> 32) as u32,
@@ -197,7 +204,8 @@ impl Crb {
             offset::CTRL_START if self.starts(chip, place, from) => {
                 self.handle(chip, locality, Event::Start);
             }
-            offset::INT_ENABLE if active => self.write_enable(locality, written),
+            offset::INT_ENABLE if active => self.interrupts.write_enable(locality, written),
+            offset::INT_STS if active => self.interrupts.write_status(locality, written),
             offset::DATA_BUFFER.. if active => {
                 let at = data_offset(place);
                 self.buffer.write(at, from);
@@ -215,7 +223,11 @@ impl Crb {
         control: LocCtrl,
     ) {
         if control.reset_establishment_bit() && locality >= Locality::Three {
+            let established = chip.established();
             chip.reset_establishment(locality);
+            if established && !chip.established() {
+                self.occur(locality, Occurrence::EstablishmentClear);
+            }
         }
         let asked = Asked {
             relinquish: control.relinquish(),
@@ -241,10 +253,17 @@ impl Crb {
             self.owner = change.to;
         }
         self.clear();
+        if let Some(to) = change.to {
+            self.occur(to, Occurrence::LocalityChange);
+        }
     }
 
     fn handle<E: Engine>(&mut self, chip: &mut Chip<E>, locality: Locality, event: Event) {
-        match self.command.handle(event) {
+        let action = self.command.handle(event);
+        if event == Event::CommandReady {
+            self.occur(locality, Occurrence::CommandReady);
+        }
+        match action {
             Action::None => {}
             Action::Clear => self.clear(),
             Action::Execute => {
@@ -278,6 +297,18 @@ impl Crb {
         self.answer(chip.buffers.response(data_buffer::SIZE));
         chip.buffers.clear();
         self.command.complete();
+        if let Some(locality) = chip.arbitration.active() {
+            self.occur(locality, Occurrence::Start);
+        }
+    }
+
+    fn occur(&mut self, locality: Locality, occurrence: Occurrence) {
+        self.interrupts.occur(locality, occurrence.bits());
+    }
+
+    /// Whether the interrupt line is asserted.
+    pub(super) const fn line(&self) -> bool {
+        self.interrupts.line()
     }
 
     /// The response is in the buffer, and nothing of what was longer.
@@ -302,18 +333,6 @@ impl Crb {
             let page = BASE + LOCALITY_SIZE * u64::from(locality.number());
             page + u64::from(offset::DATA_BUFFER)
         })
-    }
-
-    fn enable(&self, locality: Locality) -> IntEnable {
-        let enable = self.enable.get(usize::from(locality.number()));
-        enable.copied().unwrap_or_default()
-    }
-
-    fn write_enable(&mut self, locality: Locality, written: Written) {
-        if let Some(enable) = self.enable.get_mut(usize::from(locality.number())) {
-            let value = written.over(enable.into_bits()) & IntEnable::WRITABLE;
-            *enable = IntEnable::from_bits(value);
-        }
     }
 }
 

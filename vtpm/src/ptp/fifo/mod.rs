@@ -49,9 +49,9 @@ impl Fifo {
                 let access = access::read(&chip.arbitration, locality, chip.established());
                 u32::from(access.into_bits())
             }
-            offset::INT_ENABLE => self.interrupts.enable(locality).into_bits(),
+            offset::INT_ENABLE => self.interrupts.registers.enable(locality),
             offset::INT_VECTOR => self.interrupts.vector().into(),
-            offset::INT_STATUS => self.interrupts.status(locality),
+            offset::INT_STATUS => self.interrupts.registers.status(locality),
             offset::INTF_CAPABILITY => bits::INTF_CAPABILITY.into_bits(),
             offset::STS if active => {
                 let status = self.transfer.status(&chip.buffers);
@@ -85,9 +85,13 @@ impl Fifo {
                     self.apply(chip, change);
                 }
             }
-            offset::INT_ENABLE if active => self.interrupts.write_enable(locality, written),
+            offset::INT_ENABLE if active => {
+                self.interrupts.registers.write_enable(locality, written);
+            }
             offset::INT_VECTOR if active => self.interrupts.write_vector(written),
-            offset::INT_STATUS if active => self.interrupts.write_status(locality, written),
+            offset::INT_STATUS if active => {
+                self.interrupts.registers.write_status(locality, written);
+            }
             offset::STS if active => {
                 self.write_status(chip, locality, Status::from_bits(written.value));
             }
@@ -155,7 +159,7 @@ impl Fifo {
 
     /// Whether the interrupt line is asserted.
     pub(super) const fn line(&self) -> bool {
-        self.interrupts.line()
+        self.interrupts.registers.line()
     }
 
     /// The TPM went from one locality to another.
