@@ -9,6 +9,8 @@ use attestation::tpm::{
 /// An index of the owner's, and bytes of its content.
 const INDEX: u32 = 0x0150_0F16;
 pub(crate) const INDEX_SIZE: u16 = 64;
+/// As many as one command moves.
+pub(crate) const LONG_INDEX_SIZE: u16 = 1024;
 /// TPMA_NV_OWNERWRITE, TPMA_NV_OWNERREAD, TPMA_NV_NO_DA.
 const INDEX_ATTRIBUTES: u32 = 1 << 1 | 1 << 17 | 1 << 25;
 
@@ -89,8 +91,8 @@ impl Command {
     }
 
     /// An ordinary index of the owner's, whose authorization value is empty.
-    pub(crate) fn nv_define() -> Self {
-        let public = NvPublic::new(INDEX, INDEX_ATTRIBUTES, INDEX_SIZE);
+    pub(crate) fn nv_define(size: u16) -> Self {
+        let public = NvPublic::new(INDEX, INDEX_ATTRIBUTES, size);
         Self {
             name: "NV_DefineSpace",
             bytes: commands::nv_define_space(rh::OWNER, &[], &public),
@@ -98,10 +100,18 @@ impl Command {
     }
 
     /// Fills that index with this byte.
-    pub(crate) fn nv_write(byte: u8) -> Self {
+    pub(crate) fn nv_write(size: u16, byte: u8) -> Self {
         Self {
             name: "NV_Write",
-            bytes: commands::nv_write(rh::OWNER, INDEX, 0, &[byte; INDEX_SIZE as usize]),
+            bytes: commands::nv_write(rh::OWNER, INDEX, 0, &vec![byte; size.into()]),
+        }
+    }
+
+    /// All of that index.
+    pub(crate) fn nv_read(size: u16) -> Self {
+        Self {
+            name: "NV_Read",
+            bytes: commands::nv_read(rh::OWNER, INDEX, 0, size),
         }
     }
 
@@ -190,8 +200,9 @@ mod tests {
             Command::self_test(),
             Command::quote(0x8000_0000, SigningKey::Rsa2048),
             Command::create_primary(SigningKey::P256),
-            Command::nv_define(),
-            Command::nv_write(7),
+            Command::nv_define(INDEX_SIZE),
+            Command::nv_write(LONG_INDEX_SIZE, 7),
+            Command::nv_read(LONG_INDEX_SIZE),
             Command::nv_undefine(),
             Command::flush(1),
         ] {

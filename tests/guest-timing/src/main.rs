@@ -13,7 +13,7 @@ mod gaps;
 mod transcript;
 
 use attestation::tpm::{rc, response_code};
-use command::{Command, SigningKey, created_handle};
+use command::{Command, INDEX_SIZE, SigningKey, created_handle};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -181,9 +181,9 @@ impl Tpm {
 
     /// Writes of an index, each of other bytes than the one before.
     fn time_nv_writes(&mut self) -> io::Result<()> {
-        self.transmit(&Command::nv_define())?;
+        self.transmit(&Command::nv_define(INDEX_SIZE))?;
         let times = (0..NV_WRITES).map(|number| {
-            let timed = self.time_one(NV_WRITE_MARK, &Command::nv_write(number))?;
+            let timed = self.time_one(NV_WRITE_MARK, &Command::nv_write(INDEX_SIZE, number))?;
             Ok(timed.1)
         });
         let times: Vec<u128> = times.collect::<io::Result<_>>()?;

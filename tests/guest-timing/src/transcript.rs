@@ -6,7 +6,7 @@
 //! what the kernel has of the boot's and of its own measurements.
 
 use crate::Tpm;
-use crate::command::{Command, SigningKey, created_handle};
+use crate::command::{Command, INDEX_SIZE, SigningKey, created_handle};
 use attestation::digest::Algorithm;
 use attestation::tpm::{PcrSelect, commands, rc, response_code};
 use std::fmt::Write as _;
@@ -77,8 +77,8 @@ fn simple() -> Vec<Vec<u8>> {
         message(NO_SESSIONS, HASH, &[0; 3]),
         message(NO_SESSIONS, NO_COMMAND, &[]),
         message(0x1234, HASH, &[]),
-        Command::nv_define().bytes,
-        Command::nv_write(0xA5).bytes,
+        Command::nv_define(INDEX_SIZE).bytes,
+        Command::nv_write(INDEX_SIZE, 0xA5).bytes,
         commands::nv_read_public(0x0150_0F16),
         Command::nv_undefine().bytes,
         Command::self_test().bytes,

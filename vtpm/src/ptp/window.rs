@@ -28,6 +28,11 @@ impl Place {
         self.register + self.first
     }
 
+    /// Whether `byte` of the four is one of the `length` bytes that the access is to.
+    pub(super) const fn covers(self, byte: u32, length: usize) -> bool {
+        self.first <= byte && byte < self.first + length as u32
+    }
+
     /// The bytes of `value`, which is in the four bytes, that the access reads.
     pub(super) fn read(self, value: u32, into: &mut [u8]) {
         let bytes = value.to_le_bytes().into_iter().skip(self.first as usize);

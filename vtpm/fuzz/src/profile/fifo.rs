@@ -205,8 +205,13 @@ pub struct Fifo {
     occurred: [u32; LOCALITIES as usize],
     vector: u32,
     locked: bool,
+    /// Bytes that were moved since burstCount was 0.
+    moved: usize,
     engine: Expectation,
 }
+
+/// So many bytes are moved between two pauses.
+const STRETCH: usize = 768;
 
 impl Fifo {
     fn with(engine: Expectation) -> Self {
@@ -221,6 +226,7 @@ impl Fifo {
             occurred: [0; LOCALITIES as usize],
             vector: 0,
             locked: false,
+            moved: 0,
             engine,
         }
     }
@@ -257,6 +263,9 @@ impl Fifo {
 
     /// What a byte that is read is.
     fn happen(&mut self, event: Event, byte: u8) -> u8 {
+        if event == Event::CommandReady {
+            self.moved = 0;
+        }
         let state = TRANSITIONS.iter().find(|(state, _)| *state == self.state);
         let (_, rows) = state.expect("there are rows for each");
         let Some((_, next, effect, interrupts)) = rows.iter().find(|row| row.0 == event) else {
@@ -274,11 +283,13 @@ impl Fifo {
             }
             Effect::Rewind => self.read = 0,
             Effect::Give => {
+                self.moved += 1;
                 let byte = self.response.get(self.read).copied();
                 self.read += usize::from(byte.is_some());
                 return byte.unwrap_or(0xFF);
             }
             Effect::Take => {
+                self.moved += 1;
                 let full = self.command.len() == MAX_RESPONSE;
                 if !full {
                     self.command.push(byte);
@@ -289,6 +300,7 @@ impl Fifo {
                 }
             }
             Effect::Execute => {
+                self.moved = 0;
                 let response = self.engine.begin(owner, &self.command, MAX_RESPONSE);
                 self.done(response);
             }
@@ -307,6 +319,7 @@ impl Fifo {
     fn turn(&mut self, Turn { from, to, taken }: Turn) {
         self.engine.abandon();
         self.drop_bytes();
+        self.moved = 0;
         let was_ready = std::mem::replace(&mut self.state, State::Idle) == State::Ready;
         if let Some(from) = from {
             self.ready[from as usize] = was_ready && !taken;
@@ -344,11 +357,13 @@ impl Fifo {
         if left == 0 {
             status &= !DATA_AVAIL;
         }
+        let paced = STRETCH.saturating_sub(self.moved);
         let burst = match self.state {
             State::Idle | State::Execution => 0,
-            State::Ready => MAX_RESPONSE,
-            State::Incomplete | State::Complete => (MAX_RESPONSE - self.command.len()).max(1),
-            State::Completion => left,
+            State::Ready => MAX_RESPONSE.min(paced),
+            State::Incomplete => (MAX_RESPONSE - self.command.len()).max(1).min(paced),
+            State::Complete => (MAX_RESPONSE - self.command.len()).clamp(1, STRETCH),
+            State::Completion => left.min(paced),
         };
         // Who reads the count by bytes must not take its low byte for none.
         let burst = match by_byte {
@@ -381,7 +396,11 @@ impl Profile for Fifo {
             Some(Register::Status) => {
                 // A poll: the command that runs goes on.
                 self.slice();
-                part.of(self.status(width == 1))
+                let status = self.status(width == 1);
+                if (part.first..part.first + part.length).contains(&1) && self.moved >= STRETCH {
+                    self.moved = 0;
+                }
+                part.of(status)
             }
             Some(Register::Fifo) => {
                 let bytes = (0..part.length).map(|_| self.happen(Event::Read, 0));
@@ -445,6 +464,10 @@ impl Profile for Fifo {
 
     fn slice(&mut self) {
         let response = self.engine.slice(MAX_RESPONSE);
+        if response.is_some() {
+            // The driver waits once before it moves the response.
+            self.moved = STRETCH;
+        }
         self.done(response);
     }
 

@@ -10,12 +10,15 @@ use tcg_defs::ptp::fifo as offset;
 
 use self::bits::{Access, Status};
 use self::interrupts::{Interrupts, Occurrence};
-use self::transfer::{Action, Event, Readiness, Transfer};
+use self::transfer::{Action, Ended, Event, Readiness, Transfer};
 use super::chip::Chip;
 use super::localities::Change;
 use super::selection::FIFO_ID;
 use super::window::Place;
 use crate::{Engine, Locality};
+
+/// The byte of TPM_STS_x that burstCount begins in.
+const COUNT: u32 = 1;
 
 /// The interface by InterfaceType and InterfaceVersion of TPM_INTERFACE_ID_x: what the journal's `start`
 /// calls it.
@@ -60,6 +63,9 @@ impl Fifo {
                     count if place.width == 1 => count.min(0xff),
                     count => count,
                 };
+                if place.covers(COUNT, into.len()) {
+                    self.transfer.count_is_read();
+                }
                 status.with_burst_count(burst_count).into_bits()
             }
             offset::DATA_FIFO | offset::XDATA_FIFO..offset::XDATA_FIFO_END if active => {
@@ -132,7 +138,7 @@ impl Fifo {
             Action::Whole => self.interrupts.occur(locality, Occurrence::CommandWhole),
             Action::Execute => {
                 if chip.execute(locality) {
-                    self.completed(locality);
+                    self.completed(locality, Ended::AtOnce);
                 }
             }
             Action::Abandon => {
@@ -147,13 +153,13 @@ impl Fifo {
         if chip.go_on(until)
             && let Some(locality) = chip.arbitration.active()
         {
-            self.completed(locality);
+            self.completed(locality, Ended::Later);
         }
     }
 
     /// The response is there for `locality`, in the access that gave the command or later.
-    fn completed(&mut self, locality: Locality) {
-        self.transfer.complete();
+    fn completed(&mut self, locality: Locality, ended: Ended) {
+        self.transfer.complete(ended);
         self.interrupts.occur(locality, Occurrence::Response);
     }
 

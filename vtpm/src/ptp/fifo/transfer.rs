@@ -50,17 +50,60 @@ pub(super) enum Readiness {
     Ready,
 }
 
+/// Bytes that a driver moves at a stretch: then it sees a burstCount of 0 once, and waits.
+///
+/// A driver moves what burstCount says without a pause, on a processor that its guest may have for nothing else meanwhile, and
+/// each byte costs more here than on a bus. No other than a long command or response is longer than this.
+pub(super) const STRETCH: usize = 768;
+
+/// Bytes that were moved since the driver waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pace(usize);
+
+impl Pace {
+    const FRESH: Self = Self(0);
+    /// A pause is due.
+    const OVER: Self = Self(STRETCH);
+
+    const fn moves(&mut self) {
+        self.0 = self.0.saturating_add(1);
+    }
+
+    /// As many of `bytes` as are to be moved now.
+    fn limit(self, bytes: usize) -> usize {
+        bytes.min(STRETCH.saturating_sub(self.0))
+    }
+}
+
+/// How a command came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// In the access that began it.
+    AtOnce,
+    /// In a later slice, which the driver's processor may just have spent on it.
+    Later,
+}
+
 /// The state of the active locality; its bytes are in the [`Buffers`].
-pub(super) struct Transfer(State);
+pub(super) struct Transfer {
+    state: State,
+    pace: Pace,
+}
 
 impl Transfer {
     /// Nothing is under way.
-    pub(super) const IDLE: Self = Self(State::Idle);
+    pub(super) const IDLE: Self = Self {
+        state: State::Idle,
+        pace: Pace::FRESH,
+    };
 
     pub(super) fn handle(&mut self, event: Event, buffers: &mut Buffers) -> Action {
-        match (self.0, event) {
+        if event == Event::CommandReady {
+            self.pace = Pace::FRESH;
+        }
+        match (self.state, event) {
             (State::Idle, Event::CommandReady) => {
-                self.0 = State::Ready;
+                self.state = State::Ready;
                 return Action::Ready;
             }
             (State::Ready, Event::CommandReady) => {}
@@ -72,19 +115,19 @@ impl Transfer {
             (State::Reception(Reception::Whole), Event::Write(_)) => {}
             (State::Reception(Reception::More), Event::Go) => {}
             (State::Reception(Reception::Whole), Event::Go) => {
-                self.0 = State::Execution;
+                self.state = State::Execution;
                 return Action::Execute;
             }
             (State::Reception(_), Event::ResponseRetry) => {}
             (State::Execution, Event::CommandReady) => {
                 buffers.clear();
-                self.0 = State::Ready;
+                self.state = State::Ready;
                 return Action::Abandon;
             }
             (State::Execution, Event::Write(_) | Event::Go | Event::ResponseRetry) => {}
             (State::Reception(_) | State::Completion, Event::CommandReady) => {
                 buffers.clear();
-                self.0 = State::Ready;
+                self.state = State::Ready;
                 return Action::Ready;
             }
             (State::Completion, Event::ResponseRetry) => buffers.rewind(),
@@ -95,7 +138,8 @@ impl Transfer {
 
     fn store(&mut self, byte: u8, buffers: &mut Buffers) -> Action {
         let reception = buffers.push(byte);
-        self.0 = State::Reception(reception);
+        self.pace.moves();
+        self.state = State::Reception(reception);
         match reception {
             Reception::More => Action::None,
             Reception::Whole => Action::Whole,
@@ -103,14 +147,28 @@ impl Transfer {
     }
 
     /// The command has been executed.
-    pub(super) fn complete(&mut self) {
-        self.0 = State::Completion;
+    pub(super) fn complete(&mut self, ended: Ended) {
+        self.state = State::Completion;
+        self.pace = match ended {
+            Ended::AtOnce => Pace::FRESH,
+            Ended::Later => Pace::OVER,
+        };
+    }
+
+    /// A driver has read the count: where that was 0, it waits.
+    pub(super) fn count_is_read(&mut self) {
+        if self.pace.limit(1) == 0 {
+            self.pace = Pace::FRESH;
+        }
     }
 
     /// The next byte of the response; all ones when there is none.
-    pub(super) fn read(&self, buffers: &mut Buffers) -> u8 {
-        match self.0 {
-            State::Completion => buffers.pop().unwrap_or(0xff),
+    pub(super) fn read(&mut self, buffers: &mut Buffers) -> u8 {
+        match self.state {
+            State::Completion => {
+                self.pace.moves();
+                buffers.pop().unwrap_or(0xff)
+            }
             _ => 0xff,
         }
     }
@@ -118,39 +176,42 @@ impl Transfer {
     /// Status as the active locality sees it.
     pub(super) fn status(&self, buffers: &Buffers) -> Status {
         let status = Status::new().with_tpm_family(1);
-        match self.0 {
+        match self.state {
             // Not even stsValid: a driver may take it alone for the end of the command (Winbond's parts, Linux).
             State::Idle | State::Execution => status,
             State::Ready => status
                 .with_command_ready(true)
-                .with_burst_count(CAPACITY as u16),
-            State::Reception(reception) => status
+                .with_burst_count(self.pace.limit(CAPACITY) as u16),
+            State::Reception(Reception::More) => status
                 .with_sts_valid(true)
-                .with_expect(reception == Reception::More)
-                // Never 0: a driver would wait for more, which never comes.
-                .with_burst_count(buffers.room().max(1) as u16),
+                .with_expect(true)
+                .with_burst_count(self.pace.limit(buffers.room().max(1)) as u16),
+            State::Reception(Reception::Whole) => status
+                .with_sts_valid(true)
+                // Not 0: a driver would wait for more, which never comes.
+                .with_burst_count(buffers.room().clamp(1, STRETCH) as u16),
             State::Completion => status
                 .with_sts_valid(true)
                 .with_data_avail(buffers.left() != 0)
-                .with_burst_count(buffers.left() as u16),
+                .with_burst_count(self.pace.limit(buffers.left()) as u16),
         }
     }
 
     /// The locality gives up the TPM or loses it: nothing of its command or response stays. Says whether it was
     /// ready for a command and so may find itself again.
     pub(super) fn leave(&mut self, buffers: &mut Buffers) -> Readiness {
-        let readiness = match self.0 {
+        let readiness = match self.state {
             State::Ready => Readiness::Ready,
             _ => Readiness::Idle,
         };
         buffers.clear();
-        self.0 = State::Idle;
+        *self = Self::IDLE;
         readiness
     }
 
     /// A locality gets the TPM.
     pub(super) fn enter(&mut self, readiness: Readiness) {
-        self.0 = match readiness {
+        self.state = match readiness {
             Readiness::Idle => State::Idle,
             Readiness::Ready => State::Ready,
         };
@@ -173,7 +234,7 @@ mod tests {
         assert_eq!(command.len(), 12);
         response[..11].copy_from_slice(&[0x80, 1, 0, 0, 0, 11, 0, 0, 0, 0, 0xAA]);
         buffers.complete(Some(11));
-        transfer.complete();
+        transfer.complete(Ended::AtOnce);
         (transfer, buffers)
     }
 
