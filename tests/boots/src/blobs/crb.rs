@@ -8,8 +8,8 @@ use super::runtime::place;
 use super::tpm_commands::{GET_RANDOM, INITIALIZE, STARTUP};
 use anyhow::Result;
 use iced_x86::code_asm::{
-    CodeAssembler, al, byte_ptr, cr3, dword_ptr, eax, ecx, edi, edx, qword_ptr, r8, rax, rbx, rcx,
-    rdi, rdx, rsi,
+    CodeAssembler, al, byte_ptr, cr3, dword_ptr, eax, ecx, edi, edx, qword_ptr, r8, r9d, rax, rbx,
+    rcx, rdi, rdx, rsi,
 };
 use simulator::Window;
 use tcg_defs::ptp::crb as register;
@@ -176,8 +176,11 @@ fn sizes(p: &mut Program) -> Assembled {
     works(p, "after lies")
 }
 
-/// The buffer is filled with something else as long as the command runs, again and again, its header each time. (No string
-/// instruction: QEMU looks at everything that it has for each word of one.)
+/// How often the buffer is filled while a command runs: some milliseconds, and SelfTest takes 100.
+const TIMES: u32 = 1000;
+
+/// The buffer is filled with something else while the command runs, again and again, its header each time; not up to its end, for
+/// then it would be the response's. (No string instruction: QEMU looks at everything that it has for each word of one.)
 fn while_it_runs(p: &mut Program) -> Assembled {
     put(p, &SELF_TEST)?;
     start(&mut p.a)?;
@@ -188,6 +191,7 @@ fn while_it_runs(p: &mut Program) -> Assembled {
     a.mov(edi, dword_ptr(rbx + CMD_LADDR))?;
     a.mov(rax, u64::MAX)?;
     let (mut all, mut more) = (a.create_label(), a.create_label());
+    a.mov(r9d, TIMES)?;
     a.set_label(&mut all)?;
     a.xor(ecx, ecx)?;
     a.set_label(&mut again)?;
@@ -206,7 +210,10 @@ fn while_it_runs(p: &mut Program) -> Assembled {
     a.jne(again)?;
     // It is started, and starts again: nothing.
     a.mov(dword_ptr(rbx + START), 1)?;
-    a.jmp(all)?;
+    a.dec(r9d)?;
+    a.jnz(all)?;
+    wait(a)?;
+    a.nop()?;
     a.set_label(&mut over)?;
     a.mov(qword_ptr(place::RESULTS), r8)?;
     response(a, 6)?;
