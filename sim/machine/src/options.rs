@@ -45,6 +45,26 @@ impl Schedule {
     }
 }
 
+/// `share=US:PERIOD`: how much of the host's time a virtual processor gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Microseconds that it runs in each period.
+    pub(crate) run: u64,
+    /// Microseconds of a period.
+    pub(crate) period: u64,
+}
+
+impl Share {
+    fn parse(text: &str) -> Option<Self> {
+        let (run, period) = text.split_once(':')?;
+        let share = Self {
+            run: number(run)?,
+            period: number(period)?,
+        };
+        (share.run != 0 && share.run <= share.period).then_some(share)
+    }
+}
+
 /// Whether the TDX module gives sealing keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sealing {
@@ -259,6 +279,8 @@ pub(crate) struct Options {
     only_with_turns: Option<String>,
     /// `schedule=SEED:MOST`: random lengths of their turns.
     pub(crate) schedule: Option<Schedule>,
+    /// `share=US:PERIOD`: each virtual processor runs so many microseconds of every period, and no more.
+    pub(crate) share: Option<Share>,
     /// `first=INDEX`: the host runs this virtual processor before number 0, until it waits, ends the run or has had its
     /// time.
     pub(crate) first: Option<u32>,
@@ -325,6 +347,7 @@ impl Default for Options {
             threads: false,
             only_with_turns: None,
             schedule: None,
+            share: None,
             first: None,
             apic_ids: Vec::new(),
             late: Vec::new(),
@@ -406,6 +429,7 @@ impl Options {
             }
             "threads" => self.threads = number(value)? != 0,
             "schedule" => self.schedule = Some(Schedule::parse(value)?),
+            "share" => self.share = Some(Share::parse(value)?),
             "first" => self.first = Some(number(value)?.try_into().ok()?),
             "apic-ids" => {
                 let id = |id| number(id)?.try_into().ok();
@@ -490,7 +514,7 @@ impl Options {
 fn needs_turns(word: &str) -> bool {
     const FAULTS: [&str; 4] = ["hold:", "vp-stall:", "vp-stop:", "vp-never:"];
     match word.split_once('=') {
-        Some(("schedule" | "first" | "test", _)) => true,
+        Some(("schedule" | "share" | "first" | "test", _)) => true,
         Some(("fault", faults)) => faults
             .split(',')
             .any(|fault| FAULTS.iter().any(|name| fault.starts_with(name))),

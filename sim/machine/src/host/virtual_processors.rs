@@ -75,6 +75,8 @@ pub(super) struct VirtualProcessors {
     /// The length of the turn that runs, and the guest's time when it began.
     turn: u64,
     began: u64,
+    /// Since when the one that was taken up has used time that was not yet counted.
+    since: u64,
     faults: InterruptFaults,
 }
 
@@ -88,7 +90,7 @@ impl VirtualProcessors {
                 wait: late.map_or(Wait::No, |(_, milliseconds)| {
                     Wait::Host(milliseconds.saturating_mul(ticks_per_millisecond()))
                 }),
-                pace: Pace::of(index, &options.faults),
+                pace: Pace::of(index, options),
                 input: VpEnterInput::default(),
                 inside: None,
             }
@@ -99,6 +101,7 @@ impl VirtualProcessors {
             turns: Turns::new(options.schedule),
             turn: 0,
             began: 0,
+            since: 0,
             faults: InterruptFaults::new(&options.faults),
         }
     }
@@ -173,7 +176,13 @@ impl VirtualProcessors {
 
     /// The turn of the one that was taken up has ended.
     fn rest(&mut self) {
-        self.all[self.current].pace.rest(rdtsc());
+        self.all[self.current].pace.rest(self.since, rdtsc());
+    }
+
+    /// The length of the next turn, of the one that was taken up.
+    fn next_turn(&mut self) -> u64 {
+        let usual = self.turns.next_length();
+        usual.min(self.all[self.current].pace.longest_turn(rdtsc()))
     }
 
     /// When the first that stalls may run again.
@@ -188,6 +197,7 @@ impl VirtualProcessors {
 impl Host {
     /// Runs the TD to its end.
     pub(super) fn run_virtual_processors(&mut self) -> End {
+        self.processors.since = rdtsc();
         loop {
             if let Err(end) = self.choose().and_then(|()| self.run_once()) {
                 return end;
@@ -271,6 +281,7 @@ impl Host {
             if next != self.processors.current {
                 self.take_up(next)?;
             }
+            self.processors.since = rdtsc();
         }
         self.share_with_others();
         Ok(())
@@ -296,7 +307,7 @@ impl Host {
         if self.hardware.deadline(Timer::Turn).is_some() {
             return;
         }
-        self.processors.turn = self.processors.turns.next_length();
+        self.processors.turn = self.processors.next_turn();
         self.processors.began = self.hardware.profile.guest_time();
         let end = rdtsc().saturating_add(self.processors.turn);
         self.hardware.set_deadline(Timer::Turn, Some(end));
@@ -328,12 +339,23 @@ impl Host {
         let nothing = self.processors.all.iter().all(forever) || !self.can_wake();
         let stall = self.processors.stalled_until();
         self.hardware.set_deadline(Timer::Stall, stall);
+        // It ends a run of the VM that stalls, when there is one again: none before that.
+        let of_vm = self.hardware.deadline(Timer::Module);
+        if stall.is_some() {
+            self.hardware.set_deadline(Timer::Module, None);
+        }
         if self.hardware.deadline(Timer::Watchdog).is_none() && stall.is_none() && nothing {
             return Err(End::Stuck("the TD halted, and nothing can wake it".into()));
         }
         self.hardware.wait();
         self.hardware.set_deadline(Timer::Stall, None);
-        self.poll()
+        self.hardware.set_deadline(Timer::Module, of_vm);
+        self.poll()?;
+        if self.options.share.is_some() {
+            // What came began a turn, of nobody yet.
+            self.hardware.set_deadline(Timer::Turn, None);
+        }
+        Ok(())
     }
 
     /// Gives L1 an interrupt on a virtual processor, which can run then if that is what it waited for.
