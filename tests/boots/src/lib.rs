@@ -9,6 +9,7 @@
 //! * [`throughput`]: what devices cost, by counts;
 //! * [`tpm_exits`]: what TPM commands cost, by counts; [`tpm_gaps`]: for how long L2 has no processor meanwhile;
 //! * [`run_ahead`]: the same for several of Debian's kernels, and that the commands are what they are without run-ahead;
+//! * [`slow_host`]: what the kernel's driver waits for its TPM where a host gives little time;
 //! * [`evidence`]: the round trip of evidence, [`RoundTrip`], and what must be true of it;
 //! * [`compatibility`]: what users boot that is odd, and must work all the same;
 //! * [`root_disk`]: a Debian root on a LUKS2 disk that only the TPM opens;
@@ -45,6 +46,7 @@ pub mod root_disk;
 mod round_trip;
 pub mod run_ahead;
 mod setup;
+pub mod slow_host;
 mod suite;
 pub mod throughput;
 pub mod tpm_exits;

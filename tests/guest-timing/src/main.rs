@@ -5,12 +5,13 @@
 //! a mark with the counters of that moment, elsewhere it does nothing.
 //!
 //! With an argument, only the command of that name; with `gaps`, for how long the guest has no processor meanwhile; with
-//! `few`, each command a few times, and then the bytes of others.
+//! `waits`, how long the driver waited; with `few`, each command a few times, and then the bytes of others.
 #![forbid(unsafe_code)]
 
 mod command;
 mod gaps;
 mod transcript;
+mod waits;
 
 use attestation::tpm::{rc, response_code};
 use command::{Command, INDEX_SIZE, SigningKey, created_handle};
@@ -28,6 +29,7 @@ const NV_WRITE_MARK: u8 = 8;
 const NV_WRITES: u8 = 200;
 /// What measures no times of commands.
 const GAPS: &str = "gaps";
+const WAITS: &str = "waits";
 const FEW: &str = "few";
 /// As many times.
 const TIMES: usize = 5;
@@ -55,6 +57,9 @@ fn run() -> io::Result<()> {
     }
     if only.as_deref() == Some(GAPS) {
         return gaps::measure(&mut tpm);
+    }
+    if only.as_deref() == Some(WAITS) {
+        return waits::measure(&mut tpm);
     }
     if only.as_deref() == Some(FEW) {
         tpm.time_few()?;

@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use boots::root_disk::{self, RootDisk};
 use boots::{
     Checks, Setup, Suite, bad_input, blobs, compatibility, device_lies, devices, evidence, linux,
-    micro_guests, multiprocessor, persistent, processors, restarts, run_ahead, throughput,
-    tpm_exits, tpm_gaps,
+    micro_guests, multiprocessor, persistent, processors, restarts, run_ahead, slow_host,
+    throughput, tpm_exits, tpm_gaps,
 };
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -74,6 +74,9 @@ pub(crate) struct Options {
     /// Only run-ahead for the drivers of several of Debian's kernels, and beside the same guest without it.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
     run_ahead: bool,
+    /// Only the guests whose host gives them a tenth of its time. No run of all tests has them.
+    #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
+    slow_host: bool,
     /// How many processors the TDs have of which a test does not say it: 1 to 16. Without this, 2, and those of the L2 blobs 1.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16), conflicts_with = "hosted")]
     cpus: Option<u32>,
@@ -104,6 +107,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         || options.starts
         || options.tpm_exits
         || options.run_ahead
+        || options.slow_host
         || options.restarts
         || options.devices.is_some()
         || options.schedules.is_some()
@@ -178,6 +182,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 let timing = figures::guests::timing_initrd(setup)?;
                 let kernels = figures::guests::kernels_to_run_ahead(setup)?;
                 linux_boots(&mut tally, &run_ahead::suite(setup, &timing, &kernels));
+            }
+            (None, None) if options.slow_host => {
+                let timing = figures::guests::timing_initrd(setup)?;
+                linux_boots(&mut tally, &slow_host::suite(setup, &timing));
             }
             (None, None) if options.restarts => {
                 linux_boots(&mut tally, &restarts::suite(setup));
