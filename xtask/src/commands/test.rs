@@ -74,7 +74,7 @@ pub(crate) struct Options {
     /// Only run-ahead for the drivers of several of Debian's kernels, and beside the same guest without it.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
     run_ahead: bool,
-    /// Only the guests whose host gives them a tenth of its time.
+    /// Only the guests whose host gives them a tenth of its time, with all TPM steps. The other tests have a part of it.
     #[arg(long, conflicts_with_all = ["hosted", "simulator", "blob", "attest"])]
     slow_host: bool,
     /// How many processors the TDs have of which a test does not say it: 1 to 16. Without this, 2, and those of the L2 blobs 1.
@@ -218,7 +218,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                     .and(tpm_exits::suite(setup, &timing))
                     .and(tpm_gaps::suite(setup, &timing))
                     .and(run_ahead::suite(setup, &timing, &kernels))
-                    .and(slow_host::suite(setup, &timing))
+                    .and(slow_host::timed(setup, &timing))
                     .and(multiprocessor::suite(setup, &several))
                     .and(devices::suite(setup, &drivers))
                     .and(device_lies::suite(setup, &drivers, ""))
