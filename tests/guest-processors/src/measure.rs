@@ -83,6 +83,9 @@ impl Marks {
         act: impl FnOnce() -> Outcome,
     ) -> Outcome {
         let sum = || Ok::<u64, String>(sums(kinds)?.iter().sum());
+        // The kernel sends what was printed a byte an exit, while the program goes on; what is no terminal has nothing to
+        // wait for.
+        let _ = rustix::termios::tcdrain(std::io::stdout());
         let before = sum()?;
         self.mark(mark)?;
         let started = Instant::now();

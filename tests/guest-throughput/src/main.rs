@@ -74,6 +74,7 @@ impl Marks {
         round: &mut dyn FnMut() -> io::Result<Moved>,
     ) -> io::Result<()> {
         println!("@begin {mark}");
+        drain_console();
         let mut times = Vec::new();
         let mut units = Vec::new();
         let mut bytes = 0;
@@ -91,6 +92,12 @@ impl Marks {
         println!("{}", line(mark, name, &units, bytes, &times));
         Ok(())
     }
+}
+
+/// Waits until the kernel has sent what was printed. It sends it a byte an exit, while the program goes on: without this, a
+/// measurement counts exits of the line before. What is no terminal has nothing to wait for.
+fn drain_console() {
+    let _ = rustix::termios::tcdrain(io::stdout());
 }
 
 /// The line that a case ends with.

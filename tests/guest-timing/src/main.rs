@@ -247,7 +247,9 @@ impl Tpm {
     }
 }
 
-/// Prints a command's times.
+/// Prints a command's times, and waits until the kernel has sent the line: it sends a byte an exit, while the program goes
+/// on, and would do it in the next command's time. What is no terminal has nothing to wait for.
 fn tell(mark: u8, name: &str, times: &[u128]) {
     println!("@timing {{\"mark\":{mark},\"command\":\"{name}\",\"ns\":{times:?}}}");
+    let _ = rustix::termios::tcdrain(io::stdout());
 }
