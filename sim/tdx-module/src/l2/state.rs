@@ -4,9 +4,10 @@ use super::exit_information::ExitInformation;
 use super::shape::Shape;
 use super::translations::Translations;
 use super::virtual_vmx_msr::control;
-use super::vmcs_table::{FIELDS, Storage, index_of};
+use super::vmcs_table::{FIELD_COUNT, FIELDS, Storage, index_of};
 use crate::instruction::Decoded;
 use crate::platform::{Event, Platform, Register, Segment, SegmentName, Vm};
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use tdx_defs::field::L2Ctls;
@@ -39,7 +40,8 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(crate) struct L2 {
     pub(super) shape: Shape,
-    pub(super) cells: Vec<u64>,
+    /// By the field's place. Their number is a constant, so that no access by a field's name needs a check of its place.
+    pub(super) cells: Box<[u64; FIELD_COUNT]>,
     pub(super) cr0: MaskAndShadow,
     pub(super) cr4: MaskAndShadow,
     /// L1's own bitmaps; the module's are rules, see [`super::msr_policy`].
@@ -66,13 +68,10 @@ impl L2 {
     pub(crate) fn new() -> L2 {
         L2 {
             shape: Shape::NONE,
-            cells: FIELDS
-                .iter()
-                .map(|row| match row.storage {
-                    Storage::Cell(initial) => initial,
-                    _ => 0,
-                })
-                .collect(),
+            cells: Box::new(core::array::from_fn(|index| match FIELDS[index].storage {
+                Storage::Cell(initial) => initial,
+                _ => 0,
+            })),
             cr0: MaskAndShadow {
                 mask: u64::MAX,
                 shadow: INITIAL_CR0,

@@ -275,7 +275,10 @@ pub(super) fn look_up(code: u32) -> Lookup {
     }
 }
 
-/// The place of a field in [`FIELDS`].
+/// How many fields there are.
+pub(super) const FIELD_COUNT: usize = FIELDS.len();
+
+/// The place of a field in [`FIELDS`]: below [`FIELD_COUNT`].
 #[inline]
 pub(super) fn index_of(field: VmcsField) -> Option<usize> {
     let place = PLACES[slot(field)?];
