@@ -84,7 +84,7 @@ impl VirtualMachine {
     /// Makes the control block ready for a run, unless the run has ended by that.
     pub(crate) fn prepare(&mut self, paging: &mut NestedPaging) -> Result<(), exit::Ended> {
         // It is asked for only while nothing blocks NMIs.
-        if self.wanted.nmi_window && self.event.is_none() {
+        if self.wanted.nmi_window() && self.event.is_none() {
             return Err(exit::Ended::without_running(HardwareExit::NmiWindow));
         }
         let event = self.event.take();
@@ -246,7 +246,7 @@ impl VirtualMachine {
     /// Steps over a PAUSE that ended a run for its own sake only. Answers whether it was one.
     pub(crate) fn skip_pause(&mut self) -> bool {
         const PAUSE_LENGTH: u64 = 2;
-        let ours = self.pause_yields && !self.wanted.pause;
+        let ours = self.pause_yields && !self.wanted.pause();
         if ours {
             self.vmcb.save.rip = self.vmcb.save.rip.wrapping_add(PAUSE_LENGTH);
             self.set_interrupt_shadow(0);
@@ -258,14 +258,18 @@ impl VirtualMachine {
         self.wanted = wanted;
         self.apply_cr_intercepts();
         let control = &mut self.vmcb.control;
-        control.intercept_dr = if wanted.debug_registers { u32::MAX } else { 0 };
-        control.intercept_exceptions = wanted.exceptions | INVALID_OPCODE;
-        let tables = wanted.descriptor_tables;
+        control.intercept_dr = if wanted.debug_registers() {
+            u32::MAX
+        } else {
+            0
+        };
+        control.intercept_exceptions = wanted.exceptions() | INVALID_OPCODE;
+        let tables = wanted.descriptor_tables();
         control.set_intercepts(
             vmcb::Intercepts::new()
                 .with_intr(true)
                 .with_nmi(true)
-                .with_vintr(wanted.interrupt_window)
+                .with_vintr(wanted.interrupt_window())
                 .with_idtr_read(tables)
                 .with_gdtr_read(tables)
                 .with_ldtr_read(tables)
@@ -274,15 +278,15 @@ impl VirtualMachine {
                 .with_gdtr_write(tables)
                 .with_ldtr_write(tables)
                 .with_tr_write(tables)
-                .with_rdtsc(wanted.rdtsc)
-                .with_rdtscp(wanted.rdtsc)
-                .with_rdpmc(wanted.rdpmc)
+                .with_rdtsc(wanted.rdtsc())
+                .with_rdtscp(wanted.rdtsc())
+                .with_rdpmc(wanted.rdpmc())
                 .with_cpuid(true)
-                .with_iret(wanted.iret)
+                .with_iret(wanted.iret())
                 .with_invd(true)
-                .with_pause(wanted.pause || self.pause_yields)
+                .with_pause(wanted.pause() || self.pause_yields)
                 .with_hlt(true)
-                .with_invlpg(wanted.invlpg)
+                .with_invlpg(wanted.invlpg())
                 .with_invlpga(true)
                 .with_io(true)
                 .with_msr(true)
@@ -303,7 +307,7 @@ impl VirtualMachine {
         // A pending virtual interrupt that is intercepted is an interrupt window.
         control.interrupt_control = control
             .interrupt_control
-            .with_v_irq(wanted.interrupt_window)
+            .with_v_irq(wanted.interrupt_window())
             .with_v_ignore_tpr(true)
             .with_v_intr_prio(0xF)
             .with_v_intr_masking(true);
@@ -313,14 +317,14 @@ impl VirtualMachine {
         let bit = |on: bool, number: u32| u32::from(on) << number;
         let wanted = &self.wanted;
         let unpaged = self.runs_unpaged;
-        self.vmcb.control.intercept_cr = bit(wanted.cr_read || unpaged, 0)
-            | bit(wanted.cr3_store || unpaged, 3)
-            | bit(wanted.cr_read || unpaged, 4)
-            | bit(wanted.cr8_store, 8)
+        self.vmcb.control.intercept_cr = bit(wanted.cr_read() || unpaged, 0)
+            | bit(wanted.cr3_store() || unpaged, 3)
+            | bit(wanted.cr_read() || unpaged, 4)
+            | bit(wanted.cr8_store(), 8)
             | bit(true, 16)
-            | bit(wanted.cr3_load || unpaged, 19)
+            | bit(wanted.cr3_load() || unpaged, 19)
             | bit(true, 20)
-            | bit(wanted.cr8_load, 24);
+            | bit(wanted.cr8_load(), 24);
     }
 
     pub(crate) fn set_msr_intercept(&mut self, msr: u32, read: bool, write: bool) {

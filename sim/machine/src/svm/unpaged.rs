@@ -135,16 +135,16 @@ impl VirtualMachine {
         let general = usize::from(modrm & 7);
         let control = modrm >> 3 & 7;
         match (opcode, control) {
-            (0x20, 0) if !self.wanted.cr_read => {
+            (0x20, 0) if !self.wanted.cr_read() => {
                 self.set_general(general, self.control_registers.cr0);
             }
-            (0x20, 4) if !self.wanted.cr_read => {
+            (0x20, 4) if !self.wanted.cr_read() => {
                 self.set_general(general, self.control_registers.cr4);
             }
-            (0x20, 3) if !self.wanted.cr3_store => {
+            (0x20, 3) if !self.wanted.cr3_store() => {
                 self.set_general(general, self.control_registers.cr3);
             }
-            (0x22, 3) if !self.wanted.cr3_load => {
+            (0x22, 3) if !self.wanted.cr3_load() => {
                 self.control_registers.cr3 = self.general(general);
             }
             _ => return false,

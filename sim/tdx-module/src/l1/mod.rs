@@ -104,11 +104,9 @@ impl Module {
         platform.inject(Vm::L1, event);
         platform.set_intercepts(
             Vm::L1,
-            Intercepts {
-                interrupt_window: l1.apic.is_deliverable(),
-                rdpmc: true,
-                ..Intercepts::default()
-            },
+            Intercepts::new()
+                .with_interrupt_window(l1.apic.is_deliverable())
+                .with_rdpmc(true),
         );
         Action::Run(Vm::L1)
     }

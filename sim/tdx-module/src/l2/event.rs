@@ -217,24 +217,23 @@ impl<P: Platform> Guest<'_, P> {
             || self.l2.cell(VmcsField::PAGE_FAULT_ERROR_CODE_MATCH) != 0;
         const PAGE_FAULT: u32 = 1 << 14;
         let bitmap = self.l2.cell(VmcsField::EXCEPTION_BITMAP) as u32;
-        Intercepts {
-            interrupt_window: primary.interrupt_window() || self.has_recognized_interrupt(),
-            nmi_window: primary.nmi_window() && !blocked,
-            iret: blocked && self.l2.nmi_iret.is_none(),
-            cr3_load: primary.cr3_load(),
-            cr3_store: primary.cr3_store(),
+        Intercepts::new()
+            .with_interrupt_window(primary.interrupt_window() || self.has_recognized_interrupt())
+            .with_nmi_window(primary.nmi_window() && !blocked)
+            .with_iret(blocked && self.l2.nmi_iret.is_none())
+            .with_cr3_load(primary.cr3_load())
+            .with_cr3_store(primary.cr3_store())
             // TPR is in the virtual-APIC page.
-            cr8_load: true,
-            cr8_store: true,
-            cr_read: self.needs_read_shadow(),
-            invlpg: primary.invlpg(),
-            rdpmc: primary.rdpmc(),
-            rdtsc: primary.rdtsc(),
-            pause: primary.pause(),
-            debug_registers: primary.mov_dr(),
-            descriptor_tables: secondary.descriptor_table(),
-            exceptions: bitmap | INVALID_OPCODE | if pfec_selects { PAGE_FAULT } else { 0 },
-        }
+            .with_cr8_load(true)
+            .with_cr8_store(true)
+            .with_cr_read(self.needs_read_shadow())
+            .with_invlpg(primary.invlpg())
+            .with_rdpmc(primary.rdpmc())
+            .with_rdtsc(primary.rdtsc())
+            .with_pause(primary.pause())
+            .with_debug_registers(primary.mov_dr())
+            .with_descriptor_tables(secondary.descriptor_table())
+            .with_exceptions(bitmap | INVALID_OPCODE | if pfec_selects { PAGE_FAULT } else { 0 })
     }
 
     /// Whether VM entry takes the event that L1 has put into the VM-entry fields (SDM volume 3,

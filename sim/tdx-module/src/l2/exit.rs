@@ -288,7 +288,7 @@ mod tests {
         let mut guest = fake.guest();
         let wants = |guest: &mut Guest<'_, _>| {
             let intercepts = guest.intercepts();
-            (intercepts.nmi_window, intercepts.iret)
+            (intercepts.nmi_window(), intercepts.iret())
         };
         assert_eq!(wants(&mut guest), (true, false));
         guest.set_interruptibility(InterruptibilityState::new().with_blocking_by_nmi(true));

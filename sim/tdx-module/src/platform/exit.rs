@@ -1,13 +1,17 @@
 //! What ends a run of a VM.
 
+#![allow(missing_docs)] // The constants that the macro makes have none; every item here has one.
+
 use crate::platform::Event;
+use bitfield_struct::bitfield;
 
 /// What ends a run, beyond what always does.
 ///
 /// Always on: CPUID, HLT, every port, INVD, WBINVD, MONITOR, MWAIT, XSETBV, VMCALL and SVM or VMX
 /// instructions, writes to CR0 and CR4, host interrupts and NMIs, triple faults, and #UD (which is
 /// how a processor without TDX reports TDCALL).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
 pub struct Intercepts {
     /// Ends the run before the next instruction at which an interrupt could be taken.
     pub interrupt_window: bool,
@@ -37,6 +41,8 @@ pub struct Intercepts {
     pub debug_registers: bool,
     /// LGDT, SGDT, LIDT, SIDT, LLDT, SLDT, LTR, STR.
     pub descriptor_tables: bool,
+    #[bits(18)]
+    __: u32,
     /// Exceptions by vector, bit n for vector n.
     pub exceptions: u32,
 }

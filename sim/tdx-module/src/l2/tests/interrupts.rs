@@ -56,7 +56,7 @@ fn a_requested_interrupt_is_delivered_when_l2_takes_interrupts() {
     assert_eq!(l1.injected(), None);
     assert!(
         l1.model
-            .with(|_, platform| platform.intercepts[&Vm::L2(VM)].interrupt_window)
+            .with(|_, platform| platform.intercepts[&Vm::L2(VM)].interrupt_window())
     );
     l1.model
         .with(|_, platform| platform.set_register(Vm::L2(VM), Register::Rflags, INTERRUPTS_ON));
@@ -80,7 +80,7 @@ fn the_task_priority_holds_an_interrupt_back() {
     assert_eq!(l1.injected(), None);
     assert!(
         !l1.model
-            .with(|_, platform| platform.intercepts[&Vm::L2(VM)].interrupt_window)
+            .with(|_, platform| platform.intercepts[&Vm::L2(VM)].interrupt_window())
     );
 }
 

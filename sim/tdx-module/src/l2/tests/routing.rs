@@ -281,7 +281,7 @@ fn the_hardware_stops_at_the_exceptions_that_somebody_asked_for() {
         l1.start_l2();
         let stops = l1
             .model
-            .with(|_, platform| platform.intercepts[&Vm::L2(VM)].exceptions);
+            .with(|_, platform| platform.intercepts[&Vm::L2(VM)].exceptions());
         assert_eq!(
             stops,
             exceptions | own as u32,

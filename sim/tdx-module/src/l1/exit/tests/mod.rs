@@ -173,7 +173,7 @@ fn an_interrupt_waits_for_rflags_and_shadow() {
         machine.act(|module, platform| {
             module.handle_exit(platform, HardwareExit::Interrupt.into());
             module.tdh_vp_enter(platform, VpEnterInput::default());
-            let window = platform.intercepts[&Vm::L1].interrupt_window;
+            let window = platform.intercepts[&Vm::L1].interrupt_window();
             (platform.injected.get(&Vm::L1).copied(), window)
         })
     };
@@ -212,7 +212,7 @@ fn what_is_the_hosts_has_its_reason_and_information() {
 fn a_performance_counter_is_not_l1s_to_read() {
     let machine = Machine::new();
     assert_eq!(machine.run(&[0x0f, 0x33], HardwareExit::Rdpmc), GP);
-    machine.act(|_, platform| assert!(platform.intercepts[&Vm::L1].rdpmc));
+    machine.act(|_, platform| assert!(platform.intercepts[&Vm::L1].rdpmc()));
 }
 
 #[test]
