@@ -52,6 +52,21 @@ pub const IA32_MTRR_FIX16K_80000: u32 = 0x258;
 pub const IA32_MTRR_FIX4K_C0000: u32 = 0x268;
 /// IA32_PAT.
 pub const IA32_PAT: u32 = 0x277;
+
+/// Whether IA32_PAT can have a value: eight memory types, none of them reserved (SDM volume 3, "IA32_PAT MSR").
+pub const fn is_pat(value: u64) -> bool {
+    let mut types = value;
+    let mut left = 8;
+    while left != 0 {
+        if !matches!(types as u8, 0 | 1 | 4..=7) {
+            return false;
+        }
+        types >>= 8;
+        left -= 1;
+    }
+    true
+}
+
 /// IA32_MTRR_DEF_TYPE.
 pub const IA32_MTRR_DEF_TYPE: u32 = 0x2FF;
 /// IA32_PERF_CAPABILITIES.

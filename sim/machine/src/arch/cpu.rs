@@ -13,7 +13,6 @@ impl Msr {
     pub(crate) const SPEC_CTRL: Self = Self(msr::IA32_SPEC_CTRL);
     pub(crate) const XSS: Self = Self(msr::IA32_XSS);
     pub(crate) const TSC_AUX: Self = Self(msr::IA32_TSC_AUX);
-    pub(crate) const PAT: Self = Self(msr::IA32_PAT);
     pub(crate) const EFER: Self = Self(msr::IA32_EFER);
     /// VM_HSAVE_PA: where VMRUN saves the host's state (APM volume 2, 15.30.4).
     pub(crate) const VM_HSAVE_PA: Self = Self(0xC001_0117);

@@ -82,7 +82,6 @@ impl Hardware {
 
     /// Puts another context into the machine.
     fn exchange(&mut self, next: Box<Context>) -> Box<Context> {
-        self.store_pat();
         let pause_yields = self.context.machines[0].pause_yields();
         let mut before = core::mem::replace(&mut self.context, next);
         before.kept.processor.save();

@@ -30,6 +30,9 @@ use runners::Out;
 const VMS: usize = 4;
 /// EFER always ends a run: a read would show SVM's bit, a write without it would end the VM.
 const EFER: u32 = x86_defs::msr::IA32_EFER;
+/// IA32_PAT always ends a run: QEMU's VMRUN does not switch it, nor does anything else there use it, so that the VMCB's is
+/// enough, and no run has to look what a VM left in the register.
+const PAT: u32 = x86_defs::msr::IA32_PAT;
 
 /// What the host asked the timer for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,8 +106,6 @@ pub(crate) struct Hardware {
     changed_since: bool,
     /// Of each VM, whichever virtual processor runs it.
     paging: [NestedPaging; VMS],
-    /// The VM whose IA32_PAT is in the register: QEMU's VMRUN does not switch it.
-    pat_owner: Option<usize>,
     shared: BTreeMap<u64, SharedPage>,
     shared_bit: u64,
     /// What CPUID shows.
@@ -144,7 +145,6 @@ impl Hardware {
             changes: 0,
             changed_since: false,
             paging: [(); VMS].map(|()| NestedPaging::new(levels)),
-            pat_owner: None,
             shared: BTreeMap::new(),
             shared_bit,
             cpuid,
@@ -182,7 +182,6 @@ impl Hardware {
 
     /// Runs a VM until it exits; an interrupt that ended it has been taken.
     pub(crate) fn run(&mut self, vm: Vm) -> Exited {
-        self.load_pat(index(vm));
         self.follow_shared_access(index(vm));
         loop {
             self.arm();
@@ -301,29 +300,6 @@ impl Hardware {
         if self.armed.is_none_or(|armed| next < armed) {
             interrupts::set_timer(Some(next));
             self.armed = Some(next);
-        }
-    }
-
-    fn load_pat(&mut self, machine: usize) {
-        if self.pat_owner == Some(machine) {
-            return;
-        }
-        let real = cpu::rdmsr(Msr::PAT);
-        if let Some(owner) = self.pat_owner {
-            self.context.machines[owner].state().g_pat = real;
-        }
-        let wanted = self.context.machines[machine].state().g_pat;
-        if wanted != real {
-            // SAFETY: QEMU's memory has no caching attributes to get wrong.
-            unsafe { cpu::wrmsr(Msr::PAT, wanted) };
-        }
-        self.pat_owner = Some(machine);
-    }
-
-    /// No VM's IA32_PAT is in the register from now on.
-    fn store_pat(&mut self) {
-        if let Some(owner) = self.pat_owner.take() {
-            self.context.machines[owner].state().g_pat = cpu::rdmsr(Msr::PAT);
         }
     }
 
@@ -485,6 +461,9 @@ impl Platform for Hardware {
         let machine = index(vm);
         if msr == EFER {
             self.context.efer_reads[machine] = !read;
+            return;
+        }
+        if msr == PAT {
             return;
         }
         self.context.machines[machine].set_msr_intercept(msr, read, write);

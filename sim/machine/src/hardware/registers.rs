@@ -13,7 +13,6 @@ impl Hardware {
         if let Some(number) = general_number(register) {
             return machine.general(number);
         }
-        let pat_is_live = self.pat_owner == Some(vm);
         let control = &machine.control_registers;
         match register {
             Register::Cr0 => return control.cr0,
@@ -29,7 +28,6 @@ impl Hardware {
             Register::SpecCtrl => return cpu::rdmsr(Msr::SPEC_CTRL),
             Register::Xss => return cpu::rdmsr(Msr::XSS),
             Register::Xcr0 => return cpu::xcr0(),
-            Register::Pat if pat_is_live => return cpu::rdmsr(Msr::PAT),
             _ => {}
         }
         let state = machine.state();
@@ -45,7 +43,6 @@ impl Hardware {
         if let Some(number) = general_number(register) {
             return machine.set_general(number, value);
         }
-        let pat_is_live = self.pat_owner == Some(vm);
         let control = &mut machine.control_registers;
         match register {
             Register::Cr0 => return control.cr0 = value,
@@ -69,7 +66,6 @@ impl Hardware {
                 }
                 return;
             }
-            Register::Pat if pat_is_live => return set_msr(Msr::PAT, value),
             _ => {}
         }
         let state = machine.state();

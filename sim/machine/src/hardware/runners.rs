@@ -17,7 +17,7 @@ use tdx_module::{Exited, HardwareExit, Vm};
 
 use super::contexts::Context;
 use super::{Hardware, index};
-use crate::arch::cpu::{self, Msr};
+use crate::arch::cpu;
 use crate::arch::{clock, descriptors, interrupts, memory};
 use crate::svm::Processor;
 
@@ -102,10 +102,7 @@ impl Context {
         processor.swap_sse(&mut self.kept.sse);
         self.kept.processor.load();
         let machine = &mut self.machines[vm];
-        // SAFETY: QEMU's memory has no caching attributes to get wrong.
-        unsafe { cpu::wrmsr(Msr::PAT, machine.state().g_pat) };
         machine.run_prepared(processor);
-        machine.state().g_pat = cpu::rdmsr(Msr::PAT);
         self.kept.processor.save();
         processor.swap_sse(&mut self.kept.sse);
         interrupts::take_calls();

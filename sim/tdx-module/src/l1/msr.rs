@@ -117,6 +117,7 @@ const X2APIC_ISR: core::ops::RangeInclusive<u32> = Apic::ISR.msr()..=Apic::ISR.e
 const X2APIC_TMR: core::ops::RangeInclusive<u32> = Apic::TMR.msr()..=Apic::TMR.element(7).msr();
 const X2APIC_IRR: core::ops::RangeInclusive<u32> = Apic::IRR.msr()..=Apic::IRR.element(7).msr();
 const X2APIC_SELF_IPI: u32 = Apic::SELF_IPI.msr();
+const PAT: u32 = msr::IA32_PAT;
 const XSS: u32 = msr::IA32_XSS;
 const EFER: u32 = msr::IA32_EFER;
 const FS_BASE: u32 = msr::IA32_FS_BASE;
@@ -184,6 +185,7 @@ pub(super) fn write<P: Platform>(module: &mut Module, platform: &mut P) -> Emula
     match resolve(module, access) {
         Ve | Xfam(_) => Emulation::VirtualizationException(exit_reason::WRMSR, 0),
         Gp => Emulation::GP,
+        Native if msr == PAT && !msr::is_pat(value) => Emulation::GP,
         Native => {
             write_native(platform, msr, value);
             Emulation::Done
@@ -199,7 +201,7 @@ fn context_register(msr: u32) -> Option<Register> {
         0x174 => Register::SysenterCs,
         0x175 => Register::SysenterEsp,
         0x176 => Register::SysenterEip,
-        0x277 => Register::Pat,
+        PAT => Register::Pat,
         XSS => Register::Xss,
         EFER => Register::Efer,
         0xc000_0081 => Register::Star,

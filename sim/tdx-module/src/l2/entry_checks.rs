@@ -9,6 +9,7 @@ use tdx_defs::vmcs::{EntryControls, SegmentAccessRights, VmcsField};
 use x86_defs::cr0;
 use x86_defs::cr4;
 use x86_defs::efer;
+use x86_defs::msr;
 use x86_defs::rflags;
 
 /// What more than one check needs.
@@ -78,12 +79,9 @@ impl<P: Platform> Guest<'_, P> {
         let lma = value & efer::LMA != 0;
         let lme = value & efer::LME != 0;
         let paging = self.register(Register::Cr0) & cr0::PG != 0;
-        let pat = self.register(Register::Pat).to_le_bytes();
         lma == state.long_mode
             && (!paging || lma == lme)
-            && pat
-                .iter()
-                .all(|memory_type| matches!(memory_type, 0 | 1 | 4..=7))
+            && msr::is_pat(self.register(Register::Pat))
             && state.is_canonical(self.register(Register::SysenterEsp))
             && state.is_canonical(self.register(Register::SysenterEip))
     }

@@ -7,6 +7,7 @@ use super::msr_policy::{Access, Policy, context_register, is_direct, policy};
 use crate::platform::{Event, Platform, Register, SegmentName, Vm};
 use x86_defs::efer;
 use x86_defs::exit_reason;
+use x86_defs::msr::{IA32_PAT, is_pat};
 
 /// MSRs that a bitmap page has bits for.
 const LOW: core::ops::Range<u32> = 0..0x2000;
@@ -144,6 +145,9 @@ impl<P: Platform> Guest<'_, P> {
             0xc000_0102,
         ];
         if ADDRESSES.contains(&msr) && (value as i64) << 7 >> 7 != value as i64 {
+            return Outcome::Fault;
+        }
+        if msr == IA32_PAT && !is_pat(value) {
             return Outcome::Fault;
         }
         if let Some(register) = context_register(msr) {
@@ -303,6 +307,8 @@ mod tests {
             (0x48b, 0),
             (0x6a0, 0),
             (0xc000_0082, 1 << 63),
+            (0x277, 0x0007_0406_0007_0402),
+            (0x277, 0x0807_0406_0007_0406),
         ];
         for (msr, value) in rows {
             let mut fake = Fake::at_msr(msr, value);

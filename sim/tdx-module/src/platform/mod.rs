@@ -128,7 +128,8 @@ pub trait Platform {
     fn inject(&mut self, vm: Vm, event: Option<Event>);
     /// Sets what ends a run of `vm`.
     fn set_intercepts(&mut self, vm: Vm, intercepts: Intercepts);
-    /// Sets whether RDMSR and WRMSR of `msr` end a run of `vm`. All do until told otherwise.
+    /// Sets whether RDMSR and WRMSR of `msr` end a run of `vm`. All do until told otherwise, and one that this machine does
+    /// not switch between its VMs may do so all the same: the module carries it out.
     fn set_msr_intercept(&mut self, vm: Vm, msr: u32, read: bool, write: bool);
 
     /// The time-stamp counter, which is also the TD's virtual one.

@@ -282,10 +282,18 @@ fn msrs_are_native_emulated_refused_or_the_hosts() {
     }
     assert_eq!(read(0x481), ve);
     assert_eq!(read(0x345), Ok(0));
-    for msr in [0x48, 0x277, 0xc000_0082, 0xc000_0100, 0xc000_0102] {
+    for msr in [0x48, 0xc000_0082, 0xc000_0100, 0xc000_0102] {
         assert_eq!(write(msr, 0x1234_5678_0000), None, "{msr:#x}");
         assert_eq!(read(msr), Ok(0x1234_5678_0000), "{msr:#x}");
     }
+    // PAT: memory types, none of them reserved.
+    let types = 0x0706_0504_0100_0706;
+    assert_eq!(write(0x277, types), None);
+    for reserved in [2, 3, 8] {
+        assert_eq!(write(0x277, types & !0xff | reserved), GP);
+        assert_eq!(write(0x277, types & !(0xff << 56) | reserved << 56), GP);
+    }
+    assert_eq!(read(0x277), Ok(types));
     // EFER: SCE is L1's, everything else the host's.
     assert_eq!(read(0xc000_0080), Ok(0xd01));
     assert_eq!(write(0xc000_0080, 0xd00), None);
