@@ -168,7 +168,7 @@ impl Hardware {
             base: 0,
         };
         let machine = &mut self.context.machines[1];
-        machine.control_registers.cr0 = 0x21;
+        machine.control_registers_mut().cr0 = 0x21;
         machine.set_segment(SegmentName::Cs, FLAT_CODE);
         let ended = machine.run(&mut self.processor, &mut self.paging[1]);
         assert!(
@@ -221,7 +221,7 @@ impl Hardware {
             && machine.general(1) as u32 == EFER;
         if served {
             // RDMSR is two bytes.
-            let value = machine.control_registers.efer;
+            let value = machine.control_registers().efer;
             machine.set_general(0, value & u64::from(u32::MAX));
             machine.set_general(2, value >> 32);
             machine.state().rip += 2;

@@ -13,7 +13,7 @@ impl Hardware {
         if let Some(number) = general_number(register) {
             return machine.general(number);
         }
-        let control = &machine.control_registers;
+        let control = machine.control_registers();
         match register {
             Register::Cr0 => return control.cr0,
             Register::Cr3 => return control.cr3,
@@ -43,12 +43,11 @@ impl Hardware {
         if let Some(number) = general_number(register) {
             return machine.set_general(number, value);
         }
-        let control = &mut machine.control_registers;
         match register {
-            Register::Cr0 => return control.cr0 = value,
-            Register::Cr3 => return control.cr3 = value,
-            Register::Cr4 => return control.cr4 = value,
-            Register::Efer => return control.efer = value,
+            Register::Cr0 => return machine.control_registers_mut().cr0 = value,
+            Register::Cr3 => return machine.control_registers_mut().cr3 = value,
+            Register::Cr4 => return machine.control_registers_mut().cr4 = value,
+            Register::Efer => return machine.control_registers_mut().efer = value,
             Register::InterruptShadow => return machine.set_interrupt_shadow(value),
             Register::Dr0 | Register::Dr1 | Register::Dr2 | Register::Dr3 => {
                 let number = register as u8 - Register::Dr0 as u8;

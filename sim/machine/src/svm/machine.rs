@@ -26,7 +26,9 @@ pub(crate) struct VirtualMachine {
     pub(super) vmcb: Box<Vmcb>,
     pub(super) registers: GeneralRegisters,
     /// As the VM has set them.
-    pub(crate) control_registers: ControlRegisters,
+    pub(super) control_registers: ControlRegisters,
+    /// They are not yet in the control block.
+    pub(super) control_registers_changed: bool,
     /// Runs on the tables of [`super::unpaged`].
     pub(super) runs_unpaged: bool,
     /// What is to end a run.
@@ -61,6 +63,7 @@ impl VirtualMachine {
             delivers_interrupt: false,
             rip_advance: 0,
             control_registers: ControlRegisters::default(),
+            control_registers_changed: true,
             runs_unpaged: false,
             wanted: Intercepts::default(),
         };

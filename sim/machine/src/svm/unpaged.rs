@@ -7,6 +7,7 @@
 
 use super::machine::VirtualMachine;
 use super::nested_paging::{Access, NestedPaging};
+use super::vmcb::exit_code;
 use crate::arch::memory;
 use x86_defs::{cr0, cr4, efer};
 
@@ -80,41 +81,70 @@ impl ControlRegisters {
     }
 }
 
+/// Puts the page directory into a VM's memory, or takes it out.
+#[cold]
+fn set_directory(paging: &mut NestedPaging, wanted: bool) {
+    paging.has_directory = wanted;
+    if wanted {
+        let directory = DIRECTORY.0.as_ptr().expose_provenance() as u64;
+        let access = Access {
+            // QEMU checks every access to a guest page table as a write.
+            write: true,
+            execute: false,
+        };
+        paging.map(DIRECTORY_GPA, 1, directory, access);
+    } else {
+        paging.unmap(DIRECTORY_GPA, 1);
+    }
+}
+
 impl VirtualMachine {
-    /// Puts the control registers into the VMCB for a run.
-    pub(super) fn load_control_registers(&mut self, paging: &mut NestedPaging) {
-        let unpaged = self.control_registers.needs_tables();
-        if unpaged != self.runs_unpaged {
-            self.runs_unpaged = unpaged;
-            self.apply_cr_intercepts();
-        }
-        if unpaged != paging.has_directory && (unpaged || !paging.keeps_directory) {
-            paging.has_directory = unpaged;
-            if unpaged {
-                let directory = DIRECTORY.0.as_ptr().expose_provenance() as u64;
-                let access = Access {
-                    // QEMU checks every access to a guest page table as a write.
-                    write: true,
-                    execute: false,
-                };
-                paging.map(DIRECTORY_GPA, 1, directory, access);
-            } else {
-                paging.unmap(DIRECTORY_GPA, 1);
-            }
-        }
-        let effective = self.control_registers.effective();
-        let save = &mut self.vmcb.save;
-        save.cr0 = effective.cr0;
-        save.cr3 = effective.cr3;
-        save.cr4 = effective.cr4;
-        save.efer = effective.efer | super::machine::SVME;
+    /// The control registers as the VM has set them.
+    pub(crate) fn control_registers(&self) -> &ControlRegisters {
+        &self.control_registers
     }
 
-    /// Takes over what a run may have changed: CR3 only, all else ends it.
+    /// The same, to change them while the VM does not run.
+    pub(crate) fn control_registers_mut(&mut self) -> &mut ControlRegisters {
+        self.control_registers_changed = true;
+        &mut self.control_registers
+    }
+
+    /// Puts the control registers into the VMCB for a run, which has them already unless they were changed: all that a
+    /// run itself changes is CR3.
+    pub(super) fn load_control_registers(&mut self, paging: &mut NestedPaging) {
+        if self.control_registers_changed {
+            let unpaged = self.control_registers.needs_tables();
+            if unpaged != self.runs_unpaged {
+                self.runs_unpaged = unpaged;
+                self.apply_cr_intercepts();
+            }
+            let effective = self.control_registers.effective();
+            let save = &mut self.vmcb.save;
+            save.cr0 = effective.cr0;
+            save.cr3 = effective.cr3;
+            save.cr4 = effective.cr4;
+            save.efer = effective.efer | super::machine::SVME;
+        }
+        // Other virtual processors' runs of the VM have the same tables.
+        let unpaged = self.runs_unpaged;
+        if unpaged != paging.has_directory && (unpaged || !paging.keeps_directory) {
+            set_directory(paging, unpaged);
+        }
+    }
+
+    /// Takes over what a run may have changed: CR3 only, all else ends it. EFER.LMA is the processor's to set, where the
+    /// registers were changed before the run.
     pub(super) fn store_control_registers(&mut self) {
+        if self.vmcb.control.exit_code >= exit_code::INVALID {
+            // The save area may have anything.
+            self.control_registers_changed = true;
+            return;
+        }
+        let changed = core::mem::take(&mut self.control_registers_changed);
         if !self.runs_unpaged {
             self.control_registers.cr3 = self.vmcb.save.cr3;
-            if !self.control_registers.is_real_mode() {
+            if changed && !self.control_registers.is_real_mode() {
                 self.control_registers.efer = self.vmcb.save.efer & !super::machine::SVME;
             }
         }

@@ -164,6 +164,8 @@ pub(crate) mod exit_code {
     pub(crate) const MWAIT_CONDITIONAL: u64 = 0x8C;
     pub(crate) const XSETBV: u64 = 0x8D;
     pub(crate) const NPF: u64 = 0x400;
+    /// VMEXIT_INVALID, -1: QEMU stores its low half only. No other code is as high.
+    pub(crate) const INVALID: u64 = 0xFFFF_FFFF;
 }
 
 /// A segment register (APM volume 2, table B-2).
