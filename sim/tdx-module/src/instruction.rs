@@ -59,10 +59,10 @@ fn decode(bytes: &[u8], rip: u64, width: u32) -> Option<Instruction> {
 }
 
 impl<P: Platform> LinearSpace<'_, P> {
-    /// Whether the VM is at a TDCALL.
-    pub(crate) fn is_at_tdcall(&mut self) -> bool {
+    /// Whether the VM, whose code has this width, is at a TDCALL.
+    pub(crate) fn is_at_tdcall(&mut self, width: u32) -> bool {
         let mut bytes = [0; TDCALL.len()];
-        self.read_code(&mut bytes) == bytes.len() && bytes == TDCALL
+        self.read_code(width, &mut bytes) == bytes.len() && bytes == TDCALL
     }
 
     /// Fetches the instruction at RIP; `None` if its bytes can not be read or are none.
@@ -79,9 +79,9 @@ impl<P: Platform> LinearSpace<'_, P> {
         &mut self,
         decode_whole: impl FnOnce([u8; MAX_LENGTH], u64, u32) -> Option<Instruction>,
     ) -> Option<Instruction> {
-        let mut bytes = [0; MAX_LENGTH];
-        let available = self.read_code(&mut bytes);
         let width = self.code_width();
+        let mut bytes = [0; MAX_LENGTH];
+        let available = self.read_code(width, &mut bytes);
         let rip = self.register(Register::Rip);
         if available == MAX_LENGTH {
             decode_whole(bytes, rip, width)
@@ -90,9 +90,10 @@ impl<P: Platform> LinearSpace<'_, P> {
         }
     }
 
-    fn read_code(&mut self, into: &mut [u8]) -> usize {
+    #[inline(always)]
+    fn read_code(&mut self, width: u32, into: &mut [u8]) -> usize {
         let rip = self.register(Register::Rip);
-        let linear = self.code_address(rip);
+        let linear = self.code_address_in(width, rip);
         self.read_linear(linear, into)
     }
 }

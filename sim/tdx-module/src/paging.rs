@@ -5,7 +5,7 @@
 
 use crate::platform::{Platform, Register, SegmentName, Vm};
 use crate::td::sept::SecureEpt;
-use x86_defs::paging::{ADDRESS, LARGE, PRESENT};
+use x86_defs::paging::{ADDRESS, LARGE, PAGE_4K, PRESENT};
 use x86_defs::{cr0, cr4, efer};
 
 const CS_LONG: u32 = 1 << 13;
@@ -94,7 +94,13 @@ impl<P: Platform> LinearSpace<'_, P> {
 
     /// The linear address of an offset in the code segment.
     pub(crate) fn code_address(&mut self, offset: u64) -> u64 {
-        if self.code_width() == 64 {
+        let width = self.code_width();
+        self.code_address_in(width, offset)
+    }
+
+    /// The same in code whose width is known.
+    pub(crate) fn code_address_in(&mut self, width: u32, offset: u64) -> u64 {
+        if width == 64 {
             offset
         } else {
             let base = self.platform.segment(self.vm, SegmentName::Cs).base;
@@ -104,25 +110,36 @@ impl<P: Platform> LinearSpace<'_, P> {
 
     /// Walks the VM's page tables for a linear address.
     pub(crate) fn walk(&mut self, linear: u64) -> Walk {
+        let mut walk = Walk::default();
+        walk.gpa = self.walk_with(linear, |entry| {
+            walk.entries[walk.depth] = entry;
+            walk.depth += 1;
+        });
+        walk
+    }
+
+    /// The translation of a linear address, where the entries that led to it do not matter.
+    pub(crate) fn translate(&mut self, linear: u64) -> Option<u64> {
+        self.walk_with(linear, |_| {})
+    }
+
+    #[inline(always)]
+    fn walk_with(&mut self, linear: u64, note_entry: impl FnMut(u64)) -> Option<u64> {
         if self.register(Register::Cr0) & cr0::PG == 0 {
-            return Walk {
-                gpa: Some(linear & 0xffff_ffff),
-                ..Walk::default()
-            };
+            return Some(linear & 0xffff_ffff);
         }
         let cr4 = self.register(Register::Cr4);
-        // Each walk has its constants: there are three of four levels at an exit.
+        // Each walk has its constants: there are two of four levels at an exit.
         match (self.is_long_mode(), cr4 & cr4::PAE != 0) {
-            (true, _) if cr4 & cr4::LA57 != 0 => self.walk_in(Mode::LONG_5, linear),
-            (true, _) => self.walk_in(Mode::LONG_4, linear),
-            (false, true) => self.walk_in(Mode::PAE, linear),
-            (false, false) => self.walk_in(Mode::LEGACY, linear),
+            (true, _) if cr4 & cr4::LA57 != 0 => self.walk_in(Mode::LONG_5, linear, note_entry),
+            (true, _) => self.walk_in(Mode::LONG_4, linear, note_entry),
+            (false, true) => self.walk_in(Mode::PAE, linear, note_entry),
+            (false, false) => self.walk_in(Mode::LEGACY, linear, note_entry),
         }
     }
 
     #[inline(always)]
-    fn walk_in(&mut self, mode: Mode, linear: u64) -> Walk {
-        let mut walk = Walk::default();
+    fn walk_in(&mut self, mode: Mode, linear: u64, mut note_entry: impl FnMut(u64)) -> Option<u64> {
         let cr3 = self.register(Register::Cr3);
         let mut table = match mode.levels {
             // PAE: four page-directory pointers, 32-byte aligned.
@@ -130,7 +147,8 @@ impl<P: Platform> LinearSpace<'_, P> {
             2 => cr3 & 0xffff_f000,
             _ => cr3 & ADDRESS,
         };
-        for level in (1..=mode.levels).rev() {
+        let mut level = mode.levels;
+        loop {
             let shift = 12 + (level - 1) * mode.index_bits;
             let index = linear >> shift & ((1 << mode.index_bits) - 1);
             let index = if mode.levels == 3 && level == 3 {
@@ -139,14 +157,11 @@ impl<P: Platform> LinearSpace<'_, P> {
                 index
             };
             let address = table + index * mode.entry_size;
-            walk.entries[walk.depth] = address;
-            walk.depth += 1;
-            let Some(entry) = self.read_entry(address, mode.entry_size) else {
-                return walk;
-            };
+            note_entry(address);
+            let entry = self.read_entry(address, mode.entry_size)?;
             let reserved = if level > 3 { LARGE } else { 0 };
             if entry & PRESENT == 0 || entry & reserved != 0 {
-                return walk;
+                return None;
             }
             let offset = (1u64 << shift) - 1;
             let large =
@@ -158,12 +173,11 @@ impl<P: Platform> LinearSpace<'_, P> {
                     // PSE-36: bits 20:13 are address bits 39:32.
                     entry & 0xffc0_0000 | (entry >> 13 & 0xff) << 32
                 };
-                walk.gpa = Some(base | linear & offset);
-                return walk;
+                return Some(base | linear & offset);
             }
             table = entry & ADDRESS;
+            level -= 1;
         }
-        walk
     }
 
     #[inline(always)]
@@ -188,13 +202,24 @@ impl<P: Platform> LinearSpace<'_, P> {
     }
 
     /// Reads the VM's memory by linear address; gives the number of bytes that could be read.
+    #[inline(always)]
     pub(crate) fn read_linear(&mut self, linear: u64, into: &mut [u8]) -> usize {
+        // Nearly always, and then the length is the caller's constant.
+        if into.len() <= left_in_page(linear) {
+            let gpa = self.translate(linear);
+            let read = gpa.and_then(|gpa| self.read_physical(gpa, into));
+            return read.map_or(0, |()| into.len());
+        }
+        self.read_over_pages(linear, into)
+    }
+
+    #[cold]
+    fn read_over_pages(&mut self, linear: u64, into: &mut [u8]) -> usize {
         let mut done = 0;
         while done < into.len() {
             let address = linear.wrapping_add(done as u64);
-            let in_page = (0x1000 - (address & 0xfff)) as usize;
-            let end = into.len().min(done + in_page);
-            let Some(gpa) = self.walk(address).gpa else {
+            let end = into.len().min(done + left_in_page(address));
+            let Some(gpa) = self.translate(address) else {
                 break;
             };
             if self.read_physical(gpa, &mut into[done..end]).is_none() {
@@ -204,6 +229,11 @@ impl<P: Platform> LinearSpace<'_, P> {
         }
         done
     }
+}
+
+/// Bytes from an address to the end of its page.
+fn left_in_page(address: u64) -> usize {
+    (PAGE_4K - address % PAGE_4K) as usize
 }
 
 #[cfg(test)]

@@ -161,11 +161,11 @@ fn instruction_length<P: Platform>(module: &Module, platform: &mut P) -> usize {
 
 /// #UD, which is also how a processor without TDX reports TDCALL.
 fn invalid_opcode<P: Platform>(module: &mut Module, platform: &mut P) -> Action {
-    let event = if !module.l1_space(platform).is_at_tdcall() {
+    let mut space = module.l1_space(platform);
+    let width = space.code_width();
+    let event = if !space.is_at_tdcall(width) {
         Event::INVALID_OPCODE
-    } else if platform.register(Vm::L1, Register::Cpl) != 0
-        || module.l1_space(platform).code_width() != 64
-    {
+    } else if platform.register(Vm::L1, Register::Cpl) != 0 || width != 64 {
         Event::GENERAL_PROTECTION
     } else {
         return leaf::tdcall(module, platform);

@@ -12,6 +12,7 @@ mod exit;
 mod msr;
 mod reset;
 
+use crate::leaf::TDCALL_LENGTH;
 use crate::module::Module;
 use crate::platform::{Action, Event, Intercepts, Platform, Register, Vm};
 use apic::VirtualApic;
@@ -120,6 +121,16 @@ impl Module {
             64 => next,
             _ => next & 0xffff_ffff,
         };
+        self.advance_l1_to(platform, next);
+    }
+
+    /// Steps L1 over its TDCALL, which only 64-bit code has come to.
+    pub(crate) fn advance_l1_over_tdcall<P: Platform>(&mut self, platform: &mut P) {
+        let rip = platform.register(Vm::L1, Register::Rip);
+        self.advance_l1_to(platform, rip.wrapping_add(TDCALL_LENGTH));
+    }
+
+    fn advance_l1_to<P: Platform>(&mut self, platform: &mut P, next: u64) {
         platform.set_register(Vm::L1, Register::Rip, next);
         platform.set_register(Vm::L1, Register::InterruptShadow, 0);
         let rflags = platform.register(Vm::L1, Register::Rflags);

@@ -18,12 +18,20 @@ struct Candidate {
     size: u64,
 }
 
+/// An address in code of this width.
+fn linear(width: u32, address: u64) -> u64 {
+    if width == 64 {
+        address
+    } else {
+        address & 0xffff_ffff
+    }
+}
+
 impl<P: Platform> Guest<'_, P> {
-    /// The value of a register as an operand's address uses it: a segment stands for its base.
-    fn address_part(&mut self, register: iced_x86::Register) -> Option<u64> {
+    /// The value of a register as an operand's address in code of this width uses it: a segment stands for its base.
+    fn address_part(&mut self, width: u32, register: iced_x86::Register) -> Option<u64> {
         if let Some(name) = segment_name(register) {
-            let flat =
-                self.code_width() == 64 && !matches!(name, SegmentName::Fs | SegmentName::Gs);
+            let flat = width == 64 && !matches!(name, SegmentName::Fs | SegmentName::Gs);
             return Some(if flat { 0 } else { self.segment(name).base });
         }
         let full = register.full_register();
@@ -36,23 +44,17 @@ impl<P: Platform> Guest<'_, P> {
         })
     }
 
-    fn linear(&mut self, address: u64) -> u64 {
-        if self.code_width() == 64 {
-            address
-        } else {
-            address & 0xffff_ffff
-        }
-    }
-
     /// The linear address of memory operand `operand`.
     pub(super) fn operand_address(
         &mut self,
         instruction: &Instruction,
         operand: u32,
     ) -> Option<u64> {
-        let address = instruction
-            .virtual_address(operand, 0, |register, _, _| self.address_part(register))?;
-        Some(self.linear(address))
+        let width = self.code_width();
+        let address = instruction.virtual_address(operand, 0, |register, _, _| {
+            self.address_part(width, register)
+        })?;
+        Some(linear(width, address))
     }
 
     /// The explicit memory operands of an instruction: what nearly every exit is by.
@@ -74,14 +76,15 @@ impl<P: Platform> Guest<'_, P> {
     fn candidates(&mut self, instruction: Option<&Instruction>) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         if let Some(instruction) = instruction {
+            let width = self.code_width();
             let mut factory = InstructionInfoFactory::new();
             for memory in factory.info(instruction).used_memory() {
                 let address =
-                    memory.virtual_address(0, |register, _, _| self.address_part(register));
+                    memory.virtual_address(0, |register, _, _| self.address_part(width, register));
                 if let Some(address) = address {
                     let size = memory.memory_size().size().max(1) as u64;
                     candidates.push(Candidate {
-                        address: self.linear(address),
+                        address: linear(width, address),
                         size,
                     });
                 }

@@ -94,7 +94,7 @@ impl<P: Platform> Guest<'_, P> {
         let address = self.operand_address(instruction, 0).unwrap_or(0);
         for (offset, byte) in (0..).zip(value.to_le_bytes()) {
             let linear = address.wrapping_add(offset);
-            let gpa = self.space().walk(linear).gpa;
+            let gpa = self.space().translate(linear);
             let Some(hpa) = gpa.and_then(|gpa| self.sept.mapped(gpa)) else {
                 self.set_register(Register::Cr2, linear);
                 return Err(Event::exception(14, Some(WRITE)));

@@ -90,7 +90,7 @@ fn call<P: Platform>(module: &mut Module, platform: &mut P) -> Action {
         LeafEnd::HostPriority(status) if module.is_host_priority_stuck(platform) => {
             registers.rax = status.0;
             write_registers(platform, Vm::L1, &registers);
-            module.advance_l1(platform, TDCALL_LENGTH);
+            module.advance_l1_over_tdcall(platform);
             module.td_exit_host_priority()
         }
         LeafEnd::Held => {
@@ -103,7 +103,7 @@ fn call<P: Platform>(module: &mut Module, platform: &mut P) -> Action {
         }
         LeafEnd::Tdvmcall { mask } => {
             platform.set_register(Vm::L1, Register::Rax, 0);
-            module.advance_l1(platform, TDCALL_LENGTH);
+            module.advance_l1_over_tdcall(platform);
             module.td_exit_tdvmcall(platform, mask)
         }
         LeafEnd::TdExit(exit) => module.td_exit(exit),
@@ -162,7 +162,7 @@ impl Module {
         registers: &Registers,
     ) -> Action {
         write_registers(platform, Vm::L1, registers);
-        self.advance_l1(platform, TDCALL_LENGTH);
+        self.advance_l1_over_tdcall(platform);
         self.run_l1(platform)
     }
 }
