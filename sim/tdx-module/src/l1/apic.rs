@@ -20,7 +20,7 @@ impl Vectors {
     }
 
     fn is_empty(&self) -> bool {
-        self.0 == [0; 8]
+        self.0.iter().fold(0, |all, word| all | word) == 0
     }
 
     fn merge(&mut self, other: &mut Vectors) {

@@ -95,18 +95,20 @@ impl Module {
         let interruptible = event.is_none()
             && platform.register(Vm::L1, Register::Rflags) & rflags::IF != 0
             && platform.register(Vm::L1, Register::InterruptShadow) == 0;
+        let mut waits = l1.apic.is_deliverable();
         // L1 deals with a #VE first.
         if l1.nmi_pending && event.is_none() && l1.ve_info.is_none() {
             l1.nmi_pending = false;
             event = Some(Event::NMI);
-        } else if l1.apic.is_deliverable() && interruptible {
+        } else if waits && interruptible {
             event = l1.apic.take().map(Event::interrupt);
+            waits = l1.apic.is_deliverable();
         }
         platform.inject(Vm::L1, event);
         platform.set_intercepts(
             Vm::L1,
             Intercepts::new()
-                .with_interrupt_window(l1.apic.is_deliverable())
+                .with_interrupt_window(waits)
                 .with_rdpmc(true),
         );
         Action::Run(Vm::L1)

@@ -182,8 +182,8 @@ impl<P: Platform> Guest<'_, P> {
     /// volume 3, "VM-Execution Control Fields").
     fn is_threshold_legal(&mut self) -> bool {
         let threshold = self.l2.cell(VmcsField::TPR_THRESHOLD);
-        let tpr = self.virtual_apic().tpr();
-        self.secondary().virtual_interrupt_delivery() || threshold <= u64::from(tpr >> 4)
+        self.secondary().virtual_interrupt_delivery()
+            || threshold <= u64::from(self.virtual_apic().tpr() >> 4)
     }
 }
 

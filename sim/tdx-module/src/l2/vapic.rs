@@ -86,7 +86,9 @@ impl<P: ApicPage> VirtualApic<P> {
     /// Evaluation of pending virtual interrupts: whether one is recognized. The caller has seen
     /// that interrupt-window exiting is off.
     pub(super) fn is_recognized(&mut self) -> bool {
-        class(self.rvi) > class(self.ppr())
+        let requested = class(self.rvi);
+        // Nothing is above class 0, and nothing has to be read to know it.
+        requested != 0 && requested > class(self.ppr())
     }
 
     /// Virtual-interrupt delivery: gives the vector to take through the IDT.
