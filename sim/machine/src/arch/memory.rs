@@ -176,11 +176,31 @@ fn dirty_bit(address: u64) -> Option<(&'static AtomicU64, u64)> {
     Some((word, 1 << (page % 64)))
 }
 
+#[inline]
 fn mark_dirty(address: u64, length: u64) {
-    for page in address / PAGE_4K..(address + length).div_ceil(PAGE_4K) {
-        if let Some((word, bit)) = dirty_bit(page * PAGE_4K) {
-            word.fetch_or(bit, Ordering::Relaxed);
-        }
+    let first = address / PAGE_4K;
+    let end = (address + length).div_ceil(PAGE_4K);
+    // Within a page, nearly always.
+    if end == first + 1 {
+        mark_page_dirty(first);
+    } else {
+        mark_pages_dirty(first..end);
+    }
+}
+
+#[cold]
+fn mark_pages_dirty(pages: Range<u64>) {
+    for page in pages {
+        mark_page_dirty(page);
+    }
+}
+
+#[inline]
+fn mark_page_dirty(page: u64) {
+    if let Some((word, bit)) = dirty_bit(page * PAGE_4K)
+        && word.load(Ordering::Relaxed) & bit == 0
+    {
+        word.fetch_or(bit, Ordering::Relaxed);
     }
 }
 
@@ -211,6 +231,7 @@ pub(crate) fn read(address: u64, into: &mut [u8]) {
 }
 
 /// Writes RAM.
+#[inline]
 #[track_caller]
 pub(crate) fn write(address: u64, from: &[u8]) {
     check(address, from.len() as u64);

@@ -56,27 +56,45 @@ pub(crate) enum Timer {
 }
 
 /// The deadlines of all timers, and the first of them: it is asked for at each run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Deadlines {
-    all: [Option<u64>; 8],
-    next: Option<u64>,
+    all: [u64; 8],
+    next: u64,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            all: [Self::NEVER; 8],
+            next: Self::NEVER,
+        }
+    }
 }
 
 impl Deadlines {
+    /// A TSC value that does not come.
+    const NEVER: u64 = u64::MAX;
+
     fn get(&self, timer: Timer) -> Option<u64> {
-        self.all[timer as usize]
+        Self::coming(self.all[timer as usize])
     }
 
     fn set(&mut self, timer: Timer, deadline: Option<u64>) {
-        let slot = &mut self.all[timer as usize];
-        if *slot != deadline {
-            *slot = deadline;
-            self.next = self.all.iter().flatten().copied().min();
+        let deadline = deadline.unwrap_or(Self::NEVER);
+        let before = core::mem::replace(&mut self.all[timer as usize], deadline);
+        if deadline <= self.next {
+            self.next = deadline;
+        } else if before == self.next {
+            self.next = self.all.into_iter().fold(Self::NEVER, u64::min);
         }
     }
 
     fn next(&self) -> Option<u64> {
-        self.next
+        Self::coming(self.next)
+    }
+
+    fn coming(deadline: u64) -> Option<u64> {
+        (deadline != Self::NEVER).then_some(deadline)
     }
 }
 
@@ -252,6 +270,11 @@ impl Hardware {
         self.note(noted);
     }
 
+    /// Whether any interrupt came since they were last taken.
+    pub(crate) fn has_noted(&self) -> bool {
+        self.noted != Noted::default()
+    }
+
     /// The interrupts that came since this was last asked.
     pub(crate) fn take_noted(&mut self) -> Noted {
         core::mem::take(&mut self.noted)
@@ -335,11 +358,16 @@ impl Hardware {
     }
 
     /// Makes a VM's tables have the shared pages, or not, as the virtual processor that is to run it wants.
+    #[inline]
     fn follow_shared_access(&mut self, machine: usize) {
         let allowed = self.context.shared_access[machine];
-        if self.shared_mapped[machine] == allowed {
-            return;
+        if self.shared_mapped[machine] != allowed {
+            self.change_shared_access(machine, allowed);
         }
+    }
+
+    #[cold]
+    fn change_shared_access(&mut self, machine: usize, allowed: bool) {
         self.shared_mapped[machine] = allowed;
         let pages: alloc::vec::Vec<_> = self
             .shared
@@ -381,6 +409,7 @@ impl Platform for Hardware {
         memory::read(hpa, into);
     }
 
+    #[inline]
     fn write(&mut self, hpa: u64, from: &[u8]) {
         memory::write(hpa, from);
     }

@@ -303,8 +303,16 @@ impl Host {
         }
     }
 
-    /// Looks at the machine's own interrupts.
+    /// Looks at the machine's own interrupts, and for quotes that are due.
+    #[inline]
     fn poll(&mut self) -> Result<(), End> {
+        if !self.hardware.has_noted() && !self.quotes.is_any_pending() {
+            return Ok(());
+        }
+        self.serve_interrupts()
+    }
+
+    fn serve_interrupts(&mut self) -> Result<(), End> {
         let noted = self.hardware.take_noted();
         if noted.uart {
             self.ports.note_progress();

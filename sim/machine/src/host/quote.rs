@@ -103,6 +103,11 @@ impl QuoteService {
         }
     }
 
+    /// Whether any quote is still to be answered.
+    pub(super) fn is_any_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     fn next_due(&self) -> Option<u64> {
         self.pending.iter().map(|pending| pending.due).min()
     }
