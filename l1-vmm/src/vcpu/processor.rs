@@ -1,8 +1,8 @@
 //! One virtual processor of L2's: everything that each of them has for itself.
 
-use l2_exit::InstructionBytes;
 use l2_exit::mmio::DecodeCache;
 use l2_exit::run_ahead::RunAhead;
+use l2_exit::{GuestPages, InstructionBytes};
 use vcpu_signals::Vectors;
 
 use super::L2Vcpu;
@@ -33,7 +33,7 @@ pub(crate) struct VirtualProcessor<'t, E: Environment> {
     /// Instructions that it made device accesses with.
     pub(super) decoded: DecodeCache,
     /// What runs ahead of it, unless that is off.
-    pub(super) ahead: Option<RunAhead>,
+    pub(super) ahead: Option<RunAhead<<E::Memory as GuestPages>::Page>>,
     /// MTRRs. SDM Vol. 3A, section "MTRR Considerations in MP Systems": software keeps them the same on all.
     pub(super) mtrrs: Mtrrs,
     /// IA32_MISC_ENABLE.
@@ -110,7 +110,10 @@ impl<'t, E: Environment> VirtualProcessor<'t, E> {
             processor,
             apic,
             decoded: DecodeCache::new(),
-            ahead: machine.run_ahead.then(RunAhead::new),
+            ahead: match machine.run_ahead {
+                true => machine.memory.page(0).map(RunAhead::new),
+                false => None,
+            },
             mtrrs: Mtrrs::new(address_bits),
             misc_enable: MISC_ENABLE_RESET,
             cstar: 0,

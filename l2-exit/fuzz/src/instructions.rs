@@ -171,7 +171,7 @@ pub fn instructions(data: &[u8]) {
     let may = violation(&[Seen::Read(0xFED4_0000, 1)])
         .is_some_and(|violation| run_ahead::may_begin(&ahead.exit(violation), &ahead.cpu));
     if may && l2.cpu.has_four_levels() {
-        let mut runner = RunAhead::new();
+        let mut runner = RunAhead::new(0);
         runner.run(&mut ahead.cpu, &ahead.ram, &mut ahead.device);
         let figures = runner.figures();
         assert!(figures.accesses <= 1 && figures.instructions <= 1 << 15);

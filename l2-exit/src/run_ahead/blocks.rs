@@ -1,5 +1,8 @@
 //! Decoded code, by linear address: a few instructions in a row at a time. The bytes of all of them are compared with L2's
 //! memory before the first is executed in a burst, and again behind a store to a page of code.
+//!
+//! Each remembers which block was executed next behind each of its instructions. That is looked at first, and whatever it
+//! names is used only if it is at the address that is asked for.
 
 use alloc::boxed::Box;
 
@@ -17,6 +20,8 @@ const PLACES: usize = 4096;
 const _: () = assert!(BLOCKS * size_of::<Block>() <= 512 << 10);
 /// Instructions of a block.
 const INSTRUCTIONS: usize = 6;
+/// Those, and the end.
+const STEPS: usize = INSTRUCTIONS + 1;
 /// Words of eight bytes of a block.
 const WORDS: usize = 4;
 
@@ -55,6 +60,18 @@ pub(super) trait Source {
 
     /// Whether the first `length` bytes there are those of `words`.
     fn is(&mut self, rip: u64, words: &[u64; WORDS], length: usize) -> Option<bool>;
+
+    /// Addresses will have the bases of FS and GS that are `wanted`.
+    fn want_bases(&mut self, wanted: [bool; 2]);
+}
+
+/// Where a block was left.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Way {
+    /// Its number; 0 is none.
+    pub(super) block: u16,
+    /// The number of its last step.
+    pub(super) step: u8,
 }
 
 /// A few instructions in a row, as they are in memory.
@@ -66,14 +83,18 @@ pub(super) struct Block {
     compared: u64,
     /// The bytes, and 0 behind them.
     words: [u64; WORDS],
+    /// Behind each step, the number of the block that was executed next.
+    next: [u16; STEPS],
     /// Bytes.
     length: u8,
     /// Instructions.
     count: u8,
+    /// Whether the first is not known because there was no more of it.
+    cut: bool,
     /// Of FS and GS: whether an address has that base.
     bases: [bool; 2],
     /// What is behind the last is [`Step::END`].
-    steps: [Step; INSTRUCTIONS + 1],
+    steps: [Step; STEPS],
     instructions: [Instruction; INSTRUCTIONS],
 }
 
@@ -82,35 +103,19 @@ impl Block {
         rip: NOWHERE,
         compared: 0,
         words: [0; WORDS],
+        next: [0; STEPS],
         length: 0,
         count: 0,
+        cut: false,
         bases: [false; 2],
-        steps: [Step::END; INSTRUCTIONS + 1],
+        steps: [Step::END; STEPS],
         instructions: [Instruction::UNKNOWN; INSTRUCTIONS],
     };
 
-    /// Where it ends.
-    #[inline]
-    pub(super) const fn end(&self) -> u64 {
-        self.rip.wrapping_add(self.length as u64)
-    }
-
-    /// Whether an address of it has the base of FS, of GS.
-    #[inline]
-    pub(super) const fn bases(&self) -> [bool; 2] {
-        self.bases
-    }
-
     /// Its instructions, in the form that is executed fastest, and behind the last [`Step::END`].
     #[inline]
-    pub(super) const fn steps(&self) -> &[Step; INSTRUCTIONS + 1] {
+    pub(super) const fn steps(&self) -> &[Step; STEPS] {
         &self.steps
-    }
-
-    /// How many they are.
-    #[inline]
-    pub(super) fn count(&self) -> u64 {
-        u64::from(self.count)
     }
 
     /// The instruction that is the step at `index`, and its address.
@@ -143,7 +148,11 @@ impl Block {
                 if block.count == 0 {
                     block.count = 1;
                     length = rest.len().min(15);
-                    *step = Step::OTHER;
+                    block.cut = length < 15;
+                    *step = Step {
+                        end: length as u8,
+                        ..Step::OTHER
+                    };
                 }
                 break;
             };
@@ -162,6 +171,17 @@ impl Block {
             }
         }
         block.length = length as u8;
+        if let Some(end) = block.steps.get_mut(usize::from(block.count)) {
+            end.number = block.count;
+            end.end = block.length;
+        }
+        for first in 0..INSTRUCTIONS {
+            if let Some([step, next, ..]) = block.steps.get_mut(first..)
+                && let Some(both) = step.with(next)
+            {
+                *step = both;
+            }
+        }
         for (index, (kept, word)) in block.words.iter_mut().zip(code.words).enumerate() {
             *kept = word & low_bytes(length.saturating_sub(index * 8));
         }
@@ -172,10 +192,8 @@ impl Block {
     #[inline]
     fn is_in(&self, source: &mut impl Source) -> Option<bool> {
         let length = usize::from(self.length);
-        // One that is not known because there was no more of it may be known now.
-        if self.count == 0
-            || length < 15 && self.instructions.first() == Some(&Instruction::UNKNOWN)
-        {
+        // One that is cut off may be whole now.
+        if self.count == 0 || self.cut {
             return Some(false);
         }
         source.is(self.rip, &self.words, length)
@@ -209,16 +227,37 @@ impl Blocks {
         }
     }
 
-    /// The instructions at `rip`. Their bytes were compared with memory at `now`: if not before, then by `source`.
-    #[inline]
+    /// The instructions at `rip`, where the block before was left by `way`. Their bytes were compared with memory at `now`: if
+    /// not before, then by `source`.
+    #[inline(always)]
     pub(super) fn find(
         &mut self,
+        way: Way,
         rip: u64,
         now: u64,
         source: &mut impl Source,
-    ) -> Result<&Block, Stop> {
+    ) -> Result<(u16, &Block), Stop> {
+        let mut number = match self.block(way.block) {
+            Some(before) => before.next.get(usize::from(way.step)).copied(),
+            None => None,
+        }
+        .unwrap_or_default();
+        if self.block(number).is_none_or(|block| block.rip != rip) {
+            number = self.look(way, rip);
+        }
+        let block = self.blocks.get_mut(usize::from(number));
+        let block = block.ok_or(Stop::Code)?;
+        if block.compared != now {
+            compare(block, now, source).ok_or(Stop::Code)?;
+        }
+        Ok((number, block))
+    }
+
+    /// The number of the block at `rip`, which is next behind `way` from now on.
+    #[inline(never)]
+    fn look(&mut self, way: Way, rip: u64) -> u16 {
         let mut place = place(rip);
-        let number = loop {
+        let found = loop {
             let number = self.number(place);
             if number == 0 {
                 break self.insert(rip);
@@ -228,12 +267,12 @@ impl Blocks {
             }
             place = (place + 1) % PLACES;
         };
-        let block = self.blocks.get_mut(usize::from(number));
-        let block = block.ok_or(Stop::Code)?;
-        if block.compared != now {
-            compare(block, rip, now, source).ok_or(Stop::Code)?;
+        let before = self.blocks.get_mut(usize::from(way.block));
+        let next = before.and_then(|before| before.next.get_mut(usize::from(way.step)));
+        if let Some(next) = next {
+            *next = found;
         }
-        Ok(block)
+        found
     }
 
     #[inline]
@@ -274,9 +313,12 @@ impl Blocks {
 }
 
 #[inline(never)]
-fn compare(block: &mut Block, rip: u64, now: u64, source: &mut impl Source) -> Option<()> {
+fn compare(block: &mut Block, now: u64, source: &mut impl Source) -> Option<()> {
     if !block.is_in(source)? {
-        *block = Block::decode(rip, &source.fetch(rip)?);
+        *block = Block::decode(block.rip, &source.fetch(block.rip)?);
+    }
+    if block.bases != [false; 2] {
+        source.want_bases(block.bases);
     }
     block.compared = now;
     Some(())

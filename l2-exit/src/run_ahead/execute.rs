@@ -58,13 +58,11 @@ pub(super) struct Burst<'a, V, M: GuestPages, W> {
     pub(super) vcpu: &'a V,
     pub(super) memory: &'a M,
     pub(super) window: &'a mut W,
-    pub(super) translations: Translations<M::Page>,
+    pub(super) translations: &'a mut Translations<M::Page>,
     /// Of FS and GS: whether the base is at hand.
     pub(super) bases: [bool; 2],
     /// Counts what may have changed code: the burst's begin, and each store to a page that was executed from.
     pub(super) now: u64,
-    /// The page that was executed from last, and its linear address.
-    pub(super) code: (u64, Option<M::Page>),
 }
 
 impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
@@ -230,16 +228,14 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
         }
     }
 
-    #[inline(never)]
-    fn read_window(&mut self, gpa: u64, size: u8) -> Result<(u64, Flow), Stop> {
+    pub(super) fn read_window(&mut self, gpa: u64, size: u8) -> Result<(u64, Flow), Stop> {
         let mut bytes = [0; 8];
         let into = bytes.get_mut(..usize::from(size)).ok_or(Stop::Memory)?;
         let flow = accessed(self.window.read(gpa, into))?;
         Ok((u64::from_le_bytes(bytes), flow))
     }
 
-    #[inline(never)]
-    fn write_window(&mut self, gpa: u64, size: u8, value: u64) -> Result<Flow, Stop> {
+    pub(super) fn write_window(&mut self, gpa: u64, size: u8, value: u64) -> Result<Flow, Stop> {
         let bytes = value.to_le_bytes();
         let from = bytes.get(..usize::from(size)).ok_or(Stop::Memory)?;
         accessed(self.window.write(gpa, from))

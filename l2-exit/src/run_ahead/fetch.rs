@@ -61,6 +61,10 @@ impl<V: Vcpu, M: GuestPages, W: Window> Source for Burst<'_, V, M, W> {
         }
         Some(false)
     }
+
+    fn want_bases(&mut self, wanted: [bool; 2]) {
+        self.read_bases(wanted);
+    }
 }
 
 impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
@@ -73,16 +77,15 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
     /// The page of L2's memory that instructions at `linear` are fetched from.
     #[inline]
     fn code_page(&mut self, linear: u64) -> Option<M::Page> {
-        let (last, page) = self.code;
-        match linear & !(PAGE_4K - 1) == last {
-            true => page,
-            false => self.other_code_page(linear),
+        match self.translations.for_fetch(linear) {
+            None => self.new_code_page(linear),
+            page => page,
         }
     }
 
-    /// The same, which is not the last.
+    /// The same, which is not known for one yet.
     #[inline(never)]
-    fn other_code_page(&mut self, linear: u64) -> Option<M::Page> {
+    fn new_code_page(&mut self, linear: u64) -> Option<M::Page> {
         let page = self.translations.page(self.memory, self.window, linear)?;
         let Place::Memory(memory) = page.place else {
             return None;
@@ -90,10 +93,9 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
         if !page.executable {
             return None;
         }
-        if !self.translations.execute_from(memory) {
+        if !self.translations.execute_from(linear, memory) {
             self.now += 1;
         }
-        self.code = (linear & !(PAGE_4K - 1), Some(memory));
         Some(memory)
     }
 }

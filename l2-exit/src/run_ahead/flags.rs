@@ -61,6 +61,12 @@ impl Flags {
         self.rflags
     }
 
+    /// RFLAGS, in which the status flags are those of some instruction before.
+    #[inline]
+    pub(super) const fn without_status(&self) -> u64 {
+        self.rflags
+    }
+
     /// Replaces all of it.
     #[inline]
     pub(super) const fn set(&mut self, rflags: u64) {
@@ -106,13 +112,19 @@ impl Flags {
     pub(super) fn hold(&mut self, condition: Condition) -> bool {
         let (left, right) = (self.left, self.right);
         match self.source {
-            Source::Difference => (),
-            Source::Rflags => return condition.holds(self.rflags),
+            Source::Difference => self.hold_after_difference(condition),
+            Source::Rflags => condition.holds(self.rflags),
             Source::Sum if condition.0 >> 1 == Condition::CARRY.0 >> 1 => {
-                return (left.wrapping_add(right) < left) != (condition.0 & 1 != 0);
+                (left.wrapping_add(right) < left) != (condition.0 & 1 != 0)
             }
-            _ => return self.settle(condition),
+            _ => self.settle(condition),
         }
+    }
+
+    /// The same right behind [`Flags::difference`].
+    #[inline(always)]
+    pub(super) fn hold_after_difference(&mut self, condition: Condition) -> bool {
+        let (left, right) = (self.left, self.right);
         let positive = match condition.0 >> 1 {
             1 => left < right,
             2 => left == right,

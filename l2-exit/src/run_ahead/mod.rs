@@ -60,7 +60,7 @@ const BETWEEN: u64 = 512;
 /// Instructions of one burst.
 const MOST: u64 = 1 << 15;
 /// Instructions after which [`Window::is_due`] is asked even without an access.
-const CHECK: u64 = 64;
+const CHECK: u64 = 256;
 
 /// The device that bursts are for, and what ends them from outside.
 pub trait Window {
@@ -132,17 +132,12 @@ impl Figures {
 }
 
 /// Runs ahead for one virtual processor.
-pub struct RunAhead {
+pub struct RunAhead<P> {
     blocks: Blocks,
+    translations: Translations<P>,
     /// [`Burst::now`] at the end of the last burst.
     now: u64,
     figures: Figures,
-}
-
-impl Default for RunAhead {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// Whether a burst may begin where an instruction of `exit` has been executed, as far as it costs no TDCALL to know: CPL 0,
@@ -155,11 +150,12 @@ pub fn may_begin<V: Vcpu>(exit: &Exit, vcpu: &V) -> bool {
         && vcpu.rflags() & (rflags::TF | rflags::RF) == 0
 }
 
-impl RunAhead {
-    /// Knows no instruction yet. Allocates.
-    pub fn new() -> Self {
+impl<P: Copy + PartialEq> RunAhead<P> {
+    /// Knows no instruction yet. Any page of L2's memory will do, which is not touched. Allocates.
+    pub fn new(page: P) -> Self {
         Self {
             blocks: Blocks::new(),
+            translations: Translations::new(page),
             now: 0,
             figures: Figures::default(),
         }
@@ -173,28 +169,24 @@ impl RunAhead {
     /// Executes instructions from RIP on, until one has to be the processor's, or L2 has to run for another reason.
     ///
     /// To be called where [`may_begin`] says so, with L2 in four-level paging.
-    pub fn run<V: Vcpu, M: GuestPages, W: Window>(
+    pub fn run<V: Vcpu, M: GuestPages<Page = P>, W: Window>(
         &mut self,
         vcpu: &mut V,
         memory: &M,
         window: &mut W,
     ) -> Stop {
+        self.translations.begin(vcpu.cr3());
         let mut burst = Burst {
             registers: Registers::of(vcpu),
             vcpu: &*vcpu,
             memory,
             window,
-            translations: Translations::new(vcpu.cr3()),
+            translations: &mut self.translations,
             bases: [false; 2],
             now: self.now + 1,
-            code: (1, None),
         };
         let mut bounds = Bounds::new();
-        let stop = loop {
-            if let Err(stop) = steps::run(&mut self.blocks, &mut burst, &mut bounds) {
-                break stop;
-            }
-        };
+        let stop = steps::run(&mut self.blocks, &mut burst, &mut bounds);
         self.now = burst.now;
         let mut registers = burst.registers;
         registers.put(vcpu);

@@ -3,6 +3,7 @@
 
 use super::operation::{Condition, Instruction, Kind, Operand};
 use super::registers::{FS, GS, Slot, ZERO};
+use super::shift::Shift;
 use super::translate::is_canonical;
 use crate::alu::{Binary, Unary};
 use crate::register::Register;
@@ -16,8 +17,12 @@ pub(super) enum Code {
     /// No instruction: the block ends here.
     End,
     Nothing,
+    /// LFENCE, MFENCE, SFENCE.
+    Fence,
     /// The right operand's low bytes to a whole register.
     Move,
+    /// All of the right operand to a register.
+    Move8,
     /// The same with the sign.
     MoveSigned,
     /// The low bytes of the address.
@@ -27,6 +32,8 @@ pub(super) enum Code {
     Load2,
     Load4,
     Load8,
+    /// A byte of memory to the lowest of a register.
+    LoadLow,
     /// So many bytes of the right operand to memory.
     Store1,
     Store2,
@@ -47,6 +54,9 @@ pub(super) enum Code {
     Compare,
     /// TEST of a register with the right operand.
     Test,
+    /// The same two and the conditional jump behind, whose target is the displacement.
+    CompareJump,
+    TestJump,
     /// CMP of so many bytes in memory with the right operand.
     Compare1,
     Compare4,
@@ -55,11 +65,19 @@ pub(super) enum Code {
     Test1,
     Test4,
     Test8,
+    /// SHL of a register by the immediate.
+    ShiftLeft,
+    /// SHR of a register by the immediate.
+    ShiftRight,
     /// CMOVcc.
     MoveIf,
+    /// Near branches to what the instruction says.
     JumpIf,
     Jump,
     Call,
+    /// JMP and CALL to what the right operand says.
+    JumpTo,
+    CallTo,
     Return,
     Push,
     Pop,
@@ -75,6 +93,8 @@ pub(super) struct Step {
     pub(super) from: Slot,
     /// Of the address.
     pub(super) base: Slot,
+    /// Whether the address has an index or the base of a segment.
+    pub(super) indexed: bool,
     pub(super) index: Slot,
     /// The index counts 2 to this.
     pub(super) scale: u8,
@@ -101,6 +121,7 @@ impl Step {
         to: ZERO,
         from: ZERO,
         base: ZERO,
+        indexed: false,
         index: ZERO,
         scale: 0,
         segment: ZERO,
@@ -129,6 +150,25 @@ impl Step {
     }
 }
 
+impl Step {
+    /// This step and the one behind it in one, if there is a form for both. It counts as the second.
+    pub(super) fn with(&self, next: &Self) -> Option<Self> {
+        let code = match (self.code, next.code) {
+            (Code::Compare, Code::JumpIf) => Code::CompareJump,
+            (Code::Test, Code::JumpIf) => Code::TestJump,
+            _ => return None,
+        };
+        Some(Self {
+            code,
+            condition: next.condition,
+            number: next.number,
+            end: next.end,
+            displacement: next.immediate,
+            ..*self
+        })
+    }
+}
+
 /// None if the instruction has no form of its own.
 fn reduce(instruction: &Instruction) -> Option<Step> {
     let Instruction {
@@ -146,6 +186,10 @@ fn reduce(instruction: &Instruction) -> Option<Step> {
     match kind {
         Kind::Nothing => Some(Step {
             code: Code::Nothing,
+            ..plain
+        }),
+        Kind::Fence => Some(Step {
+            code: Code::Fence,
             ..plain
         }),
         Kind::Move { signed: false } => moved(instruction, plain),
@@ -166,6 +210,7 @@ fn reduce(instruction: &Instruction) -> Option<Step> {
                 },
             )
             .map(|step| Step {
+                indexed: step.index != ZERO,
                 segment: ZERO,
                 ..step
             })
@@ -179,26 +224,32 @@ fn reduce(instruction: &Instruction) -> Option<Step> {
             ..plain
         }),
         Kind::Binary(binary) => arithmetic(instruction, binary, plain),
+        Kind::Shift(shift @ (Shift::Left | Shift::Right)) => Some(Step {
+            code: match shift {
+                Shift::Left => Code::ShiftLeft,
+                _ => Code::ShiftRight,
+            },
+            to: whole(to)?.slot(),
+            // A count of 0 leaves the flags alone.
+            immediate: (from == Operand::Immediate)
+                .then_some(immediate & if size == 8 { 0x3F } else { 0x1F })
+                .filter(|count| *count != 0)?,
+            ..plain
+        }),
         Kind::MoveIf(condition) => Some(Step {
             code: Code::MoveIf,
             to: whole(to)?.slot(),
             condition,
             ..right(plain, from, immediate)?
         }),
-        Kind::JumpIf(_) | Kind::Jump | Kind::Call => {
-            let (code, condition) = match kind {
-                Kind::JumpIf(condition) => (Code::JumpIf, condition),
-                Kind::Jump => (Code::Jump, Condition(0)),
-                _ => (Code::Call, Condition(0)),
-            };
-            let known = from == Operand::Immediate && is_canonical(immediate);
-            known.then_some(Step {
-                code,
-                condition,
-                immediate,
-                ..plain
-            })
-        }
+        Kind::JumpIf(condition) => is_canonical(immediate).then_some(Step {
+            code: Code::JumpIf,
+            condition,
+            immediate,
+            ..plain
+        }),
+        Kind::Jump => branch(plain, from, immediate, [Code::Jump, Code::JumpTo]),
+        Kind::Call => branch(plain, from, immediate, [Code::Call, Code::CallTo]),
         Kind::Return => (immediate == 0).then_some(Step {
             code: Code::Return,
             ..plain
@@ -213,6 +264,21 @@ fn reduce(instruction: &Instruction) -> Option<Step> {
             ..plain
         }),
         _ => None,
+    }
+}
+
+/// JMP and CALL, `known` where the instruction says to where, and `told` where a register does.
+fn branch(plain: Step, from: Operand, immediate: u64, [known, told]: [Code; 2]) -> Option<Step> {
+    match from {
+        Operand::Immediate => is_canonical(immediate).then_some(Step {
+            code: known,
+            immediate,
+            ..plain
+        }),
+        _ => Some(Step {
+            code: told,
+            ..right(plain, from, 0)?
+        }),
     }
 }
 
@@ -233,13 +299,20 @@ fn moved(instruction: &Instruction, plain: Step) -> Option<Step> {
         let step = Step { code, ..plain };
         return address(instruction, right(step, from, immediate)?);
     }
+    if from == Operand::Memory && low(to).is_some_and(|to| to.size() == 1) {
+        let (code, to) = (Code::LoadLow, low(to)?.slot());
+        return address(instruction, Step { code, to, ..plain });
+    }
     let to = whole(to)?.slot();
     if from == Operand::Memory {
         let code = by_size(size, [Code::Load1, Code::Load2, Code::Load4, Code::Load8])?;
         return address(instruction, Step { code, to, ..plain });
     }
     Some(Step {
-        code: Code::Move,
+        code: match size {
+            8 => Code::Move8,
+            _ => Code::Move,
+        },
         to,
         ..right(plain, from, immediate)?
     })
@@ -318,15 +391,18 @@ fn right(step: Step, from: Operand, immediate: u64) -> Option<Step> {
 fn address(instruction: &Instruction, step: Step) -> Option<Step> {
     let address = &instruction.address;
     let slot = |gpr: Option<Gpr>| gpr.map_or(ZERO, |gpr| gpr as Slot);
+    let index = slot(address.index);
+    let segment = match address.segment {
+        SegmentRegister::Fs => FS,
+        SegmentRegister::Gs => GS,
+        _ => ZERO,
+    };
     (address.mask == u64::MAX).then_some(Step {
         base: slot(address.base),
-        index: slot(address.index),
+        indexed: (index, segment) != (ZERO, ZERO),
+        index,
         scale: address.scale.trailing_zeros() as u8,
-        segment: match address.segment {
-            SegmentRegister::Fs => FS,
-            SegmentRegister::Gs => GS,
-            _ => ZERO,
-        },
+        segment,
         displacement: address.displacement,
         ..step
     })

@@ -1,7 +1,11 @@
 //! The instructions of a block: those in the form of [`Step`] as far as all about them is plain, the others one by one.
 
-use super::blocks::{Block, Blocks};
+use core::sync::atomic::{Ordering, fence};
+
+use super::blocks::{Block, Blocks, Way};
 use super::execute::{Burst, Flow};
+use super::registers::Slot;
+use super::shift::Shift;
 use super::step::{Code, Step};
 use super::translate::is_canonical;
 use super::{Bounds, Stop, Window};
@@ -13,35 +17,63 @@ use x86_defs::paging::PAGE_4K;
 enum Went {
     /// It is done.
     On,
+    /// It is done, and so is the one behind it.
+    Over,
     /// It is done, and the next is where RIP says.
     Away,
     /// Nothing has happened: it is not plain.
     Not,
 }
 
-/// Executes the instructions at RIP, as many as are kept together.
+/// Executes instructions from RIP on, block by block, until one has to be the processor's, or L2 has to run.
 #[inline]
 pub(super) fn run<V: Vcpu, M: GuestPages, W: Window>(
     blocks: &mut Blocks,
     burst: &mut Burst<'_, V, M, W>,
     bounds: &mut Bounds,
+) -> Stop {
+    let mut way = Way::default();
+    loop {
+        if let Err(stop) = run_block(blocks, burst, bounds, &mut way) {
+            return stop;
+        }
+    }
+}
+
+/// Executes the instructions at RIP, as many as are kept together.
+#[inline(always)]
+fn run_block<V: Vcpu, M: GuestPages, W: Window>(
+    blocks: &mut Blocks,
+    burst: &mut Burst<'_, V, M, W>,
+    bounds: &mut Bounds,
+    way: &mut Way,
 ) -> Result<(), Stop> {
     let (rip, now) = (burst.registers.rip, burst.now);
-    let block = blocks.find(rip, now, burst)?;
-    if block.bases() != [false; 2] {
-        burst.read_bases(block.bases());
-    }
-    for step in block.steps() {
+    let (number, block) = blocks.find(*way, rip, now, burst)?;
+    way.block = number;
+    let mut steps = block.steps().iter();
+    while let Some(step) = steps.next() {
         match burst.step(rip, step) {
             Went::On => (),
-            Went::Away => return bounds.count(u64::from(step.number) + 1, burst.window),
-            Went::Not if step.code == Code::End => break,
+            Went::Over => {
+                steps.next();
+            }
+            Went::Away => {
+                way.step = step.number;
+                return bounds.count(u64::from(step.number) + 1, burst.window);
+            }
+            Went::Not if step.code == Code::End => {
+                way.step = step.number;
+                burst.registers.rip = rip.wrapping_add(u64::from(step.end));
+                return bounds.count(u64::from(step.number), burst.window);
+            }
             Went::Not => {
                 let before = u64::from(step.number);
-                let flow = one(burst, block, step.number).inspect_err(|_| bounds.done += before)?;
+                let flow = one(burst, block, step).inspect_err(|_| bounds.done += before)?;
                 if matches!(flow, Flow::Accessed | Flow::Late) {
                     bounds.access(before);
                 }
+                way.step = step.number;
                 match flow {
                     Flow::Next | Flow::Accessed => (),
                     Flow::Elsewhere => return bounds.count(before + 1, burst.window),
@@ -53,8 +85,8 @@ pub(super) fn run<V: Vcpu, M: GuestPages, W: Window>(
             }
         }
     }
-    burst.registers.rip = block.end();
-    bounds.count(block.count(), burst.window)
+    // The last step is the end.
+    Err(Stop::Code)
 }
 
 /// An instruction of a block that is not plain.
@@ -62,11 +94,17 @@ pub(super) fn run<V: Vcpu, M: GuestPages, W: Window>(
 fn one<V: Vcpu, M: GuestPages, W: Window>(
     burst: &mut Burst<'_, V, M, W>,
     block: &Block,
-    index: u8,
+    step: &Step,
 ) -> Result<Flow, Stop> {
-    let (rip, instruction) = block.instruction(index).ok_or(Stop::Code)?;
+    let (rip, instruction) = block.instruction(step.number).ok_or(Stop::Code)?;
     burst.registers.rip = rip;
-    burst.execute(instruction)
+    match burst.device(step)? {
+        Some(flow) => {
+            burst.registers.rip = instruction.next(rip);
+            Ok(flow)
+        }
+        None => burst.execute(instruction),
+    }
 }
 
 impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
@@ -78,16 +116,17 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
 
     #[inline(always)]
     fn plain(&mut self, start: u64, step: &Step) -> Option<Went> {
-        let shift = step.shift;
         match step.code {
             Code::Other | Code::End => return None,
             Code::Nothing => (),
+            Code::Fence => fence(Ordering::SeqCst),
+            Code::Move8 => self.registers.set_slot(step.to, self.right(step)),
             Code::Move => {
-                let value = self.right(step) & u64::MAX >> shift;
+                let value = self.right(step) & u64::MAX >> step.shift;
                 self.registers.set_slot(step.to, value);
             }
             Code::MoveSigned => {
-                let value = (self.right(step) << shift) as i64 >> shift;
+                let value = (self.right(step) << step.shift) as i64 >> step.shift;
                 self.registers.set_slot(step.to, value as u64);
             }
             Code::MoveIf => {
@@ -95,30 +134,35 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
                     true => self.right(step),
                     false => self.registers.slot(step.to),
                 };
-                self.registers.set_slot(step.to, value & u64::MAX >> shift);
+                self.registers
+                    .set_slot(step.to, value & u64::MAX >> step.shift);
             }
             Code::Lea => {
-                let value = self.linear(step) & u64::MAX >> shift;
+                let value = self.linear(step) & u64::MAX >> step.shift;
                 self.registers.set_slot(step.to, value);
             }
             Code::Load1 => self.load_into(step, 1)?,
             Code::Load2 => self.load_into(step, 2)?,
             Code::Load4 => self.load_into(step, 4)?,
             Code::Load8 => self.load_into(step, 8)?,
+            Code::LoadLow => {
+                let byte = self.load_plain(self.linear(step), 1)?;
+                self.set_low(step.to, byte);
+            }
             Code::Store1 => self.store_right(step, 1)?,
             Code::Store2 => self.store_right(step, 2)?,
             Code::Store4 => self.store_right(step, 4)?,
             Code::Store8 => self.store_right(step, 8)?,
             Code::Add => {
                 let (left, right) = self.both(step);
-                self.registers.flags.sum(shift, left, right);
-                let result = left.wrapping_add(right) >> shift;
+                self.registers.flags.sum(step.shift, left, right);
+                let result = left.wrapping_add(right) >> step.shift;
                 self.registers.set_slot(step.to, result);
             }
             Code::Sub => {
                 let (left, right) = self.both(step);
-                self.registers.flags.difference(shift, left, right);
-                let result = left.wrapping_sub(right) >> shift;
+                self.registers.flags.difference(step.shift, left, right);
+                let result = left.wrapping_sub(right) >> step.shift;
                 self.registers.set_slot(step.to, result);
             }
             Code::And => self.logic(step, |left, right| left & right),
@@ -140,11 +184,22 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
             Code::Decrement => self.increment(step, false),
             Code::Compare => {
                 let (left, right) = self.both(step);
-                self.registers.flags.difference(shift, left, right);
+                self.registers.flags.difference(step.shift, left, right);
             }
             Code::Test => {
                 let (left, right) = self.both(step);
-                self.registers.flags.difference(shift, left & right, 0);
+                self.registers.flags.difference(step.shift, left & right, 0);
+            }
+            Code::CompareJump => {
+                let (left, right) = self.both(step);
+                self.registers.flags.difference(step.shift, left, right);
+                return self.over_or_away(step);
+            }
+            Code::TestJump => {
+                let (left, right) = self.both(step);
+                let flags = &mut self.registers.flags;
+                flags.difference(step.shift, left & right, 0);
+                return self.over_or_away(step);
             }
             Code::Compare1 => self.compare(step, 1)?,
             Code::Compare4 => self.compare(step, 4)?,
@@ -152,6 +207,8 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
             Code::Test1 => self.test(step, 1)?,
             Code::Test4 => self.test(step, 4)?,
             Code::Test8 => self.test(step, 8)?,
+            Code::ShiftLeft => self.shift(Shift::Left, step),
+            Code::ShiftRight => self.shift(Shift::Right, step),
             Code::JumpIf => {
                 if self.registers.flags.hold(step.condition) {
                     return self.away(step.immediate);
@@ -162,12 +219,15 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
                 self.push_plain(start.wrapping_add(u64::from(step.end)))?;
                 return self.away(step.immediate);
             }
+            Code::JumpTo => return self.away(canonical(self.right(step))?),
+            Code::CallTo => {
+                let target = canonical(self.right(step))?;
+                self.push_plain(start.wrapping_add(u64::from(step.end)))?;
+                return self.away(target);
+            }
             Code::Return => {
                 let stack = self.registers.gpr(Gpr::Rsp);
-                let target = self.load_plain(stack, 8)?;
-                if !is_canonical(target) {
-                    return None;
-                }
+                let target = canonical(self.load_plain(stack, 8)?)?;
                 self.registers.set_gpr(Gpr::Rsp, stack.wrapping_add(8));
                 return self.away(target);
             }
@@ -186,6 +246,16 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
     fn away(&mut self, target: u64) -> Option<Went> {
         self.registers.rip = target;
         Some(Went::Away)
+    }
+
+    /// What a jump behind a comparison does.
+    #[inline(always)]
+    fn over_or_away(&mut self, step: &Step) -> Option<Went> {
+        let flags = &mut self.registers.flags;
+        match flags.hold_after_difference(step.condition) {
+            true => self.away(step.displacement),
+            false => Some(Went::Over),
+        }
     }
 
     /// The right operand: one of the two is 0.
@@ -209,6 +279,24 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
         self.registers.set_slot(step.to, result >> step.shift);
     }
 
+    /// A shift by a count that is not 0: all status flags are new.
+    #[inline(always)]
+    fn shift(&mut self, shift: Shift, step: &Step) {
+        let value = self.registers.slot(step.to);
+        let flags = &mut self.registers.flags;
+        let size = (64 - step.shift) / 8;
+        let (result, new) = shift.execute(size, value, step.immediate, flags.without_status());
+        flags.set(new);
+        self.registers.set_slot(step.to, result);
+    }
+
+    /// Replaces the lowest byte of a register.
+    #[inline(always)]
+    fn set_low(&mut self, slot: Slot, byte: u64) {
+        let value = self.registers.slot(slot) & !0xFF | byte & 0xFF;
+        self.registers.set_slot(slot, value);
+    }
+
     #[inline(always)]
     fn increment(&mut self, step: &Step, up: bool) {
         let left = self.registers.slot(step.to) << step.shift;
@@ -219,9 +307,13 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
     /// The linear address of the operand in memory.
     #[inline(always)]
     fn linear(&self, step: &Step) -> u64 {
+        let base = self.registers.slot(step.base);
+        let linear = step.displacement.wrapping_add(base);
+        if !step.indexed {
+            return linear;
+        }
         let index = self.registers.slot(step.index) << (step.scale & 3);
-        step.displacement
-            .wrapping_add(self.registers.slot(step.base))
+        linear
             .wrapping_add(index)
             .wrapping_add(self.registers.slot(step.segment))
     }
@@ -229,15 +321,13 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
     #[inline(always)]
     fn load_plain(&self, linear: u64, width: u8) -> Option<u64> {
         let page = self.translations.for_load(linear, width)?;
-        self.memory
-            .load(page, (linear & (PAGE_4K - 1)) as u16, width)
+        self.memory.load(page, offset(linear, width), width)
     }
 
     #[inline(always)]
     fn store_plain(&self, linear: u64, width: u8, value: u64) -> Option<()> {
         let page = self.translations.for_store(linear, width)?;
-        let offset = (linear & (PAGE_4K - 1)) as u16;
-        self.memory.store(page, offset, width, value)
+        self.memory.store(page, offset(linear, width), width, value)
     }
 
     #[inline(always)]
@@ -276,4 +366,43 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
         self.registers.set_gpr(Gpr::Rsp, stack);
         Some(())
     }
+    /// Executes a step whose operand in memory is a register of the device, RIP left alone. None if it is no such step.
+    fn device(&mut self, step: &Step) -> Result<Option<Flow>, Stop> {
+        let (width, store) = match step.code {
+            Code::Load1 | Code::LoadLow => (1, false),
+            Code::Load2 => (2, false),
+            Code::Load4 => (4, false),
+            Code::Load8 => (8, false),
+            Code::Store1 => (1, true),
+            Code::Store2 => (2, true),
+            Code::Store4 => (4, true),
+            Code::Store8 => (8, true),
+            _ => return Ok(None),
+        };
+        let linear = self.linear(step);
+        let Some(gpa) = self.translations.for_window(linear, width, store) else {
+            return Ok(None);
+        };
+        if store {
+            return self.write_window(gpa, width, self.right(step)).map(Some);
+        }
+        let (value, flow) = self.read_window(gpa, width)?;
+        match step.code {
+            Code::LoadLow => self.set_low(step.to, value),
+            _ => self.registers.set_slot(step.to, value),
+        }
+        Ok(Some(flow))
+    }
+}
+
+/// A target that four levels of paging translate.
+#[inline(always)]
+fn canonical(target: u64) -> Option<u64> {
+    is_canonical(target).then_some(target)
+}
+
+/// The offset in its page of what is aligned.
+#[inline(always)]
+const fn offset(linear: u64, width: u8) -> u16 {
+    (linear & (PAGE_4K - width as u64)) as u16
 }

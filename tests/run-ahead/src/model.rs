@@ -130,7 +130,7 @@ impl Vcpu for Registers {
 /// The emulator with its machine.
 pub struct Model {
     ram: Ram,
-    ahead: RunAhead,
+    ahead: RunAhead<u64>,
     code: u64,
 }
 
@@ -140,7 +140,7 @@ impl Model {
     pub fn new(code: u64, data: u64) -> Self {
         let model = Self {
             ram: Ram(RefCell::new(BTreeMap::new())),
-            ahead: RunAhead::new(),
+            ahead: RunAhead::new(0),
             code,
         };
         model.map(code, CODE);

@@ -44,7 +44,7 @@ const ACCESSES: [u8; 9] = [0x8B, 0x03, 0x90, 0x8A, 0x4B, 0x06, 0x88, 0x03, 0xF4]
 fn l1_runs_ahead_from_one_tpm_access_to_the_next() {
     let registers = [(Register::Rbx, TPM + 0x18), (Register::Rip, UPPER + CODE)];
     let mut fixture = Fixture::new(&ACCESSES);
-    fixture.platform.vcpu.ahead = Some(RunAhead::new());
+    fixture.platform.vcpu.ahead = Some(RunAhead::new(0));
     fixture
         .exit_with(&registers, fault(TPM + 0x18, false))
         .unwrap();

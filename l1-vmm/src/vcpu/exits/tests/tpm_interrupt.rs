@@ -83,7 +83,7 @@ fn an_interrupt_ends_running_ahead_before_the_next_instruction() {
     // MOV [RBX], AL, twice; HLT.
     let mut fixture = connected(&[0x88, 0x03, 0x88, 0x03, 0xF4]);
     for (level, rip) in [(false, 4), (true, 2)] {
-        fixture.platform.vcpu.ahead = Some(RunAhead::new());
+        fixture.platform.vcpu.ahead = Some(RunAhead::new(0));
         fixture.platform.vcpu.vmcs.set_rflags(0x202);
         let registers = [
             (Register::Rflags, 0x202),
