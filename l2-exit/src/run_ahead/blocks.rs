@@ -237,11 +237,9 @@ impl Blocks {
         now: u64,
         source: &mut impl Source,
     ) -> Result<(u16, &Block), Stop> {
-        let mut number = match self.block(way.block) {
-            Some(before) => before.next.get(usize::from(way.step)).copied(),
-            None => None,
-        }
-        .unwrap_or_default();
+        let before = self.block(way.block);
+        let next = before.and_then(|before| before.next.get(usize::from(way.step)));
+        let mut number = next.copied().unwrap_or_default();
         if self.block(number).is_none_or(|block| block.rip != rip) {
             number = self.look(way, rip);
         }

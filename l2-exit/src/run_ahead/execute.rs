@@ -28,7 +28,7 @@ pub(super) enum Flow {
 
 /// Where a branch leads. Elsewhere it faults, and an entry with such a RIP fails (SDM Vol. 3C, "Checks on Guest RIP and
 /// RFLAGS").
-fn canonical(target: u64) -> Result<u64, Stop> {
+pub(super) fn canonical(target: u64) -> Result<u64, Stop> {
     match is_canonical(target) {
         true => Ok(target),
         false => Err(Stop::Instruction),

@@ -3,11 +3,10 @@
 use core::sync::atomic::{Ordering, fence};
 
 use super::blocks::{Block, Blocks, Way};
-use super::execute::{Burst, Flow};
+use super::execute::{Burst, Flow, canonical};
 use super::registers::Slot;
 use super::shift::Shift;
 use super::step::{Code, Step};
-use super::translate::is_canonical;
 use super::{Bounds, Stop, Window};
 use crate::memory::GuestPages;
 use crate::vcpu::{Gpr, Vcpu};
@@ -219,15 +218,15 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
                 self.push_plain(start.wrapping_add(u64::from(step.end)))?;
                 return self.away(step.immediate);
             }
-            Code::JumpTo => return self.away(canonical(self.right(step))?),
+            Code::JumpTo => return self.away(canonical(self.right(step)).ok()?),
             Code::CallTo => {
-                let target = canonical(self.right(step))?;
+                let target = canonical(self.right(step)).ok()?;
                 self.push_plain(start.wrapping_add(u64::from(step.end)))?;
                 return self.away(target);
             }
             Code::Return => {
                 let stack = self.registers.gpr(Gpr::Rsp);
-                let target = canonical(self.load_plain(stack, 8)?)?;
+                let target = canonical(self.load_plain(stack, 8)?).ok()?;
                 self.registers.set_gpr(Gpr::Rsp, stack.wrapping_add(8));
                 return self.away(target);
             }
@@ -366,6 +365,7 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
         self.registers.set_gpr(Gpr::Rsp, stack);
         Some(())
     }
+
     /// Executes a step whose operand in memory is a register of the device, RIP left alone. None if it is no such step.
     fn device(&mut self, step: &Step) -> Result<Option<Flow>, Stop> {
         let (width, store) = match step.code {
@@ -393,12 +393,6 @@ impl<V: Vcpu, M: GuestPages, W: Window> Burst<'_, V, M, W> {
         }
         Ok(Some(flow))
     }
-}
-
-/// A target that four levels of paging translate.
-#[inline(always)]
-fn canonical(target: u64) -> Option<u64> {
-    is_canonical(target).then_some(target)
 }
 
 /// The offset in its page of what is aligned.

@@ -459,6 +459,65 @@ fn an_instruction_may_be_in_two_pages() {
     }
 }
 
+/// Translations are told apart by a mark that comes round: what an earlier burst with the same mark held is not used.
+#[test]
+fn no_translation_outlives_its_burst() {
+    let moves = |a: &mut CodeAssembler| {
+        let mut over = a.create_label();
+        a.test(ecx, ecx)?;
+        a.je(over)?;
+        a.mov(al, byte_ptr(rdi))?;
+        a.mov(byte_ptr(rdi + 1), al)?;
+        a.set_label(&mut over)?;
+        a.hlt()
+    };
+    let run = |machine: &mut Machine, looks: bool| {
+        machine.vcpu.rip = CODE;
+        machine.vcpu.gprs[Gpr::Rcx as usize] = looks.into();
+        assert_eq!(machine.run(), Stop::Instruction);
+    };
+    // The mark has nine bits.
+    for others in [0, 1, 509, 510, 511, 512, 1021, 1022] {
+        let mut machine = Machine::new(moves);
+        machine.memory.poke(RAM_GPA, &[1]);
+        machine.memory.poke(RAM_GPA + 0x1000, &[2]);
+        run(&mut machine, true);
+        let flags = 0b011 | DIRTY | ACCESSED | EXECUTE_DISABLE;
+        machine.memory.map(RAM, RAM_GPA + 0x1000, flags);
+        for _ in 0..others {
+            run(&mut machine, false);
+        }
+        run(&mut machine, true);
+        assert_eq!(machine.memory.peek(RAM_GPA, 2), [1, 1], "{others}");
+        assert_eq!(machine.memory.peek(RAM_GPA + 0x1000, 2), [2, 2], "{others}");
+    }
+}
+
+/// What follows a block is remembered, and is not what is executed where RIP is another.
+#[test]
+fn a_return_goes_to_whoever_called() {
+    let mut machine = Machine::new(|a| {
+        let mut function = a.create_label();
+        let mut over = a.create_label();
+        for number in 1..=3 {
+            a.call(function)?;
+            a.mov(byte_ptr(rdi + number), number)?;
+        }
+        a.jmp(over)?;
+        a.set_label(&mut function)?;
+        a.inc(byte_ptr(rdi))?;
+        a.ret()?;
+        a.set_label(&mut over)?;
+        a.hlt()
+    });
+    for times in 1..=3 {
+        machine.vcpu.rip = CODE;
+        machine.memory.poke(RAM_GPA + 1, &[0; 3]);
+        assert_eq!(machine.run(), Stop::Instruction);
+        assert_eq!(machine.memory.peek(RAM_GPA, 4), [times * 3, 1, 2, 3]);
+    }
+}
+
 #[test]
 fn a_burst_has_bounds() {
     let spin = |a: &mut CodeAssembler| {
